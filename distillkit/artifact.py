@@ -1,0 +1,291 @@
+"""Everything at rest: safetensors files that describe themselves, written atomically and checked before use.
+
+One metadata key holds canonical JSON, because several keys are not written in a stable order. Nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distillkit import __version__
+from distillkit.errors import ArtifactError
+from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet
+from distillkit.networks import NetworkSpec
+from distillkit.scoring import SCORES
+from distillkit.trajectories import Dynamics, Expert
+
+FORMAT = "distillkit/1"
+KEY = "distillkit"
+
+
+def canonical_json(value: Any) -> str:
+    """The one way we write JSON inside files: sorted keys, no spaces, no nan."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def pretty_json(value: Any) -> str:
+    """JSON for people and Git: sorted keys, indented, one newline at the end."""
+    return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, else is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write one artifact; the same tensors and header give the same bytes."""
+    described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_write(path) as temporary:
+        save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
+
+
+class Opened:
+    """An artifact opened for lazy, checked reading. Raises ArtifactError when it is not of ``kind``."""
+
+    def __init__(self, path: Path, kind: str | None = None):
+        self.path = path
+        if not path.is_file():
+            raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
+        try:
+            self.file = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ArtifactError(
+                f"{path} cannot be read ({error}); expected a complete safetensors file; run its stage again"
+            ) from error
+        self.header = self.read_header()
+        if kind is not None and self.header["kind"] != kind:
+            raise ArtifactError(f"{path} holds {self.header['kind']!r}; expected an artifact of kind {kind!r}")
+
+    def read_header(self) -> dict[str, Any]:
+        text = (self.file.metadata() or {}).get(KEY)
+        try:
+            header = json.loads(text) if text is not None else None
+        except json.JSONDecodeError:
+            header = None
+        if not isinstance(header, dict) or "kind" not in header:
+            raise ArtifactError(f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}")
+        if header.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{self.path} has format {header.get('format')!r}; expected {FORMAT!r}; "
+                "use the distillkit version that wrote it"
+            )
+        return header
+
+    def field(self, name: str) -> Any:
+        """A header entry that must be there."""
+        if name not in self.header:
+            raise ArtifactError(f"{self.path} says nothing of {name!r} in its header; run its stage again")
+        return self.header[name]
+
+    def tensor(self, name: str, shape: Sequence[int | None], dtype: torch.dtype, finite: bool = True) -> Tensor:
+        """A tensor that must have this type and shape (None: any length) and only finite numbers."""
+        if name not in self.file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            raise ArtifactError(f"{self.path} has no tensor {name!r}; found {', '.join(self.file.keys())}")
+        tensor: Tensor = self.file.get_tensor(name)
+        fits = len(tensor.shape) == len(shape) and all(
+            want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+        )
+        if tensor.dtype != dtype or not fits:
+            wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+            raise ArtifactError(
+                f"{self.path}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {wanted}"
+            )
+        if finite and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ArtifactError(f"{self.path}: {name!r} holds nan or infinity; run its stage again")
+        return tensor
+
+
+def checked_images(opened: Opened, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> ImageSet:
+    try:
+        return ImageSet(images, labels, class_names)
+    except Exception as error:
+        raise ArtifactError(f"{opened.path}: {error}") from error
+
+
+def read_normalisation(opened: Opened, channels: int) -> Normalisation:
+    return Normalisation(
+        opened.tensor("mean", [channels], torch.float32), opened.tensor("std", [channels], torch.float32)
+    )
+
+
+def save_real(path: Path, data: RealData) -> None:
+    tensors = {
+        "train_images": data.train.images,
+        "train_labels": data.train.labels,
+        "test_images": data.test.images,
+        "test_labels": data.test.labels,
+        "mean": data.normalisation.mean,
+        "std": data.normalisation.std,
+    }
+    save(path, "real", tensors, {"class_names": list(data.train.class_names), "source": asdict(data.info)})
+
+
+def load_real(path: Path) -> RealData:
+    opened = Opened(path, "real")
+    names = tuple(opened.field("class_names"))
+    splits = [
+        checked_images(
+            opened,
+            opened.tensor(f"{split}_images", [None, None, None, None], torch.uint8),
+            opened.tensor(f"{split}_labels", [None], torch.int64),
+            names,
+        )
+        for split in ("train", "test")
+    ]
+    info = SourceInfo(**opened.field("source"))
+    return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape[0]), info)
+
+
+def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:
+    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
+    dynamics = {
+        f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
+    }
+    tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
+    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
+
+
+class ExpertFiles:
+    """Experts in one or more shard files; a snapshot is read from disk only when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.shards = [Opened(path, "experts") for path in paths]
+        if not self.shards:
+            raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
+        self.slices = [shard.file.get_slice("trajectories") for shard in self.shards]
+        shapes = [part.get_shape() for part in self.slices]
+        networks = [shard.field("network") for shard in self.shards]
+        for shard, shape, network in zip(self.shards, shapes, networks, strict=True):
+            if network != networks[0] or shape[1:] != shapes[0][1:]:
+                raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
+        self.spec = NetworkSpec(**networks[0])
+        self.snapshots: int = shapes[0][1]
+        self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        part, row = self.index[expert]
+        parameters: Tensor = part[row, snapshot]
+        return parameters
+
+    def dynamics(self) -> Dynamics:
+        """The dynamics of all shards, each (E, L, N)."""
+        types = Dynamics(torch.bool, torch.float16, torch.float16, torch.float16)  # type: ignore[arg-type]
+        columns = {
+            name: torch.cat([shard.tensor(f"dynamics.{name}", [None, None, None], dtype) for shard in self.shards])
+            for name, dtype in types._asdict().items()
+        }
+        return Dynamics(**columns)
+
+
+def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """The difficulty in use, and every score that could be computed, by name."""
+    save(path, "difficulty", {"difficulty": difficulty_N, **scores}, header)
+
+
+def load_difficulty(path: Path, images: int) -> tuple[Tensor, Tensor | None]:
+    """The difficulty (N,) in use, and the probability the experts gave each label, where recorded."""
+    opened = Opened(path, "difficulty")
+    difficulty_N = opened.tensor("difficulty", [images], torch.float32)
+    if "confidence" not in set(opened.file.keys()) & set(SCORES):
+        return difficulty_N, None
+    return difficulty_N, 1 - opened.tensor("confidence", [images], torch.float32)
+
+
+def save_reference(path: Path, difficulty_N: Tensor, header: Mapping[str, Any]) -> None:
+    save(path, "reference", {"test_difficulty": difficulty_N}, header)
+
+
+def load_reference(path: Path, images: int) -> Tensor:
+    """Difficulty (N,) of every test image."""
+    return Opened(path, "reference").tensor("test_difficulty", [images], torch.float32)
+
+
+def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
+    """A synthetic set and where it came from: recipe, parameters, source, seed."""
+    tensors = {
+        "images": synthetic.images,
+        "labels": synthetic.labels,
+        "learned": synthetic.learned,
+        "source_row": synthetic.source_row,
+        "mean": synthetic.normalisation.mean,
+        "std": synthetic.normalisation.std,
+    }
+    header = {
+        "class_names": list(synthetic.class_names),
+        "student_lr": synthetic.student_lr,
+        "notes": dict(synthetic.notes),
+        "provenance": provenance,
+    }
+    save(path, "synthetic", tensors, header)
+
+
+def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
+    """A synthetic set and its provenance, both checked."""
+    opened = Opened(path, "synthetic")
+    images = opened.tensor("images", [None, None, None, None], torch.float32)
+    labels = opened.tensor("labels", [len(images)], torch.int64)
+    names = tuple(opened.field("class_names"))
+    checked_images(opened, images, labels, names)
+    synthetic = SyntheticSet(
+        images=images,
+        labels=labels,
+        class_names=names,
+        learned=opened.tensor("learned", [len(images)], torch.bool),
+        source_row=opened.tensor("source_row", [len(images)], torch.int64),
+        normalisation=read_normalisation(opened, images.shape[1]),
+        student_lr=opened.field("student_lr"),
+        notes=opened.field("notes"),
+    )
+    return synthetic, opened.field("provenance")
+
+
+def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """A checkpoint of an unfinished stage."""
+    save(path, "checkpoint", state, {})
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    opened = Opened(path, "checkpoint")
+    return {name: opened.file.get_tensor(name) for name in opened.file.keys()}  # noqa: SIM118

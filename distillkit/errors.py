@@ -1,0 +1,48 @@
+"""What can go wrong, in one place.
+
+DistillkitError
+├── ParamsError      a parameter is unknown, missing, of the wrong type or out of range
+├── SourceError      a dataset cannot be found, read or trusted
+├── WindowError      a selection asks a class for images it does not have
+├── ArtifactError    a file is not the artifact it should be
+└── DivergedError    a computation left the finite numbers
+
+Every message says what was found, what was expected and what to do, on one line.
+"""
+
+
+class DistillkitError(Exception):
+    """Base of every error that a user of distillkit can cause and mend."""
+
+
+class ParamsError(DistillkitError):
+    """A parameter is unknown, missing, of the wrong type or out of range."""
+
+
+class SourceError(DistillkitError):
+    """A dataset cannot be found, read or trusted."""
+
+
+class WindowError(DistillkitError):
+    """A selection asks a class for images it does not have."""
+
+
+class ArtifactError(DistillkitError):
+    """A file is not the artifact it should be."""
+
+
+class DivergedError(DistillkitError):
+    """A computation left the finite numbers."""
+
+
+def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    """Raise ParamsError unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        expected = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+        raise ParamsError(f"{name} is {value:g}; expected {expected}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise ParamsError unless ``value > 0`` and finite."""
+    if not 0 < value < float("inf"):
+        raise ParamsError(f"{name} is {value:g}; expected a finite number above 0")

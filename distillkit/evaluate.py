@@ -1,0 +1,122 @@
+"""Accuracy of networks trained from scratch on a set: mean, std and n over seeds, never a single figure.
+
+Axes: R runs; K classes; N test images; S points of the training curve.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distillkit.errors import check_range
+from distillkit.images import ImageSet, SyntheticSet
+from distillkit.networks import NetworkSpec
+from distillkit.randomness import spawn
+from distillkit.settings import settings
+from distillkit.training import TrainingRecipe, fit, predict
+
+THIRDS = ("easy", "middle", "hard")
+
+
+@settings
+class EvaluationRecipe:
+    """One recipe for every set: network, training, number of runs. Labels are hard, the last update counts."""
+
+    network: NetworkSpec
+    training: TrainingRecipe
+    runs: int
+    curve_points: int = 10
+
+    def __post_init__(self) -> None:
+        check_range("runs", self.runs, 1)
+        check_range("curve_points", self.curve_points, 0)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``.
+
+    ``third_accuracy_R3`` is on the easy, middle and hard third of the test images.
+    """
+
+    accuracy_R: Tensor
+    class_accuracy_RK: Tensor
+    third_accuracy_R3: Tensor
+    curve_steps: list[int]
+    curve_RS: Tensor
+
+
+def evaluate(
+    synthetic: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, test_difficulty_N: Tensor, generator: Generator
+) -> Report:
+    """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
+
+    ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
+    weights whatever the set, so that sets are compared pair by pair.
+    """
+    train_NCHW = synthetic.normalisation.apply(synthetic.images)
+    test_NCHW = synthetic.normalisation.apply(test.pixels())
+    curve_steps = spaced(recipe.training.steps, recipe.curve_points)
+    right, curves = [], []
+    for run_generator in spawn(generator, recipe.runs):
+        curve: list[Tensor] = []
+
+        def record(step: int, network: nn.Module, curve: list[Tensor] = curve) -> None:
+            if step in curve_steps:
+                curve.append(accuracy(predict(network, test_NCHW), test.labels))
+
+        network = fit(
+            recipe.network,
+            train_NCHW,
+            synthetic.labels,
+            len(synthetic.class_names),
+            recipe.training,
+            run_generator,
+            learned_N=synthetic.learned,
+            on_step=record,
+        )
+        right.append(predict(network, test_NCHW).argmax(1) == test.labels)
+        curves.append(torch.stack(curve) if curve else torch.zeros(0, dtype=torch.float64))
+    right_RN, curve_RS = torch.stack(right).cpu(), torch.stack(curves).cpu()
+    return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def summarise(
+    right_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
+) -> Report:
+    """Accuracies from which test images each run got right."""
+    share_RN = right_RN.double()
+    classes = [share_RN[:, labels_N == label].mean(1) for label in labels_N.unique().tolist()]
+    thirds = test_difficulty_N.argsort(stable=True).tensor_split(3)
+    return Report(
+        accuracy_R=share_RN.mean(1),
+        class_accuracy_RK=torch.stack(classes, 1),
+        third_accuracy_R3=torch.stack([share_RN[:, rows].mean(1) for rows in thirds], 1),
+        curve_steps=curve_steps,
+        curve_RS=curve_RS,
+    )
+
+
+def reference_difficulty(train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator) -> Tensor:
+    """Difficulty (N,) of every test image: 1 − mean probability of its label under networks trained on ``train``.
+
+    It ranks test images for reporting; nothing is ever chosen by it.
+    """
+    train_NCHW = train.normalisation.apply(train.images)
+    test_NCHW = train.normalisation.apply(test.pixels())
+    total_N = torch.zeros(len(test), dtype=torch.float64)
+    for run_generator in spawn(generator, recipe.runs):
+        network = fit(recipe.network, train_NCHW, train.labels, len(train.class_names), recipe.training, run_generator)
+        probability_NK = predict(network, test_NCHW).double().softmax(1)
+        total_N += probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
+    return (1 - total_N / recipe.runs).float()
+
+
+def accuracy(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """Share of rows whose largest logit is the label's, float64."""
+    return (logits_NK.argmax(1) == labels_N).double().mean()
+
+
+def spaced(steps: int, points: int) -> list[int]:
+    """``points`` step numbers from near the start to ``steps``, evenly spaced and distinct."""
+    return sorted({max(1, round(steps * (i + 1) / points)) for i in range(points)})

@@ -1,0 +1,178 @@
+"""The data types that everything else speaks: real images, a synthetic set, its iterate.
+
+Two image spaces occur, and names or docstrings always say which. *Pixel space* is [0, 1], as stored;
+*normalised* is (pixel − mean) / std per channel, as networks see it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distillkit.errors import SourceError
+
+
+class Normalisation(NamedTuple):
+    """Per-channel statistics of the training pixels: ``mean`` and ``std``, float32 of shape (C,)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def apply(self, pixels_NCHW: Tensor) -> Tensor:
+        """Pixel space to normalised space."""
+        return (pixels_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def undo(self, normalised_NCHW: Tensor) -> Tensor:
+        """Normalised space to pixel space."""
+        return normalised_NCHW * self.std[:, None, None] + self.mean[:, None, None]
+
+    def to(self, device: torch.device) -> "Normalisation":
+        return Normalisation(self.mean.to(device), self.std.to(device))
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images: ``images`` (N, C, H, W), uint8 or float pixels; ``labels`` (N,) int64.
+
+    Raises SourceError when shapes, types or labels do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[0] == 0:
+            raise SourceError(f"images have shape {tuple(self.images.shape)}; expected a non-empty (N, C, H, W)")
+        if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
+            raise SourceError(f"images are {self.images.dtype}; expected uint8 or floating point")
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
+            raise SourceError(
+                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; "
+                f"expected torch.int64 of shape ({self.images.shape[0]},)"
+            )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.class_names):
+            raise SourceError(
+                f"labels run from {low} to {high}; expected 0 to {len(self.class_names) - 1} "
+                f"for {len(self.class_names)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Images of each class, in class order."""
+        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    def pixels(self) -> Tensor:
+        """All images as float32 in pixel space [0, 1]."""
+        return to_pixels(self.images)
+
+    def take(self, rows: Tensor) -> "ImageSet":
+        """The images at ``rows``, in that order."""
+        return ImageSet(self.images[rows], self.labels[rows], self.class_names)
+
+    def to(self, device: torch.device) -> "ImageSet":
+        return ImageSet(self.images.to(device), self.labels.to(device), self.class_names)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]; floating images as float32, unchanged."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def channel_statistics(images: Tensor, chunk: int = 4096) -> Normalisation:
+    """Mean and standard deviation of every channel over all pixels of all images, in pixel space.
+
+    A channel that never varies gets std 1, so that normalising stays finite.
+    """
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(chunk):
+        pixels = to_pixels(part).double()
+        total += pixels.sum((0, 2, 3))
+        squares += pixels.square().sum((0, 2, 3))
+    count = images[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    std[std < 1e-6] = 1.0
+    return Normalisation(mean.float(), std.float())
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Where images came from: enough to fetch them again and to cite them."""
+
+    kind: str
+    id: str
+    revision: str
+    licence: str
+    homepage: str = ""
+    citation: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RealData:
+    """A source's training and test images; ``normalisation`` is computed on the training images only."""
+
+    train: ImageSet
+    test: ImageSet
+    normalisation: Normalisation
+    info: SourceInfo
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """A small training set.
+
+    ``images`` (N, C, H, W) float32 in pixel space, not clipped; ``labels`` (N,) int64; ``learned`` (N,) bool says
+    which images were optimised, the others are real; ``source_row`` (N,) int64 is the training row an image is, or
+    started from (−1: none); ``student_lr`` is the learned step size, if any; ``notes`` are choices made on the way.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    learned: Tensor
+    source_row: Tensor
+    normalisation: Normalisation
+    student_lr: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def images_per_class(self) -> list[int]:
+        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+
+def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> SyntheticSet:
+    """The real images at ``rows`` as a synthetic set in which nothing is learned."""
+    return SyntheticSet(
+        images=to_pixels(real.images[rows]),
+        labels=real.labels[rows],
+        class_names=real.class_names,
+        learned=torch.zeros(len(rows), dtype=torch.bool, device=rows.device),
+        source_row=rows,
+        normalisation=normalisation,
+    )
+
+
+class Iterate(NamedTuple):
+    """A synthetic set at one outer step, as tensors that gradients flow through."""
+
+    images_NCHW: Tensor  # the whole set, normalised
+    labels_N: Tensor
+    student_lr: Tensor  # scalar, above 0

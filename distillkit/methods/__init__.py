@@ -1,0 +1,17 @@
+"""The methods, by the name that recipes use. A new one is a file here and a line below."""
+
+from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.full import FullSet
+from distillkit.methods.mtt import TrajectoryMatching
+from distillkit.methods.random_subset import RandomSubset
+from distillkit.methods.selmatch import SelMatch
+from distillkit.methods.window import WindowSubset
+
+METHODS = {
+    "full": FullSet,
+    "random": RandomSubset,
+    "window": WindowSubset,
+    "confident": ConfidentSubset,
+    "mtt": TrajectoryMatching,
+    "selmatch": SelMatch,
+}

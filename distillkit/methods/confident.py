@@ -1,0 +1,21 @@
+"""The model's most confident images: a reading of SelMatch found in the literature, though not in its paper."""
+
+from torch import Generator
+
+from distillkit.images import SyntheticSet, real_subset
+from distillkit.protocol import Material
+from distillkit.selection import select_easiest
+from distillkit.settings import settings
+
+
+@settings
+class ConfidentSubset:
+    """Of every class, the ``ipc`` images whose label the experts found most probable, the surest last."""
+
+    ipc: int
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        del generator
+        real = material.real
+        rows = select_easiest(real.labels, 1 - material.need_confidence(), real.class_names, self.ipc)
+        return real_subset(real, rows, material.normalisation)

@@ -1,0 +1,20 @@
+"""The baseline every method must beat: random real images."""
+
+from torch import Generator
+
+from distillkit.images import SyntheticSet, real_subset
+from distillkit.protocol import Material
+from distillkit.selection import select_random
+from distillkit.settings import settings
+
+
+@settings
+class RandomSubset:
+    """``ipc`` images of every class, drawn without replacement."""
+
+    ipc: int
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        real = material.real
+        rows = select_random(real.labels, real.class_names, self.ipc, generator)
+        return real_subset(real, rows, material.normalisation)

@@ -1,0 +1,53 @@
+"""SelMatch: window selection by difficulty, then trajectory matching that updates only part of the set.
+
+Lee & Chung, "SelMatch: Effectively scaling up dataset distillation via selection-based initialization and partial
+updates by trajectory matching", ICML 2024.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit.errors import ParamsError, check_range
+from distillkit.images import Iterate, SyntheticSet
+from distillkit.methods.mtt import Matching
+from distillkit.methods.starts import Start, check_start, starting_selection
+from distillkit.methods.window import WindowScan
+from distillkit.protocol import Material
+from distillkit.selection import WindowUnit
+from distillkit.settings import settings
+
+
+@settings
+class SelMatch:
+    """Of every class's window the easier ``distill_fraction`` is learned; the harder rest stays real, and still trains.
+
+    ``start: confident`` replaces the window by the experts' most confident images, a reading found in the literature.
+    """
+
+    ipc: int
+    distill_fraction: float
+    matching: Matching
+    window_start: float | WindowScan | None = None
+    window_unit: WindowUnit = "class"
+    start: Start = "window"
+
+    def __post_init__(self) -> None:
+        check_range("distill_fraction", self.distill_fraction, 0, 1)
+        check_start(self.start, self.window_start)
+        if round(self.distill_fraction * self.ipc) == 0:
+            raise ParamsError(
+                f"distill_fraction {self.distill_fraction:g} of ipc {self.ipc} is no image at all; "
+                "raise it, or use method: window, which learns nothing"
+            )
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        self.matching.check_against(material.need_experts().snapshots)
+        window = starting_selection(self.start, self.ipc, self.window_start, self.window_unit).init(material, generator)
+        frozen_per_class = self.ipc - round(self.distill_fraction * self.ipc)
+        rank_N = torch.arange(len(window), device=window.learned.device) % self.ipc  # class by class, hardest first
+        return replace(window, learned=rank_N >= frozen_per_class)
+
+    def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
+        return self.matching.loss(iterate, material, generator)

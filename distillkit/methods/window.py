@@ -1,0 +1,100 @@
+"""A window of difficulty: of every class, a contiguous run of images, ranked hardest first (Lee & Chung, ICML 2024)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit.errors import ParamsError, check_range
+from distillkit.images import SyntheticSet, real_subset
+from distillkit.protocol import Material
+from distillkit.randomness import draw_seed, seeded
+from distillkit.selection import WindowUnit, class_rows, select_window
+from distillkit.settings import settings
+from distillkit.training import TrainingRecipe, fit, predict
+
+
+@settings
+class WindowScan:
+    """Choose the window's start by training on candidate windows; no test image is looked at.
+
+    A share ``holdout`` of every class's training images is set aside, windows are drawn from the rest, ``runs``
+    networks like the experts' are trained on each, and the start with the best mean accuracy on the images set
+    aside wins.
+    """
+
+    candidates: tuple[float, ...]
+    holdout: float
+    runs: int
+    training: TrainingRecipe
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ParamsError("window_start.candidates is empty; expected fractions such as [0.2, 0.5, 0.8]")
+        for candidate in self.candidates:
+            check_range("window_start.candidates", candidate, 0, 1)
+        check_range("window_start.holdout", self.holdout, 0.01, 0.9)
+        check_range("window_start.runs", self.runs, 1)
+
+
+@settings
+class WindowSubset:
+    """``ipc`` images of every class from ``window_start`` (a fraction of the class, or of ``ipc``) on."""
+
+    ipc: int
+    window_start: float | WindowScan
+    window_unit: WindowUnit = "class"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window_start, WindowScan):
+            if self.window_unit != "class":
+                raise ParamsError("window_unit is 'ipc', but a window scan works in fractions of the class; drop one")
+        else:
+            check_range("window_start", self.window_start, 0, 1 if self.window_unit == "class" else float("inf"))
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        real, difficulty_N, start = material.real, material.need_difficulty(), self.window_start
+        notes: Mapping[str, Any] = {}
+        if isinstance(start, WindowScan):
+            accuracy = scan_windows(material, self.ipc, start, generator)
+            start = max(accuracy, key=lambda candidate: accuracy[candidate])
+            scanned = {f"{candidate:g}": value for candidate, value in accuracy.items()}
+            notes = {"window_start": start, "holdout_accuracy_by_window_start": scanned}
+        rows = select_window(real.labels, difficulty_N, real.class_names, self.ipc, start, self.window_unit)
+        return replace(real_subset(real, rows, material.normalisation), notes=notes)
+
+
+def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Generator) -> dict[float, float]:
+    """Mean accuracy (0 to 1) on held-out training images after training on each candidate window.
+
+    Every candidate is trained from the same seeds, so differences come from the windows.
+    """
+    real, spec, classes = material.real, material.need_experts().spec, len(material.real.class_names)
+    pool, held = split_holdout(real.labels, classes, scan.holdout, generator)
+    seeds = [draw_seed(generator) for _ in range(scan.runs)]
+    difficulty_N = material.need_difficulty()[pool]
+    held_NCHW = material.normalisation.apply(real.take(held).pixels())
+    accuracy = {}
+    for candidate in scan.candidates:
+        rows = pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)]
+        window = real.take(rows)
+        window_NCHW = material.normalisation.apply(window.pixels())
+        right = [
+            predict(fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed)), held_NCHW).argmax(1)
+            == real.labels[held]
+            for seed in seeds
+        ]
+        accuracy[candidate] = round(torch.stack(right).double().mean().item(), 6)
+    return accuracy
+
+
+def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Rows to choose from and rows held out, a share ``holdout`` of every class, both in dataset order."""
+    held_N = torch.zeros(len(labels_N), dtype=torch.bool)
+    for rows in class_rows(labels_N.cpu(), classes):
+        order = torch.randperm(len(rows), generator=generator)
+        held_N[rows[order[: max(1, round(holdout * len(rows)))]]] = True
+    held_N = held_N.to(labels_N.device)
+    return (~held_N).nonzero().squeeze(1), held_N.nonzero().squeeze(1)

@@ -1,0 +1,34 @@
+"""A network as a function of one flat parameter vector.
+
+Axes: P parameters of one network; N images; C, H, W channels, height, width; K classes.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def flatten(network: nn.Module) -> Tensor:
+    """A copy of all parameters as one vector of shape (P,), in ``network.parameters()`` order."""
+    return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+def call_with(network: nn.Module, theta_P: Tensor, x_NCHW: Tensor) -> Tensor:
+    """Logits (N, K) of ``network`` with its parameters replaced by ``theta_P``; differentiable in both."""
+    shapes = {name: p.shape for name, p in network.named_parameters()}
+    parts = theta_P.split([shape.numel() for shape in shapes.values()])
+    named = {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    logits: Tensor = functional_call(network, named, (x_NCHW,))
+    return logits
+
+
+def forget_statistics(network: nn.Module) -> nn.Module:
+    """``network`` with batch normalisation always by batch statistics, so that a call changes nothing.
+
+    Trajectories hold parameters only, no running statistics; students are matched in this form, as in MTT.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.track_running_stats = False
+            module.running_mean = module.running_var = module.num_batches_tracked = None
+    return network

@@ -1,0 +1,69 @@
+"""What a method is: where to start and, if it learns anything, how far we still are."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+from torch import Generator, Tensor, nn
+
+from distillkit.errors import ParamsError
+from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
+from distillkit.networks import build_network
+from distillkit.parameters import forget_statistics
+from distillkit.trajectories import Experts
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a method may work from: the training images and what experts learned about them; never test images.
+
+    ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label.
+    """
+
+    real: ImageSet
+    normalisation: Normalisation
+    difficulty_N: Tensor | None = None
+    confidence_N: Tensor | None = None
+    experts: Experts | None = None
+
+    def need_difficulty(self) -> Tensor:
+        if self.difficulty_N is None:
+            raise ParamsError("this method ranks images, but no difficulty was given; run the score stage first")
+        return self.difficulty_N
+
+    def need_confidence(self) -> Tensor:
+        if self.confidence_N is None:
+            raise ParamsError(
+                "this method ranks images by the experts' confidence, but none was recorded; "
+                "run the score stage on experts instead of a score file"
+            )
+        return self.confidence_N
+
+    def need_experts(self) -> Experts:
+        if self.experts is None:
+            raise ParamsError("this method matches expert trajectories, but got none; run the experts stage first")
+        return self.experts
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """A network like the experts', for :func:`~distillkit.parameters.call_with`; its own weights never matter."""
+        spec = self.need_experts().spec
+        network = build_network(spec, self.real.image_shape, len(self.real.class_names), seed=0)
+        return forget_statistics(network).to(self.real.images.device).train()
+
+
+class Selection(Protocol):
+    """A method with nothing to learn."""
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        """The set to start from; the rows where ``learned`` is true may change."""
+        ...
+
+
+@runtime_checkable
+class Method(Selection, Protocol):
+    """A method that learns images."""
+
+    def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
+        """A scalar, differentiable in the iterate's images and step size; smaller is better."""
+        ...

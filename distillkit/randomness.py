@@ -1,0 +1,23 @@
+"""Generators from seeds and from one another; nothing here touches the global generator."""
+
+import torch
+from torch import Generator
+
+
+def seeded(seed: int) -> Generator:
+    """A CPU generator that depends on ``seed`` only."""
+    return Generator().manual_seed(seed)
+
+
+def draw_seed(generator: Generator) -> int:
+    return draw_int(0, 2**31, generator)
+
+
+def spawn(generator: Generator, count: int) -> list[Generator]:
+    """``count`` generators, each seeded by a draw from ``generator``."""
+    return [seeded(draw_seed(generator)) for _ in range(count)]
+
+
+def draw_int(low: int, high: int, generator: Generator) -> int:
+    """Uniform in low, ..., high − 1."""
+    return int(torch.randint(low, high, (), generator=generator))

@@ -1,0 +1,74 @@
+"""Which rows of the real set to take: pure functions of labels and difficulty. Axes: N training images."""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit.errors import ParamsError, WindowError
+
+WindowUnit = Literal["class", "ipc"]
+
+
+def class_rows(labels_N: Tensor, classes: int) -> list[Tensor]:
+    """The rows of every class, in order."""
+    return [(labels_N == label).nonzero().squeeze(1) for label in range(classes)]
+
+
+def check_ipc(ipc: int, labels_N: Tensor, class_names: tuple[str, ...]) -> None:
+    """Raise WindowError when some class has fewer than ``ipc`` images, ParamsError when ``ipc`` is no count."""
+    if ipc < 1:
+        raise ParamsError(f"ipc is {ipc}; expected at least 1 image per class")
+    counts = torch.bincount(labels_N, minlength=len(class_names))
+    smallest = int(counts.argmin())
+    if ipc > counts[smallest]:
+        raise WindowError(
+            f"ipc is {ipc}, but class {class_names[smallest]!r} has {int(counts[smallest])} training images; "
+            "lower ipc or add images"
+        )
+
+
+def select_random(labels_N: Tensor, class_names: tuple[str, ...], ipc: int, generator: Generator) -> Tensor:
+    """``ipc`` rows of every class, drawn without replacement; class by class."""
+    check_ipc(ipc, labels_N, class_names)
+    rows = class_rows(labels_N, len(class_names))
+    return torch.cat([own[torch.randperm(len(own), generator=generator)[:ipc].to(own.device)] for own in rows])
+
+
+def rank_hardest_first(rows: Tensor, difficulty_N: Tensor) -> Tensor:
+    """``rows`` from the hardest to the easiest; ties keep the order of the dataset."""
+    return rows[difficulty_N[rows].argsort(descending=True, stable=True)]
+
+
+def select_easiest(labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[str, ...], ipc: int) -> Tensor:
+    """The ``ipc`` easiest images of every class, the easiest last; class by class."""
+    check_ipc(ipc, labels_N, class_names)
+    rows = class_rows(labels_N, len(class_names))
+    return torch.cat([rank_hardest_first(own, difficulty_N)[-ipc:] for own in rows])
+
+
+def select_window(
+    labels_N: Tensor,
+    difficulty_N: Tensor,
+    class_names: tuple[str, ...],
+    ipc: int,
+    window_start: float,
+    unit: WindowUnit = "class",
+) -> Tensor:
+    """Of every class the ``ipc`` images from rank ``window_start`` on, hardest first; class by class.
+
+    ``window_start`` is a fraction of the class; with ``unit="ipc"`` a fraction of ``ipc``, as SelMatch's released code
+    has it. Raises WindowError when the window runs past the easiest image of a class.
+    """
+    check_ipc(ipc, labels_N, class_names)
+    selected = []
+    for name, rows in zip(class_names, class_rows(labels_N, len(class_names)), strict=True):
+        first = round(window_start * (len(rows) if unit == "class" else ipc))
+        if first + ipc > len(rows):
+            most = (len(rows) - ipc) / (len(rows) if unit == "class" else ipc)
+            raise WindowError(
+                f"the window of class {name!r} covers ranks {first} to {first + ipc - 1}, but the class has {len(rows)} "
+                f"images to choose from; lower window_start ({window_start:g}, at most {most:.3g} here) or ipc ({ipc})"
+            )
+        selected.append(rank_hardest_first(rows, difficulty_N)[first : first + ipc])
+    return torch.cat(selected)

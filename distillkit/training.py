@@ -1,0 +1,138 @@
+"""The one ordinary training loop: every expert, evaluation and reference network is trained by it.
+
+The dataset is a tensor on the device and a batch is a row index, so there are no workers and no per-image transforms.
+Axes: N images; C, H, W channels, height, width; K classes.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from distillkit import augment
+from distillkit.augment import Augmentation
+from distillkit.errors import check_positive, check_range
+from distillkit.networks import NetworkSpec, build_network
+from distillkit.randomness import draw_seed
+from distillkit.settings import settings
+
+
+@settings
+class TrainingRecipe:
+    """How a fresh network is trained on a set of any size: always the same number of updates."""
+
+    steps: int
+    batch: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    final_lr_fraction: float = 0.0
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        check_range("training.steps", self.steps, 1)
+        check_range("training.batch", self.batch, 2)
+        check_positive("training.lr", self.lr)
+        check_range("training.momentum", self.momentum, 0, 0.9999)
+        check_range("training.weight_decay", self.weight_decay, 0)
+        check_range("training.final_lr_fraction", self.final_lr_fraction, 0, 1)
+
+
+class Visit(NamedTuple):
+    """One update: the rows visited, the logits (N, K) before the update and the mean loss, all detached."""
+
+    rows: Tensor
+    logits: Tensor
+    loss: Tensor
+
+
+def train(
+    network: nn.Module,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    batches: Iterable[Tensor],
+    *,
+    lr_at: Callable[[int], float],
+    momentum: float,
+    weight_decay: float,
+    augmentation: Augmentation,
+    generator: Generator,
+    learned_N: Tensor | None = None,
+) -> Iterator[Visit]:
+    """Train ``network`` in place by SGD on cross-entropy, one update for each batch of rows; images are normalised."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr_at(0), momentum=momentum, weight_decay=weight_decay)
+    for step, rows in enumerate(batches):
+        network.train()
+        optimizer.param_groups[0]["lr"] = lr_at(step)
+        steps = augment.draw(augmentation, len(rows), generator, None if learned_N is None else learned_N[rows])
+        logits = network(augment.apply(images_NCHW[rows], steps))
+        loss = F.cross_entropy(logits, labels_N[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield Visit(rows, logits.detach(), loss.detach())
+
+
+def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:
+    """Every row once, in random order, in batches as equal as can be and no larger than ``batch``."""
+    return list(torch.randperm(count, generator=generator).tensor_split(math.ceil(count / batch)))
+
+
+def step_batches(count: int, batch: int, steps: int, generator: Generator) -> list[Tensor]:
+    """``steps`` batches without replacement, reshuffled when exhausted; the whole set when it is no larger."""
+    batch = min(batch, count)
+    passes = math.ceil(steps * batch / count)
+    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
+    return list(order[: steps * batch].view(steps, batch))
+
+
+def cosine(lr: float, steps: int, final_fraction: float = 0.0) -> Callable[[int], float]:
+    """From ``lr`` at step 0 down to ``final_fraction * lr`` at ``steps``, along half a cosine."""
+    low = final_fraction * lr
+    return lambda step: low + (lr - low) * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def constant(lr: float) -> Callable[[int], float]:
+    """``lr`` at every step."""
+    return lambda _: lr
+
+
+def fit(
+    spec: NetworkSpec,
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    classes: int,
+    recipe: TrainingRecipe,
+    generator: Generator,
+    *,
+    learned_N: Tensor | None = None,
+    on_step: Callable[[int, nn.Module], None] = lambda *_: None,
+) -> nn.Module:
+    """A fresh network trained under ``recipe``; ``on_step(step, network)`` is called after every update, from 1 on."""
+    channels, height, width = images_NCHW.shape[1:]
+    network = build_network(spec, (channels, height, width), classes, draw_seed(generator)).to(images_NCHW.device)
+    visits = train(
+        network,
+        images_NCHW,
+        labels_N,
+        step_batches(len(labels_N), recipe.batch, recipe.steps, generator),
+        lr_at=cosine(recipe.lr, recipe.steps, recipe.final_lr_fraction),
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        augmentation=recipe.augmentation,
+        generator=generator,
+        learned_N=learned_N,
+    )
+    for step, _ in enumerate(visits, start=1):
+        on_step(step, network)
+    return network
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images_NCHW: Tensor, chunk: int = 1000) -> Tensor:
+    """Logits (N, K) in evaluation mode."""
+    network.eval()
+    return torch.cat([network(part) for part in images_NCHW.split(chunk)])
