@@ -21,9 +21,6 @@ from torch import Tensor
 from distillkit import __version__
 from distillkit.errors import ArtifactError
 from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet
-from distillkit.networks import NetworkSpec
-from distillkit.scoring import SCORES
-from distillkit.trajectories import Dynamics, Expert
 
 FORMAT = "distillkit/1"
 KEY = "distillkit"
@@ -175,60 +172,16 @@ def load_real(path: Path) -> RealData:
     return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape[0]), info)
 
 
-def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:
-    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
-    dynamics = {
-        f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
-    }
-    tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
-    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
-
-
-class ExpertFiles:
-    """Experts in one or more shard files; a snapshot is read from disk only when it is asked for."""
-
-    def __init__(self, paths: Sequence[Path]):
-        self.shards = [Opened(path, "experts") for path in paths]
-        if not self.shards:
-            raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
-        self.slices = [shard.file.get_slice("trajectories") for shard in self.shards]
-        shapes = [part.get_shape() for part in self.slices]
-        networks = [shard.field("network") for shard in self.shards]
-        for shard, shape, network in zip(self.shards, shapes, networks, strict=True):
-            if network != networks[0] or shape[1:] != shapes[0][1:]:
-                raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
-        self.spec = NetworkSpec(**networks[0])
-        self.snapshots: int = shapes[0][1]
-        self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def read(self, expert: int, snapshot: int) -> Tensor:
-        part, row = self.index[expert]
-        parameters: Tensor = part[row, snapshot]
-        return parameters
-
-    def dynamics(self) -> Dynamics:
-        """The dynamics of all shards, each (E, L, N)."""
-        types = Dynamics(torch.bool, torch.float16, torch.float16, torch.float16)  # type: ignore[arg-type]
-        columns = {
-            name: torch.cat([shard.tensor(f"dynamics.{name}", [None, None, None], dtype) for shard in self.shards])
-            for name, dtype in types._asdict().items()
-        }
-        return Dynamics(**columns)
-
-
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """The difficulty in use, and every score that could be computed, by name."""
-    save(path, "difficulty", {"difficulty": difficulty_N, **scores}, header)
+    save(path, "difficulty", {"difficulty": difficulty_N.clone(), **scores}, header)
 
 
 def load_difficulty(path: Path, images: int) -> tuple[Tensor, Tensor | None]:
     """The difficulty (N,) in use, and the probability the experts gave each label, where recorded."""
     opened = Opened(path, "difficulty")
     difficulty_N = opened.tensor("difficulty", [images], torch.float32)
-    if "confidence" not in set(opened.file.keys()) & set(SCORES):
+    if "confidence" not in opened.file.keys():  # noqa: SIM118
         return difficulty_N, None
     return difficulty_N, 1 - opened.tensor("confidence", [images], torch.float32)
 
@@ -240,6 +193,18 @@ def save_reference(path: Path, difficulty_N: Tensor, header: Mapping[str, Any]) 
 def load_reference(path: Path, images: int) -> Tensor:
     """Difficulty (N,) of every test image."""
     return Opened(path, "reference").tensor("test_difficulty", [images], torch.float32)
+
+
+def provenance_of(recipe: str, method: str, params: Mapping[str, Any], seed: int, data: RealData) -> dict[str, Any]:
+    """Where a synthetic set comes from, as it is kept in its header and published with it."""
+    return {
+        "recipe": recipe,
+        "method": method,
+        "params": params,
+        "seed": seed,
+        "source": asdict(data.info),
+        "source_images": {"train": len(data.train), "test": len(data.test)},
+    }
 
 
 def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:

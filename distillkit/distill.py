@@ -1,7 +1,6 @@
 """The outer loop: gradient steps on the learned images and the student's step size, whatever the method."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.protocol import Material, Method
 from distillkit.settings import settings
+from distillkit.training import sgd_
 
 
 @settings
@@ -58,32 +58,31 @@ class Distillation:
         self.rows = start.learned.nonzero().squeeze(1)
         self.learned_NCHW = self.normalised_NCHW[self.rows].requires_grad_()
         self.log_lr = torch.tensor(optim.student_lr_init, device=start.images.device).log().requires_grad_()
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": [self.learned_NCHW], "lr": optim.image_lr},
-                {"params": [self.log_lr], "lr": optim.student_lr_lr},
-            ],
-            lr=0.0,
-            momentum=optim.momentum,
-        )
-        self.step = 0
+        self.image_velocity_NCHW = torch.zeros_like(self.learned_NCHW)
+        self.log_lr_velocity = torch.zeros_like(self.log_lr)
+        self.history: list[Step] = []
 
     def __iter__(self) -> Iterator[Step]:
-        while self.step < self.optim.steps:
+        while len(self.history) < self.optim.steps:
             yield self.advance()
 
     def advance(self) -> Step:
         """One gradient step. Raises DivergedError, keeping the last good state, when the loss is not finite."""
         iterate = self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
-        self.optimizer.zero_grad()
-        loss.backward()
-        record = Step(self.step + 1, loss.item(), iterate.student_lr.item())
-        self.check(record)
-        with keep_small_gradients_still(self.learned_NCHW, self.optim.update_fraction):
-            self.optimizer.step()
-        self.step += 1
+        image_gradient_NCHW, log_lr_gradient = torch.autograd.grad(loss, [self.learned_NCHW, self.log_lr])
+        record = Step(len(self.history) + 1, loss.item(), iterate.student_lr.item())
+        self.check(record, image_gradient_NCHW, log_lr_gradient)
+        optim = self.optim
+        moving = largest_gradients(image_gradient_NCHW, optim.update_fraction)
+        sgd_rows_(self.learned_NCHW, image_gradient_NCHW, self.image_velocity_NCHW, moving, optim)
+        sgd_([self.log_lr], [log_lr_gradient], [self.log_lr_velocity], lr=optim.student_lr_lr, momentum=optim.momentum)
+        self.history.append(record)
         return record
+
+    @property
+    def steps_left(self) -> int:
+        return self.optim.steps - len(self.history)
 
     def iterate(self) -> Iterate:
         images_NCHW = self.normalised_NCHW.index_copy(0, self.rows, self.learned_NCHW)
@@ -95,9 +94,8 @@ class Distillation:
         images = self.start.images.index_copy(0, self.rows, pixels)
         return replace(self.start, images=images, student_lr=self.log_lr.exp().item())
 
-    def check(self, record: Step) -> None:
-        gradients = [self.learned_NCHW.grad, self.log_lr.grad]
-        if all(value.isfinite().all() for value in (torch.tensor(record.loss), *gradients) if value is not None):
+    def check(self, record: Step, *gradients: Tensor) -> None:
+        if all(value.isfinite().all() for value in (torch.tensor(record.loss), *gradients)):
             return
         raise DivergedError(
             f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite "
@@ -109,41 +107,36 @@ class Distillation:
     def state(self) -> dict[str, Tensor]:
         """Everything that the rest of the run depends on, as tensors."""
         return {
-            "step": torch.tensor(self.step),
+            "history": torch.tensor(self.history, dtype=torch.float64).view(-1, 3),
             "learned_images": self.learned_NCHW.detach(),
             "log_lr": self.log_lr.detach(),
-            "image_momentum": self.momentum_of(self.learned_NCHW),
-            "log_lr_momentum": self.momentum_of(self.log_lr),
+            "image_velocity": self.image_velocity_NCHW,
+            "log_lr_velocity": self.log_lr_velocity,
             "generator": self.generator.get_state(),
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a :meth:`state`, bit for bit as if never interrupted."""
-        self.step = int(state["step"])
+        self.history = [Step(int(step), loss, lr) for step, loss, lr in state["history"].tolist()]
         with torch.no_grad():
             self.learned_NCHW.copy_(state["learned_images"])
             self.log_lr.copy_(state["log_lr"])
-        if self.step:
-            device = self.learned_NCHW.device
-            self.optimizer.state[self.learned_NCHW]["momentum_buffer"] = state["image_momentum"].to(device)
-            self.optimizer.state[self.log_lr]["momentum_buffer"] = state["log_lr_momentum"].to(device)
+            self.image_velocity_NCHW.copy_(state["image_velocity"])
+            self.log_lr_velocity.copy_(state["log_lr_velocity"])
         self.generator.set_state(state["generator"])
 
-    def momentum_of(self, variable: Tensor) -> Tensor:
-        buffer = self.optimizer.state[variable].get("momentum_buffer")
-        return torch.zeros_like(variable) if buffer is None else buffer
+
+def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
+    """Rows of the images that move at this step: the share with the largest gradient norms, at least one."""
+    norm_N = gradient_NCHW.flatten(1).norm(dim=1)
+    moving = max(1, round(update_fraction * len(norm_N)))
+    rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values
+    return rows
 
 
-@contextmanager
-def keep_small_gradients_still(images_NCHW: Tensor, update_fraction: float) -> Iterator[None]:
-    """Around an optimiser step: all but the ``update_fraction`` of images with the largest gradients stay put."""
-    if update_fraction == 1 or images_NCHW.grad is None:
-        yield
-        return
-    moving = max(1, round(update_fraction * len(images_NCHW)))
-    still = images_NCHW.grad.flatten(1).norm(dim=1).argsort(stable=True)[: len(images_NCHW) - moving]
-    images_NCHW.grad[still] = 0
-    before = images_NCHW.detach()[still].clone()
-    yield
+def sgd_rows_(images_NCHW: Tensor, gradient_NCHW: Tensor, velocity_NCHW: Tensor, moving: Tensor, optim: Optim) -> None:
+    """One step of SGD on the images that move; the others keep their pixels and their velocity."""
     with torch.no_grad():
-        images_NCHW[still] = before
+        rows, velocity = images_NCHW[moving], velocity_NCHW[moving]
+        sgd_([rows], [gradient_NCHW[moving]], [velocity], lr=optim.image_lr, momentum=optim.momentum)
+        images_NCHW[moving], velocity_NCHW[moving] = rows, velocity

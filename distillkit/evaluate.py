@@ -4,6 +4,7 @@ Axes: R runs; K classes; N test images; S points of the training curve.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,7 +14,7 @@ from distillkit.images import ImageSet, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import spawn
 from distillkit.settings import settings
-from distillkit.training import TrainingRecipe, fit, predict
+from distillkit.training import Mapper, TrainingRecipe, fit, predict, serial
 
 THIRDS = ("easy", "middle", "hard")
 
@@ -46,8 +47,20 @@ class Report:
     curve_RS: Tensor
 
 
+class Run(NamedTuple):
+    """One trained network: which test images it got right (N,), and its accuracy (S,) along the way."""
+
+    right_N: Tensor
+    curve_S: Tensor
+
+
 def evaluate(
-    synthetic: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, test_difficulty_N: Tensor, generator: Generator
+    synthetic: SyntheticSet,
+    test: ImageSet,
+    recipe: EvaluationRecipe,
+    test_difficulty_N: Tensor,
+    generator: Generator,
+    run: Mapper = serial,
 ) -> Report:
     """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
 
@@ -57,11 +70,11 @@ def evaluate(
     train_NCHW = synthetic.normalisation.apply(synthetic.images)
     test_NCHW = synthetic.normalisation.apply(test.pixels())
     curve_steps = spaced(recipe.training.steps, recipe.curve_points)
-    right, curves = [], []
-    for run_generator in spawn(generator, recipe.runs):
+
+    def evaluate_once(run_generator: Generator) -> Run:
         curve: list[Tensor] = []
 
-        def record(step: int, network: nn.Module, curve: list[Tensor] = curve) -> None:
+        def record(step: int, network: nn.Module) -> None:
             if step in curve_steps:
                 curve.append(accuracy(predict(network, test_NCHW), test.labels))
 
@@ -75,9 +88,11 @@ def evaluate(
             learned_N=synthetic.learned,
             on_step=record,
         )
-        right.append(predict(network, test_NCHW).argmax(1) == test.labels)
-        curves.append(torch.stack(curve) if curve else torch.zeros(0, dtype=torch.float64))
-    right_RN, curve_RS = torch.stack(right).cpu(), torch.stack(curves).cpu()
+        right_N = predict(network, test_NCHW).argmax(1) == test.labels
+        return Run(right_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
+
+    runs = list(run(evaluate_once, spawn(generator, recipe.runs)))
+    right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
 
 
@@ -97,19 +112,23 @@ def summarise(
     )
 
 
-def reference_difficulty(train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator) -> Tensor:
+def reference_difficulty(
+    train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator, run: Mapper = serial
+) -> Tensor:
     """Difficulty (N,) of every test image: 1 − mean probability of its label under networks trained on ``train``.
 
     It ranks test images for reporting; nothing is ever chosen by it.
     """
     train_NCHW = train.normalisation.apply(train.images)
     test_NCHW = train.normalisation.apply(test.pixels())
-    total_N = torch.zeros(len(test), dtype=torch.float64)
-    for run_generator in spawn(generator, recipe.runs):
+
+    def label_probability(run_generator: Generator) -> Tensor:
         network = fit(recipe.network, train_NCHW, train.labels, len(train.class_names), recipe.training, run_generator)
         probability_NK = predict(network, test_NCHW).double().softmax(1)
-        total_N += probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
-    return (1 - total_N / recipe.runs).float()
+        return probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
+
+    probability_RN = torch.stack(list(run(label_probability, spawn(generator, recipe.runs))))
+    return (1 - probability_RN.mean(0)).float()
 
 
 def accuracy(logits_NK: Tensor, labels_N: Tensor) -> Tensor:

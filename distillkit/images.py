@@ -5,7 +5,7 @@ Two image spaces occur, and names or docstrings always say which. *Pixel space* 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -131,6 +131,9 @@ class RealData:
     normalisation: Normalisation
     info: SourceInfo
 
+    def to(self, device: torch.device) -> "RealData":
+        return RealData(self.train.to(device), self.test.to(device), self.normalisation.to(device), self.info)
+
 
 @dataclass(frozen=True)
 class SyntheticSet:
@@ -157,9 +160,14 @@ class SyntheticSet:
     def images_per_class(self) -> list[int]:
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
+    def to(self, device: torch.device) -> "SyntheticSet":
+        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "learned", "source_row")}
+        return replace(self, normalisation=self.normalisation.to(device), **moved)
+
 
 def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> SyntheticSet:
     """The real images at ``rows`` as a synthetic set in which nothing is learned."""
+    rows = rows.to(real.labels.device)
     return SyntheticSet(
         images=to_pixels(real.images[rows]),
         labels=real.labels[rows],

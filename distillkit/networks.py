@@ -4,6 +4,7 @@ Layers follow the networks shared by DC, DSA, DM, MTT and SelMatch (VICO-UoE/Dat
 counts and published settings carry over: 320,010 parameters for CIFAR-10, 317,706 for MNIST.
 """
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -91,8 +92,11 @@ NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module
 }
 
 
+INITIALISING = threading.Lock()  # the global generator is one; networks may be built side by side
+
+
 def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
     """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone."""
-    with torch.random.fork_rng(devices=[]):
+    with INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[spec.name](spec, image_shape, classes)

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -11,24 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from distillkit.distill import Optim
 from distillkit.errors import ParamsError
-from distillkit.methods import METHODS
-from distillkit.protocol import Method, Selection
 
 T = TypeVar("T")
 FILE = Path("params.yaml")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A named section of ``recipes``: a method and, if it learns anything, the outer optimiser."""
-
-    name: str
-    method_name: str
-    method: Selection
-    optim: Optim | None
-    params: Mapping[str, Any]
 
 
 def load(path: Path = FILE) -> dict[str, Any]:
@@ -64,39 +50,6 @@ def read(value: Any, kind: type[T], where: str) -> T:
         raise ParamsError(f"params.yaml: {where}: {error}") from None
     except (TypeError, ValueError) as error:
         raise ParamsError(f"params.yaml: {where} cannot be read: {error}") from None
-
-
-def recipe(data: Mapping[str, Any], name: str) -> Recipe:
-    """The recipe called ``name``."""
-    recipes = section(data, "recipes", dict[str, Any])
-    where = f"recipes.{name}"
-    if name not in recipes:
-        raise ParamsError(f"params.yaml has no {where}{hint(name, recipes)}; found {', '.join(recipes)}")
-    params = recipes[name]
-    if not isinstance(params, dict) or "method" not in params:
-        raise ParamsError(f"params.yaml: {where}.method is missing; expected one of {', '.join(METHODS)}")
-    method_name = params["method"]
-    if method_name not in METHODS:
-        raise ParamsError(
-            f"params.yaml: {where}.method is {method_name!r}{hint(str(method_name), METHODS)}; "
-            f"expected one of {', '.join(METHODS)}"
-        )
-    rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
-    method: Selection = read(rest, METHODS[method_name], where)
-    return Recipe(name, method_name, method, read_optim(params, method, where), params)
-
-
-def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Optim | None:
-    learns = isinstance(method, Method)
-    if learns and "optim" not in params:
-        raise ParamsError(
-            f"params.yaml: {where}.optim is missing; expected steps, image_lr and the student's step size"
-        )
-    if not learns and "optim" in params:
-        raise ParamsError(
-            f"params.yaml: {where}.optim is given, but method {params['method']} learns nothing; remove it"
-        )
-    return read(params["optim"], Optim, f"{where}.optim") if learns else None
 
 
 def explain(error: ValidationError, where: str, kind: Any) -> str:

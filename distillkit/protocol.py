@@ -10,6 +10,7 @@ from distillkit.errors import ParamsError
 from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
 from distillkit.networks import build_network
 from distillkit.parameters import forget_statistics
+from distillkit.training import Mapper, serial
 from distillkit.trajectories import Experts
 
 
@@ -17,7 +18,8 @@ from distillkit.trajectories import Experts
 class Material:
     """What a method may work from: the training images and what experts learned about them; never test images.
 
-    ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label.
+    ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label;
+    ``run`` is how independent tasks of a method are run.
     """
 
     real: ImageSet
@@ -25,6 +27,7 @@ class Material:
     difficulty_N: Tensor | None = None
     confidence_N: Tensor | None = None
     experts: Experts | None = None
+    run: Mapper = serial
 
     def need_difficulty(self) -> Tensor:
         if self.difficulty_N is None:

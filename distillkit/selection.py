@@ -67,8 +67,8 @@ def select_window(
         if first + ipc > len(rows):
             most = (len(rows) - ipc) / (len(rows) if unit == "class" else ipc)
             raise WindowError(
-                f"the window of class {name!r} covers ranks {first} to {first + ipc - 1}, but the class has {len(rows)} "
-                f"images to choose from; lower window_start ({window_start:g}, at most {most:.3g} here) or ipc ({ipc})"
+                f"the window of class {name!r} covers ranks {first} to {first + ipc - 1}, but it has {len(rows)} "
+                f"images; lower window_start ({window_start:g}, at most {most:.3g} here) or ipc ({ipc})"
             )
         selected.append(rank_hardest_first(rows, difficulty_N)[first : first + ipc])
     return torch.cat(selected)

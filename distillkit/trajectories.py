@@ -41,6 +41,17 @@ class ExpertRecipe:
         check_range("weight_decay", self.weight_decay, 0)
 
 
+@settings
+class ExpertsSpec:
+    """The ``experts`` section: how an expert is trained, and how many make one shard."""
+
+    per_shard: int
+    recipe: ExpertRecipe
+
+    def __post_init__(self) -> None:
+        check_range("per_shard", self.per_shard, 1)
+
+
 class Dynamics(NamedTuple):
     """What happened to every training image in every epoch, seen in the pass that trained on it.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -76,18 +77,17 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
     seeds = [draw_seed(generator) for _ in range(scan.runs)]
     difficulty_N = material.need_difficulty()[pool]
     held_NCHW = material.normalisation.apply(real.take(held).pixels())
-    accuracy = {}
-    for candidate in scan.candidates:
-        rows = pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)]
-        window = real.take(rows)
+
+    def held_out_accuracy(task: tuple[float, int]) -> Tensor:
+        candidate, seed = task
+        window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
         window_NCHW = material.normalisation.apply(window.pixels())
-        right = [
-            predict(fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed)), held_NCHW).argmax(1)
-            == real.labels[held]
-            for seed in seeds
-        ]
-        accuracy[candidate] = round(torch.stack(right).double().mean().item(), 6)
-    return accuracy
+        network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed))
+        return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean()
+
+    found = torch.stack(list(material.run(held_out_accuracy, product(scan.candidates, seeds))))
+    means = found.view(len(scan.candidates), scan.runs).mean(1)
+    return {candidate: round(mean, 6) for candidate, mean in zip(scan.candidates, means.tolist(), strict=True)}
 
 
 def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:

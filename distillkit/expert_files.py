@@ -1,0 +1,67 @@
+"""Expert trajectories at rest: one safetensors file for every shard, read lazily."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillkit.artifact import Opened, save
+from distillkit.errors import ArtifactError, ParamsError
+from distillkit.networks import NetworkSpec
+from distillkit.params import section
+from distillkit.trajectories import Dynamics, Expert
+
+
+def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """The files of the shards that ``expert_shards`` lists; others in ``folder`` are left over and ignored."""
+    shards = section(data, "expert_shards", list[int])
+    if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
+        raise ParamsError(f"params.yaml: expert_shards is {shards}; expected distinct numbers from 0 on, at least one")
+    return [folder / f"shard-{shard}.safetensors" for shard in shards]
+
+
+def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:
+    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
+    dynamics = {
+        f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
+    }
+    tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
+    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
+
+
+class ExpertFiles:
+    """Experts in one or more shard files; a snapshot is read from disk only when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.shards = [Opened(path, "experts") for path in paths]
+        if not self.shards:
+            raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
+        self.slices = [shard.file.get_slice("trajectories") for shard in self.shards]
+        shapes = [part.get_shape() for part in self.slices]
+        networks = [shard.field("network") for shard in self.shards]
+        for shard, shape, network in zip(self.shards, shapes, networks, strict=True):
+            if network != networks[0] or shape[1:] != shapes[0][1:]:
+                raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
+        self.spec = NetworkSpec(**networks[0])
+        self.snapshots: int = shapes[0][1]
+        self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        part, row = self.index[expert]
+        parameters: Tensor = part[row, snapshot]
+        return parameters
+
+    def dynamics(self) -> Dynamics:
+        """The dynamics of all shards, each (E, L, N)."""
+        types = Dynamics(torch.bool, torch.float16, torch.float16, torch.float16)  # type: ignore[arg-type]
+        columns = {
+            name: torch.cat([shard.tensor(f"dynamics.{name}", [None, None, None], dtype) for shard in self.shards])
+            for name, dtype in types._asdict().items()
+        }
+        return Dynamics(**columns)

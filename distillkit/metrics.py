@@ -1,0 +1,67 @@
+"""A report as numbers that ``dvc metrics`` and ``dvc plots`` show: nested mappings of numbers, and CSV curves."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distillkit.artifact import pretty_json, write_text
+from distillkit.errors import ArtifactError
+from distillkit.evaluate import THIRDS, Report
+from distillkit.images import SyntheticSet
+
+
+def mean_and_std(values_R: Tensor) -> dict[str, float]:
+    """Mean and sample standard deviation over runs (0 for a single run), to six decimals."""
+    std = values_R.std(correction=1).item() if len(values_R) > 1 else 0.0
+    return {"mean": round(values_R.mean().item(), 6), "std": round(std, 6)}
+
+
+def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
+    """All figures of one recipe; accuracies are shares of 1. No lists: ``dvc metrics`` drops them without a word."""
+    runs = {f"run_{index}": round(value, 6) for index, value in enumerate(report.accuracy_R.tolist(), start=1)}
+    learned = int(synthetic.learned.sum())
+    return {
+        "accuracy": {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs},
+        **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
+        "class_accuracy": {
+            name: round(value, 6)
+            for name, value in zip(synthetic.class_names, report.class_accuracy_RK.mean(0).tolist(), strict=True)
+        },
+        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
+    }
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    write_text(path, pretty_json(metrics))
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """What :func:`write_metrics` wrote. Raises ArtifactError when the file is missing or no JSON mapping."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} does not exist; expected the metrics of a recipe; run its evaluate stage"
+        ) from None
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); run its evaluate stage again") from None
+    if not isinstance(metrics, dict):
+        raise ArtifactError(f"{path} holds {type(metrics).__name__}; expected a mapping; run its evaluate stage again")
+    return metrics
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
+    """A CSV of numbers, to eight significant digits."""
+    lines = [",".join(header), *(",".join(f"{value:.8g}" for value in row) for row in rows)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
+    """Two columns of a CSV written by :func:`write_csv`."""
+    header, *lines = path.read_text(encoding="utf-8").splitlines()
+    places = [header.split(",").index(name) for name in (x, y)]
+    cells = [line.split(",") for line in lines]
+    return [(int(row[places[0]]), float(row[places[1]])) for row in cells]

@@ -1,0 +1,67 @@
+"""Train again on a set that is at rest, under its own evaluation recipe, and set the result beside what it claims."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit import params
+from distillkit.artifact import load_real, load_synthetic
+from distillkit.device import prepare_device
+from distillkit.errors import ArtifactError, ParamsError
+from distillkit.evaluate import EvaluationRecipe, evaluate
+from distillkit.images import ImageSet, SyntheticSet
+from distillkit.metrics import metrics_of
+from distillkit.package import open_package
+from distillkit.progress import track
+from distillkit.randomness import seed_for, seeded
+from distillkit.sources import DataSpec, fetch
+
+
+def reevaluate(
+    path: Path, *, recipe: str | None, real: Path | None, params_file: Path | None, runs: int | None, seed: int
+) -> dict[str, Any]:
+    """The accuracy found, what the package claims (None for a single artifact), and the recipe's name."""
+    packaged = open_package(path) if path.is_dir() else None
+    if packaged is None and recipe is not None:
+        raise ParamsError(f"--recipe is {recipe!r}, but {path} is a single artifact; drop --recipe or name a folder")
+    name = str(recipe or (packaged.manifest["default"] if packaged else ""))
+    synthetic, provenance = load_synthetic(packaged.artifact(name) if packaged else path)
+    record = packaged.recipe_json(name) if packaged else None
+    evaluation = evaluation_recipe(record, params_file)
+    evaluation = replace(evaluation, runs=runs or evaluation.runs)
+    test = test_images(real, provenance, synthetic)
+    device = prepare_device()
+    unranked_N = torch.zeros(len(test))
+    generator = seeded(seed_for(seed, "evaluate"))
+    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator)
+    found = metrics_of(report, synthetic)
+    return {
+        "recipe": provenance.get("recipe"),
+        "accuracy": found["accuracy"],
+        "class_accuracy": found["class_accuracy"],
+        "claimed": record["results"]["accuracy"] if record else None,
+    }
+
+
+def evaluation_recipe(record: Mapping[str, Any] | None, params_file: Path | None) -> EvaluationRecipe:
+    if record is not None and params_file is None:
+        return params.read(record["evaluation"], EvaluationRecipe, "evaluation")
+    return params.section(params.load(params_file or params.FILE), "evaluation", EvaluationRecipe)
+
+
+def test_images(real: Path | None, provenance: Mapping[str, Any], synthetic: SyntheticSet) -> ImageSet:
+    """The test split from ``real``, or fetched from the recorded source; it must fit the synthetic set."""
+    if real is not None:
+        test = load_real(real).test
+    else:
+        spec = params.read(provenance["source"]["params"], DataSpec, "source")
+        test = fetch(spec, track).test
+    if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
+        raise ArtifactError(
+            f"test images are {tuple(test.images.shape[1:])} in {len(test.class_names)} classes, distilled ones "
+            f"{tuple(synthetic.images.shape[1:])} in {len(synthetic.class_names)}; give the right --real"
+        )
+    return test

@@ -1,0 +1,37 @@
+"""One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
+
+from pathlib import Path
+
+import click
+
+from distillkit import artifact, params
+from distillkit.device import prepare_device
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.evaluate import evaluate as evaluate_set
+from distillkit.executors import executor
+from distillkit.metrics import metrics_of, write_csv, write_metrics
+from distillkit.randomness import seed_for, seeded
+from distillkit.stage import run
+
+
+@click.command()
+@click.argument("distilled", type=Path)
+@click.argument("real", type=Path)
+@click.argument("reference", type=Path)
+@click.argument("metrics", type=Path)
+@click.argument("curve", type=Path)
+def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, curve: Path) -> None:
+    data, device = params.load(), prepare_device()
+    recipe = params.section(data, "evaluation", EvaluationRecipe)
+    generator = seeded(seed_for(params.section(data, "seed", int), "evaluate"))
+    synthetic, _ = artifact.load_synthetic(distilled)
+    test = artifact.load_real(real).test
+    test_difficulty_N = artifact.load_reference(reference, len(test))
+    tasks = executor(device, test.image_shape, recipe.network)
+    report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, tasks)
+    write_metrics(metrics, metrics_of(report, synthetic))
+    write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    run(evaluate)

@@ -1,0 +1,20 @@
+"""A source of images -> artifacts/real.safetensors."""
+
+from pathlib import Path
+
+import click
+
+from distillkit import artifact, params, sources
+from distillkit.progress import track
+from distillkit.stage import run
+
+
+@click.command()
+@click.argument("real", type=Path)
+def fetch(real: Path) -> None:
+    spec = params.section(params.load(), "data", sources.DataSpec)
+    artifact.save_real(real, sources.fetch(spec, track))
+
+
+if __name__ == "__main__":
+    run(fetch)

@@ -1,0 +1,34 @@
+"""Networks trained on all real images -> the difficulty of every test image, for reporting only."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import torch
+
+from distillkit import artifact, params
+from distillkit.device import prepare_device
+from distillkit.evaluate import EvaluationRecipe, reference_difficulty
+from distillkit.executors import executor
+from distillkit.images import real_subset
+from distillkit.randomness import seed_for, seeded
+from distillkit.stage import run
+
+
+@click.command()
+@click.argument("real", type=Path)
+@click.argument("out", type=Path)
+def reference(real: Path, out: Path) -> None:
+    data = params.load()
+    recipe = params.section(data, "evaluation", EvaluationRecipe)
+    generator = seeded(seed_for(params.section(data, "seed", int), "reference"))
+    device = prepare_device()
+    source = artifact.load_real(real).to(device)
+    everything = real_subset(source.train, torch.arange(len(source.train)), source.normalisation)
+    tasks = executor(device, source.train.image_shape, recipe.network)
+    difficulty_N = reference_difficulty(everything, source.test, recipe, generator, tasks)
+    artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
+
+
+if __name__ == "__main__":
+    run(reference)

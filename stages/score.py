@@ -1,0 +1,36 @@
+"""Training dynamics of all experts, or the user's score file -> the difficulty of every training image."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from distillkit import artifact, params
+from distillkit.errors import ArtifactError
+from distillkit.expert_files import ExpertFiles, shard_paths
+from distillkit.score_file import ScoreSpec, read_score_file
+from distillkit.scoring import SCORES, first_epochs
+from distillkit.stage import run
+
+
+@click.command()
+@click.argument("real", type=Path)
+@click.argument("experts", type=Path)
+@click.argument("out", type=Path)
+def score(real: Path, experts: Path, out: Path) -> None:
+    data = params.load()
+    spec = params.section(data, "score", ScoreSpec)
+    images = len(artifact.load_real(real).train)
+    dynamics = ExpertFiles(shard_paths(data, experts)).dynamics()
+    if dynamics.correct.shape[2] != images:
+        raise ArtifactError(
+            f"the experts saw {dynamics.correct.shape[2]} images, {real} holds {images}; train them again"
+        )
+    used = first_epochs(dynamics, spec.epochs)
+    scores = {name: score_images(used) for name, score_images in SCORES.items()}
+    chosen = read_score_file(spec, images) if spec.name == "file" else scores[spec.name]
+    artifact.save_difficulty(out, chosen, scores, {"score": asdict(spec)})
+
+
+if __name__ == "__main__":
+    run(score)

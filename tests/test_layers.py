@@ -1,0 +1,113 @@
+"""A module may import only modules that stand above it in this list; the core knows no edge and no heavy library."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "distillkit"
+CORE = [
+    "errors",
+    "settings",
+    "randomness",
+    "images",
+    "networks",
+    "parameters",
+    "augment",
+    "training",
+    "unroll",
+    "trajectories",
+    "scoring",
+    "selection",
+    "matching",
+    "protocol",
+    "methods",
+    "distill",
+    "evaluate",
+]
+EDGE = [
+    "params",
+    "artifact",
+    "expert_files",
+    "device",
+    "executors",
+    "progress",
+    "metrics",
+    "score_file",
+    "sources",
+    "recipes",
+    "checkpoint",
+    "figures",
+    "report",
+    "card",
+    "package",
+    "describe",
+    "reevaluate",
+    "stage",
+    "cli",
+]
+LAYERS = CORE + EDGE
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of this package that ``path`` imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("distillkit.")}
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("distillkit")):
+            parts = (node.module or "").removeprefix("distillkit").strip(".").split(".")
+            found |= {parts[0]} if parts[0] else {alias.name for alias in node.names}
+    return found & set(LAYERS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_upwards(path):
+    module = module_of(path)
+    if module == "__init__":
+        return
+    allowed = set(LAYERS[: LAYERS.index(module)]) | ({"methods"} if module == "methods" else set())
+    assert imported_modules(path) <= allowed, f"{path.name} imports {imported_modules(path) - allowed}"
+
+
+def test_the_list_names_every_module():
+    assert {module_of(path) for path in MODULES} - {"__init__"} == set(LAYERS)
+
+
+def test_core_imports_torch_only():
+    """The core runs where dvc, datasets, pydantic, click and safetensors are not installed."""
+    banned = [
+        "dvc",
+        "datasets",
+        "huggingface_hub",
+        "pydantic",
+        "click",
+        "safetensors",
+        "ruamel",
+        "matplotlib",
+        "sklearn",
+        "PIL",
+        "tqdm",
+    ]
+    code = f"""
+import sys
+for name in {banned!r}:
+    sys.modules[name] = None
+import importlib
+for name in {CORE!r}:
+    importlib.import_module("distillkit." + name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_does_not_import_torch():
+    code = "import sys; sys.argv = ['distillkit', '--help']\nimport distillkit.cli as c\n"
+    code += "try: c.main()\nexcept SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
