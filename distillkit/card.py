@@ -14,7 +14,6 @@ from distillkit.networks import NetworkSpec
 Recipe = Mapping[str, Any]  # the content of a recipe.json
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-PREVIEW, PARQUET = "preview.png", "train-00000-of-00001.parquet"
 
 # The Hub's identifiers, https://huggingface.co/docs/hub/repositories-licenses
 LICENCES = """

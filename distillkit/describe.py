@@ -39,7 +39,7 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
 
 
 def describe_package(folder: Path) -> dict[str, Any]:
-    from distillkit.package import open_package
+    from distillkit.manifest import open_package
 
     if not (folder / "manifest.json").is_file():
         raise ArtifactError(f"{folder} has no manifest.json; expected a packaged folder or a .safetensors file")

@@ -5,7 +5,6 @@ artifacts and metrics give the same bytes.
 """
 
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,28 +13,39 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from distillkit import __version__, card, params
-from distillkit.artifact import Opened, load_synthetic, pretty_json, sha256
+from distillkit.artifact import Opened, load_synthetic, pretty_json
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.evaluate import THIRDS, EvaluationRecipe
 from distillkit.images import SyntheticSet
+from distillkit.manifest import ARTIFACT, CARD, MANIFEST, NAME, PARQUET, PREVIEW, RECIPE, manifest_of
 from distillkit.settings import settings
 
-MANIFEST, CARD = "manifest.json", "README.md"
-ARTIFACT, PARQUET, RECIPE, PREVIEW = "distilled.safetensors", card.PARQUET, "recipe.json", card.PREVIEW
-CONFIG_FILES = (ARTIFACT, PARQUET, RECIPE, PREVIEW)
-AGAIN = "fetch the package again, or build it again"
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
-FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
 LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet holds the preview only
+
+
+@settings
+class PackageSpec:
+    """The ``package`` section: the folder's name, the default recipe and which others go with it.
+
+    All recipes but the full set are packaged when ``recipes`` is missing.
+    """
+
+    name: str
+    default: str
+    recipes: tuple[str, ...] | None = None
+
+    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
+        if self.recipes is not None:
+            return list(self.recipes)
+        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
 
 
 @dataclass(frozen=True)
@@ -49,60 +59,6 @@ class Entry:
 
 
 Track = Callable[[Iterable[Entry], str], Iterable[Entry]]
-
-
-@settings
-class FileRecord:
-    sha256: str
-    size: int
-
-
-@settings
-class Manifest:
-    """What manifest.json holds: every other file of the package, by its path in it."""
-
-    name: str
-    default: str
-    recipes: list[str]
-    files: dict[str, FileRecord]
-    format: Literal["distillkit-package/1"] = "distillkit-package/1"
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package whose files have been checked against its manifest."""
-
-    folder: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return str(self.manifest["name"])
-
-    @property
-    def default(self) -> str:
-        return str(self.manifest["default"])
-
-    @property
-    def recipes(self) -> list[str]:
-        return list(self.manifest["recipes"])
-
-    def artifact(self, recipe: str) -> Path:
-        """The recipe's distilled set, for :func:`distillkit.artifact.load_synthetic`."""
-        return self.file(recipe, ARTIFACT)
-
-    def recipe_json(self, recipe: str) -> dict[str, Any]:
-        """How the recipe's set was made and what it achieves."""
-        described: dict[str, Any] = json.loads(self.file(recipe, RECIPE).read_bytes())
-        return described
-
-    def file(self, recipe: str, name: str) -> Path:
-        if recipe not in self.recipes:
-            raise ParamsError(
-                f"package {self.name!r} has no recipe {recipe!r}{params.hint(recipe, self.recipes)}; "
-                f"expected one of {', '.join(self.recipes)}"
-            )
-        return self.folder / recipe / name
 
 
 def build(
@@ -196,6 +152,7 @@ def write_config(config: Path, entry: Entry) -> tuple[dict[str, Any], Any]:
     from distillkit.figures import preview_grid
 
     synthetic, provenance = load_synthetic(entry.artifact)
+    check_artifact(entry, synthetic, provenance)
     shutil.copyfile(entry.artifact, config / ARTIFACT)
     info = write_parquet(config / PARQUET, synthetic)
     preview_grid(synthetic, config / PREVIEW)
@@ -254,8 +211,6 @@ def without_bars() -> Iterator[None]:
 
 def preview_png(image_CHW: Tensor) -> bytes:
     """An image in pixel space as PNG: clipped to [0, 1] and rounded to 8 bits."""
-    if len(image_CHW) not in (1, 3):
-        raise ArtifactError(f"images have {len(image_CHW)} channels; expected 1 or 3; convert the source's images")
     levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8)
     pixels = levels_CHW[0] if len(levels_CHW) == 1 else levels_CHW.permute(1, 2, 0).contiguous()
     file = BytesIO()
@@ -263,15 +218,24 @@ def preview_png(image_CHW: Tensor) -> bytes:
     return file.getvalue()
 
 
-def describe(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What is in the set and how it came about."""
+def check_artifact(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
+    """Raise ArtifactError unless the set is this recipe's, tells its source, and is one that ``datasets`` can hold."""
+    path, names = entry.artifact, synthetic.class_names
     if provenance.get("params") != json.loads(json.dumps(dict(entry.params))):
         raise ArtifactError(
-            f"{entry.artifact} was made with other parameters than recipe {entry.name!r} has now; expected the same; "
+            f"{path} was made with other parameters than recipe {entry.name!r} has now; expected the same; "
             "run its distill stage again"
         )
     if not isinstance(provenance.get("source"), Mapping):
-        raise ArtifactError(f"{entry.artifact} says nothing of its source in its header; run its distill stage again")
+        raise ArtifactError(f"{path} says nothing of its source in its header; run its distill stage again")
+    if synthetic.images.shape[1] not in (1, 3):
+        raise ArtifactError(f"{path} has images of {synthetic.images.shape[1]} channels; expected 1 or 3")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ArtifactError(f"{path} has several classes called {twice[0]!r}; expected a name of its own for each")
+
+
+def describe(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the set and how it came about."""
     learned = synthetic.learned
     return {
         "name": entry.name,
@@ -334,54 +298,3 @@ def check_same_data(recipes: Sequence[Mapping[str, Any]]) -> None:
             f"recipes {recipes[0]['name']!r} and {recipes[-1]['name']!r} come from different images; expected one "
             "source for all; run their distill stages again, or package them apart"
         )
-
-
-def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:
-    """The manifest of the files in ``folder``."""
-    records = {path: FileRecord(sha256(folder / path), (folder / path).stat().st_size) for path in files_in(folder)}
-    return Manifest(name, default, list(recipes), records)
-
-
-def files_in(folder: Path) -> set[str]:
-    """Paths in ``folder`` of all files (and links to folders) but the manifest and what the Hub adds."""
-    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
-    names = {path.relative_to(folder).as_posix() for path in paths}
-    return {name for name in names - {MANIFEST} if name.split("/")[0] not in FROM_THE_HUB}
-
-
-def open_package(folder: Path) -> Package:
-    """The package in ``folder``. Raises ArtifactError unless its files are exactly those of its manifest."""
-    manifest = read_manifest(folder / MANIFEST)
-    found, expected = files_in(folder), manifest.files.keys()
-    if found != expected:
-        problem = "lacks" if expected - found else "also holds"
-        name = min(expected - found or found - expected)
-        raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {AGAIN}")
-    for name, record in manifest.files.items():
-        size = (folder / name).stat().st_size
-        if size != record.size:
-            raise ArtifactError(f"{folder / name} has {size} bytes; expected {record.size}; {AGAIN}")
-        if (digest := sha256(folder / name)) != record.sha256:
-            raise ArtifactError(f"{folder / name} has SHA-256 {digest}; expected {record.sha256}; {AGAIN}")
-    return Package(folder, asdict(manifest))
-
-
-def read_manifest(path: Path) -> Manifest:
-    """The manifest, once it is sure that it names no file outside its folder."""
-    if not path.is_file():
-        raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
-    try:
-        manifest = TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ArtifactError(f"{path} is no manifest of a package ({where}: {problem['msg']}); {AGAIN}") from None
-    for name in (manifest.name, *manifest.files):
-        if not all(NAME.fullmatch(part) for part in name.split("/")):
-            raise ArtifactError(f"{path} names {name!r}; expected plain names inside the package; {AGAIN}")
-    needed = {CARD} | {f"{recipe}/{name}" for recipe in manifest.recipes for name in CONFIG_FILES}
-    if absent := needed - manifest.files.keys():
-        raise ArtifactError(f"{path} does not list {min(absent)}; expected every file of every recipe; {AGAIN}")
-    if manifest.default not in manifest.recipes:
-        raise ArtifactError(f"{path} has default {manifest.default!r}; expected one of its recipes; {AGAIN}")
-    return manifest

@@ -13,8 +13,8 @@ from distillkit.device import prepare_device
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, evaluate
 from distillkit.images import ImageSet, SyntheticSet
+from distillkit.manifest import open_package
 from distillkit.metrics import metrics_of
-from distillkit.package import open_package
 from distillkit.progress import track
 from distillkit.randomness import seed_for, seeded
 from distillkit.sources import DataSpec, fetch

@@ -22,7 +22,8 @@ from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.card import licence, size_category
 from distillkit.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
-from distillkit.package import Entry, Package, build, open_package
+from distillkit.manifest import Package, open_package
+from distillkit.package import Entry, build
 from distillkit.progress import track
 
 EVALUATION = {
@@ -474,10 +475,13 @@ def test_bad_requests_are_refused_and_nothing_is_written(
     assert not (tmp_path / "hub").exists()
 
 
-def unlike(entry: Entry, tmp_path: Path) -> Entry:
+def on(train: ImageSet) -> Callable[[Entry, Path], Entry]:
     """The same recipe on other images."""
-    real = real_data(images_of((3, 5, 4)))
-    return replace(entry, artifact=entries_in(tmp_path / "unlike", real)["mtt-ipc2"].artifact)
+    return lambda entry, folder: entries_in(folder / "unlike", real_data(train))[entry.name]
+
+
+def two_cranes() -> ImageSet:
+    return replace(images_of((1, 5, 4)), class_names=("crane", "crane", *"23456789"))
 
 
 @pytest.mark.parametrize(
@@ -487,7 +491,9 @@ def unlike(entry: Entry, tmp_path: Path) -> Entry:
         (lambda entry, folder: replace(entry, metrics={}), "mtt-ipc2.* no accuracy.mean"),
         (lambda entry, folder: replace(entry, metrics=metrics_of(93.0)), "mtt-ipc2.*accuracy.mean is 93.0"),
         (lambda entry, folder: replace(entry, params={**entry.params, "ipc": 3}), "was made with other parameters"),
-        (unlike, "'random-ipc2' and 'mtt-ipc2' come from different images"),
+        (on(images_of((2, 5, 4))), "has images of 2 channels; expected 1 or 3"),
+        (on(two_cranes()), "has several classes called 'crane'"),
+        (on(images_of((3, 5, 4))), "'random-ipc2' and 'mtt-ipc2' come from different images"),
     ],
 )
 def test_a_build_that_fails_leaves_the_earlier_package(

@@ -1,0 +1,85 @@
+"""Augmentations: exact on hand-made images, differentiable, and a function of their draws only."""
+
+import pytest
+import torch
+
+from distillkit import augment
+from distillkit.augment import ALL_OPERATIONS, OPERATIONS, Augmentation, Step
+from distillkit.randomness import seeded
+
+
+def half(*values: float) -> torch.Tensor:
+    return torch.tensor([list(values)])
+
+
+def test_brightness_alone():
+    """u = (0.75, 0.5, 0.5): +0.25, saturation and contrast factors 2 * 0.5 and 0.5 + 0.5, both 1."""
+    x = torch.rand(1, 3, 4, 4)
+    assert torch.allclose(augment.color(x, half(0.75, 0.5, 0.5)), x + 0.25, atol=1e-6)
+
+
+def test_contrast_alone():
+    """u = (0.5, 0.5, 0): contrast factor 0.5 about the mean of the image."""
+    x = torch.tensor([[[[0.0, 2.0]]]])
+    assert torch.equal(augment.color(x, half(0.5, 0.5, 0.0)), torch.tensor([[[[0.5, 1.5]]]]))
+
+
+def test_crop_shifts_by_whole_pixels_and_fills_with_zero():
+    """Side 8: shift by −1, 0 or 1. u = (0, 0.5): one row down, no column."""
+    x = torch.arange(64.0).view(1, 1, 8, 8) + 1
+    moved = augment.crop(x, half(0.0, 0.5, 0.0))
+    assert torch.equal(moved[0, 0, 1:], x[0, 0, :-1])
+    assert not moved[0, 0, 0].any()
+
+
+def test_cutout_removes_a_square():
+    """Side 8, hole 4: centred on row and column 4 it covers rows and columns 2 to 5."""
+    x = torch.ones(1, 2, 8, 8)
+    hole = augment.cutout(x, half(4.5 / 9, 4.5 / 9, 0.0))
+    expected = torch.ones(8, 8)
+    expected[2:6, 2:6] = 0
+    assert torch.equal(hole[0, 0], expected)
+    assert torch.equal(hole[0, 1], expected)
+
+
+def test_flip_with_probability_one_half():
+    x = torch.arange(4.0).view(1, 1, 1, 4)
+    assert torch.equal(augment.flip(x, half(0.49, 0.0, 0.0)), x.flip(3))
+    assert torch.equal(augment.flip(x, half(0.5, 0.0, 0.0)), x)
+
+
+@pytest.mark.parametrize(("name", "u"), [("scale", (1 - 1 / 1.2) / (1.2 - 1 / 1.2)), ("rotate", 0.5)])
+def test_neutral_draw_changes_nothing(name, u):
+    """A zoom of 1 and a turn of 0 degrees."""
+    x = torch.rand(1, 3, 6, 8)
+    assert torch.allclose(OPERATIONS[name](x, half(u, u, u)), x, atol=1e-5)
+
+
+@pytest.mark.parametrize("operation", ALL_OPERATIONS)
+def test_gradients(operation):
+    x = torch.rand(2, 3, 6, 8, dtype=torch.float64, generator=seeded(3), requires_grad=True)
+    numbers = torch.rand(2, 3, dtype=torch.float64, generator=seeded(4))
+    assert torch.autograd.gradcheck(lambda x: augment.apply(x, [Step(operation, None, numbers)]), [x])
+
+
+def test_dsa_draws_one_operation_for_the_batch_and_numbers_for_each_image():
+    (step,) = augment.draw(Augmentation("dsa"), 5, seeded(0))
+    assert step.rows is None
+    assert len(set(step.numbers_NR[:, 0].tolist())) == 5
+
+
+def test_combined_leaves_each_image_to_its_own_kind():
+    """Real images are cropped and flipped; every learned image gets one operation; each row exactly once a kind."""
+    learned = torch.tensor([True, False, True, True, False])
+    steps = augment.draw(Augmentation("combined"), 5, seeded(0), learned)
+    real = [step for step in steps if step.rows.tolist() == [1, 4]]
+    assert [step.operation for step in real] == ["crop", "flip"]
+    touched = sorted(row for step in steps if step.rows.tolist() != [1, 4] for row in step.rows.tolist())
+    assert touched == [0, 2, 3]
+
+
+def test_same_draw_same_images():
+    x = torch.rand(5, 3, 8, 8)
+    steps = augment.draw(Augmentation("combined"), 5, seeded(1), torch.tensor([True] * 3 + [False] * 2))
+    assert torch.equal(augment.apply(x, steps), augment.apply(x, steps))
+    assert augment.draw(Augmentation(), 5, seeded(1)) == []

@@ -1,0 +1,99 @@
+"""Evaluation: figures by hand, fresh networks, pairs of seeds."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
+from distillkit.executors import side_by_side
+from distillkit.images import channel_statistics, real_subset
+from distillkit.metrics import mean_and_std, metrics_of, read_csv, read_metrics, write_csv, write_metrics
+from distillkit.networks import NetworkSpec
+from distillkit.randomness import seeded
+from distillkit.selection import select_random
+from distillkit.training import TrainingRecipe
+
+RECIPE = EvaluationRecipe(
+    NetworkSpec("convnet", "batch", 1, 4), TrainingRecipe(steps=40, batch=32, lr=0.1), runs=3, curve_points=4
+)
+
+
+@pytest.fixture(scope="module")
+def subset(digits):
+    rows = select_random(digits.labels, digits.class_names, 5, seeded(0))
+    return real_subset(digits, rows, channel_statistics(digits.images))
+
+
+@pytest.fixture(scope="module")
+def report(subset, digits):
+    return evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1))
+
+
+def test_summary_by_hand():
+    """Two runs, six images: run 1 misses images 4 and 5, run 2 image 5, and difficulty is the row."""
+    right = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]).bool()
+    report = summarise(right, torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6.0), [], torch.zeros(2, 0))
+    assert report.accuracy_R.tolist() == pytest.approx([4 / 6, 5 / 6])
+    assert report.class_accuracy_RK.tolist() == [pytest.approx([2 / 3, 2 / 3]), pytest.approx([1, 2 / 3])]
+    assert report.third_accuracy_R3.tolist() == [[1, 1, 0], [1, 1, 0.5]]
+
+
+def test_mean_and_sample_std():
+    assert mean_and_std(torch.tensor([0.0, 1.0]).double()) == {"mean": 0.5, "std": 0.707107}
+    assert mean_and_std(torch.tensor([0.5]).double()) == {"mean": 0.5, "std": 0.0}
+
+
+def test_networks_learn_and_curves_end_at_the_accuracy(report):
+    assert report.accuracy_R.shape == (3,)
+    assert report.accuracy_R.min() > 0.5, "digits from five images per class are far above chance"
+    assert report.curve_steps == [10, 20, 30, 40]
+    assert torch.equal(report.curve_RS[:, -1], report.accuracy_R)
+
+
+def test_runs_differ_and_repeat_whatever_runs_beside(report, subset, digits):
+    torch.set_num_threads(1)
+    assert len(set(report.accuracy_R.tolist())) > 1 or not torch.equal(report.curve_RS[0], report.curve_RS[1])
+    one_by_one = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1))
+    together = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), side_by_side)
+    assert torch.equal(one_by_one.curve_RS, together.curve_RS)
+    assert torch.equal(one_by_one.class_accuracy_RK, together.class_accuracy_RK)
+
+
+def test_every_set_gets_the_same_number_of_updates(digits, subset):
+    """A set of 50 and one of 300 are both trained for 40 steps: the curve has its last point there."""
+    everything = real_subset(digits, torch.arange(300), subset.normalisation)
+    assert evaluate(everything, digits, replace(RECIPE, runs=1), torch.arange(300.0), seeded(1)).curve_steps[-1] == 40
+
+
+def test_reference_ranks_wrong_images_as_hard(digits, subset):
+    """Half of the labels of a copy are moved on by one: those images must rank harder."""
+    everything = real_subset(digits, torch.arange(300), subset.normalisation)
+    labels = digits.labels.clone()
+    labels[::2] = (labels[::2] + 1) % 10
+    difficulty = reference_difficulty(everything, replace(digits, labels=labels), RECIPE, seeded(0))
+    assert difficulty[::2].min() > difficulty[1::2].median()
+    assert ((difficulty >= 0) & (difficulty <= 1)).all()
+
+
+def test_metrics_file_has_numbers_only_and_round_trips(report, subset, tmp_path):
+    metrics = metrics_of(report, subset)
+    assert metrics["images"] == {"total": 50, "learned": 0, "real": 50}
+    assert metrics["accuracy"]["runs"] == 3
+    assert metrics["accuracy"]["run_2"] == pytest.approx(report.accuracy_R[1].item(), abs=1e-6)
+    assert all(isinstance(value, int | float) for part in metrics.values() for value in part.values())
+    write_metrics(tmp_path / "m.json", metrics)
+    assert read_metrics(tmp_path / "m.json") == metrics
+
+
+def test_csv_round_trip(tmp_path):
+    write_csv(tmp_path / "c.csv", ["step", "loss", "lr"], [(1, 0.5, 0.1), (2, 0.25, 0.1)])
+    assert read_csv(tmp_path / "c.csv", "step", "loss") == [(1, 0.5), (2, 0.25)]
+    write_csv(tmp_path / "e.csv", ["step", "loss"], [])
+    assert read_csv(tmp_path / "e.csv", "step", "loss") == []
+
+
+def test_spaced_points():
+    assert spaced(100, 4) == [25, 50, 75, 100]
+    assert spaced(3, 10) == [1, 2, 3]
+    assert spaced(10, 0) == []

@@ -1,0 +1,190 @@
+"""One contract for every method, on real digits."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from distillkit.artifact import load_synthetic, save_synthetic
+from distillkit.distill import Distillation, Optim
+from distillkit.errors import ParamsError, WindowError
+from distillkit.images import Iterate, to_pixels
+from distillkit.methods import METHODS
+from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.full import FullSet
+from distillkit.methods.mtt import Matching, TrajectoryMatching
+from distillkit.methods.random_subset import RandomSubset
+from distillkit.methods.selmatch import SelMatch
+from distillkit.methods.window import WindowScan, WindowSubset
+from distillkit.protocol import Method
+from distillkit.randomness import seeded
+from distillkit.training import TrainingRecipe
+
+IPC = 4
+MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
+OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
+SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+EXAMPLES = {
+    "full": [FullSet()],
+    "random": [RandomSubset(IPC)],
+    "window": [WindowSubset(IPC, 0.25), WindowSubset(IPC, SCAN), WindowSubset(IPC, 0.5, "ipc")],
+    "confident": [ConfidentSubset(IPC)],
+    "mtt": [
+        TrajectoryMatching(IPC, MATCHING),
+        TrajectoryMatching(IPC, MATCHING, "window", 0.25),
+        TrajectoryMatching(IPC, MATCHING, "confident"),
+    ],
+    "selmatch": [SelMatch(IPC, 0.5, MATCHING, 0.25), SelMatch(IPC, 0.75, MATCHING, start="confident")],
+}
+ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
+LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
+
+
+def test_every_method_is_under_the_contract():
+    assert set(EXAMPLES) == set(METHODS)
+    assert all(isinstance(method, METHODS[name]) for name, methods in EXAMPLES.items() for method in methods)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_starts_from_real_images_of_every_class(method, material):
+    synthetic = method.init(material, seeded(0))
+    if not isinstance(method, FullSet):
+        assert synthetic.images_per_class == [IPC] * 10
+    assert torch.equal(synthetic.images, to_pixels(material.real.images[synthetic.source_row]))
+    assert torch.equal(synthetic.labels, material.real.labels[synthetic.source_row])
+    assert len(set(synthetic.source_row.tolist())) == len(synthetic)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_same_generator_same_set(method, material):
+    first, second = (finished(method, material) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert first.student_lr == second.student_lr
+    assert first.notes == second.notes
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_artifact_round_trip(method, material, tmp_path):
+    synthetic = finished(method, material)
+    save_synthetic(tmp_path / "set.safetensors", synthetic, {"recipe": "x"})
+    loaded, provenance = load_synthetic(tmp_path / "set.safetensors")
+    for name in ("images", "labels", "learned", "source_row"):
+        assert torch.equal(getattr(loaded, name), getattr(synthetic, name))
+    assert (loaded.student_lr, loaded.class_names, provenance) == (
+        synthetic.student_lr,
+        synthetic.class_names,
+        {"recipe": "x"},
+    )
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_only_learned_images_change(method, material):
+    start, end = method.init(material, seeded(0)), finished(method, material)
+    assert torch.equal(start.learned, end.learned)
+    assert torch.equal(start.images[~start.learned], end.images[~start.learned]), "real images must stay bit for bit"
+    assert (start.images != end.images).flatten(1).any(1)[start.learned].all()
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_loss_falls(method, material):
+    run = Distillation(method, method.init(material, seeded(0)), material, replace(OPTIM, steps=40), seeded(1))
+    losses = [step.loss for step in run]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    assert run.result().student_lr > 0
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_gradient_agrees_with_finite_differences(method, material):
+    """Along a random direction, in float64: (L(x + hd) − L(x − hd)) / 2h."""
+    start = method.init(material, seeded(0))
+    images = start.normalisation.apply(start.images).double()
+    student = replace(material, experts=as_double(material.experts))
+    student.student.double()
+    direction = torch.rand(images.shape, dtype=torch.float64, generator=seeded(3)) - 0.5
+
+    def loss(amount):
+        iterate = Iterate(images + amount * direction, start.labels, torch.tensor(0.05, dtype=torch.float64))
+        return method.loss(iterate, student, seeded(7))
+
+    amount = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(amount), amount)
+    h = 1e-5
+    assert slope.item() == pytest.approx((loss(h) - loss(-h)).item() / (2 * h), rel=1e-4)
+
+
+def test_selmatch_learns_the_easier_end_of_the_window(material):
+    """ipc 4, fraction 0.75: of every class the hardest image stays real, the three easier ones are learned."""
+    start = SelMatch(IPC, 0.75, MATCHING, 0.25).init(material, seeded(0))
+    assert start.learned.tolist() == [False, True, True, True] * 10
+    difficulty = material.difficulty_N[start.source_row].view(10, IPC)
+    assert (difficulty.diff(dim=1) <= 0).all(), "hardest first"
+
+
+def test_confident_takes_the_most_probable_labels(material):
+    chosen = ConfidentSubset(1).init(material, seeded(0)).source_row
+    best = [material.confidence_N[material.real.labels == label].max() for label in range(10)]
+    assert torch.equal(material.confidence_N[chosen], torch.stack(best))
+
+
+def test_scan_chooses_on_held_out_training_images(material):
+    synthetic = WindowSubset(IPC, SCAN).init(material, seeded(0))
+    accuracy = synthetic.notes["holdout_accuracy_by_window_start"]
+    assert set(accuracy) == {"0", "0.4"}
+    assert synthetic.notes["window_start"] == float(max(accuracy, key=accuracy.get))
+    fixed = WindowSubset(IPC, synthetic.notes["window_start"]).init(material, seeded(0))
+    assert torch.equal(fixed.images, synthetic.images)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: SelMatch(4, 0.1, MATCHING, 0.5), "distill_fraction 0.1 of ipc 4 is no image"),
+        (lambda: SelMatch(4, 1.5, MATCHING, 0.5), "distill_fraction is 1.5; expected between 0 and 1"),
+        (lambda: SelMatch(4, 0.5, MATCHING), "start is window, but window_start is missing"),
+        (lambda: TrajectoryMatching(4, MATCHING, window_start=0.5), "start is random, which has no window_start"),
+        (lambda: WindowSubset(4, 1.5), "window_start is 1.5; expected between 0 and 1"),
+        (lambda: Matching(0, 1, 1, 1), "matching.student_steps is 0; expected at least 1"),
+        (lambda: Matching(1, 1, 1, 1, min_start_epoch=1), "matching.min_start_epoch is 1; expected between 0 and 0"),
+        (lambda: Optim(1, -1, 1, 1), "optim.image_lr is -1; expected a finite number above 0"),
+    ],
+)
+def test_bad_parameters(build, message):
+    with pytest.raises(ParamsError, match=message):
+        build()
+
+
+def test_too_many_images(material):
+    for method in (RandomSubset(99), WindowSubset(99, 0.0), ConfidentSubset(99), SelMatch(99, 0.5, MATCHING, 0.0)):
+        with pytest.raises(WindowError, match=r"ipc is 99, but class '.' has .. training images"):
+            method.init(material, seeded(0))
+
+
+def test_matching_past_the_trajectory(material):
+    method = TrajectoryMatching(IPC, Matching(3, 20, expert_epochs=2, max_start_epoch=4))
+    with pytest.raises(ParamsError, match=r"reaches epoch 5 .* but the experts have 4 epochs"):
+        method.init(material, seeded(0))
+
+
+def test_methods_say_what_they_miss(material):
+    bare = replace(material, difficulty_N=None, confidence_N=None, experts=None)
+    for method, what in [
+        (WindowSubset(IPC, 0.5), "run the score stage"),
+        (ConfidentSubset(IPC), "experts' confidence"),
+        (TrajectoryMatching(IPC, MATCHING), "run the experts stage"),
+    ]:
+        with pytest.raises(ParamsError, match=what):
+            method.init(bare, seeded(0))
+
+
+def finished(method, material):
+    """The method's result: its start when it learns nothing, else after a few steps."""
+    start = method.init(material, seeded(0))
+    if not isinstance(method, Method):
+        return start
+    run = Distillation(method, start, material, OPTIM, seeded(1))
+    list(run)
+    return run.result()
+
+
+def as_double(experts):
+    return replace(experts, trajectories_ETP=experts.trajectories_ETP.double())
