@@ -41,6 +41,7 @@ EDGE = [
     "checkpoint",
     "figures",
     "report",
+    "manifest",
     "card",
     "package",
     "describe",
