@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillkit import __version__
-from distillkit.errors import ArtifactError
+from distillkit.errors import ArtifactError, SourceError
 from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet
 
 FORMAT = "distillkit/1"
@@ -68,11 +69,14 @@ def sha256(path: Path) -> str:
 
 
 def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write one artifact; the same tensors and header give the same bytes."""
+    """Write one artifact; the same tensors and header give the same bytes. Raises ArtifactError on a full disk."""
     described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
-        save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
+        try:
+            save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} cannot be written ({error}); check the disk and try again") from error
 
 
 class Opened:
@@ -80,6 +84,8 @@ class Opened:
 
     def __init__(self, path: Path, kind: str | None = None):
         self.path = path
+        if path.is_dir():
+            raise ArtifactError(f"{path} is a folder; expected a distillkit artifact; name a file in it")
         if not path.is_file():
             raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
         try:
@@ -99,7 +105,9 @@ class Opened:
         except json.JSONDecodeError:
             header = None
         if not isinstance(header, dict) or "kind" not in header:
-            raise ArtifactError(f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}")
+            raise ArtifactError(
+                f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}; name another"
+            )
         if header.get("format") != FORMAT:
             raise ArtifactError(
                 f"{self.path} has format {header.get('format')!r}; expected {FORMAT!r}; "
@@ -107,41 +115,57 @@ class Opened:
             )
         return header
 
-    def field(self, name: str) -> Any:
-        """A header entry that must be there."""
+    def field(self, name: str, *kinds: type) -> Any:
+        """A header entry that must be there, of one of ``kinds`` if any are given."""
         if name not in self.header:
             raise ArtifactError(f"{self.path} says nothing of {name!r} in its header; run its stage again")
-        return self.header[name]
+        value = self.header[name]
+        if kinds and not isinstance(value, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ArtifactError(
+                f"{self.path} has {name!r} {value!r} in its header; expected {expected}; run its stage again"
+            )
+        return value
 
     def tensor(self, name: str, shape: Sequence[int | None], dtype: torch.dtype, finite: bool = True) -> Tensor:
         """A tensor that must have this type and shape (None: any length) and only finite numbers."""
         if name not in self.file.keys():  # noqa: SIM118 (safe_open is no mapping)
-            raise ArtifactError(f"{self.path} has no tensor {name!r}; found {', '.join(self.file.keys())}")
+            found = ", ".join(self.file.keys())
+            raise ArtifactError(f"{self.path} has no tensor {name!r}; found {found}; run its stage again")
         tensor: Tensor = self.file.get_tensor(name)
         fits = len(tensor.shape) == len(shape) and all(
-            want is None or have == want for have, want in zip(tensor.shape, shape, strict=True)
+            have > 0 if want is None else have == want for have, want in zip(tensor.shape, shape, strict=True)
         )
         if tensor.dtype != dtype or not fits:
-            wanted = "(" + ", ".join("any" if size is None else str(size) for size in shape) + ")"
+            wanted = "(" + ", ".join("at least 1" if size is None else str(size) for size in shape) + ")"
             raise ArtifactError(
-                f"{self.path}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {wanted}"
+                f"{self.path}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {wanted}; "
+                "run its stage again"
             )
         if finite and tensor.is_floating_point() and not tensor.isfinite().all():
             raise ArtifactError(f"{self.path}: {name!r} holds nan or infinity; run its stage again")
         return tensor
 
 
+def class_names_of(opened: Opened) -> tuple[str, ...]:
+    names = opened.field("class_names", list)
+    if not all(isinstance(name, str) for name in names):
+        raise ArtifactError(f"{opened.path} has class_names {names!r}; expected a list of names; run its stage again")
+    return tuple(names)
+
+
 def checked_images(opened: Opened, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> ImageSet:
     try:
         return ImageSet(images, labels, class_names)
-    except Exception as error:
-        raise ArtifactError(f"{opened.path}: {error}") from error
+    except SourceError as error:
+        raise ArtifactError(f"{opened.path}: {error}; run its stage again") from error
 
 
 def read_normalisation(opened: Opened, channels: int) -> Normalisation:
-    return Normalisation(
-        opened.tensor("mean", [channels], torch.float32), opened.tensor("std", [channels], torch.float32)
-    )
+    mean, std = (opened.tensor(name, [channels], torch.float32) for name in ("mean", "std"))
+    if not (std > 0).all():
+        raise ArtifactError(f"{opened.path}: 'std' is {std.tolist()}; expected numbers above 0; run its stage again")
+    return Normalisation(mean, std)
 
 
 def save_real(path: Path, data: RealData) -> None:
@@ -158,7 +182,7 @@ def save_real(path: Path, data: RealData) -> None:
 
 def load_real(path: Path) -> RealData:
     opened = Opened(path, "real")
-    names = tuple(opened.field("class_names"))
+    names = class_names_of(opened)
     splits = [
         checked_images(
             opened,
@@ -168,7 +192,10 @@ def load_real(path: Path) -> RealData:
         )
         for split in ("train", "test")
     ]
-    info = SourceInfo(**opened.field("source"))
+    try:
+        info = SourceInfo(**opened.field("source", dict))
+    except TypeError as error:
+        raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
     return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape[0]), info)
 
 
@@ -231,7 +258,7 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
     opened = Opened(path, "synthetic")
     images = opened.tensor("images", [None, None, None, None], torch.float32)
     labels = opened.tensor("labels", [len(images)], torch.int64)
-    names = tuple(opened.field("class_names"))
+    names = class_names_of(opened)
     checked_images(opened, images, labels, names)
     synthetic = SyntheticSet(
         images=images,
@@ -240,10 +267,10 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         learned=opened.tensor("learned", [len(images)], torch.bool),
         source_row=opened.tensor("source_row", [len(images)], torch.int64),
         normalisation=read_normalisation(opened, images.shape[1]),
-        student_lr=opened.field("student_lr"),
-        notes=opened.field("notes"),
+        student_lr=opened.field("student_lr", float, NoneType),
+        notes=opened.field("notes", dict),
     )
-    return synthetic, opened.field("provenance")
+    return synthetic, opened.field("provenance", dict)
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:

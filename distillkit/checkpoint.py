@@ -5,6 +5,7 @@ with other inputs, and it is removed when the stage ends well.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,11 +32,13 @@ def resumed(run: Distillation, path: Path) -> None:
     """Bring ``run`` to the checkpoint at ``path``, if there is a readable one."""
     if not path.exists():
         return
+    fresh = {name: tensor.clone() for name, tensor in run.state().items()}
     try:
         run.restore(load_state(path))
         tell(f"resumed at step {len(run.history)} of {run.optim.steps} from {path}")
-    except (ArtifactError, KeyError, RuntimeError) as error:
-        tell(f"warning: {path} cannot be resumed ({error}); starting again")
+    except (ArtifactError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        run.restore(fresh)
+        tell(f"warning: {path} cannot be resumed ({' '.join(str(error).split())}); starting again")
 
 
 def checkpointed(run: Distillation, path: Path, provenance: Mapping[str, Any]) -> Iterator[Step]:
@@ -51,7 +54,15 @@ def checkpointed(run: Distillation, path: Path, provenance: Mapping[str, Any]) -
                 save_state(path, run.state())
                 saved = time.monotonic()
     except DivergedError as error:
-        last_good = path.with_name(f"{path.stem}-last-good.safetensors")
-        save_synthetic(last_good, run.result(), provenance)
         path.unlink(missing_ok=True)
-        raise DivergedError(f"{error}; the set after step {len(run.history)} is kept in {last_good}") from error
+        last_good = path.with_name(f"{path.stem}-last-good.safetensors")
+        raise DivergedError(f"{error}; {keep(run, last_good, provenance)}") from error
+
+
+def keep(run: Distillation, path: Path, provenance: Mapping[str, Any]) -> str:
+    """Save the set as it stands, if all its numbers are finite, and say so."""
+    synthetic, done = run.result(), f"the set after step {len(run.history)}"
+    if not (synthetic.images.isfinite().all() and math.isfinite(synthetic.student_lr or 0)):
+        return f"{done} is not finite either, so nothing is kept"
+    save_synthetic(path, synthetic, provenance)
+    return f"{done} is kept in {path}"

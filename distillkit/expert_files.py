@@ -11,7 +11,7 @@ from torch import Tensor
 from distillkit.artifact import Opened, save
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.networks import NetworkSpec
-from distillkit.params import section
+from distillkit.params import read, section
 from distillkit.trajectories import Dynamics, Expert
 
 
@@ -39,13 +39,13 @@ class ExpertFiles:
         self.shards = [Opened(path, "experts") for path in paths]
         if not self.shards:
             raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
-        self.slices = [shard.file.get_slice("trajectories") for shard in self.shards]
+        self.slices = [trajectories_of(shard) for shard in self.shards]
         shapes = [part.get_shape() for part in self.slices]
-        networks = [shard.field("network") for shard in self.shards]
-        for shard, shape, network in zip(self.shards, shapes, networks, strict=True):
-            if network != networks[0] or shape[1:] != shapes[0][1:]:
+        specs = [network_of(shard) for shard in self.shards]
+        for shard, shape, spec in zip(self.shards, shapes, specs, strict=True):
+            if spec != specs[0] or shape[1:] != shapes[0][1:]:
                 raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
-        self.spec = NetworkSpec(**networks[0])
+        self.spec = specs[0]
         self.snapshots: int = shapes[0][1]
         self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
 
@@ -59,9 +59,27 @@ class ExpertFiles:
 
     def dynamics(self) -> Dynamics:
         """The dynamics of all shards, each (E, L, N)."""
+        first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
         types = Dynamics(torch.bool, torch.float16, torch.float16, torch.float16)  # type: ignore[arg-type]
         columns = {
-            name: torch.cat([shard.tensor(f"dynamics.{name}", [None, None, None], dtype) for shard in self.shards])
+            name: torch.cat(
+                [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
+            )
             for name, dtype in types._asdict().items()
         }
         return Dynamics(**columns)
+
+
+def trajectories_of(shard: Opened) -> Any:
+    """The shard's trajectories (E, T, P), not read yet."""
+    found = shard.file.get_slice("trajectories") if "trajectories" in shard.file.keys() else None  # noqa: SIM118
+    if found is None or found.get_dtype() != "F32" or len(found.get_shape()) != 3 or 0 in found.get_shape():
+        raise ArtifactError(f"{shard.path} has no trajectories (experts, snapshots, parameters); train it again")
+    return found
+
+
+def network_of(shard: Opened) -> NetworkSpec:
+    try:
+        return read(shard.field("network"), NetworkSpec, "network", shard.path)
+    except ParamsError as error:
+        raise ArtifactError(f"{error}; train it again") from None

@@ -60,8 +60,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]
 
 
 def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
-    """Two columns of a CSV written by :func:`write_csv`."""
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    places = [header.split(",").index(name) for name in (x, y)]
-    cells = [line.split(",") for line in lines]
-    return [(int(row[places[0]]), float(row[places[1]])) for row in cells]
+    """Two columns of a CSV written by :func:`write_csv`. Raises ArtifactError when it is missing or no such table."""
+    try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        places = [header.split(",").index(name) for name in (x, y)]
+        cells = [line.split(",") for line in lines]
+        return [(int(row[places[0]]), float(row[places[1]])) for row in cells]
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} does not exist; expected a curve; run the stage that writes it") from None
+    except (ValueError, IndexError) as error:
+        raise ArtifactError(f"{path} is no table of {x} and {y} ({error}); run its stage again") from None

@@ -2,10 +2,11 @@
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
@@ -26,78 +27,116 @@ def load(path: Path = FILE) -> dict[str, Any]:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "cannot be parsed"
-        raise ParamsError(f"{path}{where} is not valid YAML: {problem}") from None
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ParamsError(f"{path}{where} is not valid YAML: {problem}; correct it") from None
     if not isinstance(data, dict):
-        raise ParamsError(f"{path} holds {type(data).__name__}; expected a mapping of sections")
+        raise ParamsError(f"{path} holds {shown(data)}; expected a mapping of sections")
     return data
 
 
-def section(data: Mapping[str, Any], name: str, kind: type[T]) -> T:
-    """Section ``name`` as ``kind``."""
+def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
+    """Section ``name`` as ``kind``; errors name ``file``."""
     if name not in data:
-        raise ParamsError(f"params.yaml has no section {name!r}{hint(name, data)}; add it")
-    return read(data[name], kind, name)
+        close = difflib.get_close_matches(name, map(str, data), n=1)
+        mend = f"found {close[0]!r}; rename it" if close else "add it"
+        raise ParamsError(f"{file} has no section {name!r}; {mend}")
+    return read(data[name], kind, name, file)
 
 
-def read(value: Any, kind: type[T], where: str) -> T:
-    """Plain data as ``kind``, strictly; errors name the place as ``where.key``."""
+def read(value: Any, kind: type[T], where: str, file: Path = FILE) -> T:
+    """Plain data as ``kind``, strictly; errors name the place as ``where.key`` in ``file``."""
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        raise ParamsError(f"params.yaml: {explain(error, where, kind)}") from None
+        converted: T = convert(value, kind, where)
     except ParamsError as error:
-        raise ParamsError(f"params.yaml: {where}: {error}") from None
+        raise ParamsError(f"{file}: {error}") from None
+    return converted
+
+
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """``value`` as ``kind``, which may be a dataclass, a union of which ``value`` decides the branch, or a plain type.
+
+    Dataclasses and unions are ours, because pydantic's messages do not say which branch was meant or whose range check
+    failed; plain types are pydantic's.
+    """
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    mappings = [option for option in options if is_dataclass(option)]
+    others = [option for option in options if option not in mappings and option is not NoneType]
+    if value is None and NoneType in options:
+        return None
+    if others and not (mappings and isinstance(value, Mapping)):
+        keys = ", ".join(field.name for mapping in mappings for field in fields(mapping))
+        return plain(value, others[0], where, f" or a mapping of {keys}" if keys else "")
+    if not isinstance(value, Mapping):
+        raise ParamsError(f"{where} is {shown(value)}; expected a mapping")
+    return build(value, mappings[0] if len(mappings) == 1 else by_kind(value, mappings, where), where)
+
+
+def by_kind(value: Mapping[str, Any], options: Iterable[Any], where: str) -> Any:
+    """The dataclass whose field ``kind`` admits what ``value`` says."""
+    kinds = {name: option for option in options for name in get_args(get_type_hints(option)["kind"])}
+    expected = f"expected one of {', '.join(kinds)}"
+    if "kind" not in value:
+        raise ParamsError(f"{where}.kind is missing; {expected}")
+    chosen = value["kind"]
+    if not isinstance(chosen, str) or chosen not in kinds:
+        raise ParamsError(f"{where}.kind is {shown(chosen)}{hint(str(chosen), kinds)}; {expected}")
+    return kinds[chosen]
+
+
+def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
+    """The dataclass ``kind`` from a mapping of its fields, no more and no fewer."""
+    known = {field.name: field for field in fields(kind)}
+    for key in value:
+        if key not in known:
+            expected = ", ".join(known) or "none"
+            raise ParamsError(f"{where}.{key} is not a parameter{hint(str(key), known)}; expected {expected}")
+    for name, field in known.items():
+        if name not in value and is_required(field):
+            raise ParamsError(f"{where}.{name} is missing; add it")
+    types = get_type_hints(kind)
+    parts = {key: convert(part, types[key], f"{where}.{key}") for key, part in value.items()}
+    try:
+        return kind(**parts)
+    except ParamsError as error:
+        raise ParamsError(placed(str(error), where, known)) from None
+
+
+def is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def placed(message: str, where: str, known: Iterable[str]) -> str:
+    """A range check's message, which begins with a field's name, under the field's whole path."""
+    name = message.removeprefix(where.rsplit(".", maxsplit=1)[-1] + ".")
+    return f"{where}.{name}" if name.split()[0].split(".")[0] in known else f"{where}: {message}"
+
+
+def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:
+    """``value`` as a number, text, literal, or a sequence or mapping of them."""
+    try:
+        return TypeAdapter(kind, config={"strict": True, "allow_inf_nan": False}).validate_json(json.dumps(value))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        if problem["type"] in ("missing", "too_long"):
+            raise ParamsError(f"{where} is {shown(value)}; expected {len(get_args(kind))} entries") from None
+        place = ".".join([where, *map(str, problem["loc"])])
+        expected = problem["msg"].removeprefix("Input should be ")
+        expected = {"an object": "a mapping", "a valid array": "a list"}.get(expected, expected)
+        raise ParamsError(f"{place} is {shown(problem['input'])}; expected {expected}{alternative}") from None
     except (TypeError, ValueError) as error:
-        raise ParamsError(f"params.yaml: {where} cannot be read: {error}") from None
+        raise ParamsError(f"{where} is {shown(value)}, which cannot be read: {error}") from None
 
 
-def explain(error: ValidationError, where: str, kind: Any) -> str:
-    """One line for the most telling of pydantic's errors."""
-    problems = error.errors(include_url=False)
-    problem = most_telling(problems)
-    place = ".".join([where, *(str(part) for part in problem["loc"] if not is_branch(part))])
-    found, kind_of_problem = problem["input"], problem["type"]
-    if kind_of_problem in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = known_keys(kind, problem["loc"][:-1])
-        return f"{place} is not a parameter{hint(str(problem['loc'][-1]), known)}; expected {', '.join(known)}"
-    if kind_of_problem in ("missing", "missing_argument"):
-        return f"{place} is missing; add it"
-    message = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{place} is {json.dumps(found, default=str)}; expected {message}"
+def shown(value: Any, limit: int = 80) -> str:
+    """A value as it stands in JSON, where it can, shortened."""
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError):  # keys that JSON has not, or a mapping that holds itself
+        text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def most_telling(problems: Sequence[Any]) -> Any:
-    """Of a union's branches, the one that got furthest: no wrong ``kind``, then the deepest place."""
-    wrong = [problem["loc"] for problem in problems if problem["type"] == "literal_error"]
-
-    def rank(problem: Any) -> tuple[bool, int]:
-        sibling = any(len(problem["loc"]) >= len(loc) and problem["loc"][: len(loc) - 1] == loc[:-1] for loc in wrong)
-        return (len(wrong) < len(problems) and sibling, -len(problem["loc"]))
-
-    return min(problems, key=rank)
-
-
-def is_branch(part: int | str) -> bool:
-    """Whether a step of an error's place only names a branch of a union."""
-    return isinstance(part, str) and (part in ("float", "int", "str", "none") or part[:1].isupper() or "[" in part)
-
-
-def known_keys(kind: Any, loc: Sequence[int | str]) -> list[str]:
-    """The keys of the dataclass at ``loc`` inside ``kind``."""
-    for part in loc:
-        options = [kind, *get_args(kind)]
-        by_name = {getattr(option, "__name__", ""): option for option in options if is_dataclass(option)}
-        if part in by_name:
-            kind = by_name[str(part)]
-            continue
-        owner = next((option for option in options if is_dataclass(option)), None)
-        kind = get_type_hints(owner).get(str(part)) if owner else None
-    owner = next((option for option in [kind, *get_args(kind)] if is_dataclass(option)), None)
-    return [field.name for field in fields(owner)] if owner else []
-
-
-def hint(name: str, known: Any) -> str:
+def hint(name: str, known: Iterable[str]) -> str:
     """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -27,12 +27,12 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
     recipes = section(data, "recipes", dict[str, Any])
     where = f"recipes.{name}"
     if name not in recipes:
-        raise ParamsError(f"params.yaml has no {where}{hint(name, recipes)}; found {', '.join(recipes)}")
-    params = recipes[name]
-    if not isinstance(params, dict) or "method" not in params:
+        raise ParamsError(f"params.yaml has no {where}{hint(name, recipes)}; found {', '.join(recipes) or 'none'}")
+    params = read(recipes[name], dict[str, Any], where)
+    if "method" not in params:
         raise ParamsError(f"params.yaml: {where}.method is missing; expected one of {', '.join(METHODS)}")
     method_name = params["method"]
-    if method_name not in METHODS:
+    if not isinstance(method_name, str) or method_name not in METHODS:
         raise ParamsError(
             f"params.yaml: {where}.method is {method_name!r}{hint(str(method_name), METHODS)}; "
             f"expected one of {', '.join(METHODS)}"

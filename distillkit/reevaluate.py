@@ -32,7 +32,8 @@ def reevaluate(
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, params_file)
     evaluation = replace(evaluation, runs=runs or evaluation.runs)
-    test = test_images(real, provenance, synthetic)
+    test = load_real(real).test if real else recorded_test_images(path, provenance)
+    check_fit(test, synthetic)
     device = prepare_device()
     unranked_N = torch.zeros(len(test))
     generator = seeded(seed_for(seed, "evaluate"))
@@ -48,20 +49,24 @@ def reevaluate(
 
 def evaluation_recipe(record: Mapping[str, Any] | None, params_file: Path | None) -> EvaluationRecipe:
     if record is not None and params_file is None:
-        return params.read(record["evaluation"], EvaluationRecipe, "evaluation")
-    return params.section(params.load(params_file or params.FILE), "evaluation", EvaluationRecipe)
+        return params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
+    file = params_file or params.FILE
+    return params.section(params.load(file), "evaluation", EvaluationRecipe, file)
 
 
-def test_images(real: Path | None, provenance: Mapping[str, Any], synthetic: SyntheticSet) -> ImageSet:
-    """The test split from ``real``, or fetched from the recorded source; it must fit the synthetic set."""
-    if real is not None:
-        test = load_real(real).test
-    else:
-        spec = params.read(provenance["source"]["params"], DataSpec, "source")
-        test = fetch(spec, track).test
+def recorded_test_images(path: Path, provenance: Mapping[str, Any]) -> ImageSet:
+    """The test split, fetched from the source that is recorded with the set at ``path``."""
+    source = provenance.get("source")
+    if not isinstance(source, Mapping) or "params" not in source:
+        raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --real")
+    spec = params.read(source["params"], DataSpec, "provenance.source.params", path)
+    return fetch(spec, track).test
+
+
+def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
+    """Raise ArtifactError unless the test images have the classes and the shape of the synthetic ones."""
     if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
         raise ArtifactError(
             f"test images are {tuple(test.images.shape[1:])} in {len(test.class_names)} classes, distilled ones "
             f"{tuple(synthetic.images.shape[1:])} in {len(synthetic.class_names)}; give the right --real"
         )
-    return test

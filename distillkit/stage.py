@@ -35,6 +35,6 @@ def fail(line: str, code: int = 1) -> NoReturn:
 
 
 def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the process like an exit, so that temporary files go and checkpoints are written."""
+    """SIGTERM ends the process like an exit, so that temporary files go; checkpoints stay."""
     del frame
     sys.exit(128 + number)

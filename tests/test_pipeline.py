@@ -1,0 +1,159 @@
+"""The pipeline with the real ``dvc``, in temporary repositories: what runs, what is restored, which bytes come out."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from distillkit.artifact import load_synthetic
+
+ROOT = Path(__file__).parents[1]
+MATCHING = {"student_steps": 2, "student_batch": 20, "expert_epochs": 1, "max_start_epoch": 2}
+OPTIM = {"steps": 4, "image_lr": 5, "student_lr_init": 0.05, "student_lr_lr": 0.01}
+SELMATCH = {"method": "selmatch", "ipc": 2, "window_start": 0.2, "distill_fraction": 0.5}
+PARAMS = {
+    "seed": 0,
+    "data": {"source": {"kind": "digits"}, "per_class": 15, "test_per_class": 6},
+    "expert_shards": [0, 1],
+    "experts": {
+        "per_shard": 1,
+        "recipe": {
+            "network": {"name": "convnet", "norm": "batch", "depth": 1, "width": 4},
+            "epochs": 3,
+            "batch": 32,
+            "lr": 0.05,
+        },
+    },
+    "score": {"name": "confidence"},
+    "recipes": {
+        "full": {"method": "full"},
+        "random-ipc2": {"method": "random", "ipc": 2},
+        "selmatch-ipc2": {**SELMATCH, "matching": MATCHING, "optim": OPTIM},
+    },
+    "evaluation": {
+        "network": {"name": "convnet", "norm": "batch", "depth": 1, "width": 4},
+        "training": {"steps": 10, "batch": 20, "lr": 0.1},
+        "runs": 2,
+    },
+    "package": {"name": "tiny", "default": "selmatch-ipc2"},
+}
+EVERYTHING = {
+    *("fetch", "experts@0", "experts@1", "score", "reference", "report", "package"),
+    *(f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in PARAMS["recipes"]),
+}
+
+
+def environment() -> dict[str, str]:
+    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": tools, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "HF_HUB_OFFLINE": "1"}
+
+
+def dvc(project: Path, *arguments: str) -> str:
+    """The output of a dvc command that must succeed."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def repro(project: Path) -> set[str]:
+    """Reproduce, and say which stages ran."""
+    return set(re.findall(r"^Running stage '([^']+)'", dvc(project, "repro"), re.MULTILINE))
+
+
+def new_project(folder: Path) -> Path:
+    """This repository's pipeline with tiny parameters, as a Git and DVC repository of its own."""
+    folder.mkdir()
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("stages", "distillkit"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc/config", folder / ".dvc")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    write_params(folder, PARAMS)
+    return folder
+
+
+def write_params(project: Path, params: dict) -> None:
+    YAML(typ="safe").dump(params, project / "params.yaml")
+
+
+def with_recipe(name: str, recipe: dict) -> dict:
+    return {**PARAMS, "recipes": {**PARAMS["recipes"], name: recipe}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A project reproduced once, and the stages that ran."""
+    project = new_project(tmp_path_factory.mktemp("pipeline") / "first")
+    return project, repro(project)
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project, cache and all."""
+    return Path(shutil.copytree(finished[0], tmp_path / "copy", symlinks=True))
+
+
+def test_everything_runs_once_and_nothing_is_left_over(finished):
+    project, ran = finished
+    assert ran == EVERYTHING
+    assert not list(project.rglob("*.tmp"))
+    assert not list((project / ".distillkit").rglob("*.safetensors")), "checkpoints go when a stage ends well"
+
+
+def test_metrics_and_plots_show(finished):
+    project, _ = finished
+    shown = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
+    assert shown["metrics/selmatch-ipc2.json"]["data"]["images"] == {"learned": 10, "real": 10, "total": 20}
+    assert 0 <= shown["metrics/full.json"]["data"]["accuracy"]["mean"] <= 1
+    plots = json.loads(dvc(project, "plots", "show", "--json"))
+    assert any("loss/selmatch-ipc2.csv" in name for name in plots["data"])
+    assert any("training/random-ipc2.csv" in name for name in plots["data"])
+
+
+def test_distilled_set_is_what_the_recipe_says(finished):
+    synthetic, provenance = load_synthetic(finished[0] / "artifacts/distilled/selmatch-ipc2.safetensors")
+    assert synthetic.images_per_class == [2] * 10
+    assert synthetic.learned.tolist() == [False, True] * 10
+    assert provenance["source"]["id"] == "scikit-learn/digits"
+    assert provenance["params"]["matching"] == MATCHING
+
+
+def test_nothing_changed_runs_nothing(project):
+    assert repro(project) == set()
+
+
+def test_new_recipe_runs_only_itself(project):
+    write_params(project, with_recipe("window-ipc2", {"method": "window", "ipc": 2, "window_start": 0.3}))
+    assert repro(project) == {"distill@window-ipc2", "evaluate@window-ipc2", "report", "package"}
+
+
+def test_changed_recipe_runs_only_itself_and_reverting_runs_nothing(project):
+    changed = {**PARAMS["recipes"]["selmatch-ipc2"], "window_start": 0.4}
+    write_params(project, with_recipe("selmatch-ipc2", changed))
+    assert repro(project) == {"distill@selmatch-ipc2", "evaluate@selmatch-ipc2", "report", "package"}
+    write_params(project, PARAMS)
+    assert repro(project) == set(), "the run-cache restores what it has seen"
+
+
+def test_new_shard_trains_only_that_shard(project):
+    """Sets that do not change are not evaluated again: the full one and the random one."""
+    write_params(project, {**PARAMS, "expert_shards": [0, 1, 2]})
+    ran = repro(project)
+    assert {"experts@2", "score", "distill@selmatch-ipc2", "evaluate@selmatch-ipc2"} <= ran
+    assert not ran & {"fetch", "reference", "experts@0", "experts@1", "evaluate@full", "evaluate@random-ipc2"}
+
+
+def test_two_runs_give_the_same_bytes(finished, tmp_path):
+    """Another folder, other processes, an empty cache: the same dvc.lock, output hashes and all."""
+    again = new_project(tmp_path / "second")
+    assert repro(again) == EVERYTHING
+    assert (again / "dvc.lock").read_text() == (finished[0] / "dvc.lock").read_text()
