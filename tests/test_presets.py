@@ -1,0 +1,73 @@
+"""The presets: read strictly, and the published numbers, which are written here a second time on purpose."""
+
+from pathlib import Path
+
+import pytest
+
+from distillkit import params
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.expert_files import shard_paths
+from distillkit.methods.selmatch import SelMatch
+from distillkit.package import PackageSpec
+from distillkit.recipes import read_recipe
+from distillkit.score_file import ScoreSpec
+from distillkit.sources import DataSpec
+from distillkit.trajectories import ExpertsSpec
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+# ipc, alpha, beta, image rate; SelMatch's scripts/, as in Lee & Chung's repository at ce63f76
+PUBLISHED = {
+    "cifar10": [(250, 0.6, 0.5, 1e3), (500, 0.2, 0.3, 1e3), (1000, 0.1, 0.2, 1e4), (1500, 0.1, 0.2, 1e4)],
+    "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
+    "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
+}
+CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
+
+
+@pytest.fixture(params=PUBLISHED)
+def preset(request):
+    return request.param, params.load(PRESETS / f"selmatch-{request.param}.yaml")
+
+
+def test_every_preset_is_known():
+    assert {path.name for path in PRESETS.glob("*.yaml")} == {f"selmatch-{name}.yaml" for name in PUBLISHED}
+
+
+def test_selmatch_numbers_are_the_published_ones(preset):
+    name, data = preset
+    recipes = [read_recipe(data, recipe) for recipe in data["recipes"]]
+    found = [
+        (r.method.ipc, r.method.distill_fraction, r.method.window_start, r.optim.image_lr)
+        for r in recipes
+        if isinstance(r.method, SelMatch)
+    ]
+    assert found == PUBLISHED[name]
+    for recipe in recipes:
+        if isinstance(recipe.method, SelMatch):
+            method, optim = recipe.method, recipe.optim
+            assert (method.matching.student_steps, method.matching.student_batch) == (20 if name[0] == "t" else 55, 125)
+            assert (method.matching.expert_epochs, method.matching.max_start_epoch) == (2, 80)
+            assert (optim.steps, optim.momentum, optim.student_lr_init) == (10_000, 0.5, 1e-3)
+            assert optim.student_lr_lr * optim.student_lr_init**2 == pytest.approx(1e-5)
+
+
+def test_every_section_reads_and_every_ipc_has_its_baselines(preset, tmp_path):
+    name, data = preset
+    params.section(data, "data", DataSpec)
+    params.section(data, "score", ScoreSpec)
+    experts = params.section(data, "experts", ExpertsSpec)
+    assert len(shard_paths(data, tmp_path)) * experts.per_shard == 100
+    assert (experts.recipe.epochs, experts.recipe.lr, experts.recipe.batch) == (100, 0.01, 256)
+    evaluation = params.section(data, "evaluation", EvaluationRecipe)
+    assert (evaluation.training.lr, evaluation.training.final_lr_fraction, evaluation.runs) == (0.1, 0.01, 5)
+    package = params.section(data, "package", PackageSpec)
+    assert package.default in package.chosen(data["recipes"])
+    for ipc, *_ in PUBLISHED[name]:
+        assert {f"{method}-ipc{ipc}" for method in ("random", "window", "mtt", "selmatch")} <= set(data["recipes"])
+
+
+def test_windows_lie_inside_the_class(preset):
+    name, _ = preset
+    for ipc, _, beta, _ in PUBLISHED[name]:
+        assert round(beta * CLASS_SIZE[name]) + ipc <= CLASS_SIZE[name]
