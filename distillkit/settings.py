@@ -9,5 +9,15 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
     """A frozen dataclass that :mod:`distillkit.params` reads strictly; ranges are checked on construction."""
+    return read_strictly(dataclass(frozen=True)(cls))
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def keyword_settings(cls: type[T]) -> type[T]:
+    """:func:`settings` whose fields are given by keyword only, so that optional ones may stand first."""
+    return read_strictly(dataclass(frozen=True, kw_only=True)(cls))
+
+
+def read_strictly(cls: type[T]) -> type[T]:
     cls.__pydantic_config__ = {"extra": "forbid", "strict": True}  # type: ignore[attr-defined]
-    return dataclass(frozen=True)(cls)
+    return cls

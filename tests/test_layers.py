@@ -36,6 +36,7 @@ EDGE = [
     "progress",
     "metrics",
     "score_file",
+    "readers",
     "sources",
     "recipes",
     "checkpoint",

@@ -18,18 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from pydantic import TypeAdapter
 
+from distillkit import params
 from distillkit.errors import ParamsError, SourceError
 from distillkit.images import RealData
-from distillkit.sources import (
-    DataSpec,
-    DigitsSource,
-    FolderSource,
-    HuggingFaceSource,
-    TorchvisionSource,
-    fetch,
-)
+from distillkit.readers import DigitsSource, FolderSource, HuggingFaceSource, TorchvisionSource
+from distillkit.sources import DataSpec, fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -807,4 +801,4 @@ def test_values_out_of_range(options: dict[str, Any]) -> None:
 
 def test_spec_is_read_from_plain_values() -> None:
     values = {"source": {"kind": "folder", "path": "data/pets"}, "size": [8, 8]}
-    assert TypeAdapter(DataSpec).validate_python(values) == DataSpec(FolderSource(path="data/pets"), size=(8, 8))
+    assert params.read(values, DataSpec, "data") == DataSpec(FolderSource(path="data/pets"), size=(8, 8))
