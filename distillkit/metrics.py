@@ -26,20 +26,23 @@ def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
     return {
         "accuracy": {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs},
         **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
-        "class_accuracy": {
-            name: round(value, 6)
-            for name, value in zip(synthetic.class_names, report.class_accuracy_RK.mean(0).tolist(), strict=True)
-        },
         "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
     }
 
 
-def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    write_text(path, pretty_json(metrics))
+def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
+    """Mean accuracy of every class, as rows for a plot: hundreds of classes would bury the metrics."""
+    means = report.class_accuracy_RK.mean(0).tolist()
+    pairs = zip(synthetic.class_names, means, strict=True)
+    return [{"class": name, "accuracy": round(value, 6)} for name, value in pairs]
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, pretty_json(value))
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """What :func:`write_metrics` wrote. Raises ArtifactError when the file is missing or no JSON mapping."""
+    """Metrics as the evaluate stage wrote them. Raises ArtifactError when the file is missing or no JSON mapping."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

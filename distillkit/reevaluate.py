@@ -14,7 +14,7 @@ from distillkit.errors import ArtifactError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, evaluate
 from distillkit.images import ImageSet, SyntheticSet
 from distillkit.manifest import open_package
-from distillkit.metrics import metrics_of
+from distillkit.metrics import classes_of, metrics_of
 from distillkit.progress import track
 from distillkit.randomness import seed_for, seeded
 from distillkit.sources import DataSpec, fetch
@@ -42,7 +42,7 @@ def reevaluate(
     return {
         "recipe": provenance.get("recipe"),
         "accuracy": found["accuracy"],
-        "class_accuracy": found["class_accuracy"],
+        "class_accuracy": {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)},
         "claimed": record["results"]["accuracy"] if record else None,
     }
 

@@ -9,7 +9,7 @@ from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import executor
-from distillkit.metrics import metrics_of, write_csv, write_metrics
+from distillkit.metrics import classes_of, metrics_of, write_csv, write_json
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run
 
@@ -19,8 +19,9 @@ from distillkit.stage import run
 @click.argument("real", type=Path)
 @click.argument("reference", type=Path)
 @click.argument("metrics", type=Path)
+@click.argument("classes", type=Path)
 @click.argument("curve", type=Path)
-def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, curve: Path) -> None:
+def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
     data, device = params.load(), prepare_device()
     recipe = params.section(data, "evaluation", EvaluationRecipe)
     generator = seeded(seed_for(params.section(data, "seed", int), "evaluate"))
@@ -29,7 +30,8 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, curve:
     test_difficulty_N = artifact.load_reference(reference, len(test))
     tasks = executor(device, test.image_shape, recipe.network)
     report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, tasks)
-    write_metrics(metrics, metrics_of(report, synthetic))
+    write_json(metrics, metrics_of(report, synthetic))
+    write_json(classes, classes_of(report, synthetic))
     write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 
 

@@ -8,7 +8,7 @@ import torch
 from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
 from distillkit.executors import side_by_side
 from distillkit.images import channel_statistics, real_subset
-from distillkit.metrics import mean_and_std, metrics_of, read_csv, read_metrics, write_csv, write_metrics
+from distillkit.metrics import classes_of, mean_and_std, metrics_of, read_csv, read_metrics, write_csv, write_json
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import seeded
 from distillkit.selection import select_random
@@ -82,8 +82,14 @@ def test_metrics_file_has_numbers_only_and_round_trips(report, subset, tmp_path)
     assert metrics["accuracy"]["runs"] == 3
     assert metrics["accuracy"]["run_2"] == pytest.approx(report.accuracy_R[1].item(), abs=1e-6)
     assert all(isinstance(value, int | float) for part in metrics.values() for value in part.values())
-    write_metrics(tmp_path / "m.json", metrics)
+    write_json(tmp_path / "m.json", metrics)
     assert read_metrics(tmp_path / "m.json") == metrics
+
+
+def test_classes_are_rows_in_class_order(report, subset):
+    rows = classes_of(report, subset)
+    assert [row["class"] for row in rows] == list("0123456789")
+    assert rows[3]["accuracy"] == pytest.approx(report.class_accuracy_RK[:, 3].mean().item(), abs=1e-6)
 
 
 def test_csv_round_trip(tmp_path):

@@ -117,6 +117,7 @@ def test_metrics_and_plots_show(finished):
     plots = json.loads(dvc(project, "plots", "show", "--json"))
     assert any("loss/selmatch-ipc2.csv" in name for name in plots["data"])
     assert any("training/random-ipc2.csv" in name for name in plots["data"])
+    assert any("classes/random-ipc2.json" in name for name in plots["data"])
 
 
 def test_distilled_set_is_what_the_recipe_says(finished):
