@@ -1,8 +1,10 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import torch
 
 from distillkit import artifact, params
 from distillkit.checkpoint import checkpoint_path, checkpointed, resumed
@@ -10,12 +12,22 @@ from distillkit.device import prepare_device
 from distillkit.distill import Distillation
 from distillkit.executors import executor
 from distillkit.expert_files import ExpertFiles, shard_paths
+from distillkit.images import RealData
 from distillkit.metrics import write_csv
 from distillkit.progress import track
 from distillkit.protocol import Material
 from distillkit.randomness import seed_for, seeded
 from distillkit.recipes import read_recipe
 from distillkit.stage import run
+
+
+def read_material(source: RealData, shards: Sequence[Path], difficulty: Path, device: torch.device) -> Material:
+    source = source.to(device)
+    scores = artifact.load_difficulty(difficulty, len(source.train))
+    difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
+    experts = ExpertFiles(shards)
+    tasks = executor(device, source.train.image_shape, experts.spec)
+    return Material(source.train, source.normalisation, difficulty_N, confidence_N, experts, tasks)
 
 
 @click.command()
@@ -27,30 +39,22 @@ from distillkit.stage import run
 @click.argument("loss_csv", type=Path)
 def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
     data = params.load()
-    recipe, seed = read_recipe(data, name), params.section(data, "seed", int)
-    shards, device = shard_paths(data, experts), prepare_device()
-    source = artifact.load_real(real)
+    recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
+    source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
-    source = source.to(device)
-    difficulty_N, confidence_N = (
-        None if score is None else score.to(device) for score in artifact.load_difficulty(difficulty, len(source.train))
-    )
-    experts_on_disk = ExpertFiles(shards)
-    tasks = executor(device, source.train.image_shape, experts_on_disk.spec)
-    material = Material(source.train, source.normalisation, difficulty_N, confidence_N, experts_on_disk, tasks)
-    generator = seeded(seed_for(seed, "distill"))
-    synthetic, history, checkpoint = recipe.method.init(material, generator), [], None
+    material = read_material(source, shards, difficulty, prepare_device())
+    checkpoint = checkpoint_path(name, recipe.params, seed, [real, difficulty, *shards])
+
+    synthetic, history = recipe.method.init(material, generator), []
     if recipe.optim is not None:
         distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)
-        checkpoint = checkpoint_path(name, recipe.params, seed, [real, difficulty, *shards])
         resumed(distillation, checkpoint)
         for _ in track(checkpointed(distillation, checkpoint, provenance), f"distil {name}", distillation.steps_left):
             pass
         synthetic, history = distillation.result(), distillation.history
     artifact.save_synthetic(out, synthetic, provenance)
     write_csv(loss_csv, ["step", "loss", "student_lr"], history)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
