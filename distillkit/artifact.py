@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillkit import __version__
-from distillkit.errors import ArtifactError, SourceError
+from distillkit.errors import ArtifactError, DivergedError, SourceError
 from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet
 
 FORMAT = "distillkit/1"
@@ -69,9 +69,15 @@ def sha256(path: Path) -> str:
 
 
 def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write one artifact; the same tensors and header give the same bytes. Raises ArtifactError on a full disk."""
+    """Write one artifact; the same tensors and header give the same bytes.
+
+    Raises DivergedError for nan and infinity, which no reader would take, and ArtifactError on a full disk.
+    """
     described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    for name, tensor in contiguous.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise DivergedError(f"{path} is not written: {name!r} holds nan or infinity; lower the learning rates")
     with atomic_write(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
@@ -137,10 +143,10 @@ class Opened:
             have > 0 if want is None else have == want for have, want in zip(tensor.shape, shape, strict=True)
         )
         if tensor.dtype != dtype or not fits:
-            wanted = "(" + ", ".join("at least 1" if size is None else str(size) for size in shape) + ")"
+            found = ", ".join(map(str, tensor.shape))
+            wanted = ", ".join("at least 1" if size is None else str(size) for size in shape)
             raise ArtifactError(
-                f"{self.path}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {wanted}; "
-                "run its stage again"
+                f"{self.path}: {name!r} is {tensor.dtype} ({found}); expected {dtype} ({wanted}); run its stage again"
             )
         if finite and tensor.is_floating_point() and not tensor.isfinite().all():
             raise ArtifactError(f"{self.path}: {name!r} holds nan or infinity; run its stage again")

@@ -58,7 +58,8 @@ def evaluate(
 
 def sentence(result: dict[str, Any]) -> str:
     accuracy = result["accuracy"]
-    found = f"{accuracy['mean']:.2%} ± {accuracy['std']:.2%} test accuracy over {accuracy['runs']} networks"
+    networks = "1 network" if accuracy["runs"] == 1 else f"{accuracy['runs']} networks"
+    found = f"{accuracy['mean']:.2%} ± {accuracy['std']:.2%} test accuracy over {networks}"
     claimed = result["claimed"]
     if claimed is None:
         return found

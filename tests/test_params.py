@@ -1,7 +1,6 @@
 """params.yaml is read strictly: whatever is wrong with it comes out as one line that names the place."""
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from distillkit.expert_files import shard_paths
 from distillkit.methods import METHODS
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.package import PackageSpec
+from distillkit.readers import FolderSource, HuggingFaceSource, TorchvisionSource
 from distillkit.recipes import read_recipe
 from distillkit.score_file import ScoreSpec
-from distillkit.sources import DataSpec, FolderSource, HuggingFaceSource, TorchvisionSource
+from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec
 
 KINDS = {
@@ -409,12 +409,3 @@ def test_errors_name_the_file_that_was_read():
         params.section(changed("evaluation.runs", 0), "evaluation", EvaluationRecipe, Path("other.yaml"))
     with pytest.raises(ParamsError, match=r"^other.yaml has no section 'evaluation'; add it$"):
         params.section({}, "evaluation", EvaluationRecipe, Path("other.yaml"))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_left_to_the_stage(tmp_path):
-    path = tmp_path / "params.yaml"
-    path.write_text("seed: 0")
-    path.chmod(0)
-    with pytest.raises(PermissionError):
-        params.load(path)

@@ -1,0 +1,421 @@
+"""Stages given bad input, cut short or killed: one line that says what to do, and nothing half-written.
+
+Most stages run in this process, to their exit; what has to do with processes and signals runs in a process of its own.
+"""
+
+import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+import pytest
+import torch
+
+from distillkit import artifact
+from distillkit.errors import WindowError
+from distillkit.expert_files import save_experts
+from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.stage import run
+from distillkit.trajectories import Dynamics, Expert
+
+STAGES = Path(__file__).parents[1] / "stages"
+NETWORK = {"name": "convnet", "depth": 1, "width": 4}
+MATCHING = {"student_steps": 2, "student_batch": 10, "expert_epochs": 1, "max_start_epoch": 2}
+OPTIM = {"steps": 4, "image_lr": 30, "student_lr_init": 0.05, "student_lr_lr": 0.01}
+MTT = {"method": "mtt", "ipc": 1, "matching": MATCHING, "optim": OPTIM}
+PARAMS: dict[str, Any] = {
+    "seed": 0,
+    "data": {"source": {"kind": "digits"}, "per_class": 5, "test_per_class": 2},
+    "expert_shards": [0],
+    "experts": {"per_shard": 1, "recipe": {"network": NETWORK, "epochs": 3, "batch": 60, "lr": 0.05}},
+    "score": {"name": "confidence"},
+    "recipes": {
+        "mtt": MTT,
+        "long": MTT | {"optim": OPTIM | {"steps": 400}},
+        "diverging": MTT | {"optim": OPTIM | {"image_lr": 1e30}},
+        "misspelt": MTT | {"matching": {"student_stepz": 2}},
+        "beyond": MTT | {"matching": MATCHING | {"expert_epochs": 9}},
+        "window": {"method": "window", "ipc": 5, "window_start": 0.9},
+        "large": {"method": "random", "ipc": 1000},
+        "confident": {"method": "confident", "ipc": 1},
+    },
+    "evaluation": {"network": NETWORK, "training": {"steps": 3, "batch": 10, "lr": 0.05}, "runs": 1},
+    "package": {"name": "tiny", "default": "mtt"},
+}
+DISTILL = ("real.safetensors", "experts", "difficulty.safetensors", "out/set.safetensors", "out/loss.csv")
+INPUTS = {"params.yaml", "real.safetensors", "experts/shard-0.safetensors", "difficulty.safetensors"}
+CHECKPOINTS_AT_ONCE = """
+import runpy, sys
+from distillkit import checkpoint
+checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def mistake(ended: Ended) -> str:
+    """The single line on stderr of a stage that failed by a user's mistake."""
+    assert (ended.code, ended.out) == (1, "")
+    assert re.fullmatch(r"error: .+\n", ended.err), ended.err
+    return ended.err.removeprefix("error: ").removesuffix("\n")
+
+
+def change(folder: Path, section: str, value: Any) -> None:
+    (folder / "params.yaml").write_text(json.dumps(PARAMS | {section: value}))
+
+
+@pytest.fixture(scope="session")
+def real_data(digits) -> RealData:
+    info = SourceInfo("folder", "digits", "sha", "cc-by-4.0", params={})
+    return RealData(digits, digits.take(torch.arange(60)), channel_statistics(digits.images), info)
+
+
+@pytest.fixture
+def work(tmp_path, digits, experts, material, real_data, monkeypatch) -> Path:
+    """A folder as it is before the distill stage; 300 digits, two experts of four epochs."""
+    trajectories, dynamics = experts
+    trained = [
+        Expert(trajectories.trajectories_ETP[row], Dynamics(*(part[row] for part in dynamics))) for row in range(2)
+    ]
+    artifact.save_real(tmp_path / "real.safetensors", real_data)
+    save_experts(tmp_path / "experts" / "shard-0.safetensors", trained, trajectories.spec, {})
+    scores = {"confidence": material.difficulty_N}
+    artifact.save_difficulty(tmp_path / "difficulty.safetensors", material.difficulty_N, scores, {})
+    (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
+    monkeypatch.chdir(tmp_path)
+    assert files(tmp_path) == INPUTS
+    return tmp_path
+
+
+@pytest.fixture
+def stage(monkeypatch, capsys) -> Callable[..., Ended]:
+    """Run a stage's script in this process, to its exit."""
+
+    def stage(name: str, *arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(STAGES / f"{name}.py"), run_name="__main__")
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return stage
+
+
+def process(folder: Path, *arguments: str) -> Ended:
+    """Run a stage in a process of its own."""
+    name, *rest = arguments
+    command = [sys.executable, str(STAGES / f"{name}.py"), *rest]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_misspelt_parameter_stops_the_process(work):
+    line = mistake(process(work, "distill", "misspelt", *DISTILL))
+    assert line.startswith(
+        "params.yaml: recipes.misspelt.matching.student_stepz is not a parameter (did you mean 'student_steps'?)"
+    )
+    assert files(work) == INPUTS
+
+
+def test_a_window_past_its_class_stops_the_process(work):
+    line = mistake(process(work, "distill", "window", *DISTILL))
+    expected = r"the window of class '\d' covers ranks (\d+) to (\d+), but it has (\d+) images; lower window_start"
+    first, last, images = map(int, re.match(expected, line).groups())
+    assert (first, last) == (round(0.9 * images), round(0.9 * images) + 4)
+    assert last >= images
+    assert files(work) == INPUTS
+
+
+def test_ipc_above_the_class_stops_the_process(work, digits):
+    line = mistake(process(work, "distill", "large", *DISTILL))
+    smallest = min(digits.class_counts)
+    assert re.match(rf"ipc is 1000, but class '\d' has {smallest} training images; lower ipc or add images", line)
+    assert files(work) == INPUTS
+
+
+def test_divergence_stops_the_process_and_keeps_the_last_good_set(work):
+    line = mistake(process(work, "distill", "diverging", *DISTILL))
+    assert "lower optim.image_lr (1e+30)" in line
+    kept = re.search(r"the set after step (\d) is kept in (\.distillkit/work/\S+-last-good\.safetensors)$", line)
+    assert files(work) == INPUTS | {kept[2]}
+    command = [str(Path(sys.executable).parent / "distillkit"), "show", kept[2]]
+    shown = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
+    assert "recipe diverging, method mtt, 10 images of 1x8x8 in 10 classes (10 learned, 0 real)" in shown
+
+
+def test_truncated_images_stop_the_process(work):
+    whole = (work / "real.safetensors").read_bytes()
+    (work / "real.safetensors").write_bytes(whole[:-100])
+    line = mistake(process(work, "distill", "mtt", *DISTILL))
+    assert line.startswith("real.safetensors cannot be read (")
+    assert line.endswith("expected a complete safetensors file; run its stage again")
+    assert files(work) == INPUTS
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    """A long distillation in a process of its own that has just written its first checkpoint."""
+    command = [sys.executable, "-c", CHECKPOINTS_AT_ONCE, str(STAGES / "distill.py"), "long", *DISTILL]
+    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited = time.monotonic() + 60
+    while not list(folder.glob(".distillkit/work/long-*.safetensors")):
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < waited, "no checkpoint in a minute"
+        time.sleep(0.01)
+    return running
+
+
+def ended(running: subprocess.Popen[str], number: int) -> Ended:
+    """The process after a signal."""
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    return Ended(running.returncode, out, err)
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(work, stage):
+    """SIGTERM leaves nothing but a checkpoint; kill -9 a checkpoint that can still be read."""
+    whole = ("out/whole.safetensors", "out/whole.csv")
+    assert stage("distill", "long", *DISTILL[:3], *whole) == (0, "", "")
+    assert files(work) == INPUTS | set(whole)
+
+    assert ended(started(work), signal.SIGTERM) == (143, "", "")
+    left = files(work) - INPUTS - set(whole)
+    assert [re.sub(r"-\w{16}", "", path) for path in left] == [".distillkit/work/long.safetensors"]
+
+    assert ended(started(work), signal.SIGKILL).code == -signal.SIGKILL
+    assert not {"out/set.safetensors", "out/loss.csv"} & files(work)
+
+    again = stage("distill", "long", *DISTILL)
+    assert (again.code, again.out) == (0, "")
+    done = int(re.match(r"resumed at step (\d+) of 400 from \.distillkit/work/long-", again.err)[1])
+    assert 1 <= done < 400
+    assert (work / "out/set.safetensors").read_bytes() == (work / whole[0]).read_bytes()
+    assert (work / "out/loss.csv").read_bytes() == (work / whole[1]).read_bytes()
+    assert not list(work.glob(".distillkit/work/long-*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        ("no", "params.yaml has no recipes.no; found mtt, long, "),
+        (
+            "beyond",
+            "matching reaches epoch 10 (max_start_epoch 2 − 1 + expert_epochs 9), but the experts have 4 epochs",
+        ),
+    ],
+)
+def test_recipes_that_cannot_be(work, stage, recipe, expected):
+    assert mistake(stage("distill", recipe, *DISTILL)).startswith(expected)
+    assert files(work) == INPUTS
+
+
+def test_difficulty_of_other_images(work, stage):
+    artifact.save_difficulty(work / "difficulty.safetensors", torch.zeros(299), {}, {})
+    line = mistake(stage("distill", "mtt", *DISTILL))
+    assert line.startswith("difficulty.safetensors: 'difficulty' is torch.float32 (299); expected torch.float32 (300)")
+
+
+def test_confidence_that_nobody_recorded(work, stage):
+    artifact.save_difficulty(work / "difficulty.safetensors", torch.zeros(300), {}, {})
+    line = mistake(stage("distill", "confident", *DISTILL))
+    assert line.startswith("this method ranks images by the experts' confidence, but none was recorded; run the score")
+
+
+@pytest.mark.parametrize("name", sorted(INPUTS - {"params.yaml"}))
+def test_a_missing_input(work, stage, name):
+    (work / name).unlink()
+    expected = f"{name} does not exist; expected a distillkit artifact; run the stage that writes it"
+    assert mistake(stage("distill", "mtt", *DISTILL)) == expected
+
+
+def test_missing_parameters(work, stage):
+    (work / "params.yaml").unlink()
+    expected = "params.yaml does not exist; run from the folder that holds dvc.yaml and params.yaml"
+    for name, arguments in [
+        ("distill", ["mtt", *DISTILL]),
+        ("fetch", ["out"]),
+        ("experts", ["0", "real.safetensors", "out"]),
+        ("score", ["real.safetensors", "experts", "out"]),
+        ("reference", ["real.safetensors", "out"]),
+        ("evaluate", ["set", "real.safetensors", "reference", "metrics", "classes", "curve"]),
+        ("report", ["a", "b", "c", "d", "e", "f"]),
+        ("package", ["distilled", "metrics", "out"]),
+    ]:
+        assert mistake(stage(name, *arguments)) == expected
+
+
+@pytest.mark.parametrize("name", ["distill", "fetch", "experts", "score", "reference", "evaluate", "report", "package"])
+def test_missing_arguments_are_wrong_usage(work, stage, name):
+    done = stage(name)
+    assert (done.code, done.out) == (2, "")
+    assert "Missing argument" in done.err
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "command", "expected"),
+    [
+        (
+            "data",
+            {"source": {"kind": "digit"}},
+            ("fetch", "out"),
+            'params.yaml: data.source.kind is "digit" (did you mea',
+        ),
+        (
+            "data",
+            {"source": {"kind": "folder", "path": "no"}},
+            ("fetch", "out"),
+            "no folder no; expected one folder of",
+        ),
+        (
+            "expert_shards",
+            [],
+            ("score", "real.safetensors", "experts", "out"),
+            "params.yaml: expert_shards is []; expe",
+        ),
+        (
+            "expert_shards",
+            [0, 3],
+            ("score", "real.safetensors", "experts", "out"),
+            "experts/shard-3.safetensors does not",
+        ),
+        (
+            "score",
+            {"name": "el2n", "epochs": 5},
+            ("score", "real.safetensors", "experts", "out"),
+            "score.epochs is 5; exp",
+        ),
+        (
+            "score",
+            {"name": "file", "file": "no.npy"},
+            ("score", "real.safetensors", "experts", "out"),
+            "score.file no.npy d",
+        ),
+    ],
+)
+def test_parameters_that_other_stages_refuse(work, stage, section, value, command, expected):
+    change(work, section, value)
+    assert mistake(stage(*command)).startswith(expected)
+    assert files(work) == INPUTS
+
+
+def test_a_score_file_takes_the_place_of_a_score(work, stage):
+    np.save(work / "mine.npy", np.arange(300))
+    change(work, "score", {"name": "file", "file": "mine.npy", "larger_means": "easier"})
+    assert stage("score", "real.safetensors", "experts", "out").code == 0
+    difficulty, confidence = artifact.load_difficulty(work / "out", 300)
+    assert difficulty.tolist() == [-row for row in range(300)]
+    assert confidence is not None, "the experts' own scores are kept beside it"
+
+
+def test_experts_of_other_images(work, stage, real_data):
+    fewer = replace(real_data, train=real_data.train.take(torch.arange(200)))
+    artifact.save_real(work / "real.safetensors", fewer)
+    line = mistake(stage("score", "real.safetensors", "experts", "out"))
+    assert line == "the experts saw 300 images, real.safetensors holds 200; train them again"
+
+
+def test_expert_training_that_diverges(work, stage):
+    experts = PARAMS["experts"]
+    change(work, "experts", experts | {"recipe": experts["recipe"] | {"lr": 1e30}})
+    line = mistake(stage("experts", "1", "real.safetensors", "experts/shard-1.safetensors"))
+    assert re.match(r"expert training gave nan or infinity in epoch \d; lower lr \(1e\+30\)", line)
+    assert files(work) == INPUTS
+
+
+def test_a_network_too_deep_for_its_images(work, stage):
+    experts = PARAMS["experts"]
+    change(work, "experts", experts | {"recipe": experts["recipe"] | {"network": NETWORK | {"depth": 4}}})
+    line = mistake(stage("experts", "1", "real.safetensors", "experts/shard-1.safetensors"))
+    assert line.startswith("network.depth is 4, but images of 8x8 cannot be halved that often; use a smaller depth")
+
+
+def test_a_reference_that_diverges_is_not_written(work, stage):
+    evaluation = PARAMS["evaluation"]
+    change(work, "evaluation", evaluation | {"training": {"steps": 20, "batch": 10, "lr": 1e30}})
+    line = mistake(stage("reference", "real.safetensors", "reference.safetensors"))
+    assert "lower" in line
+    assert files(work) == INPUTS
+
+
+def test_evaluation_of_what_is_not_there(work, stage, real_data):
+    arguments = ("set.safetensors", "real.safetensors", "reference.safetensors", "m.json", "classes.json", "curve.csv")
+    assert mistake(stage("evaluate", *arguments)).startswith(
+        "set.safetensors does not exist; expected a distillkit art"
+    )
+    artifact.save_synthetic(
+        work / "set.safetensors", real_subset(real_data.train, torch.arange(20), real_data.normalisation), {}
+    )
+    artifact.save_reference(work / "reference.safetensors", torch.zeros(59), {})
+    line = mistake(stage("evaluate", *arguments))
+    assert line.startswith(
+        "reference.safetensors: 'test_difficulty' is torch.float32 (59); expected torch.float32 (60)"
+    )
+    assert files(work) == INPUTS | {"set.safetensors", "reference.safetensors"}
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]"])
+def test_a_package_without_metrics(work, stage, text):
+    (work / "metrics").mkdir()
+    if text is not None:
+        (work / "metrics" / "mtt.json").write_text(text)
+    expected = "metrics/mtt.json " + {None: "does not exist", "{": "is not valid JSON", "[]": "holds list"}[text]
+    assert mistake(stage("package", "distilled", "metrics", "hub/tiny")).startswith(expected)
+    assert not (work / "hub").exists()
+
+
+def ends(error: BaseException, capsys, monkeypatch) -> Ended:
+    """How a command ends that raises ``error``."""
+
+    @click.command()
+    def command() -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as caught:
+        run(command)
+    return Ended(caught.value.code, *capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (WindowError("what\nwas  found"), (1, "", "error: what was found\n")),
+        (
+            PermissionError(13, "Permission denied", "x"),
+            (1, "", "error: x: Permission denied; check the path, its perm"),
+        ),
+        (OSError("odd"), (1, "", "error: a file: odd; check the path, its permissions and the disk\n")),
+        (KeyboardInterrupt(), (130, "", "error: interrupted; run the same command again to go on\n")),
+        (SystemExit(143), (143, "", "")),
+    ],
+)
+def test_how_commands_end(error, expected, capsys, monkeypatch):
+    done = ends(error, capsys, monkeypatch)
+    assert done[:2] == expected[:2]
+    assert done.err.strip("\n").startswith(expected[2].strip("\n"))
+    assert len(done.err.split("\n")) <= 3, "one line, and click's empty one after ^C"
+
+
+def test_our_own_mistakes_keep_their_traceback(capsys, monkeypatch):
+    """A defect of ours is no user's mistake, and must not look like one."""
+    with pytest.raises(ZeroDivisionError):
+        ends(ZeroDivisionError(), capsys, monkeypatch)

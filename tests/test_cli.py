@@ -1,0 +1,312 @@
+"""The ``distillkit`` command: what it prints, and how it ends."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import pytest
+import torch
+from click.testing import CliRunner
+
+from distillkit import __version__, artifact
+from distillkit.cli import cli, main
+from distillkit.describe import describe
+from distillkit.expert_files import save_experts
+from distillkit.images import RealData, real_subset
+from distillkit.package import Entry, build
+from distillkit.progress import track
+from distillkit.readers import DigitsSource
+from distillkit.sources import DataSpec, fetch
+from distillkit.trajectories import Dynamics, Expert
+
+PARAMS = """
+evaluation:
+  network: {name: convnet, depth: 1, width: 4}
+  training: {steps: 20, batch: 20, lr: 0.05}
+  runs: 2
+"""
+EVALUATION = {
+    "network": {"name": "convnet", "depth": 1, "width": 4},
+    "training": {"steps": 20, "batch": 20, "lr": 0.05},
+    "runs": 2,
+}
+RECIPE = {"method": "random", "ipc": 2}
+CLAIMED = {"mean": 0.5, "std": 0.01, "runs": 5}
+ACCURACY = r"\d+\.\d\d% ± \d+\.\d\d% test accuracy over 2 networks"
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def digits_data() -> RealData:
+    """Eight digits a class to train, three to test, as the recorded source gives them again."""
+    return fetch(DataSpec(DigitsSource(), per_class=8, test_per_class=3))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits_data, experts) -> Path:
+    """One artifact of every kind, and params.yaml."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    trajectories, dynamics = experts
+    expert = Expert(trajectories.trajectories_ETP[0], Dynamics(*(part[0] for part in dynamics)))
+    provenance = artifact.provenance_of("random-ipc2", "random", RECIPE, 0, digits_data)
+    rows = torch.cat([(digits_data.train.labels == label).nonzero()[:2, 0] for label in range(10)])
+    subset = real_subset(digits_data.train, rows, digits_data.normalisation)
+    artifact.save_real(folder / "real.safetensors", digits_data)
+    save_experts(folder / "experts.safetensors", [expert], trajectories.spec, {"epochs": 4})
+    artifact.save_difficulty(folder / "difficulty.safetensors", torch.arange(80.0), {}, {"score": {"name": "el2n"}})
+    artifact.save_reference(folder / "reference.safetensors", torch.zeros(30), {})
+    artifact.save_synthetic(folder / "synthetic.safetensors", subset, provenance)
+    artifact.save_synthetic(folder / "homeless.safetensors", subset, {})
+    artifact.save_state(folder / "checkpoint.safetensors", {"history": torch.zeros(1, 3)})
+    (folder / "params.yaml").write_text(PARAMS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory, folder) -> Path:
+    """A package of one recipe, which no test may change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        third = {"mean": 0.5, "std": 0.0}
+        metrics = {"accuracy": CLAIMED, "easy": third, "middle": third, "hard": third}
+        entry = Entry("random-ipc2", folder / "synthetic.safetensors", metrics, RECIPE)
+        built = tmp_path_factory.mktemp("hub") / "tiny"
+        named = {"name": "tiny", "packaged": ["random-ipc2"], "default": "random-ipc2"}
+        build(built, entries=[entry], evaluation=EVALUATION, track=track, **named)
+    return built
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``distillkit`` with arguments, in this process, to its exit."""
+
+    def command(*arguments: Any) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["distillkit", *map(str, arguments)])
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Ended(ended.value.code, *capsys.readouterr())
+
+    return command
+
+
+def mistake(ended: Ended) -> str:
+    """The single line on stderr of a command that failed by a user's mistake, and printed nothing else."""
+    assert (ended.code, ended.out) == (1, "")
+    assert re.fullmatch(r"error: .+\n", ended.err), ended.err
+    return ended.err.removeprefix("error: ").removesuffix("\n")
+
+
+def test_help_and_version():
+    run = CliRunner().invoke
+    assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
+    assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == ["evaluate", "show"]
+    assert run(cli, ["--version"]).output == f"distillkit, version {__version__}\n"
+    assert "--json" in run(cli, ["show", "-h"]).output
+    assert "--recipe" in run(cli, ["evaluate", "--help"]).output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["show", "-h"]])
+def test_help_and_version_end_well(command, arguments):
+    ended = command(*arguments)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "Usage: distillkit"),
+        (["shwo"], "No such command 'shwo'"),
+        (["show"], "Missing argument 'PATH'"),
+        (["show", "x", "--jsn"], "No such option"),
+        (["evaluate", "x", "--runs", "0"], "Invalid value for '--runs': 0 is not in the range x>=1"),
+        (["evaluate", "x", "--seed", "one"], "Invalid value for '--seed'"),
+    ],
+)
+def test_wrong_usage_is_explained_and_ends_with_2(command, arguments, expected):
+    ended = command(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert expected in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("real", "  train_images: U8 (80, 1, 8, 8)\n"),
+        ("experts", "  trajectories: F32 (1, 5, "),
+        ("difficulty", "  difficulty: F32 (80,)\n"),
+        ("reference", "  test_difficulty: F32 (30,)\n"),
+        ("checkpoint", "  history: F32 (1, 3)\n"),
+        ("synthetic", "method random, 20 images of 1x8x8 in 10 classes (0 learned, 20 real), pixels 0 to 1\n"),
+    ],
+)
+def test_show_says_what_an_artifact_of_any_kind_holds(folder, kind, expected):
+    path = folder / f"{kind}.safetensors"
+    shown = CliRunner().invoke(cli, ["show", str(path)])
+    assert shown.exit_code == 0
+    assert shown.output.startswith(f"{path}: {kind}, {path.stat().st_size:,} bytes\n")
+    assert expected in shown.output
+
+
+@pytest.mark.parametrize("kind", ["real", "experts", "difficulty", "reference", "checkpoint", "synthetic"])
+def test_show_json_is_one_object(folder, kind):
+    path = folder / f"{kind}.safetensors"
+    shown = json.loads(CliRunner().invoke(cli, ["show", str(path), "--json"]).output)
+    assert shown == json.loads(json.dumps(describe(path)))
+    assert (shown["kind"], shown["bytes"]) == (kind, path.stat().st_size)
+    assert shown["header"]["distillkit"] == __version__
+
+
+def test_show_json_of_a_distilled_set(folder):
+    shown = json.loads(CliRunner().invoke(cli, ["show", str(folder / "synthetic.safetensors"), "--json"]).output)
+    assert shown["images"] == {"total": 20, "learned": 0, "real": 20}
+    assert (shown["recipe"], shown["method"]) == ("random-ipc2", "random")
+    assert (shown["image_shape"], shown["classes"], shown["images_per_class"]) == ([1, 8, 8], 10, 2)
+    assert shown["tensors"]["learned"] == {"dtype": "BOOL", "shape": [20]}
+
+
+def test_show_what_is_no_artifact(command, tmp_path):
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "empty.safetensors").touch()
+    for name, expected in [
+        ("none.safetensors", "does not exist; expected a distillkit artifact; run the stage that writes it"),
+        ("text.safetensors", "cannot be read ("),
+        ("empty.safetensors", "cannot be read ("),
+        ("", "has no manifest.json; expected a packaged folder or a .safetensors file"),
+    ]:
+        assert mistake(command("show", tmp_path / name)).startswith(f"{tmp_path / name} {expected}")
+
+
+def test_evaluate_an_artifact(command, folder):
+    ended = command(
+        *("evaluate", folder / "synthetic.safetensors"),
+        *("--real", folder / "real.safetensors", "--params", folder / "params.yaml"),
+    )
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(ACCURACY + "\n", ended.out)
+
+
+def test_evaluate_takes_params_and_source_from_where_it_is(command, folder, monkeypatch):
+    """The recorded source gives the very test images of real.safetensors."""
+    monkeypatch.chdir(folder)
+    given = command("evaluate", "synthetic.safetensors", "--real", "real.safetensors", "--json")
+    found = command("evaluate", "synthetic.safetensors", "--json")
+    assert found == given
+    other = command("evaluate", "synthetic.safetensors", "--json", "--seed", "1")
+    assert json.loads(other.out)["accuracy"] != json.loads(found.out)["accuracy"]
+
+
+def test_evaluate_json_is_one_object(command, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    found = json.loads(command("evaluate", "synthetic.safetensors", "--runs", "1", "--json").out)
+    accuracy = found["accuracy"]
+    assert (accuracy["runs"], accuracy["std"], accuracy["mean"]) == (1, 0, accuracy["run_1"])
+    assert (found["recipe"], found["claimed"]) == ("random-ipc2", None)
+
+
+def test_one_network_is_no_networks(command, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert command("evaluate", "synthetic.safetensors", "--runs", 1).out.endswith(" over 1 network\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["none.safetensors"], "none.safetensors does not exist; expected a distillkit artifact"),
+        (["real.safetensors"], "real.safetensors holds 'real'; expected an artifact of kind 'synthetic'"),
+        (["."], ". has no manifest.json; expected a package"),
+        (["synthetic.safetensors", "--recipe", "x"], "--recipe is 'x', but synthetic.safetensors is a single artifact"),
+        (["synthetic.safetensors", "--params", "no.yaml"], "no.yaml does not exist; run from the folder that holds"),
+        (["synthetic.safetensors", "--params", "bad.yaml"], "bad.yaml: evaluation.rnus is not a parameter (did you"),
+        (["synthetic.safetensors", "--real", "no"], "no does not exist; expected a distillkit artifact"),
+        (["synthetic.safetensors", "--real", "synthetic.safetensors"], "synthetic.safetensors holds 'synthetic'"),
+        (
+            ["synthetic.safetensors", "--real", "other.safetensors"],
+            "test images are (1, 8, 8) in 11 classes, distilled",
+        ),
+        (["homeless.safetensors"], "homeless.safetensors does not record its source; expected one to fetch test"),
+    ],
+)
+def test_evaluate_what_cannot_be(command, folder, digits_data, monkeypatch, arguments, expected):
+    monkeypatch.chdir(folder)
+    Path("bad.yaml").write_text(PARAMS.replace("runs", "rnus"))
+    names = (*digits_data.train.class_names, "ten")
+    splits = {
+        name: type(part)(part.images, part.labels, names)
+        for name, part in vars(digits_data).items()
+        if name in ("train", "test")
+    }
+    artifact.save_real(
+        Path("other.safetensors"), RealData(**splits, normalisation=digits_data.normalisation, info=digits_data.info)
+    )
+    assert mistake(command("evaluate", *arguments)).startswith(expected)
+
+
+def test_show_a_package(command, package):
+    ended = command("show", package)
+    assert (ended.code, ended.err) == (0, "")
+    first, second, recipe = ended.out.splitlines()
+    assert re.fullmatch(rf"{re.escape(str(package))}: package, [\d,]+ bytes", first)
+    assert second == "5 files, all as the manifest says; default recipe random-ipc2"
+    assert recipe.startswith("  random-ipc2: method random, 20 images of 1x8x8 in 10 classes (0 learned, 20 real)")
+    assert recipe.endswith("accuracy 50.00% ± 1.00%")
+
+
+def test_show_a_package_as_json(command, package):
+    shown = json.loads(command("show", package, "--json").out)
+    assert (shown["kind"], shown["name"], shown["default"], shown["files"]) == ("package", "tiny", "random-ipc2", 5)
+    assert shown["recipes"]["random-ipc2"]["images"] == {"total": 20, "learned": 0, "real": 20}
+    assert shown["bytes"] == sum(path.stat().st_size for path in package.rglob("*.*") if path.name != "manifest.json")
+
+
+def test_evaluate_a_package_beside_its_claim(command, folder, package):
+    ended = command("evaluate", package, "--real", folder / "real.safetensors")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.fullmatch(ACCURACY + r"; claimed 50\.00% ± 1\.00% over 5\n", ended.out)
+    single = command("evaluate", folder / "synthetic.safetensors", "--params", folder / "params.yaml", "--json")
+    found = json.loads(command("evaluate", package, "--recipe", "random-ipc2", "--json").out)
+    assert found["claimed"] == CLAIMED
+    assert found["accuracy"] == json.loads(single.out)["accuracy"], "the packaged recipe is that of params.yaml"
+
+
+def test_evaluate_a_recipe_that_is_not_packaged(command, package):
+    line = mistake(command("evaluate", package, "--recipe", "random-ipc3"))
+    expected = "package 'tiny' has no recipe 'random-ipc3' (did you mean 'random-ipc2'?); expected one of random-ipc2"
+    assert line == expected
+
+
+def test_a_damaged_package(command, package, tmp_path):
+    damaged = tmp_path / "tiny"
+    shutil.copytree(package, damaged)
+    (damaged / "README.md").unlink()
+    for arguments in (["show", damaged], ["evaluate", damaged]):
+        assert mistake(command(*arguments)).startswith(f"{damaged} lacks README.md; expected the files of its manifest")
+
+
+def console_script(*arguments: str, cwd: Path) -> Ended:
+    command = [str(Path(sys.executable).parent / "distillkit"), *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_installed_command(folder):
+    version = console_script("--version", cwd=folder)
+    assert version == (0, f"distillkit, version {__version__}\n", "")
+    usage = console_script("show", cwd=folder)
+    assert (usage.code, usage.out) == (2, "")
+    shown = console_script("show", "synthetic.safetensors", "--json", cwd=folder)
+    assert (shown.code, shown.err) == (0, "")
+    assert json.loads(shown.out)["kind"] == "synthetic"
+    assert mistake(console_script("show", "params.yaml", cwd=folder)).startswith("params.yaml cannot be read (")
