@@ -529,8 +529,8 @@ def test_checkpoints_are_written_now_and_then(material, tmp_path, monkeypatch):
 
 
 def test_a_diverging_run_keeps_its_last_finite_set(material, tmp_path):
-    run = distillation(material, image_lr=1e30)
-    path = tmp_path / "state.safetensors"
+    run, path = distillation(material, image_lr=1e30), tmp_path / "state.safetensors"
+    artifact.save_state(path, run.state())
     with pytest.raises(DivergedError, match=r"lower optim.image_lr \(1e\+30\)") as caught:
         list(checkpointed(run, path, PROVENANCE))
     kept = tmp_path / "state-last-good.safetensors"
