@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from distillkit.errors import ParamsError
 from distillkit.settings import settings
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -37,6 +38,10 @@ class Augmentation:
 
     kind: Literal["none", "simple", "dsa", "combined"] = "none"
     operations: tuple[Operation, ...] = ALL_OPERATIONS
+
+    def __post_init__(self) -> None:
+        if not self.operations:
+            raise ParamsError(f"operations is empty; expected some of {', '.join(ALL_OPERATIONS)}, or kind: none")
 
 
 class Step(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from distillkit.errors import check_range
+from distillkit.errors import ArtifactError, check_range
 from distillkit.images import ImageSet, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import spawn
@@ -67,6 +67,7 @@ def evaluate(
     ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
     weights whatever the set, so that sets are compared pair by pair.
     """
+    check_fit(test, synthetic)
     train_NCHW = synthetic.normalisation.apply(synthetic.images)
     test_NCHW = synthetic.normalisation.apply(test.pixels())
     curve_steps = spaced(recipe.training.steps, recipe.curve_points)
@@ -94,6 +95,15 @@ def evaluate(
     runs = list(run(evaluate_once, spawn(generator, recipe.runs)))
     right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
+    """Raise ArtifactError unless the test images have the classes and the shape of the synthetic ones."""
+    if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
+        raise ArtifactError(
+            f"test images are {tuple(test.images.shape[1:])} in {len(test.class_names)} classes, distilled ones "
+            f"{tuple(synthetic.images.shape[1:])} in {len(synthetic.class_names)}; give the test split of one source"
+        )
 
 
 def summarise(

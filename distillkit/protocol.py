@@ -6,10 +6,10 @@ from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
-from distillkit.errors import ParamsError
+from distillkit.errors import ArtifactError, ParamsError
 from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
 from distillkit.networks import build_network
-from distillkit.parameters import forget_statistics
+from distillkit.parameters import flatten, forget_statistics
 from distillkit.training import Mapper, serial
 from distillkit.trajectories import Experts
 
@@ -52,6 +52,11 @@ class Material:
         """A network like the experts', for :func:`~distillkit.parameters.call_with`; its own weights never matter."""
         spec = self.need_experts().spec
         network = build_network(spec, self.real.image_shape, len(self.real.class_names), seed=0)
+        found, expected = len(self.need_experts().read(0, 0)), len(flatten(network))
+        if found != expected:
+            raise ArtifactError(
+                f"the experts have {found} parameters, but {spec} for these images has {expected}; train them again"
+            )
         return forget_statistics(network).to(self.real.images.device).train()
 
 

@@ -21,7 +21,7 @@ def check_ipc(ipc: int, labels_N: Tensor, class_names: tuple[str, ...]) -> None:
         raise ParamsError(f"ipc is {ipc}; expected at least 1 image per class")
     counts = torch.bincount(labels_N, minlength=len(class_names))
     smallest = int(counts.argmin())
-    if ipc > counts[smallest]:
+    if ipc > int(counts[smallest]):
         raise WindowError(
             f"ipc is {ipc}, but class {class_names[smallest]!r} has {int(counts[smallest])} training images; "
             "lower ipc or add images"

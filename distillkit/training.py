@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from distillkit import augment
 from distillkit.augment import Augmentation
-from distillkit.errors import check_positive, check_range
+from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
@@ -144,7 +144,10 @@ def fit(
     learned_N: Tensor | None = None,
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
 ) -> nn.Module:
-    """A fresh network trained under ``recipe``; ``on_step(step, network)`` is called after every update, from 1 on."""
+    """A fresh network trained under ``recipe``; ``on_step(step, network)`` is called after every update, from 1 on.
+
+    Raises DivergedError when its parameters leave the finite numbers.
+    """
     channels, height, width = images_NCHW.shape[1:]
     network = build_network(spec, (channels, height, width), classes, draw_seed(generator)).to(images_NCHW.device)
     visits = train(
@@ -161,6 +164,8 @@ def fit(
     )
     for step, _ in enumerate(visits, start=1):
         on_step(step, network)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise DivergedError(f"training a network gave nan or infinity; lower training.lr ({recipe.lr:g})")
     return network
 
 

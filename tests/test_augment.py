@@ -5,6 +5,7 @@ import torch
 
 from distillkit import augment
 from distillkit.augment import ALL_OPERATIONS, OPERATIONS, Augmentation, Step
+from distillkit.errors import ParamsError
 from distillkit.randomness import seeded
 
 
@@ -76,6 +77,11 @@ def test_combined_leaves_each_image_to_its_own_kind():
     assert [step.operation for step in real] == ["crop", "flip"]
     touched = sorted(row for step in steps if step.rows.tolist() != [1, 4] for row in step.rows.tolist())
     assert touched == [0, 2, 3]
+
+
+def test_no_operations_to_draw_from():
+    with pytest.raises(ParamsError, match="operations is empty; expected some of color, crop"):
+        Augmentation("dsa", ())
 
 
 def test_same_draw_same_images():

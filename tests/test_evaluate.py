@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
 from distillkit.executors import side_by_side
 from distillkit.images import channel_statistics, real_subset
@@ -64,6 +65,12 @@ def test_every_set_gets_the_same_number_of_updates(digits, subset):
     """A set of 50 and one of 300 are both trained for 40 steps: the curve has its last point there."""
     everything = real_subset(digits, torch.arange(300), subset.normalisation)
     assert evaluate(everything, digits, replace(RECIPE, runs=1), torch.arange(300.0), seeded(1)).curve_steps[-1] == 40
+
+
+def test_test_images_must_fit(digits, subset):
+    smaller = replace(digits, images=digits.images[:, :, :6])
+    with pytest.raises(ArtifactError, match=r"test images are \(1, 6, 8\) in 10 classes, distilled ones \(1, 8, 8\)"):
+        evaluate(subset, smaller, RECIPE, torch.arange(300.0), seeded(1))
 
 
 def test_reference_ranks_wrong_images_as_hard(digits, subset):

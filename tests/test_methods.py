@@ -7,7 +7,7 @@ import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.distill import Distillation, Optim
-from distillkit.errors import ParamsError, WindowError
+from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.images import Iterate, to_pixels
 from distillkit.methods import METHODS
 from distillkit.methods.confident import ConfidentSubset
@@ -142,6 +142,7 @@ def test_scan_chooses_on_held_out_training_images(material):
         (lambda: SelMatch(4, 1.5, MATCHING, 0.5), "distill_fraction is 1.5; expected between 0 and 1"),
         (lambda: SelMatch(4, 0.5, MATCHING), "start is window, but window_start is missing"),
         (lambda: TrajectoryMatching(4, MATCHING, window_start=0.5), "start is random, which has no window_start"),
+        (lambda: SelMatch(4, 0.5, MATCHING, 1.5), "window_start is 1.5; expected between 0 and 1"),
         (lambda: WindowSubset(4, 1.5), "window_start is 1.5; expected between 0 and 1"),
         (lambda: Matching(0, 1, 1, 1), "matching.student_steps is 0; expected at least 1"),
         (lambda: Matching(1, 1, 1, 1, min_start_epoch=1), "matching.min_start_epoch is 1; expected between 0 and 0"),
@@ -163,6 +164,16 @@ def test_matching_past_the_trajectory(material):
     method = TrajectoryMatching(IPC, Matching(3, 20, expert_epochs=2, max_start_epoch=4))
     with pytest.raises(ParamsError, match=r"reaches epoch 5 .* but the experts have 4 epochs"):
         method.init(material, seeded(0))
+
+
+def test_experts_of_other_images(material):
+    """Experts of 8x8 images cannot teach students of 16x16 ones."""
+    images = material.real.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    larger = replace(material, real=replace(material.real, images=images))
+    start = TrajectoryMatching(IPC, MATCHING).init(larger, seeded(0))
+    run = Distillation(TrajectoryMatching(IPC, MATCHING), start, larger, OPTIM, seeded(0))
+    with pytest.raises(ArtifactError, match=r"experts have \d+ parameters, but ConvNetBN-1-4 for these images has \d+"):
+        run.advance()
 
 
 def test_methods_say_what_they_miss(material):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distillkit.augment import Augmentation
-from distillkit.errors import ParamsError
+from distillkit.errors import DivergedError, ParamsError
 from distillkit.executors import side_by_side
 from distillkit.images import channel_statistics
 from distillkit.networks import NetworkSpec
@@ -96,6 +96,12 @@ def test_bad_recipe():
         TrainingRecipe(steps=1, batch=2, lr=0)
     with pytest.raises(ParamsError, match=r"training.momentum is 1; expected between 0 and 0.9999"):
         TrainingRecipe(steps=1, batch=2, lr=1, momentum=1)
+
+
+def test_diverged_training_is_an_error(digits):
+    recipe = TrainingRecipe(steps=5, batch=32, lr=1e30)
+    with pytest.raises(DivergedError, match=r"gave nan or infinity; lower training.lr \(1e\+30\)"):
+        fit(NetworkSpec("convnet", "none", 1, 4), digits.pixels(), digits.labels, 10, recipe, seeded(0))
 
 
 def test_seeds_for_different_purposes_differ():

@@ -35,7 +35,7 @@ class SelMatch:
 
     def __post_init__(self) -> None:
         check_range("distill_fraction", self.distill_fraction, 0, 1)
-        check_start(self.start, self.window_start)
+        check_start(self.start, self.window_start, self.window_unit)
         if round(self.distill_fraction * self.ipc) == 0:
             raise ParamsError(
                 f"distill_fraction {self.distill_fraction:g} of ipc {self.ipc} is no image at all; "

@@ -12,18 +12,20 @@ from distillkit.selection import WindowUnit
 Start = Literal["random", "window", "confident"]
 
 
-def check_start(start: Start, window_start: float | WindowScan | None) -> None:
-    """Raise ParamsError unless ``window_start`` is given exactly when the start is a window."""
+def check_start(start: Start, window_start: float | WindowScan | None, window_unit: WindowUnit = "class") -> None:
+    """Raise ParamsError unless ``window_start`` is given exactly when the start is a window, and in range."""
     if start == "window" and window_start is None:
         raise ParamsError("start is window, but window_start is missing; expected a fraction of the class, 0 to 1")
     if start != "window" and window_start is not None:
         raise ParamsError(f"start is {start}, which has no window_start; remove it or set start: window")
+    if window_start is not None:
+        WindowSubset(1, window_start, window_unit)  # checks the range
 
 
 def starting_selection(
     start: Start, ipc: int, window_start: float | WindowScan | None, window_unit: WindowUnit = "class"
 ) -> Selection:
-    check_start(start, window_start)
+    check_start(start, window_start, window_unit)
     if start == "window" and window_start is not None:
         return WindowSubset(ipc, window_start, window_unit)
     return ConfidentSubset(ipc) if start == "confident" else RandomSubset(ipc)
