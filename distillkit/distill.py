@@ -21,7 +21,8 @@ class Optim:
     ``image_lr`` is in normalised pixels, as published. The step size is learned as its logarithm, so it stays
     above 0; a published rate r for the plain step size η corresponds to ``student_lr_lr`` = r / η² at the start.
     ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
-    gradients: a reading of SelMatch found in the literature, though not in its code.
+    gradients: a reading of SelMatch found in the literature, though not in its code. ``max_move`` clips: gradients of
+    long unrolls explode now and then, and one such step can undo all others; the published methods do not clip.
     """
 
     steps: int
@@ -30,6 +31,7 @@ class Optim:
     student_lr_lr: float
     momentum: float = 0.5
     update_fraction: float = 1.0
+    max_move: float | None = None
 
     def __post_init__(self) -> None:
         check_range("optim.steps", self.steps, 1)
@@ -39,6 +41,8 @@ class Optim:
         check_range("optim.momentum", self.momentum, 0, 0.9999)
         check_positive("optim.update_fraction", self.update_fraction)
         check_range("optim.update_fraction", self.update_fraction, 0, 1)
+        if self.max_move is not None:
+            check_positive("optim.max_move", self.max_move)
 
 
 class Step(NamedTuple):
@@ -74,6 +78,8 @@ class Distillation:
         record = Step(len(self.history) + 1, loss.item(), iterate.student_lr.item())
         self.check(record, image_gradient_NCHW, log_lr_gradient)
         optim = self.optim
+        scale = clip_factor(image_gradient_NCHW, optim)
+        image_gradient_NCHW, log_lr_gradient = image_gradient_NCHW * scale, log_lr_gradient * scale
         moving = largest_gradients(image_gradient_NCHW, optim.update_fraction)
         sgd_rows_(self.learned_NCHW, image_gradient_NCHW, self.image_velocity_NCHW, moving, optim)
         sgd_([self.log_lr], [log_lr_gradient], [self.log_lr_velocity], lr=optim.student_lr_lr, momentum=optim.momentum)
@@ -124,6 +130,13 @@ class Distillation:
             self.image_velocity_NCHW.copy_(state["image_velocity"])
             self.log_lr_velocity.copy_(state["log_lr_velocity"])
         self.generator.set_state(state["generator"])
+
+
+def clip_factor(gradient_NCHW: Tensor, optim: Optim) -> Tensor:
+    """What to scale gradients by, so that the root mean square of η ‖∇x‖ over images is at most ``optim.max_move``."""
+    move = optim.image_lr * gradient_NCHW.flatten(1).square().sum(1).mean().sqrt()
+    limit = move if optim.max_move is None else move.clamp(max=optim.max_move)
+    return torch.where(move > 0, limit / move, torch.ones_like(move))
 
 
 def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:

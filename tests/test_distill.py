@@ -61,6 +61,17 @@ def test_only_the_largest_gradients_move():
     assert seen == [[4.0, 6.0], [4.0, 6.0 - 0.25 * (0.5 * 8 + 6)], [3.0, 3.5]]
 
 
+def test_a_step_is_clipped_as_a_whole():
+    """Gradients 4 and 8: moves 1 and 2, root mean square √2.5; half of it allowed, so both images move half as far."""
+    clipped = replace(OPTIM, max_move=2.5**0.5 / 2)
+    run = Distillation(Quadratic(), two_images((True, True)), None, clipped, seeded(0))
+    run.advance()
+    assert run.result().images.flatten().tolist() == pytest.approx([4 - 0.5, 8 - 1.0])
+    free = Distillation(Quadratic(), two_images((True, True)), None, replace(OPTIM, max_move=2.0), seeded(0))
+    free.advance()
+    assert free.result().images.flatten().tolist() == [3.0, 6.0]
+
+
 def test_largest_gradients_ties_and_counts():
     gradients = torch.tensor([1.0, 3.0, 3.0, 2.0]).view(4, 1, 1, 1)
     assert largest_gradients(gradients, 0.5).tolist() == [1, 2]
