@@ -184,6 +184,11 @@ def folder_split(name: str, folder: Path) -> Split:
     class_names = tuple(path.name for path in subfolders(folder))
     if not class_names:
         raise SourceError(f"{folder} has no folders; expected one folder of images a class; check data.source.path")
+    loose = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
+    if loose:
+        raise SourceError(
+            f"{loose[0]} lies beside the folders of the classes; expected every image inside one; move or remove it"
+        )
     position = {class_name: label for label, class_name in enumerate(class_names)}
     relative = [path.relative_to(folder) for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
     files = [path for path in relative if len(path.parts) > 1]

@@ -135,6 +135,14 @@ def test_scan_chooses_on_held_out_training_images(material):
     assert torch.equal(fixed.images, synthetic.images)
 
 
+def test_scan_leaves_out_windows_that_do_not_fit(material):
+    """About 24 images of a class remain beside the holdout: four from rank 22 on are too many."""
+    scan = replace(SCAN, candidates=(0.4, 0.9))
+    assert set(WindowSubset(IPC, scan).init(material, seeded(0)).notes["holdout_accuracy_by_window_start"]) == {"0.4"}
+    with pytest.raises(WindowError, match=r"no window of 4 images .* holdout of 0.2 leaves \d+ images"):
+        WindowSubset(IPC, replace(SCAN, candidates=(0.9,))).init(material, seeded(0))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from distillkit.errors import ParamsError, check_range
+from distillkit.errors import ParamsError, WindowError, check_range
 from distillkit.images import SyntheticSet, real_subset
 from distillkit.protocol import Material
 from distillkit.randomness import draw_seed, seeded
@@ -70,10 +70,18 @@ class WindowSubset:
 def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Generator) -> dict[float, float]:
     """Mean accuracy (0 to 1) on held-out training images after training on each candidate window.
 
-    Every candidate is trained from the same seeds, so differences come from the windows.
+    Every candidate is trained from the same seeds, so differences come from the windows. Candidates whose window runs
+    past a class, or past what the holdout leaves of it, are left out; WindowError when none remains.
     """
     real, spec, classes = material.real, material.need_experts().spec, len(material.real.class_names)
     pool, held = split_holdout(real.labels, classes, scan.holdout, generator)
+    smallest = int(torch.bincount(real.labels[pool], minlength=classes).min())
+    candidates = [candidate for candidate in scan.candidates if round(candidate * smallest) + ipc <= smallest]
+    if not candidates:
+        raise WindowError(
+            f"no window of {ipc} images from window_start.candidates {list(scan.candidates)} fits the smallest class, "
+            f"of which the holdout of {scan.holdout:g} leaves {smallest} images; lower ipc, holdout or a candidate"
+        )
     seeds = [draw_seed(generator) for _ in range(scan.runs)]
     difficulty_N = material.need_difficulty()[pool]
     held_NCHW = material.normalisation.apply(real.take(held).pixels())
@@ -85,9 +93,9 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
         network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed))
         return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean()
 
-    found = torch.stack(list(material.run(held_out_accuracy, product(scan.candidates, seeds))))
-    means = found.view(len(scan.candidates), scan.runs).mean(1)
-    return {candidate: round(mean, 6) for candidate, mean in zip(scan.candidates, means.tolist(), strict=True)}
+    found = torch.stack(list(material.run(held_out_accuracy, product(candidates, seeds))))
+    means = found.view(len(candidates), scan.runs).mean(1)
+    return {candidate: round(mean, 6) for candidate, mean in zip(candidates, means.tolist(), strict=True)}
 
 
 def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:
