@@ -92,7 +92,7 @@ class Distillation:
 
     def iterate(self) -> Iterate:
         images_NCHW = self.normalised_NCHW.index_copy(0, self.rows, self.learned_NCHW)
-        return Iterate(images_NCHW, self.start.labels, self.log_lr.exp())
+        return Iterate(images_NCHW, self.start.labels, self.log_lr.exp(), self.start.learned)
 
     def result(self) -> SyntheticSet:
         """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, check_range
 from distillkit.images import ImageSet, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import spawn
 from distillkit.settings import settings
-from distillkit.training import Mapper, TrainingRecipe, fit, predict, serial
+from distillkit.training import TrainingRecipe, fit, predict
 
 THIRDS = ("easy", "middle", "hard")
 
@@ -31,6 +32,11 @@ class EvaluationRecipe:
     def __post_init__(self) -> None:
         check_range("runs", self.runs, 1)
         check_range("curve_points", self.curve_points, 0)
+
+    @property
+    def visits(self) -> int:
+        """Images shown to networks in all."""
+        return self.runs * self.training.steps * self.training.batch
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ def evaluate(
     recipe: EvaluationRecipe,
     test_difficulty_N: Tensor,
     generator: Generator,
-    run: Mapper = serial,
+    compute: Compute = Compute(),
 ) -> Report:
     """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
 
@@ -68,8 +74,8 @@ def evaluate(
     weights whatever the set, so that sets are compared pair by pair.
     """
     check_fit(test, synthetic)
-    train_NCHW = synthetic.normalisation.apply(synthetic.images)
-    test_NCHW = synthetic.normalisation.apply(test.pixels())
+    train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
+    test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
     curve_steps = spaced(recipe.training.steps, recipe.curve_points)
 
     def evaluate_once(run_generator: Generator) -> Run:
@@ -88,11 +94,12 @@ def evaluate(
             run_generator,
             learned_N=synthetic.learned,
             on_step=record,
+            compute=compute,
         )
         right_N = predict(network, test_NCHW).argmax(1) == test.labels
         return Run(right_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
 
-    runs = list(run(evaluate_once, spawn(generator, recipe.runs)))
+    runs = list(compute.run(evaluate_once, spawn(generator, recipe.runs)))
     right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
 
@@ -123,21 +130,29 @@ def summarise(
 
 
 def reference_difficulty(
-    train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator, run: Mapper = serial
+    train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator, compute: Compute = Compute()
 ) -> Tensor:
     """Difficulty (N,) of every test image: 1 − mean probability of its label under networks trained on ``train``.
 
     It ranks test images for reporting; nothing is ever chosen by it.
     """
-    train_NCHW = train.normalisation.apply(train.images)
-    test_NCHW = train.normalisation.apply(test.pixels())
+    train_NCHW = compute.layout(train.normalisation.apply(train.images))
+    test_NCHW = compute.layout(train.normalisation.apply(test.pixels()))
 
     def label_probability(run_generator: Generator) -> Tensor:
-        network = fit(recipe.network, train_NCHW, train.labels, len(train.class_names), recipe.training, run_generator)
+        network = fit(
+            recipe.network,
+            train_NCHW,
+            train.labels,
+            len(train.class_names),
+            recipe.training,
+            run_generator,
+            compute=compute,
+        )
         probability_NK = predict(network, test_NCHW).double().softmax(1)
         return probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
 
-    probability_RN = torch.stack(list(run(label_probability, spawn(generator, recipe.runs))))
+    probability_RN = torch.stack(list(compute.run(label_probability, spawn(generator, recipe.runs))))
     return (1 - probability_RN.mean(0)).float()
 
 

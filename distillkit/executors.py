@@ -1,4 +1,4 @@
-"""How independent tasks (experts, evaluation runs, candidate windows) share the machine; results never depend on it."""
+"""How a job (experts, a distillation, an evaluation) uses this machine; results never depend on it beyond rounding."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -7,25 +7,64 @@ from typing import TypeVar
 
 import torch
 
-from distillkit.networks import NetworkSpec
-from distillkit.training import Mapper, serial
+from distillkit.compute import Compute
+from distillkit.errors import ParamsError
+from distillkit.networks import NetworkSpec, build_network
+from distillkit.progress import tell
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 SMALL = 10_000  # activations of the first layer for one image; below, a second core makes a network no faster
+LONG = {"cpu": 1e14, "cuda": 1e15}  # FLOP from which compiling, 10 to 60 s, pays: about five minutes, and one
+TRAINED = 3  # forward passes that one image of a training step costs
+UNROLLED = 12  # the same for an unrolled step and its adjoint
 
 
-def executor(device: torch.device, image_shape: tuple[int, int, int], spec: NetworkSpec) -> Mapper:
-    """One task after another, each on the whole device; or, for small networks on a CPU, one core for each task.
+def plan_compute(
+    device: torch.device,
+    image_shape: tuple[int, int, int],
+    spec: NetworkSpec,
+    classes: int,
+    visits: int,
+    passes: int = TRAINED,
+) -> Compute:
+    """How to show ``visits`` images to networks of one kind, each costing ``passes`` forward passes.
 
-    With the 8x8 digits two cores train one network no faster than one core does, and much slower when something else
-    runs; two networks side by side take 0.6 of the time of one after the other (2 cores, torch 2.15).
+    Small networks on a CPU: one core for each task. With the 8x8 digits two cores train one network no faster than one
+    core does, and much slower when something else runs; two networks side by side take 0.6 of the time of one after the
+    other (2 cores, torch 2.15). Others run one after another on the whole device, channels last, and compiled when the
+    job is long. ``DISTILLKIT_COMPILE`` (0 or 1) and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
     """
-    if device.type != "cpu" or image_shape[1] * image_shape[2] * spec.width > SMALL:
-        return serial
-    torch.set_num_threads(1)
-    return side_by_side
+    keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", 1)
+    if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
+        torch.set_num_threads(1)
+        return Compute(side_by_side, keep=keep, say=tell)
+    if compile_it is None:
+        long = LONG.get(device.type, float("inf"))
+        compile_it = visits * passes * forward_flops(spec, image_shape, classes) > long
+    return Compute(channels_last=True, compile=bool(compile_it), keep=keep, say=tell)
+
+
+def forward_flops(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> int:
+    """Floating-point operations of one image's forward pass, a multiplication and an addition counted as two."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = build_network(spec, image_shape, classes, seed=0).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, *image_shape, device="meta"))
+    return int(counter.get_total_flops())
+
+
+def environment_number(name: str, highest: int | None = None) -> int | None:
+    """The whole number in an environment variable; None when it is unset, empty or ``auto``."""
+    text = os.environ.get(name, "").strip()
+    if text in ("", "auto"):
+        return None
+    if not text.isdecimal() or (highest is not None and int(text) > highest):
+        expected = "a whole number" if highest is None else f"0 to {highest}"
+        raise ParamsError(f"{name} is {text!r}; expected auto or {expected}, or unset it")
+    return int(text)
 
 
 def side_by_side(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:

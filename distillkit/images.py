@@ -182,5 +182,6 @@ class Iterate(NamedTuple):
     """A synthetic set at one outer step, as tensors that gradients flow through."""
 
     images_NCHW: Tensor  # the whole set, normalised
-    labels_N: Tensor
-    student_lr: Tensor  # scalar, above 0
+    labels: Tensor  # classes (N,), or probabilities (N, K)
+    student_lr: Tensor  # above 0: one, or one for each inner step (S,)
+    learned: Tensor | None = None  # (N,) bool: the images that gradients are wanted for; None for all

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
+from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
+from distillkit.kernels import CompiledKernel, EagerKernel, Kernel
 from distillkit.networks import build_network
 from distillkit.parameters import flatten, forget_statistics
-from distillkit.training import Mapper, serial
 from distillkit.trajectories import Experts
 
 
@@ -19,7 +20,7 @@ class Material:
     """What a method may work from: the training images and what experts learned about them; never test images.
 
     ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label;
-    ``run`` is how independent tasks of a method are run.
+    ``compute`` is how the machine is used.
     """
 
     real: ImageSet
@@ -27,7 +28,7 @@ class Material:
     difficulty_N: Tensor | None = None
     confidence_N: Tensor | None = None
     experts: Experts | None = None
-    run: Mapper = serial
+    compute: Compute = Compute()
 
     def need_difficulty(self) -> Tensor:
         if self.difficulty_N is None:
@@ -48,8 +49,8 @@ class Material:
         return self.experts
 
     @cached_property
-    def student(self) -> nn.Module:
-        """A network like the experts', for :func:`~distillkit.parameters.call_with`; its own weights never matter."""
+    def kernel(self) -> Kernel:
+        """The inner step of a student: a network like the experts'."""
         spec = self.need_experts().spec
         network = build_network(spec, self.real.image_shape, len(self.real.class_names), seed=0)
         found, expected = len(self.need_experts().read(0, 0)), len(flatten(network))
@@ -57,7 +58,8 @@ class Material:
             raise ArtifactError(
                 f"the experts have {found} parameters, but {spec} for these images has {expected}; train them again"
             )
-        return forget_statistics(network).to(self.real.images.device).train()
+        network = forget_statistics(network).to(self.real.images.device).train()
+        return CompiledKernel(network, self.compute) if self.compute.compile else EagerKernel(network)
 
 
 class Selection(Protocol):
@@ -74,4 +76,9 @@ class Method(Selection, Protocol):
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         """A scalar, differentiable in the iterate's images and step size; smaller is better."""
+        ...
+
+    @property
+    def visits(self) -> int:
+        """Images shown to a network in one outer step: how long a run is, for choosing how to compute it."""
         ...

@@ -21,6 +21,11 @@ class Recipe:
     optim: Optim | None
     params: Mapping[str, Any]
 
+    @property
+    def visits(self) -> int:
+        """Images shown to networks while it learns."""
+        return self.optim.steps * self.method.visits if self.optim and isinstance(self.method, Method) else 0
+
 
 def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
     """The recipe called ``name``."""

@@ -12,6 +12,7 @@ from distillkit.artifact import load_real, load_synthetic
 from distillkit.device import prepare_device
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, evaluate
+from distillkit.executors import plan_compute
 from distillkit.images import ImageSet
 from distillkit.manifest import open_package
 from distillkit.metrics import classes_of, metrics_of
@@ -36,7 +37,8 @@ def reevaluate(
     device = prepare_device()
     unranked_N = torch.zeros(len(test))
     generator = seeded(seed_for(seed, "evaluate"))
-    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator)
+    compute = plan_compute(device, test.image_shape, evaluation.network, len(test.class_names), evaluation.visits)
+    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
     found = metrics_of(report, synthetic)
     return {
         "recipe": provenance.get("recipe"),

@@ -6,7 +6,7 @@ Axes: N images; C, H, W channels, height, width; K classes.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,29 +14,19 @@ from torch import Generator, Tensor, nn
 
 from distillkit import augment
 from distillkit.augment import Augmentation
+from distillkit.compute import Compute, Precision, compiled
 from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
 
-A = TypeVar("A")
-B = TypeVar("B")
-
-
-class Mapper(Protocol):
-    """How to run independent tasks: like ``map``, in order, whatever runs beside what."""
-
-    def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
-
-
-def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
-    """One task after another."""
-    return map(function, items)
-
 
 @settings
 class TrainingRecipe:
-    """How a fresh network is trained on a set of any size: always the same number of updates."""
+    """How a fresh network is trained on a set of any size: always the same number of updates.
+
+    ``precision: bf16`` runs layers in bfloat16 where PyTorch's autocast holds it safe; parameters stay float32.
+    """
 
     steps: int
     batch: int
@@ -45,6 +35,7 @@ class TrainingRecipe:
     weight_decay: float = 5e-4
     final_lr_fraction: float = 0.0
     augmentation: Augmentation = Augmentation()
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         check_range("training.steps", self.steps, 1)
@@ -75,18 +66,33 @@ def train(
     augmentation: Augmentation,
     generator: Generator,
     learned_N: Tensor | None = None,
+    precision: Precision = "fp32",
+    compute: Compute = Compute(),
 ) -> Iterator[Visit]:
     """Train ``network`` in place by SGD on cross-entropy, one update for each batch of rows; images are normalised."""
+    forward = loss_and_logits
+    if compute.compile:
+        forward = compiled(loss_and_logits, loss_and_logits, "the training step", compute.say)
     parameters = list(network.parameters())
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     for step, rows in enumerate(batches):
         network.train()
         steps = augment.draw(augmentation, len(rows), generator, None if learned_N is None else learned_N[rows])
-        logits = network(augment.apply(images_NCHW[rows], steps))
-        loss = F.cross_entropy(logits, labels_N[rows])
+        x_NCHW = compute.layout(augment.apply(images_NCHW[rows], steps))
+        loss, logits = forward(network, x_NCHW, labels_N[rows], precision)
         gradients = torch.autograd.grad(loss, parameters)
         sgd_(parameters, gradients, velocities, lr=lr_at(step), momentum=momentum, weight_decay=weight_decay)
-        yield Visit(rows, logits.detach(), loss.detach())
+        yield Visit(rows, logits.detach().clone(), loss.detach().clone())
+
+
+def loss_and_logits(
+    network: nn.Module, x_NCHW: Tensor, labels_N: Tensor, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy and logits (N, K) in float32; layers in ``precision``."""
+    with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits = network(x_NCHW)
+    logits = logits.float()
+    return F.cross_entropy(logits, labels_N), logits
 
 
 @torch.no_grad()
@@ -143,13 +149,15 @@ def fit(
     *,
     learned_N: Tensor | None = None,
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
+    compute: Compute = Compute(),
 ) -> nn.Module:
     """A fresh network trained under ``recipe``; ``on_step(step, network)`` is called after every update, from 1 on.
 
     Raises DivergedError when its parameters leave the finite numbers.
     """
     channels, height, width = images_NCHW.shape[1:]
-    network = build_network(spec, (channels, height, width), classes, draw_seed(generator)).to(images_NCHW.device)
+    network = build_network(spec, (channels, height, width), classes, draw_seed(generator))
+    network = compute.place(network, images_NCHW.device)
     visits = train(
         network,
         images_NCHW,
@@ -161,6 +169,8 @@ def fit(
         augmentation=recipe.augmentation,
         generator=generator,
         learned_N=learned_N,
+        precision=recipe.precision,
+        compute=compute,
     )
     for step, _ in enumerate(visits, start=1):
         on_step(step, network)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.augment import Augmentation
+from distillkit.compute import Compute, Precision
 from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.images import ImageSet, Normalisation
 from distillkit.networks import NetworkSpec, build_network
@@ -23,7 +24,10 @@ from distillkit.training import constant, epoch_batches, train
 
 @settings
 class ExpertRecipe:
-    """How an expert is trained: plain SGD at a constant rate, as trajectory matching expects."""
+    """How an expert is trained: plain SGD at a constant rate, as trajectory matching expects.
+
+    ``precision: bf16`` is for the layers only; parameters, and so trajectories, stay float32.
+    """
 
     network: NetworkSpec
     epochs: int
@@ -32,6 +36,7 @@ class ExpertRecipe:
     momentum: float = 0.0
     weight_decay: float = 0.0
     augmentation: Augmentation = Augmentation()
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         check_range("epochs", self.epochs, 1)
@@ -50,6 +55,10 @@ class ExpertsSpec:
 
     def __post_init__(self) -> None:
         check_range("per_shard", self.per_shard, 1)
+
+    def visits(self, images: int) -> int:
+        """Images shown to the experts of a shard in all."""
+        return self.per_shard * self.recipe.epochs * images
 
 
 class Dynamics(NamedTuple):
@@ -124,14 +133,15 @@ def record_expert(
     recipe: ExpertRecipe,
     generator: Generator,
     on_epoch: Callable[[int], None] = lambda _: None,
+    compute: Compute = Compute(),
 ) -> Expert:
     """Train one expert on ``real``, copying its parameters before the first epoch and after each.
 
     Raises DivergedError, naming the knob, when the training leaves the finite numbers.
     """
     network = build_network(recipe.network, real.image_shape, len(real.class_names), draw_seed(generator))
-    network.to(real.images.device)
-    images_NCHW = normalisation.apply(real.pixels())
+    network = compute.place(network, real.images.device)
+    images_NCHW = compute.layout(normalisation.apply(real.pixels()))
     trajectory, epochs = [flatten(network)], []
     for epoch in range(recipe.epochs):
         visits = train(
@@ -144,6 +154,8 @@ def record_expert(
             weight_decay=recipe.weight_decay,
             augmentation=recipe.augmentation,
             generator=generator,
+            precision=recipe.precision,
+            compute=compute,
         )
         rows, logits = (torch.cat(parts) for parts in zip(*((v.rows, v.logits) for v in visits), strict=True))
         if not logits.isfinite().all():

@@ -10,7 +10,7 @@ from distillkit import artifact, params
 from distillkit.checkpoint import checkpoint_path, checkpointed, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation
-from distillkit.executors import executor
+from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
 from distillkit.images import RealData
 from distillkit.metrics import write_csv
@@ -21,13 +21,16 @@ from distillkit.recipes import read_recipe
 from distillkit.stage import run
 
 
-def read_material(source: RealData, shards: Sequence[Path], difficulty: Path, device: torch.device) -> Material:
+def read_material(
+    source: RealData, shards: Sequence[Path], difficulty: Path, visits: int, device: torch.device
+) -> Material:
     source = source.to(device)
     scores = artifact.load_difficulty(difficulty, len(source.train))
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
     experts = ExpertFiles(shards)
-    tasks = executor(device, source.train.image_shape, experts.spec)
-    return Material(source.train, source.normalisation, difficulty_N, confidence_N, experts, tasks)
+    train = source.train
+    compute = plan_compute(device, train.image_shape, experts.spec, len(train.class_names), visits, UNROLLED)
+    return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
 
 
 @click.command()
@@ -42,7 +45,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
-    material = read_material(source, shards, difficulty, prepare_device())
+    material = read_material(source, shards, difficulty, recipe.visits, prepare_device())
     checkpoint = checkpoint_path(name, recipe.params, seed, [real, difficulty, *shards])
 
     synthetic, history = recipe.method.init(material, generator), []

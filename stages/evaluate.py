@@ -8,7 +8,7 @@ from distillkit import artifact, params
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.evaluate import evaluate as evaluate_set
-from distillkit.executors import executor
+from distillkit.executors import plan_compute
 from distillkit.metrics import classes_of, metrics_of, write_csv, write_json
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run
@@ -28,8 +28,8 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     synthetic, _ = artifact.load_synthetic(distilled)
     test = artifact.load_real(real).test
     test_difficulty_N = artifact.load_reference(reference, len(test))
-    tasks = executor(device, test.image_shape, recipe.network)
-    report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, tasks)
+    compute = plan_compute(device, test.image_shape, recipe.network, len(test.class_names), recipe.visits)
+    report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)
     write_json(metrics, metrics_of(report, synthetic))
     write_json(classes, classes_of(report, synthetic))
     write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))

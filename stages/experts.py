@@ -7,7 +7,7 @@ import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.executors import executor
+from distillkit.executors import plan_compute
 from distillkit.expert_files import save_experts
 from distillkit.progress import track
 from distillkit.randomness import seed_for, seeded
@@ -25,14 +25,17 @@ def experts(shard: int, real: Path, out: Path) -> None:
     seed = params.section(data, "seed", int)
     device = prepare_device()
     source = artifact.load_real(real).to(device)
-    tasks = executor(device, source.train.image_shape, spec.recipe.network)
+    train = source.train
+    compute = plan_compute(
+        device, train.image_shape, spec.recipe.network, len(train.class_names), spec.visits(len(train))
+    )
 
     def train_expert(member: int) -> Expert:
         generator = seeded(seed_for(seed, "expert", member))
-        return record_expert(source.train, source.normalisation, spec.recipe, generator)
+        return record_expert(train, source.normalisation, spec.recipe, generator, compute=compute)
 
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
-    trained = list(track(tasks(train_expert, members), f"experts, shard {shard}", spec.per_shard))
+    trained = list(track(compute.run(train_expert, members), f"experts, shard {shard}", spec.per_shard))
     save_experts(out, trained, spec.recipe.network, asdict(spec.recipe))
 
 

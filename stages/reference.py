@@ -9,7 +9,7 @@ import torch
 from distillkit import artifact, params
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe, reference_difficulty
-from distillkit.executors import executor
+from distillkit.executors import plan_compute
 from distillkit.images import real_subset
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run
@@ -25,8 +25,10 @@ def reference(real: Path, out: Path) -> None:
     device = prepare_device()
     source = artifact.load_real(real).to(device)
     everything = real_subset(source.train, torch.arange(len(source.train)), source.normalisation)
-    tasks = executor(device, source.train.image_shape, recipe.network)
-    difficulty_N = reference_difficulty(everything, source.test, recipe, generator, tasks)
+    compute = plan_compute(
+        device, source.train.image_shape, recipe.network, len(source.train.class_names), recipe.visits
+    )
+    difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
     artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from distillkit.compute import Compute
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
 from distillkit.executors import side_by_side
@@ -56,7 +57,7 @@ def test_runs_differ_and_repeat_whatever_runs_beside(report, subset, digits):
     torch.set_num_threads(1)
     assert len(set(report.accuracy_R.tolist())) > 1 or not torch.equal(report.curve_RS[0], report.curve_RS[1])
     one_by_one = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1))
-    together = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), side_by_side)
+    together = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), Compute(side_by_side))
     assert torch.equal(one_by_one.curve_RS, together.curve_RS)
     assert torch.equal(one_by_one.class_accuracy_RK, together.class_accuracy_RK)
 

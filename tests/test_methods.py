@@ -99,7 +99,7 @@ def test_gradient_agrees_with_finite_differences(method, material):
     start = method.init(material, seeded(0))
     images = start.normalisation.apply(start.images).double()
     student = replace(material, experts=as_double(material.experts))
-    student.student.double()
+    student.kernel.network.double()
     direction = torch.rand(images.shape, dtype=torch.float64, generator=seeded(3)) - 0.5
 
     def loss(amount):

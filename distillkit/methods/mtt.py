@@ -51,9 +51,14 @@ class Matching:
         device = iterate.images_NCHW.device
         start_P = experts.read(expert, start).to(device)
         target_P = experts.read(expert, start + self.expert_epochs).to(device)
-        steps = plan(len(iterate.labels_N), self.student_steps, self.student_batch, self.augmentation, generator)
-        student_P = unroll(material.student, start_P, iterate, steps)
+        steps = plan(len(iterate.labels), self.student_steps, self.student_batch, self.augmentation, generator)
+        *_, student_P = unroll(material.kernel, start_P, iterate, steps, keep=material.compute.keep)
         return trajectory_matching_loss(student_P, start_P, target_P)
+
+    @property
+    def visits(self) -> int:
+        """Images shown to the student in one outer step."""
+        return self.student_steps * self.student_batch
 
 
 @settings
@@ -75,3 +80,7 @@ class TrajectoryMatching:
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
+
+    @property
+    def visits(self) -> int:
+        return self.matching.visits

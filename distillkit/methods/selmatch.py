@@ -51,3 +51,7 @@ class SelMatch:
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
+
+    @property
+    def visits(self) -> int:
+        return self.matching.visits

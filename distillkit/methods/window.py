@@ -90,10 +90,10 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
         candidate, seed = task
         window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
         window_NCHW = material.normalisation.apply(window.pixels())
-        network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed))
+        network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed), compute=material.compute)
         return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean()
 
-    found = torch.stack(list(material.run(held_out_accuracy, product(candidates, seeds))))
+    found = torch.stack(list(material.compute.run(held_out_accuracy, product(candidates, seeds))))
     means = found.view(len(candidates), scan.runs).mean(1)
     return {candidate: round(mean, 6) for candidate, mean in zip(candidates, means.tolist(), strict=True)}
 

@@ -1,0 +1,92 @@
+"""Our side of the benchmarks: one thin adapter for each, from a case to a call of distillkit, and nothing else.
+
+Another way to run ours (compiled, bf16, ...) is another entry of IMPLEMENTATIONS.
+"""
+
+import torch
+from cases import CLASSES, DistillationCase, EvaluationCase, ExpertsCase, Implementation, Task, random_images
+from torch import Tensor
+
+from distillkit.augment import Augmentation
+from distillkit.device import prepare_device
+from distillkit.distill import Distillation, Optim
+from distillkit.images import ImageSet, Normalisation, SyntheticSet
+from distillkit.methods.mtt import Matching, TrajectoryMatching
+from distillkit.networks import build_network
+from distillkit.parameters import flatten
+from distillkit.protocol import Material
+from distillkit.randomness import seeded
+from distillkit.training import TrainingRecipe, fit
+from distillkit.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
+
+CLASS_NAMES = tuple(str(label) for label in range(CLASSES))
+
+
+def real_images(count: int, side: int, device: torch.device) -> tuple[ImageSet, Normalisation]:
+    """Noise as real images: already normalised, so the statistics are those of nothing to do."""
+    images, labels = random_images(count, side, device)
+    return ImageSet(images, labels, CLASS_NAMES), Normalisation(torch.zeros(3), torch.ones(3)).to(device)
+
+
+def experts(case: ExpertsCase, device: torch.device) -> Task:
+    """An expert of one epoch, with the dynamics that ours records on the way."""
+    prepare_device()
+    real, normalisation = real_images(case.images, case.side, device)
+    recipe = ExpertRecipe(case.spec, epochs=1, batch=case.batch, lr=0.01)
+    generator = seeded(0)
+
+    def epoch() -> None:
+        record_expert(real, normalisation, recipe, generator)
+
+    return Task(run=epoch, warm=epoch)
+
+
+def distillation(case: DistillationCase, device: torch.device) -> Task:
+    """One outer step of the real outer loop, half of the images learned."""
+    prepare_device()
+    real, normalisation = real_images(case.ipc * CLASSES, case.side, device)
+    start_P = flatten(build_network(case.spec, (3, case.side, case.side), CLASSES, seed=0))
+    target_P = start_P + 0.01 * torch.randn(start_P.shape, generator=seeded(1))
+    snapshots = ExpertsInMemory(case.spec, torch.stack([start_P, target_P])[None])
+    material = Material(real, normalisation, experts=snapshots)
+    learned = torch.arange(len(real), device=device) < len(real) // 2
+    start = synthetic_set(real, normalisation, learned)
+
+    def ready(steps: int) -> Distillation:
+        matching = Matching(steps, case.batch, 1, 1, augmentation=Augmentation("dsa" if case.dsa else "none"))
+        optim = Optim(steps=1, image_lr=1.0, student_lr_init=0.01, student_lr_lr=1e-3)
+        return Distillation(TrajectoryMatching(case.ipc, matching), start, material, optim, seeded(2))
+
+    whole, least = ready(case.steps), ready(1)
+    return Task(run=lambda: discard(whole.advance()), warm=lambda: discard(least.advance()))
+
+
+def evaluation(case: EvaluationCase, device: torch.device) -> Task:
+    """A fresh network trained for one epoch under 'combined' augmentation; neither side tests it."""
+    prepare_device()
+    images, labels = random_images(case.images, case.side, device)
+    learned = torch.arange(case.images, device=device) % 2 == 0
+    steps = max(1, case.images // case.batch)
+    recipe = TrainingRecipe(steps, case.batch, lr=0.01, augmentation=Augmentation("combined"))
+    generator = seeded(0)
+
+    def epoch() -> None:
+        fit(case.spec, images, labels, CLASSES, recipe, generator, learned_N=learned)
+
+    return Task(run=epoch, warm=epoch)
+
+
+def synthetic_set(real: ImageSet, normalisation: Normalisation, learned: Tensor) -> SyntheticSet:
+    rows = torch.arange(len(real), device=real.images.device)
+    return SyntheticSet(real.images, real.labels, CLASS_NAMES, learned, rows, normalisation)
+
+
+def discard(_: object) -> None:
+    """For what a task computes and nobody reads."""
+
+
+IMPLEMENTATIONS: dict[str, dict[str, Implementation]] = {
+    "experts": {"ours": Implementation(experts)},
+    "distillation": {"ours": Implementation(distillation)},
+    "evaluation": {"ours": Implementation(evaluation)},
+}

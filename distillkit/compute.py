@@ -1,0 +1,91 @@
+"""How the machine is used: what runs beside what, in which memory layout, compiled or not.
+
+None of it belongs to a recipe: results agree within rounding whatever is chosen, and are the same to the byte when the
+same is chosen again.
+"""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+A = TypeVar("A")
+B = TypeVar("B")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Mapper(Protocol):
+    """How to run independent tasks: like ``map``, in order, whatever runs beside what."""
+
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
+
+
+def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
+    """One task after another."""
+    return map(function, items)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How to run a job.
+
+    ``run`` maps independent tasks. ``channels_last`` stores images and convolution weights pixel by pixel, which large
+    networks like. ``compile`` compiles the step that is repeated, which pays on long jobs. ``keep`` is how many inner
+    steps of an unroll keep their graph instead of being run again for the gradient (None: as many as fit the memory).
+    ``say`` is told in one line what compiling cost, or why it was not possible.
+    """
+
+    run: Mapper = serial
+    channels_last: bool = False
+    compile: bool = False
+    keep: int | None = None
+    say: Callable[[str], None] = lambda _: None
+
+    def place(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """``network`` on ``device`` in the memory layout of choice; changed in place."""
+        network = network.to(device)
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+    def layout(self, x_NCHW: Tensor) -> Tensor:
+        """``x_NCHW`` in the memory layout of choice."""
+        return x_NCHW.contiguous(memory_format=torch.channels_last) if self.channels_last else x_NCHW
+
+
+def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
+    """``torch.compile(fast)``, compiled at the first call; ``plain`` from then on if this machine cannot compile it.
+
+    One graph for each combination of shapes; on a GPU each is also captured as a CUDA graph, whose outputs are
+    overwritten by its next call.
+    """
+    chosen: Callable[..., Any] | None = None
+
+    def call(*arguments: Any) -> Any:
+        nonlocal chosen
+        if chosen is not None:
+            return chosen(*arguments)
+        mode = "reduce-overhead" if torch.cuda.is_available() else "default"
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it asks for CUDA on every CPU
+        started = time.perf_counter()
+        try:
+            candidate = torch.compile(fast, fullgraph=True, dynamic=False, mode=mode)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's own, about torch's own parts
+                result = candidate(*arguments)
+        except Exception as error:  # a missing compiler, an unsupported platform: whatever it is, the plain way works
+            chosen = plain
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            say(f"cannot compile {name} here ({reason}); going on without")
+            return plain(*arguments)
+        chosen, seconds = candidate, time.perf_counter() - started
+        if seconds > 1:  # a shape that this process has met before costs nothing
+            say(f"compiled {name} in {seconds:.0f} s")
+        return result
+
+    return call  # type: ignore[return-value]
