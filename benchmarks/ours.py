@@ -1,13 +1,19 @@
 """Our side of the benchmarks: one thin adapter for each, from a case to a call of distillkit, and nothing else.
 
-Another way to run ours (compiled, bf16, ...) is another entry of IMPLEMENTATIONS.
+Another way to run ours is another entry of IMPLEMENTATIONS. The allocator is the worker's to set: on a CPU nothing here
+touches it; on a GPU the kernels are as deterministic as in the stages.
 """
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from cases import CLASSES, DistillationCase, EvaluationCase, ExpertsCase, Implementation, Task, random_images
 from torch import Tensor
 
 from distillkit.augment import Augmentation
+from distillkit.compute import Compute, Precision
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation, Optim
 from distillkit.images import ImageSet, Normalisation, SyntheticSet
@@ -28,27 +34,36 @@ def real_images(count: int, side: int, device: torch.device) -> tuple[ImageSet, 
     return ImageSet(images, labels, CLASS_NAMES), Normalisation(torch.zeros(3), torch.ones(3)).to(device)
 
 
-def experts(case: ExpertsCase, device: torch.device) -> Task:
+EAGER = Compute(channels_last=True)
+COMPILED = Compute(channels_last=True, compile=True)
+
+
+def settle(device: torch.device) -> None:
+    if device.type != "cpu":
+        prepare_device()
+
+
+def experts(case: ExpertsCase, device: torch.device, compute: Compute, precision: Precision = "fp32") -> Task:
     """An expert of one epoch, with the dynamics that ours records on the way."""
-    prepare_device()
+    settle(device)
     real, normalisation = real_images(case.images, case.side, device)
-    recipe = ExpertRecipe(case.spec, epochs=1, batch=case.batch, lr=0.01)
+    recipe = ExpertRecipe(case.spec, epochs=1, batch=case.batch, lr=0.01, precision=precision)
     generator = seeded(0)
 
     def epoch() -> None:
-        record_expert(real, normalisation, recipe, generator)
+        record_expert(real, normalisation, recipe, generator, compute=compute)
 
     return Task(run=epoch, warm=epoch)
 
 
-def distillation(case: DistillationCase, device: torch.device) -> Task:
+def distillation(case: DistillationCase, device: torch.device, compute: Compute) -> Task:
     """One outer step of the real outer loop, half of the images learned."""
-    prepare_device()
+    settle(device)
     real, normalisation = real_images(case.ipc * CLASSES, case.side, device)
     start_P = flatten(build_network(case.spec, (3, case.side, case.side), CLASSES, seed=0))
     target_P = start_P + 0.01 * torch.randn(start_P.shape, generator=seeded(1))
     snapshots = ExpertsInMemory(case.spec, torch.stack([start_P, target_P])[None])
-    material = Material(real, normalisation, experts=snapshots)
+    material = Material(real, normalisation, experts=snapshots, compute=compute)
     learned = torch.arange(len(real), device=device) < len(real) // 2
     start = synthetic_set(real, normalisation, learned)
 
@@ -61,17 +76,17 @@ def distillation(case: DistillationCase, device: torch.device) -> Task:
     return Task(run=lambda: discard(whole.advance()), warm=lambda: discard(least.advance()))
 
 
-def evaluation(case: EvaluationCase, device: torch.device) -> Task:
+def evaluation(case: EvaluationCase, device: torch.device, compute: Compute, precision: Precision = "fp32") -> Task:
     """A fresh network trained for one epoch under 'combined' augmentation; neither side tests it."""
-    prepare_device()
+    settle(device)
     images, labels = random_images(case.images, case.side, device)
     learned = torch.arange(case.images, device=device) % 2 == 0
     steps = max(1, case.images // case.batch)
-    recipe = TrainingRecipe(steps, case.batch, lr=0.01, augmentation=Augmentation("combined"))
+    recipe = TrainingRecipe(steps, case.batch, lr=0.01, augmentation=Augmentation("combined"), precision=precision)
     generator = seeded(0)
 
     def epoch() -> None:
-        fit(case.spec, images, labels, CLASSES, recipe, generator, learned_N=learned)
+        fit(case.spec, images, labels, CLASSES, recipe, generator, learned_N=learned, compute=compute)
 
     return Task(run=epoch, warm=epoch)
 
@@ -85,8 +100,23 @@ def discard(_: object) -> None:
     """For what a task computes and nobody reads."""
 
 
+def trainings(prepare: Callable[..., Task]) -> dict[str, Implementation]:
+    """The ways to run a training: eager or compiled, float32 or bfloat16."""
+    ways: list[tuple[str, Compute]] = [("eager", EAGER), ("compiled", COMPILED)]
+    precisions: list[Precision] = ["fp32", "bf16"]
+    return {
+        f"{name} {precision}": Implementation(partial(prepare, compute=compute, precision=precision), precision)
+        for precision in precisions
+        for name, compute in ways
+    }
+
+
 IMPLEMENTATIONS: dict[str, dict[str, Implementation]] = {
-    "experts": {"ours": Implementation(experts)},
-    "distillation": {"ours": Implementation(distillation)},
-    "evaluation": {"ours": Implementation(evaluation)},
+    "experts": trainings(experts),
+    "distillation": {
+        "eager, flat": Implementation(partial(distillation, compute=replace(EAGER, keep=0)), recomputed_steps=1),
+        "eager, kept": Implementation(partial(distillation, compute=replace(EAGER, keep=1000))),
+        "compiled": Implementation(partial(distillation, compute=COMPILED), recomputed_steps=1),
+    },
+    "evaluation": trainings(evaluation),
 }

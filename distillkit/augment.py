@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from distillkit.compute import onto
 from distillkit.errors import ParamsError
 from distillkit.settings import settings
 
@@ -88,12 +89,13 @@ def pick(operations: tuple[Operation, ...], generator: Generator) -> Operation:
 
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:
     """The augmented batch; differentiable in ``x_NCHW``."""
+    device = x_NCHW.device
     for operation, rows, numbers_NR in steps:
-        function, u_NR = OPERATIONS[operation], numbers_NR.to(x_NCHW)
+        function, u_NR = OPERATIONS[operation], onto(device, numbers_NR).to(x_NCHW.dtype)
         if rows is None:
             x_NCHW = function(x_NCHW, u_NR)
         else:
-            rows = rows.to(x_NCHW.device)
+            rows = onto(device, rows)
             x_NCHW = x_NCHW.index_copy(0, rows, function(x_NCHW[rows], u_NR))
     return x_NCHW
 

@@ -32,6 +32,11 @@ def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
     return map(function, items)
 
 
+def onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """``tensor`` on ``device``; the host does not wait until a GPU has its copy."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 @dataclass(frozen=True)
 class Compute:
     """How to run a job.
@@ -59,33 +64,47 @@ class Compute:
 
 
 def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
-    """``torch.compile(fast)``, compiled at the first call; ``plain`` from then on if this machine cannot compile it.
+    """``torch.compile(fast)``, compiled when it is called; ``plain`` once this machine turns out not to compile it.
 
     One graph for each combination of shapes; on a GPU each is also captured as a CUDA graph, whose outputs are
     overwritten by its next call.
     """
-    chosen: Callable[..., Any] | None = None
+    candidate: Callable[..., Any] | None = None
+    works, told = True, False
 
     def call(*arguments: Any) -> Any:
-        nonlocal chosen
-        if chosen is not None:
-            return chosen(*arguments)
-        mode = "reduce-overhead" if torch.cuda.is_available() else "default"
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it asks for CUDA on every CPU
+        nonlocal candidate, works, told
+        if not works:
+            return plain(*arguments)
         started = time.perf_counter()
         try:
-            candidate = torch.compile(fast, fullgraph=True, dynamic=False, mode=mode)
+            candidate = candidate or torch_compile(fast)
+            if told:
+                return candidate(*arguments)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, about torch's own parts
                 result = candidate(*arguments)
         except Exception as error:  # a missing compiler, an unsupported platform: whatever it is, the plain way works
-            chosen = plain
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            say(f"cannot compile {name} here ({reason}); going on without")
+            works = False
+            say(f"cannot compile {name} here ({first_reason(error)}); going on without")
             return plain(*arguments)
-        chosen, seconds = candidate, time.perf_counter() - started
+        told, seconds = True, time.perf_counter() - started
         if seconds > 1:  # a shape that this process has met before costs nothing
             say(f"compiled {name} in {seconds:.0f} s")
         return result
 
     return call  # type: ignore[return-value]
+
+
+def torch_compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.compile`` for fixed shapes, with CUDA graphs where there is CUDA."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it asks for CUDA on every CPU
+    mode = "reduce-overhead" if torch.cuda.is_available() else "default"
+    result: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
+    return result
+
+
+def first_reason(error: Exception) -> str:
+    """The first line of an error that says something."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    return lines[0].strip() if lines else type(error).__name__

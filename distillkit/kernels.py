@@ -133,6 +133,8 @@ def adjoint_function(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor, Te
     """s and its derivatives, reverse over forward; right only without native normalisation layers."""
 
     def adjoint(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor, v_P: Tensor) -> Adjoint:
+        theta_P, v_P = theta_P.clone(), v_P.clone()  # forward mode refuses a view of a larger tensor when compiled
+
         def slope(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
             along: Tensor = torch.func.jvp(
                 lambda theta_P: batch_loss(network, theta_P, images_NCHW, labels), (theta_P,), (v_P,)

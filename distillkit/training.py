@@ -5,7 +5,7 @@ Axes: N images; C, H, W channels, height, width; K classes.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from distillkit import augment
 from distillkit.augment import Augmentation
-from distillkit.compute import Compute, Precision, compiled
+from distillkit.compute import Compute, Precision, compiled, onto
 from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.randomness import draw_seed
@@ -46,6 +46,9 @@ class TrainingRecipe:
         check_range("training.final_lr_fraction", self.final_lr_fraction, 0, 1)
 
 
+TensorList = list[Tensor] | tuple[Tensor, ...]
+
+
 class Visit(NamedTuple):
     """One update: the rows visited, the logits (N, K) before the update and the mean loss, all detached."""
 
@@ -73,11 +76,13 @@ def train(
     forward = loss_and_logits
     if compute.compile:
         forward = compiled(loss_and_logits, loss_and_logits, "the training step", compute.say)
-    parameters = list(network.parameters())
+    parameters: list[Tensor] = list(network.parameters())
+    learned_N = None if learned_N is None else learned_N.cpu()
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     for step, rows in enumerate(batches):
         network.train()
         steps = augment.draw(augmentation, len(rows), generator, None if learned_N is None else learned_N[rows])
+        rows = onto(images_NCHW.device, rows)
         x_NCHW = compute.layout(augment.apply(images_NCHW[rows], steps))
         loss, logits = forward(network, x_NCHW, labels_N[rows], precision)
         gradients = torch.autograd.grad(loss, parameters)
@@ -97,9 +102,9 @@ def loss_and_logits(
 
 @torch.no_grad()
 def sgd_(
-    parameters: Sequence[Tensor],
-    gradients: Sequence[Tensor],
-    velocities: Sequence[Tensor],
+    parameters: TensorList,
+    gradients: TensorList,
+    velocities: TensorList,
     *,
     lr: float,
     momentum: float,
@@ -110,9 +115,11 @@ def sgd_(
     Ours, because the first optimiser that a process builds makes torch import its compiler, 1.7 s here, and every stage
     is a process of its own.
     """
-    for parameter, gradient, velocity in zip(parameters, gradients, velocities, strict=True):
-        velocity.mul_(momentum).add_(gradient.add(parameter, alpha=weight_decay) if weight_decay else gradient)
-        parameter.add_(velocity, alpha=-lr)
+    if weight_decay:
+        gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)
+    torch._foreach_mul_(velocities, momentum)
+    torch._foreach_add_(velocities, gradients)
+    torch._foreach_add_(parameters, velocities, alpha=-lr)
 
 
 def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from distillkit import augment
 from distillkit.augment import Augmentation, Draw
+from distillkit.compute import onto
 from distillkit.images import Iterate
 from distillkit.kernels import Adjoint, EagerKernel, Kernel, Recorded
 from distillkit.training import step_batches
@@ -45,10 +46,13 @@ def unroll(
     Memory is flat in S but for the θ themselves. An :class:`EagerKernel` keeps the graphs of the first ``keep`` steps
     (None: of as many as fit), which saves their replay and changes no bit of the result.
     """
-    learned_N = iterate.learned if iterate.learned is not None else torch.ones(len(iterate.labels), dtype=torch.bool)
-    lr_S = iterate.student_lr.expand(len(steps))
+    lr_S, device = iterate.student_lr.expand(len(steps)), iterate.images_NCHW.device
+    learned_N = iterate.learned
+    if learned_N is None:
+        learned_N = torch.ones(len(iterate.labels), dtype=torch.bool, device=device)
+    steps = [InnerStep(onto(device, rows), draw) for rows, draw in steps]
     thetas: tuple[Tensor, ...] = Unroll.apply(
-        theta_P, iterate.images_NCHW, iterate.labels, lr_S, Setting(kernel, steps, learned_N.cpu(), keep)
+        theta_P, iterate.images_NCHW, iterate.labels, lr_S, Setting(kernel, steps, learned_N, keep)
     )
     return thetas
 
@@ -97,11 +101,11 @@ class Unroll(torch.autograd.Function):
             graph: Recorded | None = ctx.graphs.pop(i, None)
             found: Adjoint = graph.adjoint(v_P) if graph else kernel.adjoint(thetas[i], z_NCHW, labels[rows], v_P)
             if image_gradient_NCHW is not None:
-                learned = learned_N[rows]
-                x_gradient_NCHW = pull_back(found.images_NCHW)[learned]
-                image_gradient_NCHW.index_add_(0, rows[learned].to(labels.device), -lr_S[i] * x_gradient_NCHW)
+                x_gradient_NCHW = -lr_S[i] * pull_back(found.images_NCHW)
+                frozen_N111 = ~learned_N[rows][:, None, None, None]
+                image_gradient_NCHW.index_add_(0, rows, x_gradient_NCHW.masked_fill(frozen_N111, 0.0))
             if label_gradient_NK is not None and found.labels is not None:
-                label_gradient_NK.index_add_(0, rows.to(labels.device), -lr_S[i] * found.labels)
+                label_gradient_NK.index_add_(0, rows, -lr_S[i] * found.labels)
             lr_gradient_S[i] = -found.slope
             v_P = v_P - lr_S[i] * found.theta_P
         return v_P, image_gradient_NCHW, label_gradient_NK, lr_gradient_S, None

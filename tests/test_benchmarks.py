@@ -17,6 +17,7 @@ VARIANT = {
     *("fraction_of_ceiling", "executed_fraction"),
 }
 SETTINGS = {"experts": [], "evaluation": [], "distillation": ["--memory", "--sweep"]}
+OURS = {"experts": "compiled bf16", "evaluation": "compiled bf16", "distillation": "compiled"}
 
 
 @pytest.fixture
@@ -66,6 +67,23 @@ def test_a_worker_that_dies_says_why(harness):
         harness.peak_memory("experts", case, variant, torch.device("cpu"))
 
 
+def test_memory_of_the_unroll_is_flat_unless_graphs_are_kept(harness):
+    """From 5 to 55 inner steps: at most a fifth more, and with kept graphs several times as much."""
+    import torch
+    from cases import DistillationCase
+
+    def growth(implementation: str) -> float:
+        variant, device = harness.Variant(implementation, harness.allocators(torch.device("cpu"))[-1]), "cpu"
+        peaks = [
+            harness.peak_memory("distillation", DistillationCase(steps, 64, 16), variant, torch.device(device))
+            for steps in (5, 55)
+        ]
+        return peaks[1] / peaks[0]
+
+    assert growth("eager, flat") < 1.2
+    assert growth("eager, kept") > 3
+
+
 def test_the_command_is_recorded_without_where_its_file_went(harness):
     import record
 
@@ -99,7 +117,7 @@ def test_a_toy_run_leaves_the_documented_fields(tmp_path, name):
     for point in found["points"]:
         assert set(point["ceiling_gflops"]) == {"fp32", "bf16"}
         assert set(point) == POINT
-        assert {"reference plain", "ours plain"} <= set(point["variants"])
+        assert {"reference plain", f"{OURS[name]} plain"} <= set(point["variants"])
         for variant in point["variants"].values():
             assert set(variant) == VARIANT
             assert len(variant["s_per_unit"]) == 2

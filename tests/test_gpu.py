@@ -4,16 +4,20 @@ import pytest
 import torch
 
 from distillkit.augment import Augmentation
+from distillkit.compute import Compute
 from distillkit.distill import Distillation, Optim
 from distillkit.evaluate import EvaluationRecipe, evaluate
-from distillkit.images import RealData, SourceInfo
+from distillkit.images import Iterate, RealData, SourceInfo
+from distillkit.kernels import CompiledKernel, EagerKernel
 from distillkit.methods.mtt import Matching
 from distillkit.methods.selmatch import SelMatch
-from distillkit.networks import NetworkSpec
+from distillkit.networks import NetworkSpec, build_network
+from distillkit.parameters import flatten, forget_statistics
 from distillkit.protocol import Material
 from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe
+from distillkit.training import TrainingRecipe, fit
 from distillkit.trajectories import ExpertRecipe, record_expert
+from distillkit.unroll import plan, unroll
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CUDA = torch.device("cuda")
@@ -52,3 +56,53 @@ def test_experts_and_evaluation_run(digits, material):
     recipe = EvaluationRecipe(NetworkSpec("convnet", "batch", 1, 4), training, runs=2)
     report = evaluate(synthetic, own.real, recipe, torch.arange(300.0), seeded(1))
     assert report.accuracy_R.min() > 0.3
+
+
+def test_compiled_and_graphed_unroll_equals_the_eager_one():
+    """Twice over, with other numbers: CUDA graphs replay into the same memory, so a stale output would show."""
+    double = torch.float64
+    network = forget_statistics(build_network(NetworkSpec("convnet", depth=1, width=4), (3, 8, 8), 3, 0))
+    network = network.to(CUDA, double).train()
+    said: list[str] = []
+    compiled = CompiledKernel(network, Compute(channels_last=True, compile=True, say=said.append))
+    start, labels = flatten(network), torch.arange(12, device=CUDA) % 3
+    for seed in range(3):
+        images = torch.randn(12, 3, 8, 8, dtype=double, generator=seeded(seed)).to(CUDA).requires_grad_()
+        steps = plan(12, 5, 8, Augmentation("dsa"), seeded(seed))
+        lr = torch.tensor(0.1 * (seed + 1), dtype=double, device=CUDA, requires_grad=True)
+        gradients = []
+        for kernel in (EagerKernel(network), compiled):
+            *_, theta = unroll(kernel, start, Iterate(images, labels, lr), steps)
+            gradients.append(torch.autograd.grad(theta.sin().sum(), [images, lr]))
+        for eager, graphed in zip(*gradients, strict=True):
+            assert ((eager - graphed).norm() / eager.norm()).item() < 1e-9
+    assert said and all(line.startswith("compiled") for line in said)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_training_learns(digits, material, precision):
+    own = moved(material)
+    recipe = TrainingRecipe(60, 50, lr=0.1, augmentation=Augmentation("combined"), precision=precision)
+    compute = Compute(channels_last=True, compile=True)
+    images = compute.layout(own.normalisation.apply(own.real.pixels()))
+    learned = torch.arange(300, device=CUDA) % 2 == 0
+    spec = NetworkSpec("convnet", depth=1, width=8)
+    network = fit(spec, images, own.real.labels, 10, recipe, seeded(0), learned_N=learned, compute=compute).eval()
+    assert (network(images).argmax(1) == own.real.labels).double().mean() > 0.5
+
+
+def test_memory_of_the_unroll_is_flat():
+    network = forget_statistics(build_network(NetworkSpec("convnet"), (3, 32, 32), 10, 0)).to(CUDA).train()
+    start, labels = flatten(network), torch.arange(100, device=CUDA) % 10
+    images = torch.randn(100, 3, 32, 32, generator=seeded(0)).to(CUDA).requires_grad_()
+    peaks = []
+    for count in (5, 5, 55):
+        torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated()
+        lr = torch.tensor(0.01, device=CUDA)
+        *_, theta = unroll(
+            EagerKernel(network), start, Iterate(images, labels, lr), plan(100, count, 64, Augmentation(), seeded(1))
+        )
+        torch.autograd.grad(theta.sum(), images)
+        peaks.append(torch.cuda.max_memory_allocated() - base)
+    assert peaks[2] < 1.2 * peaks[1]

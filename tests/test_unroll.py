@@ -76,7 +76,7 @@ class Case:
             self.labels = torch.rand(IMAGES, CLASSES, dtype=double, generator=seeded(2)).softmax(1)
         self.lr = torch.linspace(0.1, 0.4, STEPS, dtype=double) if lr_per_step else torch.tensor(0.3, dtype=double)
         self.steps = plan(IMAGES, STEPS, 4, augmentation or Augmentation("dsa"), seeded(3))
-        self.start = flatten(self.network)
+        self.start = torch.stack([flatten(self.network), flatten(self.network)])[0]  # a view, as experts in memory are
         self.weights = torch.randn(STEPS, len(self.start), dtype=double, generator=seeded(4))
 
     def inputs(self):

@@ -1,0 +1,267 @@
+"""What ``paper_scale.py`` reads and reports: a preset, raw images; accuracies beside the published ones.
+
+    python benchmarks/paper_files.py DATA images.npz
+
+packs a Hugging Face image dataset (a folder or an id) into one file of its encoded images, as they are: 53 MiB for a
+JPEG copy of CIFAR-10. The pack needs neither ``datasets`` nor the network to be read, and nothing in it is unpickled.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from io import BytesIO
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+from zipfile import BadZipFile
+
+import click
+import numpy as np
+import yaml
+from PIL import Image
+from record import aligned
+
+from distillkit.artifact import atomic_write, canonical_json, load_real
+from distillkit.errors import ParamsError, SourceError
+from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.progress import tell, track
+from distillkit.readers import DigitsSource, HuggingFaceSource, Split, brief, labelled
+from distillkit.sources import DataSpec, check_classes, decode, fetch
+from distillkit.stage import run
+
+SPLITS = ("train", "test")
+
+# Accuracy in % and its deviation, CIFAR-10, ResNet18: Table 1 of SelMatch as reprinted by CCFS (CVPR 2025), by ipc.
+# "window" is SelMatch's oracle window. Nothing is computed from these but differences.
+PUBLISHED: dict[int, dict[str, tuple[float, float]]] = {
+    250: {"random": (73.4, 1.5), "window": (79.3, 0.7), "mtt": (80.7, 0.4), "selmatch": (82.8, 0.2)},
+    500: {"random": (79.3, 0.3), "window": (85.2, 0.1), "mtt": (82.2, 0.4), "selmatch": (85.9, 0.2)},
+    1000: {"random": (85.6, 0.4), "window": (89.9, 0.5), "mtt": (86.1, 0.3), "selmatch": (90.4, 0.2)},
+    1500: {"random": (88.3, 0.2), "window": (90.6, 0.3), "mtt": (88.6, 0.2), "selmatch": (91.3, 0.2)},
+}
+PUBLISHED_IMAGES = 50_000  # of CIFAR-10; for other images nothing is comparable
+READINGS = {"window": "a fraction of the class", "window_of_ipc": "a fraction of ipc"}
+
+
+def read_preset(path: Path, changes: Sequence[str]) -> dict[str, Any]:
+    """The preset as plain data, with ``a.b.c=value`` changes of entries below its sections."""
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path.name} is not valid YAML ({brief(error)}); correct it") from None
+    preset = json.loads(json.dumps(preset))  # YAML's anchors are one object each: a change of one must not change all
+    for change in changes:
+        key, equals, text = change.partition("=")
+        *parents, last = key.split(".")
+        section = preset
+        for name in parents:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not equals or not parents or not isinstance(section, dict):
+            raise ParamsError(f"--set {change}: expected section.entry=value with a section of {path.name}; correct it")
+        section[last] = yaml.safe_load(text)
+    return dict(preset)
+
+
+def build(kind: Any, value: Any, where: str) -> Any:
+    """Plain data as settings of ``kind``: what ``distillkit.params`` does where pydantic is installed, in few words."""
+    if is_dataclass(kind) and isinstance(kind, type):
+        return build_settings(kind, value, where)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(value)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        value = number(value)  # YAML 1.1 takes 1e-3 for text
+    expected = get_args(kind) if get_origin(kind) is Literal else None
+    if (expected and value not in expected) or (isinstance(kind, type) and type(value) is not kind):
+        wanted = ", ".join(map(str, expected)) if expected else kind.__name__
+        raise ParamsError(f"{where} is {value!r}; expected {wanted}; correct it")
+    return value
+
+
+def build_settings(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ParamsError(f"{where} is {value!r}; expected a section; correct it")
+    hints = get_type_hints(kind)
+    needed = {field.name for field in fields(kind) if field.default is MISSING and field.default_factory is MISSING}
+    if wrong := sorted(value.keys() - hints.keys() | needed - value.keys()):
+        raise ParamsError(f"{where}: {wrong[0]} is unknown or missing; expected {', '.join(hints)}; correct it")
+    return kind(**{name: build(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def number(value: int | str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return str(value)
+
+
+def load_images(data: str) -> RealData:
+    """Images from a pack (.npz), from artifacts/real.safetensors, of ``digits``, or of a dataset folder or id."""
+    if data.endswith(".npz"):
+        return read_pack(Path(data))
+    if data.endswith(".safetensors"):
+        return load_real(Path(data))
+    source = DigitsSource() if data == "digits" else HuggingFaceSource(id=data)
+    try:
+        return fetch(DataSpec(source), track)
+    except ModuleNotFoundError as error:
+        raise SourceError(
+            f"{data!r} cannot be read without the package {error.name!r}; expected it, or a pack; "
+            "make one with benchmarks/paper_files.py where it is installed"
+        ) from None
+
+
+def read_pack(path: Path) -> RealData:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        info, names = SourceInfo(**json.loads(str(arrays["source"]))), tuple(arrays["class_names"].tolist())
+        splits = [packed_split(name, arrays, names) for name in SPLITS]
+    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
+        raise SourceError(f"{path.name} is no pack of images ({brief(error)}); expected one; pack it again") from None
+    check_classes(*splits)
+    train, test = decode(splits, None, track)
+    sets = [ImageSet(images, split.labels, names) for images, split in zip((train, test), splits, strict=True)]
+    return RealData(*sets, channel_statistics(train), info)
+
+
+def packed_split(name: str, arrays: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> Split:
+    encoded, ends, labels = (arrays[f"{name}_{part}"] for part in ("bytes", "ends", "labels"))
+    if len(ends) != len(labels) or not len(ends) or ends[-1] != len(encoded):
+        raise ValueError(f"{len(ends)} images and {len(labels)} labels in {len(encoded)} bytes of {name}")
+    starts = np.concatenate([[0], ends[:-1]])
+    return labelled(
+        name,
+        labels.tolist(),
+        class_names,
+        read=lambda row: Image.open(BytesIO(encoded[starts[row] : ends[row]].tobytes())),
+    )
+
+
+def pack_dataset(data: str) -> dict[str, np.ndarray]:
+    """The arrays of a pack: of each split the encoded images end to end, where each ends, and labels."""
+    import datasets
+
+    from distillkit.readers import image_column, label_column, load_parts, open_huggingface
+
+    source = HuggingFaceSource(id=data)
+    opened, parts = open_huggingface(source), load_parts(data, None)
+    arrays = {
+        "source": np.array(canonical_json(asdict(opened.info))),
+        "class_names": np.array(opened.train.class_names),
+    }
+    for name in SPLITS:
+        if name not in parts:
+            raise SourceError(f"{data!r} has no split {name!r}; expected train and test; choose another dataset")
+        image, label = image_column(parts[name].features, None), label_column(parts[name].features, None)
+        rows = parts[name].cast_column(image, datasets.Image(decode=False))
+        images = [row["bytes"] for row in track(rows[image], f"packing {name} images", len(rows))]
+        if None in images:
+            raise SourceError(f"{data!r} holds paths, not images; expected parquet with the images' bytes; convert it")
+        arrays[f"{name}_bytes"] = np.frombuffer(b"".join(images), np.uint8)
+        arrays[f"{name}_ends"] = np.cumsum([len(image) for image in images])
+        arrays[f"{name}_labels"] = np.array(parts[name][label][:], np.int64)
+    return arrays
+
+
+def write_pack(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def report(found: Mapping[str, Any]) -> dict[str, Any]:
+    """``found`` with mean and deviation of every set, the published figures, and where ours differs."""
+    comparable = found["data"]["train"] == PUBLISHED_IMAGES
+    sets = {name: described(entry, comparable) for name, entry in found["sets"].items()}
+    sizes = dict.fromkeys(entry["ipc"] for entry in sets.values() if entry["ipc"] in PUBLISHED and comparable)
+    readings = {str(ipc): reading({e["kind"]: e for e in sets.values() if e["ipc"] == ipc}, ipc) for ipc in sizes}
+    return {**found, "sets": sets, "window_start": readings, "differences": differences(found)}
+
+
+def described(entry: Mapping[str, Any], comparable: bool) -> dict[str, Any]:
+    runs = entry["accuracies"]
+    kind = "window" if entry["kind"] in READINGS else entry["kind"]
+    figures = PUBLISHED.get(entry["ipc"], {}).get(kind) if comparable else None
+    spread = round(stdev(runs), 6) if len(runs) > 1 else 0.0
+    published = {"mean": round(figures[0] / 100, 4), "std": round(figures[1] / 100, 4)} if figures else None
+    return {
+        **{key: value for key, value in entry.items() if key != "accuracies"},
+        "accuracy": {"mean": round(mean(runs), 6), "std": spread, "runs": runs},
+        "published": published,
+    }
+
+
+def reading(sets: Mapping[str, Mapping[str, Any]], ipc: int) -> dict[str, Any]:
+    """How far, in points, each reading of window_start is from the published oracle window, and from its lead."""
+    published = PUBLISHED[ipc]
+    accuracy = {kind: 100 * sets[kind]["accuracy"]["mean"] for kind in ("random", *READINGS)}
+    lead = published["window"][0] - published["random"][0]
+    off = {kind: round(accuracy[kind] - published["window"][0], 2) for kind in READINGS}
+    lead_off = {kind: round(accuracy[kind] - accuracy["random"] - lead, 2) for kind in READINGS}
+    nearest = [min(READINGS, key=lambda kind: abs(part[kind])) for part in (off, lead_off)]
+    measured = ", ".join(f"{accuracy[kind]:.1f} as {text}" for kind, text in READINGS.items())
+    if nearest[0] == nearest[1]:
+        conclusion = f"{READINGS[nearest[0]]} fits better, in accuracy and in its lead over random"
+    else:
+        conclusion = "accuracy and lead over random point to different readings, so neither is settled"
+    return {
+        "off_published": off,
+        "lead_off_published": lead_off,
+        "conclusion": f"published oracle window {published['window'][0]}, {lead:+.1f} over random; "
+        f"measured {measured}, random {accuracy['random']:.1f}: {conclusion}",
+    }
+
+
+def differences(found: Mapping[str, Any]) -> list[str]:
+    """Where this run differs from the published one, in words."""
+    experts, evaluation, source = found["experts"], found["evaluation"], found["data"]
+    recipe = experts["recipe"]
+    copy = ", a JPEG copy, not the original pixels" if "jpeg" in source["id"].lower() else ""
+    steps = [f"{name} {e['steps']}" + (" (diverged then)" if e["diverged"] else "") for name, e in learned_sets(found)]
+    return [
+        f"images: {source['id']}{copy}; normalised by the statistics of the training images",
+        f"experts: {experts['count']} of {recipe['epochs']} epochs (published: 100 of 100), layers in "
+        f"{recipe['precision']}, augmentation: {recipe['augmentation']['kind']} (the release: none, where its flag for "
+        "it has no effect)",
+        f"difficulty: {found['score']['name']} of these experts (published: C-scores)",
+        "window_start (beta): a fraction of the class for every set but the windows of ipc (the released code: of ipc)",
+        f"outer steps: {', '.join(steps) or 'none'} (published: 10,000); the student's step size is learned as its "
+        "logarithm",
+        "the last step is evaluated (the release: the checkpoint with the best test accuracy)",
+        f"evaluation: {evaluation['updates']} updates of {evaluation['training']['batch']} images whatever the set, "
+        f"layers in {evaluation['training']['precision']}, {evaluation['runs']} networks a set (published: about "
+        "20,000 updates, 5 networks)",
+    ]
+
+
+def learned_sets(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, entry) for name, entry in found["sets"].items() if entry["optim"]]
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """Accuracies in %, and what the minutes went to."""
+    rows = [["set", "images", "learned", "outer steps", "accuracy %", "published %"]]
+    for name, entry in result["sets"].items():
+        counts = [str(entry["images"]), str(entry["learned"]), str(entry.get("steps", "-"))]
+        rows.append([name, *counts, percent(entry["accuracy"]), percent(entry["published"])])
+    spent = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in result["seconds"].items())
+    evaluation, lines = result["evaluation"], [f"- {line}" for line in result["differences"]]
+    lines += [f"- {found['conclusion']}" for found in result["window_start"].values()]
+    title = f"{result['device']}: {spent}; {evaluation['updates']} updates, {evaluation['runs']} networks a set"
+    return "\n".join([title, "", aligned(rows), *lines])
+
+
+def percent(value: Mapping[str, Any] | None) -> str:
+    return f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}" if value else "-"
+
+
+@click.command()
+@click.argument("data")
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+def pack(data: str, out: Path) -> None:
+    """Pack the encoded images of the dataset DATA into OUT, a .npz file."""
+    write_pack(out, pack_dataset(data))
+    tell(f"wrote {out.name}, {out.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    run(pack)
