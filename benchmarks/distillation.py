@@ -17,11 +17,11 @@ from cases import DistillationCase
 from harness import (
     Variant,
     WorkerError,
+    allocators,
     chosen_device,
     expected_peak,
     free_memory,
     peak_memory,
-    variants_of,
 )
 from record import aligned, conditions, implementations, measure_point, options, write
 
@@ -29,7 +29,7 @@ STEPS = (5, 10, 20)  # at width NARROW
 NARROW = 32
 WIDTHS = (32, 64)  # besides the base case
 BATCHES = (50, 250)
-MEMORY_STEPS = (5, 10, 20, 40, 55)
+MEMORY_STEPS = (5, 20, 55)
 MEMORY_WIDTHS = (32, 128)
 SHARE = 0.8  # of the free memory that a run may be expected to need
 QUICK = DistillationCase(steps=2, batch=10, width=4, ipc=2, depth=1, side=8)
@@ -48,7 +48,8 @@ def measure_memory(base: DistillationCase, steps: Sequence[int], widths: Sequenc
     device = chosen_device()
     found = []
     for width in widths:
-        for variant in variants_of(list(implementations("distillation")), device):
+        for implementation in implementations("distillation"):
+            variant = Variant(implementation, allocators(device)[-1])
             measured: dict[int, int] = {}
             for count in steps:
                 case = replace(base, steps=count, width=width)

@@ -1,4 +1,4 @@
-"""What ``paper_scale.py`` reads and reports: a preset, raw images; accuracies beside the published ones.
+"""What ``paper_scale.py`` reads, keeps and reports: preset and raw images; its arguments; accuracies beside published.
 
     python benchmarks/paper_files.py DATA images.npz
 
@@ -6,13 +6,14 @@ packs a Hugging Face image dataset (a folder or an id) into one file of its enco
 JPEG copy of CIFAR-10. The pack needs neither ``datasets`` nor the network to be read, and nothing in it is unpickled.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from zipfile import BadZipFile
 
 import click
@@ -21,15 +22,19 @@ import yaml
 from PIL import Image
 from record import aligned
 
-from distillkit.artifact import atomic_write, canonical_json, load_real
+from distillkit.artifact import atomic_write, canonical_json, load_real, pretty_json, write_text
+from distillkit.distill import Optim
 from distillkit.errors import ParamsError, SourceError
 from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.methods import METHODS
 from distillkit.progress import tell, track
+from distillkit.protocol import Selection
 from distillkit.readers import DigitsSource, HuggingFaceSource, Split, brief, labelled
 from distillkit.sources import DataSpec, check_classes, decode, fetch
 from distillkit.stage import run
 
 SPLITS = ("train", "test")
+SECTIONS = ("seed", "expert_shards", "experts", "score", "recipes", "evaluation")
 
 # Accuracy in % and its deviation, CIFAR-10, ResNet18: Table 1 of SelMatch as reprinted by CCFS (CVPR 2025), by ipc.
 # "window" is SelMatch's oracle window. Nothing is computed from these but differences.
@@ -43,12 +48,24 @@ PUBLISHED_IMAGES = 50_000  # of CIFAR-10; for other images nothing is comparable
 READINGS = {"window": "a fraction of the class", "window_of_ipc": "a fraction of ipc"}
 
 
+class Entry(NamedTuple):
+    """One set of the table: a method and, if it learns, the outer optimiser."""
+
+    ipc: int | None
+    kind: str
+    method_name: str
+    method: Selection
+    optim: Optim | None
+
+
 def read_preset(path: Path, changes: Sequence[str]) -> dict[str, Any]:
     """The preset as plain data, with ``a.b.c=value`` changes of entries below its sections."""
     try:
         preset = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ParamsError(f"{path.name} is not valid YAML ({brief(error)}); correct it") from None
+    if lacking := [name for name in SECTIONS if not isinstance(preset, dict) or name not in preset]:
+        raise ParamsError(f"{path.name} has no section {lacking[0]!r}; expected {', '.join(SECTIONS)}; name a preset")
     preset = json.loads(json.dumps(preset))  # YAML's anchors are one object each: a change of one must not change all
     for change in changes:
         key, equals, text = change.partition("=")
@@ -94,6 +111,30 @@ def number(value: int | str) -> float | str:
         return str(value)
 
 
+def read_entries(preset: Mapping[str, Any], ipcs: Sequence[int], full: bool) -> dict[str, Entry]:
+    """The preset's random, window, MTT and SelMatch sets of each size; windows also by the released code's reading."""
+    entries: dict[str, Entry] = {}
+    for ipc in ipcs:
+        for kind in ("random", "window", "mtt", "selmatch"):
+            name = f"{kind}-ipc{ipc}"
+            entries[name] = entry = read_entry(preset, name, kind)
+            if kind == "window":
+                other = replace(entry.method, window_unit="ipc")  # type: ignore[type-var]
+                entries[f"window-ipc{ipc}-unit-ipc"] = entry._replace(kind="window_of_ipc", method=other)
+    return entries | ({"full": read_entry(preset, "full", "full")} if full else {})
+
+
+def read_entry(preset: Mapping[str, Any], name: str, kind: str) -> Entry:
+    params, where = preset["recipes"].get(name), f"recipes.{name}"
+    if not isinstance(params, Mapping) or params.get("method") not in METHODS:
+        found = ", ".join(preset["recipes"])
+        raise ParamsError(f"the preset has no {where} with a known method; expected one of {found}; choose another ipc")
+    rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
+    optim = build(Optim, params["optim"], f"{where}.optim") if "optim" in params else None
+    method = build(METHODS[params["method"]], rest, where)
+    return Entry(getattr(method, "ipc", None), kind, params["method"], method, optim)
+
+
 def load_images(data: str) -> RealData:
     """Images from a pack (.npz), from artifacts/real.safetensors, of ``digits``, or of a dataset folder or id."""
     if data.endswith(".npz"):
@@ -112,16 +153,16 @@ def load_images(data: str) -> RealData:
 
 def read_pack(path: Path) -> RealData:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
         info, names = SourceInfo(**json.loads(str(arrays["source"]))), tuple(arrays["class_names"].tolist())
         splits = [packed_split(name, arrays, names) for name in SPLITS]
-    except (KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"{path.name} is no pack of images ({brief(error)}); expected one; pack it again") from None
     check_classes(*splits)
     train, test = decode(splits, None, track)
-    sets = [ImageSet(images, split.labels, names) for images, split in zip((train, test), splits, strict=True)]
-    return RealData(*sets, channel_statistics(train), info)
+    train_set, test_set = ImageSet(train, splits[0].labels, names), ImageSet(test, splits[1].labels, names)
+    return RealData(train_set, test_set, channel_statistics(train), info)
 
 
 def packed_split(name: str, arrays: Mapping[str, np.ndarray], class_names: tuple[str, ...]) -> Split:
@@ -135,6 +176,15 @@ def packed_split(name: str, arrays: Mapping[str, np.ndarray], class_names: tuple
         class_names,
         read=lambda row: Image.open(BytesIO(encoded[starts[row] : ends[row]].tobytes())),
     )
+
+
+def digest(data: RealData) -> str:
+    """SHA-256 of all pixels and labels, however they were stored."""
+    found = hashlib.sha256()
+    for part in (data.train, data.test):
+        for tensor in (part.images, part.labels):
+            found.update(tensor.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def pack_dataset(data: str) -> dict[str, np.ndarray]:
@@ -166,6 +216,38 @@ def pack_dataset(data: str) -> dict[str, np.ndarray]:
 def write_pack(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def note(path: Path, value: Mapping[str, Any]) -> None:
+    """What is known about the artifact at ``path``, beside it; written before it, so that a file is never without."""
+    write_text(path.with_suffix(".json"), pretty_json(value))
+
+
+def noted(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+
+
+def settle(work: Path, arguments: Mapping[str, Any]) -> None:
+    """Keep the arguments in ``work`` at the first run, and raise ParamsError when a later one has others."""
+    path, plain = work / "arguments.json", json.loads(json.dumps(arguments))
+    if not path.exists():
+        if work.exists() and any(not entry.name.startswith(".") for entry in work.iterdir()):
+            raise ParamsError(f"{work} holds other files; expected a new folder or one begun here; choose another")
+        write_text(path, pretty_json(plain))
+    begun, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(plain)
+    if other := sorted(key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key)):
+        more = f" and {len(other) - 1} more differ" if len(other) > 1 else ""
+        raise ParamsError(
+            f"{work} was begun with {other[0]} {begun.get(other[0])!r}, now it is {now.get(other[0])!r}{more}; "
+            "expected the same arguments; repeat them or choose another folder"
+        )
+
+
+def flat(value: Any, where: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted keys."""
+    if not isinstance(value, Mapping):
+        return {where: value}
+    return {key: item for name, part in value.items() for key, item in flat(part, f"{where}.{name}".strip(".")).items()}
 
 
 def report(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +298,7 @@ def differences(found: Mapping[str, Any]) -> list[str]:
     experts, evaluation, source = found["experts"], found["evaluation"], found["data"]
     recipe = experts["recipe"]
     copy = ", a JPEG copy, not the original pixels" if "jpeg" in source["id"].lower() else ""
+    of_ipc = [name for name, entry in found["sets"].items() if entry["method"].get("window_unit") == "ipc"]
     steps = [f"{name} {e['steps']}" + (" (diverged then)" if e["diverged"] else "") for name, e in learned_sets(found)]
     return [
         f"images: {source['id']}{copy}; normalised by the statistics of the training images",
@@ -223,7 +306,8 @@ def differences(found: Mapping[str, Any]) -> list[str]:
         f"{recipe['precision']}, augmentation: {recipe['augmentation']['kind']} (the release: none, where its flag for "
         "it has no effect)",
         f"difficulty: {found['score']['name']} of these experts (published: C-scores)",
-        "window_start (beta): a fraction of the class for every set but the windows of ipc (the released code: of ipc)",
+        f"window_start (beta): a fraction of the class, but of ipc for {', '.join(of_ipc) or 'none'} (the release: "
+        "of ipc for all)",
         f"outer steps: {', '.join(steps) or 'none'} (published: 10,000); the student's step size is learned as its "
         "logarithm",
         "the last step is evaluated (the release: the checkpoint with the best test accuracy)",

@@ -3,28 +3,39 @@
     python benchmarks/paper_files.py FOLDER_OR_HUB_ID build/cifar10.npz     # where the package datasets is installed
     python benchmarks/paper_scale.py build/paper --data build/cifar10.npz --precision bf16
 
-The defaults come to 25 minutes in all. Each phase fits its work to its minutes: as many experts and outer steps as
-there is time for, and one number of updates for all sets, settled by a probe before the first evaluation. Whatever is
-finished lies in WORK; stopped at any moment, the same command goes on, and other arguments are refused. At toy size:
-
-    python benchmarks/paper_scale.py build/toy --data digits --ipc 250 --set SECTION.ENTRY=VALUE ...
+The defaults come to 25 minutes in all (two sets are learned). Each phase fits its work to its minutes: as many experts
+and outer steps as there is time for, and one number of updates for all sets, settled by a probe before the first
+evaluation. Whatever is finished lies in WORK; stopped at any moment, the same command goes on, and other arguments are
+refused. Minutes are those of finished work, whenever it was done. For toy sizes give a preset of your own
+(tests/test_paper_scale.py has one) and ``--data digits``, or change entries with ``--set experts.recipe.epochs=50``.
 
 Needs torch, torchvision, numpy, Pillow, safetensors, click, PyYAML and tqdm, and for a pack of images nothing else.
 """
 
-import hashlib
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import torch
-from paper_files import build, load_images, read_preset, report, table
+from paper_files import (
+    Entry,
+    build,
+    digest,
+    load_images,
+    note,
+    noted,
+    read_entries,
+    read_preset,
+    report,
+    settle,
+    table,
+)
 from record import command, device_name
 
 from distillkit import __version__
@@ -44,13 +55,12 @@ from distillkit.artifact import (
 from distillkit.checkpoint import resumed
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
-from distillkit.distill import Distillation, Optim
+from distillkit.distill import Distillation
 from distillkit.errors import DivergedError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, evaluate
 from distillkit.images import RealData, SyntheticSet
-from distillkit.methods import METHODS
 from distillkit.progress import tell
-from distillkit.protocol import Material, Selection
+from distillkit.protocol import Material
 from distillkit.randomness import seed_for, seeded
 from distillkit.scoring import SCORES, first_epochs
 from distillkit.stage import run as run_command
@@ -62,16 +72,6 @@ CHECKPOINT_SECONDS = 20.0
 MARGIN = 0.9  # share of the evaluation's minutes that is planned for: compiling and testing take the rest
 WARM_UPDATES, TIMED_UPDATES = 20, 60  # of the probe
 DYNAMICS = [f"dynamics.{name}" for name in Dynamics._fields]
-
-
-class Entry(NamedTuple):
-    """One set of the table: a method and, if it learns, the outer optimiser."""
-
-    ipc: int | None
-    kind: str
-    method_name: str
-    method: Selection
-    optim: Optim | None
 
 
 @dataclass(frozen=True)
@@ -100,38 +100,6 @@ class Job:
     def trained(self) -> int:
         """How many experts there are, numbered from 0 on."""
         return next(member for member in range(self.most_experts + 1) if not self.expert(member).exists())
-
-
-def note(path: Path, value: Mapping[str, Any]) -> None:
-    """What is known about the artifact at ``path``, beside it; written before it, so that a file is never without."""
-    write_text(path.with_suffix(".json"), pretty_json(value))
-
-
-def noted(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-
-
-def settle(work: Path, arguments: Mapping[str, Any]) -> None:
-    """Keep the arguments in ``work`` at the first run, and raise ParamsError when a later one has others."""
-    path, plain = work / "arguments.json", json.loads(json.dumps(arguments))
-    if not path.exists():
-        if work.exists() and any(not entry.name.startswith(".") for entry in work.iterdir()):
-            raise ParamsError(f"{work} holds other files; expected a new folder or one begun here; choose another")
-        write_text(path, pretty_json(plain))
-    begun, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(plain)
-    if other := sorted(key for key in begun.keys() | now.keys() if begun.get(key) != now.get(key)):
-        more = f" and {len(other) - 1} more differ" if len(other) > 1 else ""
-        raise ParamsError(
-            f"{work} was begun with {other[0]} {begun.get(other[0])!r}, now it is {now.get(other[0])!r}{more}; "
-            "expected the same arguments; repeat them or choose another folder"
-        )
-
-
-def flat(value: Any, where: str = "") -> dict[str, Any]:
-    """Nested mappings as one, by dotted keys."""
-    if not isinstance(value, Mapping):
-        return {where: value}
-    return {key: item for name, part in value.items() for key, item in flat(part, f"{where}.{name}".strip(".")).items()}
 
 
 def train_experts(job: Job) -> None:
@@ -336,29 +304,6 @@ def outcome(job: Job, runs: int) -> dict[str, Any]:
     }
 
 
-def read_entries(preset: Mapping[str, Any], ipcs: Sequence[int], full: bool) -> dict[str, Entry]:
-    """The preset's random, window, MTT and SelMatch sets of each size; windows also by the released code's reading."""
-    entries: dict[str, Entry] = {}
-    for ipc in ipcs:
-        for kind in ("random", "window", "mtt", "selmatch"):
-            name = f"{kind}-ipc{ipc}"
-            entries[name] = entry = read_entry(preset, name, ipc, kind)
-            if kind == "window":
-                other = replace(entry.method, window_unit="ipc")  # type: ignore[type-var]
-                entries[f"window-ipc{ipc}-unit-ipc"] = entry._replace(kind="window_of_ipc", method=other)
-    return entries | ({"full": read_entry(preset, "full", None, "full")} if full else {})
-
-
-def read_entry(preset: Mapping[str, Any], name: str, ipc: int | None, kind: str) -> Entry:
-    params, where = preset["recipes"].get(name), f"recipes.{name}"
-    if not isinstance(params, Mapping) or params.get("method") not in METHODS:
-        found = ", ".join(preset["recipes"])
-        raise ParamsError(f"the preset has no {where} with a known method; expected one of {found}; choose another ipc")
-    rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
-    optim = build(Optim, params["optim"], f"{where}.optim") if "optim" in params else None
-    return Entry(ipc, kind, params["method"], build(METHODS[params["method"]], rest, where), optim)
-
-
 def check(job: Job) -> None:
     """Raise at once what a phase would raise only after the minutes of those before it."""
     if job.score["name"] not in SCORES:
@@ -373,19 +318,11 @@ def check(job: Job) -> None:
         entry.method.init(material, seeded(0))
 
 
-def digest(data: RealData) -> str:
-    """SHA-256 of all pixels and labels, however they were stored."""
-    found = hashlib.sha256()
-    for part in (data.train, data.test):
-        for tensor in (part.images, part.labels):
-            found.update(tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
 def recorded_command(work: Path, data: str, preset: Path) -> str:
     """The command line, folders replaced by names."""
-    shown = {str(work): "WORK", data: Path(data).name, str(preset): f"presets/{preset.name}"}
-    return command([shown.get(argument, argument) for argument in sys.argv])
+    shown = {str(work): "WORK", data: Path(data).name, str(preset): preset.name}
+    words = [argument.partition("=") if argument.startswith("--") else ("", "", argument) for argument in sys.argv]
+    return command([option + equals + shown.get(value, value) for option, equals, value in words])
 
 
 @click.command()
@@ -421,19 +358,14 @@ def main(
 ) -> None:
     """Run the preset from raw images to accuracies in the folder WORK; the same command again goes on."""
     minutes = {"experts": experts_minutes, "distil": distil_minutes, "evaluation": evaluation_minutes}
-    numbers = read_preset(preset, changes)
-    numbers["evaluation"] |= {"runs": runs}
-    numbers["evaluation"]["training"] |= {"precision": precision}
+    arguments = {"ipc": sorted(set(ipcs)), "full": full, "runs": runs, "precision": precision, "minutes": minutes}
+    arguments["preset"] = read_preset(preset, changes)
     device, source = prepare_device(), load_images(data)
-    arguments = {
-        "ipc": sorted(set(ipcs)),
-        "full": full,
-        "minutes": minutes,
-        "preset": numbers,
-        "images": digest(source),
-    }
-    where = {"device": device_name(), "torch": torch.__version__, "distillkit": __version__}
-    job = prepare(work, source.to(device), device, numbers, arguments)
+    arguments["images"] = digest(source)
+    tf32 = device.type == "cuda" and torch.backends.cudnn.allow_tf32
+    versions = {"torch": torch.__version__, "distillkit": __version__}
+    where = {"device": device_name(), "tf32_convolutions": tf32, "versions": versions}
+    job = prepare(work, source.to(device), device, arguments)
     settle(work, arguments | where)
     train_experts(job)
     score_images(job)
@@ -441,15 +373,17 @@ def main(
     result = report(outcome(job, evaluate_sets(job)))
     result = {"benchmark": "paper-scale", "command": recorded_command(work, data, preset), **where, **result}
     write_text(work / "result.json", pretty_json(result))
-    if out is not None or not changes:
+    if out is not None or (preset == PRESET and not changes):
         write_text(out or default_out(), pretty_json(result))
     click.echo(table(result))
 
 
-def prepare(
-    work: Path, data: RealData, device: torch.device, preset: Mapping[str, Any], arguments: Mapping[str, Any]
-) -> Job:
+def prepare(work: Path, data: RealData, device: torch.device, arguments: Mapping[str, Any]) -> Job:
+    """The job, checked as far as can be before it starts."""
+    preset = arguments["preset"]
     experts = build(ExpertsSpec, preset["experts"], "experts")
+    evaluation = build(EvaluationRecipe, preset["evaluation"], "evaluation")
+    training = replace(evaluation.training, precision=arguments["precision"])
     on_gpu = device.type == "cuda"
     job = Job(
         work=work,
@@ -461,7 +395,7 @@ def prepare(
         most_experts=len(preset["expert_shards"]) * experts.per_shard,
         score=preset["score"],
         entries=read_entries(preset, arguments["ipc"], arguments["full"]),
-        evaluation=build(EvaluationRecipe, preset["evaluation"], "evaluation"),
+        evaluation=replace(evaluation, runs=arguments["runs"], training=training),
         seconds={phase: 60 * minutes for phase, minutes in arguments["minutes"].items()},
     )
     check(job)
