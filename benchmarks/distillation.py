@@ -1,7 +1,8 @@
 """Trajectory matching: milliseconds per inner step of an outer step, and the peak memory of one.
 
     python benchmarks/distillation.py                    # one point: 5 inner steps, width 128, batch 125
-    python benchmarks/distillation.py --sweep --memory   # against inner steps, width and batch; peak memory
+    python benchmarks/distillation.py --sweep            # and against inner steps, width and batch
+    python benchmarks/distillation.py --memory           # instead, the peak memory against inner steps and width
 
 Time is linear in the inner steps, so the sweep over them uses a narrow network, where a long graph still fits.
 """
@@ -95,19 +96,20 @@ def memory_table(found: Sequence[dict[str, Any]]) -> str:
 @click.option("--ipc", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--dsa", is_flag=True, help="Augment every inner batch.")
 @click.option("--sweep", is_flag=True, help="Also against inner steps, width and batch.")
-@click.option("--memory", is_flag=True, help="Also the peak memory against inner steps and width.")
+@click.option("--memory", is_flag=True, help="Instead, the peak memory against inner steps and width.")
 def main(quick: bool, rounds: int, out: Path | None, sweep: bool, memory: bool, **sizes: Any) -> None:
     """Outer steps of trajectory matching with a ConvNetBN-3 on random images of CIFAR's shape."""
     base = QUICK if quick else DistillationCase(**sizes)
+    if memory:
+        steps, widths = ((2, 3), (4,)) if quick else (MEMORY_STEPS, MEMORY_WIDTHS)
+        found = measure_memory(base, steps, widths)
+        click.echo(memory_table(found))
+        write({**conditions("distillation-memory"), "memory": found}, out, quick)
+        return
     sweep_cases = [replace(base, steps=3)] if quick else sweep_of(base)
     cases = [base, *(sweep_cases if sweep else [])]
     points = [measure_point("distillation", case, rounds, quick) for case in cases]
-    record = {**conditions("distillation"), "points": points}
-    if memory:
-        steps, widths = ((2, 3), (4,)) if quick else (MEMORY_STEPS, MEMORY_WIDTHS)
-        record["memory"] = measure_memory(base, steps, widths)
-        click.echo(memory_table(record["memory"]))
-    write(record, out, quick)
+    write({**conditions("distillation"), "points": points}, out, quick)
 
 
 if __name__ == "__main__":

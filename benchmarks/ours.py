@@ -34,8 +34,14 @@ def real_images(count: int, side: int, device: torch.device) -> tuple[ImageSet, 
     return ImageSet(images, labels, CLASS_NAMES), Normalisation(torch.zeros(3), torch.ones(3)).to(device)
 
 
+def insist(line: str) -> None:
+    """What is called compiled must be: here the eager code may not step in."""
+    if line.startswith("cannot"):
+        raise RuntimeError(line)
+
+
 EAGER = Compute(channels_last=True)
-COMPILED = Compute(channels_last=True, compile=True)
+COMPILED = Compute(channels_last=True, compile=True, say=insist)
 
 
 def settle(device: torch.device) -> None:

@@ -1,8 +1,8 @@
 """What a benchmark leaves behind: a table on standard output and a JSON file that says where and how it was made.
 
-Fields of every file: benchmark, command, device, threads, tf32_convolutions, versions, and for all but the pipeline
-points. A point has case, network, unit, flop_per_unit, ceiling_gflops (by precision, from the same rounds) and
-variants; a variant has
+Fields of every file: benchmark, command, device, threads, tf32_convolutions, versions. The peak memory has memory, the
+pipeline its repeats, all others points. A point has case, network, unit, flop_per_unit, ceiling_gflops (by precision,
+from the same rounds) and variants; a variant has
 
 - implementation, allocator, precision; prepare_s, first_run_s (with what is compiled), runs_per_round;
 - s_per_unit (one for each round), best_s_per_unit, median_s_per_unit, units_per_s (at best);

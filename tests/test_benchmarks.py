@@ -16,7 +16,7 @@ VARIANT = {
     *("best_s_per_unit", "median_s_per_unit", "units_per_s", "ratio", "ratio_to_plain"),
     *("fraction_of_ceiling", "executed_fraction"),
 }
-SETTINGS = {"experts": [], "evaluation": [], "distillation": ["--memory", "--sweep"]}
+SETTINGS = {"experts": [], "evaluation": [], "distillation": ["--sweep"]}
 OURS = {"experts": "compiled bf16", "evaluation": "compiled bf16", "distillation": "compiled"}
 
 
@@ -68,12 +68,15 @@ def test_a_worker_that_dies_says_why(harness):
 
 
 def test_memory_of_the_unroll_is_flat_unless_graphs_are_kept(harness):
-    """From 5 to 55 inner steps: at most a fifth more, and with kept graphs several times as much."""
+    """From 5 to 55 inner steps: at most a fifth more, and with kept graphs several times as much.
+
+    Under plain malloc: an allocator that keeps freed blocks makes the peak of a process a matter of luck as well.
+    """
     import torch
     from cases import DistillationCase
 
     def growth(implementation: str) -> float:
-        variant, device = harness.Variant(implementation, harness.allocators(torch.device("cpu"))[-1]), "cpu"
+        variant, device = harness.Variant(implementation, "plain"), "cpu"
         peaks = [
             harness.peak_memory("distillation", DistillationCase(steps, 64, 16), variant, torch.device(device))
             for steps in (5, 55)
@@ -104,7 +107,7 @@ def toy_run(name: str, out: Path, *arguments: str) -> dict:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "| reference plain |" in done.stdout or "| cold" in done.stdout
+    assert any(text in done.stdout for text in ("| reference plain |", "| cold", "peak MB"))
     assert str(ROOT) not in out.read_text()
     return json.loads(out.read_text())
 
@@ -113,7 +116,7 @@ def toy_run(name: str, out: Path, *arguments: str) -> dict:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_toy_run_leaves_the_documented_fields(tmp_path, name):
     found = toy_run(name, tmp_path / "found.json", *SETTINGS[name])
-    assert found.keys() - {"memory"} == CONDITIONS | {"points"}
+    assert set(found) == CONDITIONS | {"points"}
     for point in found["points"]:
         assert set(point["ceiling_gflops"]) == {"fp32", "bf16"}
         assert set(point) == POINT
@@ -125,8 +128,14 @@ def test_a_toy_run_leaves_the_documented_fields(tmp_path, name):
         assert point["variants"]["reference plain"]["ratio"] == {"best": 1, "median": 1}
     if name == "distillation":
         assert len(found["points"]) == 2
-        assert {entry["case"]["steps"] for entry in found["memory"]} == {2, 3}
-        assert all(entry["peak_mb"] >= 0 for entry in found["memory"])
+
+
+@pytest.mark.slow
+def test_a_toy_memory_run_leaves_the_documented_fields(tmp_path):
+    found = toy_run("distillation", tmp_path / "found.json", "--memory")
+    assert set(found) == CONDITIONS | {"memory"}
+    assert {entry["case"]["steps"] for entry in found["memory"]} == {2, 3}
+    assert all(entry["peak_mb"] >= 0 for entry in found["memory"])
 
 
 @pytest.mark.slow
