@@ -104,35 +104,46 @@ class CompiledKernel:
     """
 
     def __init__(self, network: nn.Module, compute: Compute):
-        eager, plain_layers = EagerKernel(network), with_plain_norms(network)
-        self.layout = compute.layout
-        self.compiled_gradient = compiled(
-            gradient_function(plain_layers), eager.gradient, "the inner step", compute.say
+        eager, plain_layers, say = EagerKernel(network), with_plain_norms(network), compute.say
+        gradient, adjoint = (
+            gradient_function(plain_layers, compute.layout),
+            adjoint_function(plain_layers, compute.layout),
         )
-        self.compiled_adjoint = compiled(adjoint_function(plain_layers), eager.adjoint, "its adjoint", compute.say)
+        self.compiled_gradient = compiled(gradient, eager.gradient, "the inner step", say)
+        self.compiled_adjoint = compiled(adjoint, eager.adjoint, "its adjoint", say)
 
     def gradient(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
-        return self.compiled_gradient(theta_P.detach(), self.layout(images_NCHW), labels)
+        return self.compiled_gradient(theta_P.detach(), images_NCHW, labels)
 
     def adjoint(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor, v_P: Tensor) -> Adjoint:
-        found = self.compiled_adjoint(theta_P.detach(), self.layout(images_NCHW), labels.detach(), v_P)
+        found = self.compiled_adjoint(theta_P.detach(), images_NCHW, labels.detach(), v_P)
         return Adjoint(*found)
 
 
-def gradient_function(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """g as a function that compiles."""
+def unchanged(x_NCHW: Tensor) -> Tensor:
+    return x_NCHW
+
+
+def gradient_function(
+    network: nn.Module, layout: Callable[[Tensor], Tensor] = unchanged
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """g as a function that compiles; images are brought into ``layout`` first."""
 
     def gradient(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
+        images_NCHW = layout(images_NCHW)
         found: Tensor = torch.func.grad(lambda theta_P: batch_loss(network, theta_P, images_NCHW, labels))(theta_P)
         return found
 
     return gradient
 
 
-def adjoint_function(network: nn.Module) -> Callable[[Tensor, Tensor, Tensor, Tensor], Adjoint]:
+def adjoint_function(
+    network: nn.Module, layout: Callable[[Tensor], Tensor] = unchanged
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Adjoint]:
     """s and its derivatives, reverse over forward; right only without native normalisation layers."""
 
     def adjoint(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor, v_P: Tensor) -> Adjoint:
+        images_NCHW = layout(images_NCHW)
         theta_P, v_P = theta_P.clone(), v_P.clone()  # forward mode refuses a view of a larger tensor when compiled
 
         def slope(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def splits() -> str:
 
 
 def speed() -> str:
-    """Ratios to the plain reference, measured on a CPU: benchmarks/results/{experts,distillation,evaluation}-cpu.json."""
+    """Ratios to the plain reference on a CPU, of benchmarks/results/*-cpu.json."""
     rows = [
         row
         for benchmark, variants in SHOWN.items()
