@@ -80,8 +80,8 @@ def trained(digits):
     """A function that trains a small network in one way of computing."""
     normalisation = channel_statistics(digits.images)
 
-    def train(compute: Compute, precision="fp32"):
-        recipe = TrainingRecipe(steps=30, batch=50, lr=0.1, augmentation=Augmentation("simple"), precision=precision)
+    def train(compute: Compute, precision="fp32", steps=80):
+        recipe = TrainingRecipe(steps, batch=50, lr=0.1, augmentation=Augmentation("simple"), precision=precision)
         images = compute.layout(normalisation.apply(digits.pixels()))
         spec = NetworkSpec("convnet", depth=1, width=8)
         network = fit(spec, images, digits.labels, 10, recipe, seeded(0), compute=compute)
@@ -92,10 +92,12 @@ def trained(digits):
 
 @pytest.mark.parametrize("compute", [Compute(channels_last=True), Compute(channels_last=True, compile=True)])
 def test_layout_and_compiler_change_rounding_only(trained, compute):
-    (plain, accuracy), (other, other_accuracy) = trained(Compute()), trained(compute)
-    assert torch.allclose(flatten(plain), flatten(other), rtol=1e-3, atol=1e-4)
+    """Until a ReLU falls on its other side, within 1e-5; the accuracies agree even then."""
+    (plain, _), (other, _) = trained(Compute(), steps=10), trained(compute, steps=10)
+    assert torch.allclose(flatten(plain), flatten(other), rtol=1e-5, atol=1e-5)
+    accuracy, found = trained(Compute())[1], trained(compute)[1]
     assert accuracy > 0.8
-    assert abs(accuracy - other_accuracy) < 0.02
+    assert abs(accuracy - found) < 0.03
 
 
 def test_bfloat16_layers_keep_float32_parameters_and_learn(trained):
