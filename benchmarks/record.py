@@ -149,11 +149,12 @@ def conditions(benchmark: str) -> dict[str, Any]:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line from the repository's root; where its JSON went is left out."""
+    """The command line from the repository's root, without where its JSON went and without folders of this machine."""
     kept = list(arguments[1:])
     if "--out" in kept:
         del kept[kept.index("--out") : kept.index("--out") + 2]
     kept = [argument for argument in kept if not argument.startswith("--out=")]
+    kept = [Path(argument).name if Path(argument).is_absolute() else argument for argument in kept]
     return shlex.join(["python", f"benchmarks/{Path(arguments[0]).name}", *kept])
 
 

@@ -70,8 +70,17 @@ def test_a_worker_that_dies_says_why(harness):
 def test_the_command_is_recorded_without_where_its_file_went(harness):
     import record
 
-    arguments = ["/somewhere/benchmarks/experts.py", "--rounds", "2", "--out", "/elsewhere/x.json", "--quick"]
-    assert record.command(arguments) == "python benchmarks/experts.py --rounds 2 --quick"
+    arguments = [
+        "/somewhere/benchmarks/experts.py",
+        "--rounds",
+        "2",
+        "--data",
+        "/over/there",
+        "--out",
+        "/elsewhere/x.json",
+        "--quick",
+    ]
+    assert record.command(arguments) == "python benchmarks/experts.py --rounds 2 --data there --quick"
 
 
 def toy_run(name: str, out: Path, *arguments: str) -> dict:
