@@ -1,7 +1,7 @@
 """Whether bfloat16 layers cost accuracy: networks trained in float32 and in bfloat16, same seeds, real images.
 
     python benchmarks/precision.py --data FOLDER              # a Hugging Face folder or id with CIFAR-10
-    python benchmarks/precision.py --quick                    # digits, seconds
+    python benchmarks/precision.py --quick                    # digits, a toy network
 
 Expert recipe (no augmentation, constant rate) and evaluation recipe (momentum, cosine, crop and flip); accuracy on test
 images. JSON: accuracies by recipe and precision, their means and standard deviations.

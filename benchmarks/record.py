@@ -39,7 +39,11 @@ def options(rounds: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         choices = [
-            click.option("--quick", is_flag=True, help="Toy sizes, seconds; writes a file only where --out says."),
+            click.option(
+                "--quick",
+                is_flag=True,
+                help="Toy sizes, a minute or so (compiling); writes a file only where --out says.",
+            ),
             click.option("--rounds", default=rounds, show_default=True, type=click.IntRange(1)),
             click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes."),
         ]
