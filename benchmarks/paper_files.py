@@ -302,7 +302,7 @@ def differences(found: Mapping[str, Any]) -> list[str]:
     steps = [f"{name} {e['steps']}" + (" (diverged then)" if e["diverged"] else "") for name, e in learned_sets(found)]
     return [
         f"images: {source['id']}{copy}; normalised by the statistics of the training images",
-        f"experts: {experts['count']} of {recipe['epochs']} epochs (published: 100 of 100), layers in "
+        f"experts: {experts['count']}, of {recipe['epochs']} epochs each (published: 100, of 100 each), layers in "
         f"{recipe['precision']}, augmentation: {recipe['augmentation']['kind']} (the release: none, where its flag for "
         "it has no effect)",
         f"difficulty: {found['score']['name']} of these experts (published: C-scores)",

@@ -235,7 +235,7 @@ def test_budgets_of_no_minutes_leave_the_least_of_everything(paper, toy, tmp_pat
     assert found["sets"]["mtt-ipc4"]["steps"] == found["sets"]["selmatch-ipc4"]["steps"] == 1
     assert found["evaluation"]["updates"] == 1
     assert all(len(entry["accuracy"]["runs"]) == 1 for entry in found["sets"].values())
-    assert "1 of 3 epochs" in found["differences"][1]
+    assert "1, of 3 epochs each" in found["differences"][1]
 
 
 def test_updates_are_those_that_fit_the_budget_and_settled_once(paper, toy, tmp_path, monkeypatch):
