@@ -96,7 +96,7 @@ def toy_run(name: str, out: Path, *arguments: str) -> dict:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert any(text in done.stdout for text in ("| reference plain |", "| cold", "peak MB"))
+    assert any(text in done.stdout for text in ("| reference plain", "| cold", "peak MB"))
     assert str(ROOT) not in out.read_text()
     return json.loads(out.read_text())
 
