@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from distillkit.compute import Precision
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import seeded
 
 CLASSES = 10
-Precision = Literal["fp32", "bf16"]
 
 
 class Task(NamedTuple):
@@ -36,27 +36,34 @@ class Implementation(NamedTuple):
     recomputed_steps: int = 0
 
 
-@dataclass(frozen=True)
-class ExpertsCase:
-    """One epoch of an expert; a unit is an image visited."""
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """The network of a case, and the side of its images."""
 
-    images: int
-    batch: int = 256
+    network: Literal["convnet", "resnet18"] = "convnet"
     width: int = 128
     depth: int = 3
     side: int = 32
 
     @property
-    def units(self) -> int:
-        return self.images
-
-    @property
     def spec(self) -> NetworkSpec:
-        return NetworkSpec("convnet", "batch", self.depth, self.width)
+        return NetworkSpec(self.network, "batch", self.depth, self.width)
 
 
 @dataclass(frozen=True)
-class DistillationCase:
+class ExpertsCase(Sized):
+    """One epoch of an expert; a unit is an image visited."""
+
+    images: int
+    batch: int = 256
+
+    @property
+    def units(self) -> int:
+        return self.images
+
+
+@dataclass(frozen=True)
+class DistillationCase(Sized):
     """One outer step of trajectory matching, half of the images learned; a unit is an inner step.
 
     ``dsa`` augments every inner batch by one drawn operation, as the published recipes do.
@@ -64,39 +71,24 @@ class DistillationCase:
 
     steps: int = 5
     batch: int = 125
-    width: int = 128
     ipc: int = 50
     dsa: bool = False
-    depth: int = 3
-    side: int = 32
 
     @property
     def units(self) -> int:
         return self.steps
 
-    @property
-    def spec(self) -> NetworkSpec:
-        return NetworkSpec("convnet", "batch", self.depth, self.width)
-
 
 @dataclass(frozen=True)
-class EvaluationCase:
+class EvaluationCase(Sized):
     """One epoch of a fresh network on a synthetic set, every other image learned; a unit is an image visited."""
 
     images: int
-    network: Literal["convnet", "resnet18"] = "convnet"
     batch: int = 128
-    width: int = 128
-    depth: int = 3
-    side: int = 32
 
     @property
     def units(self) -> int:
         return self.images
-
-    @property
-    def spec(self) -> NetworkSpec:
-        return NetworkSpec(self.network, "batch", self.depth, self.width)
 
 
 Case = ExpertsCase | DistillationCase | EvaluationCase

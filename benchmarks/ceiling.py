@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cases import Case, DistillationCase, EvaluationCase, ExpertsCase, Precision, Task, random_images
+from cases import Case, DistillationCase, EvaluationCase, ExpertsCase, Task, random_images
 from reference import distillation, fresh_network
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+
+from distillkit.compute import Precision
 
 CALLS = 10  # convolutions of one run
 SMALL_BATCH = 2  # FLOP are counted on it: they are proportional to the batch
@@ -33,9 +35,8 @@ class ConvolutionCase:
 def convolution(case: ConvolutionCase, device: torch.device) -> Task:
     """CALLS forward convolutions; on CUDA fp32 is left at torch's default, which for convolutions is TF32."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[case.precision]
-    options = {"device": device, "dtype": dtype}
-    images = torch.ones(case.batch, case.channels, case.side, case.side, **options)  # type: ignore[call-overload]
-    weight = torch.ones(case.channels, case.channels, 3, 3, **options) / case.channels  # type: ignore[call-overload]
+    images = torch.ones(case.batch, case.channels, case.side, case.side, device=device, dtype=dtype)
+    weight = torch.ones(case.channels, case.channels, 3, 3, device=device, dtype=dtype) / case.channels
     images, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (images, weight))
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ QUICK = ExpertsCase(images=32, batch=16, width=4, depth=1, side=8)
 def main(quick: bool, rounds: int, out: Path | None, width: int, batch: int) -> None:
     """Epochs of a ConvNetBN-3 on random images of CIFAR's shape."""
     device = chosen_device()
-    case = QUICK if quick else ExpertsCase(IMAGES[device.type], batch, width)
+    case = QUICK if quick else ExpertsCase(IMAGES[device.type], batch, width=width)
     points = [measure_point("experts", case, rounds, quick)]
     write({**conditions("experts"), "points": points}, out, quick)
 

@@ -141,6 +141,8 @@ def load_images(data: str) -> RealData:
         return read_pack(Path(data))
     if data.endswith(".safetensors"):
         return load_real(Path(data))
+    if data != "digits" and "/" not in data and not Path(data).exists():
+        raise SourceError(f"there is no {data!r} here; expected digits, a file, a folder or a Hub id (owner/name)")
     source = DigitsSource() if data == "digits" else HuggingFaceSource(id=data)
     try:
         return fetch(DataSpec(source), track)

@@ -24,11 +24,13 @@ from typing import Any
 
 import click
 import torch
-from cases import Case, DistillationCase, Implementation, Precision
+from cases import Case, DistillationCase, Implementation
 from ceiling import ConvolutionCase, flop_per_unit, training_flop_per_unit
 from harness import Entrant, Timing, Variant, allocators, chosen_device, ratio, time_in_turn, variants_of
 from ours import IMPLEMENTATIONS as OURS
 from reference import IMPLEMENTATIONS as REFERENCE
+
+from distillkit.compute import Precision
 
 ROOT = Path(__file__).parents[1]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

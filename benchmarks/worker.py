@@ -16,16 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
-TUNED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 64 * 2**20}
-
 
 def tune_allocator() -> None:
-    """Let glibc keep what is freed, instead of unmapping large buffers and faulting their pages in again."""
-    mallopt = ctypes.CDLL(None).mallopt
-    for option, value in TUNED.items():
-        if mallopt(option, value) != 1:
-            raise RuntimeError(f"mallopt({option}, {value}) was refused; use allocator plain")
+    """As the stages do."""
+    from distillkit.device import reuse_freed_memory
+
+    if not reuse_freed_memory():
+        raise RuntimeError("this C library has no allocator to tune; use allocator plain")
 
 
 def load_task(request: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
             say(f"compiled {name} in {seconds:.0f} s")
         return result
 
-    return call  # type: ignore[return-value]
+    return cast(F, call)
 
 
 def torch_compile(function: Callable[..., Any]) -> Callable[..., Any]:

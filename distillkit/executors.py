@@ -16,7 +16,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 SMALL = 10_000  # activations of the first layer for one image; below, a second core makes a network no faster
-LONG = {"cpu": 1e14, "cuda": 1e15}  # FLOP from which compiling, 10 to 60 s, pays: about five minutes, and one
+LONG = {"cpu": 1e14, "cuda": 1e15}  # FLOP from which compiling, 10 to 60 s, pays; about five minutes; CUDA: a guess
 TRAINED = 3  # forward passes that one image of a training step costs
 UNROLLED = 12  # the same for an unrolled step and its adjoint
 
@@ -36,7 +36,7 @@ def plan_compute(
     other (2 cores, torch 2.15). Others run one after another on the whole device, channels last, and compiled when the
     job is long. ``DISTILLKIT_COMPILE`` (0 or 1) and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
     """
-    keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", 1)
+    keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
         torch.set_num_threads(1)
         return Compute(side_by_side, keep=keep, say=tell)
@@ -56,14 +56,14 @@ def forward_flops(spec: NetworkSpec, image_shape: tuple[int, int, int], classes:
     return int(counter.get_total_flops())
 
 
-def environment_number(name: str, highest: int | None = None) -> int | None:
-    """The whole number in an environment variable; None when it is unset, empty or ``auto``."""
+def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
+    """The number in an environment variable, one of ``choices`` if given; None when unset, empty or ``auto``."""
     text = os.environ.get(name, "").strip()
     if text in ("", "auto"):
         return None
-    if not text.isdecimal() or (highest is not None and int(text) > highest):
-        expected = "a whole number" if highest is None else f"0 to {highest}"
-        raise ParamsError(f"{name} is {text!r}; expected auto or {expected}, or unset it")
+    if not text.isdecimal() or (choices and int(text) not in choices):
+        expected = " or ".join(map(str, choices)) or "a whole number"
+        raise ParamsError(f"{name} is {text!r}; expected auto or {expected}; correct it or unset it")
     return int(text)
 
 

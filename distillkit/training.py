@@ -25,7 +25,8 @@ from distillkit.settings import settings
 class TrainingRecipe:
     """How a fresh network is trained on a set of any size: always the same number of updates.
 
-    ``precision: bf16`` runs layers in bfloat16 where PyTorch's autocast holds it safe; parameters stay float32.
+    ``precision: bf16`` trains with layers in bfloat16 where PyTorch's autocast holds it safe; parameters stay float32,
+    and so does :func:`predict`.
     """
 
     steps: int

@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from distillkit import artifact
+from distillkit.checkpoint import WORK
 from distillkit.errors import WindowError
 from distillkit.expert_files import save_experts
 from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
@@ -155,7 +156,7 @@ def test_ipc_above_the_class_stops_the_process(work, digits):
 def test_divergence_stops_the_process_and_keeps_the_last_good_set(work):
     line = mistake(process(work, "distill", "diverging", *DISTILL))
     assert "lower optim.image_lr (1e+30)" in line
-    kept = re.search(r"the set after step (\d) is kept in (\.distillkit/work/\S+-last-good\.safetensors)$", line)
+    kept = re.search(rf"the set after step (\d) is kept in ({re.escape(str(WORK))}/\S+-last-good\.safetensors)$", line)
     assert files(work) == INPUTS | {kept[2]}
     command = [str(Path(sys.executable).parent / "distillkit"), "show", kept[2]]
     shown = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
@@ -176,7 +177,7 @@ def started(folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CHECKPOINTS_AT_ONCE, str(STAGES / "distill.py"), "long", *DISTILL]
     running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     waited = time.monotonic() + 60
-    while not list(folder.glob(".distillkit/work/long-*.safetensors")):
+    while not list(folder.glob(f"{WORK}/long-*.safetensors")):
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < waited, "no checkpoint in a minute"
         time.sleep(0.01)
@@ -198,18 +199,18 @@ def test_a_killed_run_goes_on_to_the_same_bytes(work, stage):
 
     assert ended(started(work), signal.SIGTERM) == (143, "", "")
     left = files(work) - INPUTS - set(whole)
-    assert [re.sub(r"-\w{16}", "", path) for path in left] == [".distillkit/work/long.safetensors"]
+    assert [re.sub(r"-\w{16}", "", path) for path in left] == [f"{WORK}/long.safetensors"]
 
     assert ended(started(work), signal.SIGKILL).code == -signal.SIGKILL
     assert not {"out/set.safetensors", "out/loss.csv"} & files(work)
 
     again = stage("distill", "long", *DISTILL)
     assert (again.code, again.out) == (0, "")
-    done = int(re.match(r"resumed at step (\d+) of 400 from \.distillkit/work/long-", again.err)[1])
+    done = int(re.match(rf"resumed at step (\d+) of 400 from {re.escape(str(WORK))}/long-", again.err)[1])
     assert 1 <= done < 400
     assert (work / "out/set.safetensors").read_bytes() == (work / whole[0]).read_bytes()
     assert (work / "out/loss.csv").read_bytes() == (work / whole[1]).read_bytes()
-    assert not list(work.glob(".distillkit/work/long-*.safetensors"))
+    assert not list(work.glob(f"{WORK}/long-*.safetensors"))
 
 
 @pytest.mark.parametrize(

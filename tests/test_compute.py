@@ -59,9 +59,9 @@ def test_the_environment_decides(monkeypatch, value, expected):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("DISTILLKIT_COMPILE", "yes", "DISTILLKIT_COMPILE is 'yes'; expected auto or 0 to 1, or unset it"),
-        ("DISTILLKIT_COMPILE", "2", "DISTILLKIT_COMPILE is '2'; expected auto or 0 to 1, or unset it"),
-        ("DISTILLKIT_KEEP", "-1", "DISTILLKIT_KEEP is '-1'; expected auto or a whole number, or unset it"),
+        ("DISTILLKIT_COMPILE", "yes", "DISTILLKIT_COMPILE is 'yes'; expected auto or 0 or 1; correct it or unset it"),
+        ("DISTILLKIT_COMPILE", "2", "DISTILLKIT_COMPILE is '2'; expected auto or 0 or 1; correct it or unset it"),
+        ("DISTILLKIT_KEEP", "-1", "DISTILLKIT_KEEP is '-1'; expected auto or a whole number; correct it or unset it"),
     ],
 )
 def test_a_bad_environment(monkeypatch, name, value, message):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from distillkit import augment
+from distillkit import unroll as unroll_module
 from distillkit.augment import ALL_OPERATIONS, Augmentation
 from distillkit.compute import Compute
 from distillkit.errors import DivergedError
@@ -193,6 +194,17 @@ def test_memory_is_flat_in_the_steps_unless_graphs_are_kept():
 
     assert peak(55, keep=0) < 1.2 * peak(5, keep=0)
     assert peak(55, keep=55) > 5 * peak(5, keep=5)
+
+
+def test_as_many_graphs_are_kept_as_fit_the_budget(monkeypatch):
+    case = Case("batch")
+    kernel, rows = EagerKernel(case.network), case.steps[0].rows
+    batch = case.start, case.images[rows], case.labels[rows]
+    one = kernel.bytes_kept(*batch)
+    assert one > case.images[rows].nbytes
+    for budget, expected in ((0, 0), (one - 1, 0), (2.5 * one, 2)):
+        monkeypatch.setattr(unroll_module, "CPU_BUDGET", int(budget))
+        assert unroll_module.graphs_that_fit(kernel, *batch) == expected
 
 
 def test_keeping_graphs_saves_their_replay():
