@@ -1,46 +1,55 @@
 """The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from distillkit import __version__
 from distillkit.stage import run
 
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+TEST = click.option(
+    "--test",
+    type=Path,
+    help="A real.safetensors with the test split, or the source's folder here; fetched from the source when missing.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILLKIT"})
 @click.version_option(__version__, prog_name="distillkit")
 def cli() -> None:
-    """Distilled datasets: look into them, and check what they are worth."""
+    """Distilled datasets: look into them, publish and fetch them, check what they are worth."""
 
 
 @cli.command()
 @click.argument("path", type=Path)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@JSON
 def show(path: Path, as_json: bool) -> None:
     """Say what an artifact (.safetensors) or a packaged folder holds; a folder is checked against its manifest."""
     from distillkit.describe import describe, lines
 
     description = describe(path)
-    click.echo(json.dumps(description, sort_keys=True) if as_json else "\n".join(lines(description)))
+    answer(as_json, description, lines(description))
 
 
 @cli.command()
 @click.argument("path", type=Path)
 @click.option("--recipe", help="Which recipe of a packaged folder; its default when missing.")
-@click.option("--real", type=Path, help="A real.safetensors with the test split; fetched from the source when missing.")
+@TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
 @click.option(
     "--runs", type=click.IntRange(1), help="Networks to train; as many as the evaluation recipe says when missing."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@JSON
 def evaluate(
     path: Path,
     recipe: str | None,
-    real: Path | None,
+    test: Path | None,
     params_file: Path | None,
     runs: int | None,
     seed: int,
@@ -52,8 +61,8 @@ def evaluate(
     """
     from distillkit.reevaluate import reevaluate
 
-    result = reevaluate(path, recipe=recipe, real=real, params_file=params_file, runs=runs, seed=seed)
-    click.echo(json.dumps(result, sort_keys=True) if as_json else sentence(result))
+    result = reevaluate(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
+    answer(as_json, result, [sentence(result)])
 
 
 def sentence(result: dict[str, Any]) -> str:
@@ -64,6 +73,173 @@ def sentence(result: dict[str, Any]) -> str:
     if claimed is None:
         return found
     return f"{found}; claimed {claimed['mean']:.2%} ± {claimed['std']:.2%} over {claimed['runs']}"
+
+
+@cli.command()
+@click.argument("folder", type=Path)
+@click.argument("repo")
+@click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
+@click.option("--private", is_flag=True, help="Create the repository for your eyes only.")
+@click.option("--message", help="The commit's message.")
+@click.option(
+    "--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record what is where."
+)
+@JSON
+def push(
+    folder: Path, repo: str, tag: str | None, private: bool, message: str | None, receipt: Path, as_json: bool
+) -> None:
+    """Publish a packaged FOLDER as dataset REPO (owner/name) on the Hugging Face Hub, in one commit.
+
+    It is checked against its manifest first; nothing else is sent. Running it again is safe, and does nothing when
+    nothing has changed. Needs a token that may write: HF_TOKEN, or `hf auth login`.
+    """
+    from distillkit.hub import connect
+    from distillkit.push import as_dict, lines
+    from distillkit.push import push as publish
+
+    pushed = publish(connect(), folder, repo, tag=tag, private=private, message=message, receipt=receipt)
+    answer(as_json, as_dict(pushed), lines(pushed))
+
+
+@cli.command()
+@click.argument("repo")
+@click.argument("recipe", required=False)
+@click.option("-o", "--out", type=Path, help="The folder to write; by default the name of the repository.")
+@JSON
+def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None:
+    """Fetch REPO (owner/name or owner/name@revision), or one RECIPE of it, and check every byte against its manifest.
+
+    With HF_HUB_OFFLINE=1 it comes from the cache of earlier pulls.
+    """
+    from distillkit.hub import connect, parse_reference
+    from distillkit.pull import pull as fetch
+
+    reference = parse_reference(repo)
+    out = out or Path(reference.repo.split("/")[1])
+    package, commit = fetch(connect(), reference, recipe, out)
+    described = {"repo": reference.repo, "commit": commit, "path": str(out), "recipes": list(package.recipes)}
+    people = [
+        f"{out}: {', '.join(package.recipes)} of {reference} (commit {commit})",
+        "every file is as the manifest says",
+    ]
+    answer(as_json, described, people)
+
+
+@cli.command()
+@click.argument("package")
+@click.argument("recipe", required=False)
+@click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; as many as the claim's when missing.")
+@TEST
+@click.option("--seed", type=int, default=0, show_default=True)
+@JSON
+def verify(package: str, recipe: str | None, runs: int | None, test: Path | None, seed: int, as_json: bool) -> None:
+    """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
+
+    Trains fresh networks on RECIPE (the default one when missing) under the package's own evaluation recipe. Exits 0
+    when the claim holds and 3 when it does not.
+    """
+    from distillkit.pull import pulled
+    from distillkit.verify import as_dict, lines
+    from distillkit.verify import verify as check
+
+    with pulled(package, recipe) as opened:
+        verdict = check(opened, recipe, test=test, runs=runs, seed=seed)
+    answer(as_json, as_dict(verdict), lines(verdict))
+    if not verdict.matches:
+        sys.exit(3)
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@click.argument("recipe", required=False)
+@click.option("--picture", type=Path, help="Draw the images that differ into this PNG.")
+@JSON
+def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_json: bool) -> None:
+    """What differs between two sets: images, parameters, accuracy.
+
+    BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision); of two packages all
+    recipes are compared unless RECIPE names one.
+    """
+    from distillkit import difference_views as views
+    from distillkit.differences import Difference
+    from distillkit.versions import difference
+
+    found = difference(before, after, recipe)
+    if isinstance(found, Difference):
+        if picture is not None:
+            views.draw(found, picture)
+        answer(as_json, views.as_json(found), views.lines(found))
+        return
+    if picture is not None:
+        raise click.UsageError("a picture shows one recipe; name it after BEFORE and AFTER")
+    answer(as_json, views.package_as_json(found), views.package_lines(found))
+
+
+@cli.command("import")
+@click.argument("files", nargs=-1, required=True, type=Path)
+@click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
+@click.option(
+    "--saved-as",
+    type=click.Choice(["normalised", "pixels"]),
+    help="The space the images were saved in; asked for when missing.",
+)
+@click.option(
+    "--statistics",
+    help="What they were normalised with: cifar10, mnist, imagenet … or mean/std, such as 0.5,0.5,0.4/0.2,0.2,0.2.",
+)
+@click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
+@click.option("--hard-labels", is_flag=True, help="Of soft labels take the likeliest class.")
+@click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
+@JSON
+def import_(
+    files: tuple[Path, ...],
+    out: Path,
+    saved_as: Literal["normalised", "pixels"] | None,
+    statistics: str | None,
+    classes: str | None,
+    hard_labels: bool,
+    index: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make an artifact of images and labels that other code saved in FILES (.pt, read without executing anything).
+
+    Then it is an ordinary recipe: paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of
+    ZCA-whitened sets take the images_zca_*.pt that their code saved beside them, as pixels.
+    """
+    saved_as = saved_as or asked(
+        "--saved-as", "Were the images saved normalised, or as pixels", ["normalised", "pixels"]
+    )
+    if saved_as == "normalised" and statistics is None:
+        statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
+    from distillkit.foreign import import_files, lines
+
+    found = import_files(
+        list(files),
+        out,
+        saved_as=saved_as,
+        statistics=statistics,
+        classes=classes,
+        hard_labels=hard_labels,
+        index=index,
+        overwrite=overwrite,
+    )
+    answer(as_json, found, lines(found))
+
+
+def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
+    """What a person answers; where nobody can, the option is missing."""
+    if not sys.stdin.isatty():
+        expected = f"; expected one of {', '.join(choices)}" if choices else ""
+        raise click.UsageError(f"{option} is missing{expected}")
+    return click.prompt(question, type=click.Choice(choices) if choices else str, err=True)
+
+
+def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
+    """One JSON object for programs, lines for people."""
+    click.echo(json.dumps(value, sort_keys=True) if as_json else "\n".join(people))
 
 
 def main() -> None:

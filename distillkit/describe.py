@@ -50,10 +50,11 @@ def describe_package(folder: Path) -> dict[str, Any]:
     return {
         "path": str(folder),
         "kind": "package",
-        "name": package.manifest["name"],
-        "default": package.manifest["default"],
-        "files": len(package.manifest["files"]),
-        "bytes": sum(entry["size"] for entry in package.manifest["files"].values()),
+        "name": package.name,
+        "default": package.default,
+        "files": len(package.files),
+        "bytes": sum(package.manifest["files"][name]["size"] for name in package.files),
+        "absent": [name for name in package.manifest["recipes"] if name not in package.recipes],
         "recipes": recipes,
     }
 
@@ -63,6 +64,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
         yield f"{description['files']} files, all as the manifest says; default recipe {description['default']}"
+        if description["absent"]:
+            yield f"not here, though in the package: {', '.join(description['absent'])}"
         for name, recipe in description["recipes"].items():
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"

@@ -5,6 +5,7 @@ DistillkitError
 ├── SourceError      a dataset cannot be found, read or trusted
 ├── WindowError      a selection asks a class for images it does not have
 ├── ArtifactError    a file is not the artifact it should be
+├── HubError         the Hub refuses, cannot be reached, or sends something else than it should
 └── DivergedError    a computation left the finite numbers
 
 Every message says what was found, what was expected and what to do, on one line.
@@ -29,6 +30,18 @@ class WindowError(DistillkitError):
 
 class ArtifactError(DistillkitError):
     """A file is not the artifact it should be."""
+
+
+class HubError(DistillkitError):
+    """The Hub refuses, cannot be reached, or sends something else than it should.
+
+    ``transient``: the same request may succeed later, after ``wait`` seconds if the Hub asked for some.
+    """
+
+    def __init__(self, message: str, transient: bool = False, wait: float | None = None):
+        super().__init__(message)
+        self.transient = transient
+        self.wait = wait
 
 
 class DivergedError(DistillkitError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -35,6 +35,7 @@ TEXT_COLOUR = (40, 40, 40)
 FRAME, GAP, MARGIN = 3, 4, 10  # pixels
 CELL, LARGEST_CELL = 48, 96  # pixels an image is brought to, and more than which it never has
 MOST_CLASSES = 20
+CAPTION, WIDEST_TEXT = 14, 1200  # pixels: a line below a strip, and what words may ask for
 NAME_LENGTH = 28  # characters
 
 COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart
@@ -44,6 +45,7 @@ COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart
     "confident": "#009e73",
     "mtt": "#0072b2",
     "selmatch": "#d55e00",
+    "imported": "#e69f00",
 }
 OTHER_COLOUR = "#cc79a7"
 THIRD_MARKERS: dict[str, dict[str, Any]] = {
@@ -120,7 +122,12 @@ def class_sample(synthetic: SyntheticSet, label: int, columns: int) -> list[int]
 def tile(synthetic: SyntheticSet, row: int) -> Image.Image:
     """One image, at the size it is shown, in its frame."""
     colour = LEARNED_COLOUR if synthetic.learned[row] else REAL_COLOUR
-    return ImageOps.expand(resized(as_picture(synthetic.images[row])), border=FRAME, fill=colour)
+    return as_tile(synthetic.images[row], colour)
+
+
+def as_tile(image_CHW: Tensor, colour: Colour = (255, 255, 255)) -> Image.Image:
+    """An image in pixel space, at the size it is shown, in a frame."""
+    return ImageOps.expand(resized(as_picture(image_CHW)), border=FRAME, fill=colour)
 
 
 def as_picture(image_CHW: Tensor) -> Image.Image:
@@ -196,6 +203,75 @@ def draw_legend(
             draw.rectangle((x, middle - 5, x + MARGIN, middle + 5), outline=colour, width=FRAME)
         draw.text((x + (MARGIN + GAP + 2 if colour else 0), middle), text, TEXT_COLOUR, font, anchor="lm")
         x += width
+
+
+# Strips
+
+
+class Strip(NamedTuple):
+    """Tiles in columns: a heading, rows by the name at their left, and what stands below each column, on two lines."""
+
+    heading: str
+    rows: Mapping[str, Sequence[Image.Image]]
+    captions: Sequence[str]
+
+
+def strip_picture(title: Sequence[str], strips: Sequence[Strip], entries: Sequence[LegendEntry], path: Path) -> None:
+    """Lines of title, strips of tiles below one another, and a legend."""
+    font, line = text_font(), 2 * MARGIN
+    words = [*title, *(strip.heading for strip in strips)]
+    names = [name for strip in strips for name in strip.rows]
+    left = MARGIN + round(max((font.getlength(name) for name in names), default=0)) + MARGIN
+    sizes = [each.size for strip in strips for row in strip.rows.values() for each in row]
+    cell = max([CELL, *(size[0] for size in sizes)]), max([0, *(size[1] for size in sizes)])
+    columns = max((len(strip.captions) for strip in strips), default=0)
+    text = min(WIDEST_TEXT, MARGIN + round(max(font.getlength(each) for each in words)))
+    widths = [round(font.getlength(name)) + 3 * MARGIN + GAP for name, _ in entries]
+    heights = [line + len(strip.rows) * (cell[1] + GAP) + CAPTION * caption_lines(strip) + line for strip in strips]
+    width = max(left + columns * (cell[0] + GAP), text, sum(widths)) + MARGIN
+    head = MARGIN + line * len(title) + (MARGIN if strips else 0)
+    bottom = head + sum(heights)
+    canvas = Image.new("RGB", (width, bottom + (2 * MARGIN if entries else MARGIN)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for place, sentence in enumerate(title):
+        draw.text((MARGIN, MARGIN + line * place), fitted(sentence, font, width - 2 * MARGIN), TEXT_COLOUR, font)
+    top = head
+    for strip, height in zip(strips, heights, strict=True):
+        draw.text((MARGIN, top), fitted(strip.heading, font, width - 2 * MARGIN), TEXT_COLOUR, font)
+        draw_strip(canvas, draw, strip, (left, top + line), cell)
+        top += height
+    draw_legend(draw, entries, widths, bottom, font)
+    with atomic_write(path) as temporary:
+        canvas.save(temporary, format="png")
+
+
+def caption_lines(strip: Strip) -> int:
+    return max((caption.count("\n") + 1 for caption in strip.captions), default=0)
+
+
+def draw_strip(
+    canvas: Image.Image, draw: ImageDraw.ImageDraw, strip: Strip, corner: tuple[int, int], cell: tuple[int, int]
+) -> None:
+    """Names at the left of ``corner``, tiles in the middle of their columns, captions below."""
+    left, top = corner
+    font, small = text_font(), text_font(11)
+    for name, row in strip.rows.items():
+        draw.text((left - MARGIN, top + cell[1] / 2), name, TEXT_COLOUR, font, anchor="rm")
+        for column, each in enumerate(row):
+            canvas.paste(each, (left + column * (cell[0] + GAP) + (cell[0] - each.width) // 2, top))
+        top += cell[1] + GAP
+    for column, caption in enumerate(strip.captions):
+        middle = left + column * (cell[0] + GAP) + cell[0] / 2
+        for place, text in enumerate(caption.split("\n")):
+            draw.text((middle, top + CAPTION * place), fitted(text, small, cell[0]), TEXT_COLOUR, small, anchor="ma")
+
+
+def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """A text cut with an ellipsis to so many pixels."""
+    if font.getlength(text) <= width:
+        return text
+    kept = next((end for end in range(len(text) - 1, 0, -1) if font.getlength(text[:end] + "…") <= width), 0)
+    return text[:kept] + "…"
 
 
 # The plots

@@ -20,7 +20,7 @@ class Material:
     """What a method may work from: the training images and what experts learned about them; never test images.
 
     ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label;
-    ``compute`` is how the machine is used.
+    ``imported`` is a set made elsewhere; ``compute`` is how the machine is used.
     """
 
     real: ImageSet
@@ -29,6 +29,7 @@ class Material:
     confidence_N: Tensor | None = None
     experts: Experts | None = None
     compute: Compute = Compute()
+    imported: SyntheticSet | None = None
 
     def need_difficulty(self) -> Tensor:
         if self.difficulty_N is None:
@@ -47,6 +48,13 @@ class Material:
         if self.experts is None:
             raise ParamsError("this method matches expert trajectories, but got none; run the experts stage first")
         return self.experts
+
+    def need_imported(self) -> SyntheticSet:
+        if self.imported is None:
+            raise ParamsError(
+                "this method takes a set that was made elsewhere, but got none; run distillkit import and give its file"
+            )
+        return self.imported
 
     @cached_property
     def kernel(self) -> Kernel:

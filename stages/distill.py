@@ -1,6 +1,7 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -10,9 +11,11 @@ from distillkit import artifact, params
 from distillkit.checkpoint import checkpoint_path, checkpointed, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation
+from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
-from distillkit.images import RealData
+from distillkit.images import RealData, SyntheticSet
+from distillkit.methods.imported import Imported
 from distillkit.metrics import write_csv
 from distillkit.progress import track
 from distillkit.protocol import Material
@@ -33,6 +36,22 @@ def read_material(
     return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
 
 
+def read_imported(method: Imported) -> SyntheticSet:
+    """The set that a recipe imports, if the file is the one that the recipe means."""
+    path = Path(method.file)
+    if path.is_absolute():
+        raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
+    if not path.is_file():
+        raise ParamsError(f"file {path} does not exist; expected what distillkit import wrote; import or pull it first")
+    found = artifact.sha256(path)
+    if found != method.sha256:
+        raise ArtifactError(
+            f"{path} is not the file that the recipe means: found SHA-256 {found}, expected {method.sha256}; "
+            f"put that file back, or write into the recipe in params.yaml: sha256: '{found}'"
+        )
+    return artifact.load_synthetic(path)[0]
+
+
 @click.command()
 @click.argument("name")
 @click.argument("real", type=Path)
@@ -46,6 +65,8 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     material = read_material(source, shards, difficulty, recipe.visits, prepare_device())
+    if isinstance(recipe.method, Imported):
+        material = replace(material, imported=read_imported(recipe.method).to(material.real.images.device))
     checkpoint = checkpoint_path(name, recipe.params, seed, [real, difficulty, *shards])
 
     synthetic, history = recipe.method.init(material, generator), []

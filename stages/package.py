@@ -1,4 +1,4 @@
-"""Distilled sets and their metrics -> a Hugging Face dataset folder, ready to push."""
+"""Distilled sets, their source and their metrics -> a Hugging Face dataset folder, ready to push."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,18 +6,27 @@ from pathlib import Path
 import click
 
 from distillkit import params
+from distillkit.artifact import load_real
+from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe
+from distillkit.expert_files import shard_paths
 from distillkit.metrics import read_metrics
 from distillkit.package import Entry, PackageSpec, build
 from distillkit.progress import track
+from distillkit.recipe_file import checksums
 from distillkit.stage import run
+
+PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": dict}  # beside the data and the recipe
 
 
 @click.command()
+@click.argument("real", type=Path)
+@click.argument("experts", type=Path)
+@click.argument("difficulty", type=Path)
 @click.argument("distilled", type=Path)
 @click.argument("metrics", type=Path)
 @click.argument("folder", type=Path)
-def package(distilled: Path, metrics: Path, folder: Path) -> None:
+def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metrics: Path, folder: Path) -> None:
     data = params.load()
     spec = params.section(data, "package", PackageSpec)
     recipes = params.section(data, "recipes", dict)
@@ -31,7 +40,10 @@ def package(distilled: Path, metrics: Path, folder: Path) -> None:
         entries=entries,
         packaged=spec.chosen(recipes),
         default=spec.default,
+        real=load_real(real).to(prepare_device()),
+        inputs=checksums([real, *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
+        pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
         track=track,
     )
 

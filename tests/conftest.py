@@ -1,10 +1,15 @@
 """Shared fixtures: real digits, tiny networks, experts trained once a session."""
 
+import warnings
+from collections.abc import Iterator
+
 import pytest
 import torch
+from hub_server import Hub
+from huggingface_hub import constants
 from sklearn.datasets import load_digits
 
-from distillkit.images import ImageSet, channel_statistics
+from distillkit.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import Material
 from distillkit.randomness import seeded
@@ -34,7 +39,40 @@ def experts(digits):
 
 
 @pytest.fixture(scope="session")
-def material(digits, experts) -> Material:
+def imported(digits) -> SyntheticSet:
+    """Four images a class that another code could have made: digits somewhat changed, classes without names."""
+    rows = torch.cat([(digits.labels == label).nonzero()[:4, 0] for label in range(10)])
+    return SyntheticSet(
+        images=to_pixels(digits.images[rows]) * 1.25 - 0.125,
+        labels=digits.labels[rows],
+        class_names=tuple("0123456789"),
+        learned=torch.ones(40, dtype=torch.bool),
+        source_row=torch.full((40,), -1),
+        normalisation=Normalisation(torch.tensor([0.5]), torch.tensor([0.25])),
+        notes={"imported": {"saved_as": "pixels"}},
+    )
+
+
+@pytest.fixture(scope="session")
+def material(digits, experts, imported) -> Material:
     trajectories, dynamics = experts
     difficulty = score_confidence(dynamics)
-    return Material(digits, channel_statistics(digits.images), difficulty, 1 - difficulty, trajectories)
+    statistics = channel_statistics(digits.images)
+    return Material(digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
+    """A Hub on the loopback; the client in this process knows no other, and no token or cache but the test's."""
+    warnings.filterwarnings("ignore", "Use 'content=", DeprecationWarning)  # the client's own, on LFS; this test's only
+    with Hub() as hub:
+        for name, value in hub.environment(tmp_path / "hf").items():
+            if name.startswith("HF_") or name.lower() == "no_proxy":
+                monkeypatch.setenv(name, value)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, hub.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf/token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield hub

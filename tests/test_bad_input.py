@@ -258,7 +258,7 @@ def test_missing_parameters(work, stage):
         ("reference", ["real.safetensors", "out"]),
         ("evaluate", ["set", "real.safetensors", "reference", "metrics", "classes", "curve"]),
         ("report", ["a", "b", "c", "d", "e", "f"]),
-        ("package", ["distilled", "metrics", "out"]),
+        ("package", [*DISTILL[:3], "distilled", "metrics", "out"]),
     ]:
         assert mistake(stage(name, *arguments)) == expected
 
@@ -378,7 +378,7 @@ def test_a_package_without_metrics(work, stage, text):
     if text is not None:
         (work / "metrics" / "mtt.json").write_text(text)
     expected = "metrics/mtt.json " + {None: "does not exist", "{": "is not valid JSON", "[]": "holds list"}[text]
-    assert mistake(stage("package", "distilled", "metrics", "hub/tiny")).startswith(expected)
+    assert mistake(stage("package", *DISTILL[:3], "distilled", "metrics", "hub/tiny")).startswith(expected)
     assert not (work / "hub").exists()
 
 

@@ -5,7 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import datasets
@@ -73,7 +76,7 @@ def folder(tmp_path_factory, digits_data, experts) -> Path:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory, folder) -> Path:
+def package(tmp_path_factory, folder, digits_data) -> Path:
     """A package of one recipe, which no test may change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
@@ -82,7 +85,8 @@ def package(tmp_path_factory, folder) -> Path:
         entry = Entry("random-ipc2", folder / "synthetic.safetensors", metrics, RECIPE)
         built = tmp_path_factory.mktemp("hub") / "tiny"
         named = {"name": "tiny", "packaged": ["random-ipc2"], "default": "random-ipc2"}
-        build(built, entries=[entry], evaluation=EVALUATION, track=track, **named)
+        given = {"real": digits_data, "inputs": {}, "evaluation": EVALUATION, "pipeline": {}}
+        build(built, entries=[entry], track=track, **given, **named)
     return built
 
 
@@ -110,7 +114,9 @@ def mistake(ended: Ended) -> str:
 def test_help_and_version():
     run = CliRunner().invoke
     assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
-    assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == ["evaluate", "show"]
+    assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == sorted(
+        ["diff", "evaluate", "import", "pull", "push", "show", "verify"]
+    )
     assert run(cli, ["--version"]).output == f"distillkit, version {__version__}\n"
     assert "--json" in run(cli, ["show", "-h"]).output
     assert "--recipe" in run(cli, ["evaluate", "--help"]).output
@@ -192,7 +198,7 @@ def test_show_what_is_no_artifact(command, tmp_path):
 def test_evaluate_an_artifact(command, folder):
     ended = command(
         *("evaluate", folder / "synthetic.safetensors"),
-        *("--real", folder / "real.safetensors", "--params", folder / "params.yaml"),
+        *("--test", folder / "real.safetensors", "--params", folder / "params.yaml"),
     )
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(ACCURACY + "\n", ended.out)
@@ -201,7 +207,7 @@ def test_evaluate_an_artifact(command, folder):
 def test_evaluate_takes_params_and_source_from_where_it_is(command, folder, monkeypatch):
     """The recorded source gives the very test images of real.safetensors."""
     monkeypatch.chdir(folder)
-    given = command("evaluate", "synthetic.safetensors", "--real", "real.safetensors", "--json")
+    given = command("evaluate", "synthetic.safetensors", "--test", "real.safetensors", "--json")
     found = command("evaluate", "synthetic.safetensors", "--json")
     assert found == given
     other = command("evaluate", "synthetic.safetensors", "--json", "--seed", "1")
@@ -230,10 +236,10 @@ def test_one_network_is_no_networks(command, folder, monkeypatch):
         (["synthetic.safetensors", "--recipe", "x"], "--recipe is 'x', but synthetic.safetensors is a single artifact"),
         (["synthetic.safetensors", "--params", "no.yaml"], "no.yaml does not exist; run from the folder that holds"),
         (["synthetic.safetensors", "--params", "bad.yaml"], "bad.yaml: evaluation.rnus is not a parameter (did you"),
-        (["synthetic.safetensors", "--real", "no"], "no does not exist; expected a distillkit artifact"),
-        (["synthetic.safetensors", "--real", "synthetic.safetensors"], "synthetic.safetensors holds 'synthetic'"),
+        (["synthetic.safetensors", "--test", "no"], "no does not exist; expected a distillkit artifact"),
+        (["synthetic.safetensors", "--test", "synthetic.safetensors"], "synthetic.safetensors holds 'synthetic'"),
         (
-            ["synthetic.safetensors", "--real", "other.safetensors"],
+            ["synthetic.safetensors", "--test", "other.safetensors"],
             "test images are (1, 8, 8) in 11 classes, distilled",
         ),
         (["homeless.safetensors"], "homeless.safetensors does not record its source; expected one to fetch test"),
@@ -272,7 +278,7 @@ def test_show_a_package_as_json(command, package):
 
 
 def test_evaluate_a_package_beside_its_claim(command, folder, package):
-    ended = command("evaluate", package, "--real", folder / "real.safetensors")
+    ended = command("evaluate", package, "--test", folder / "real.safetensors")
     assert (ended.code, ended.err) == (0, "")
     assert re.fullmatch(ACCURACY + r"; claimed 50\.00% ± 1\.00% over 5\n", ended.out)
     single = command("evaluate", folder / "synthetic.safetensors", "--params", folder / "params.yaml", "--json")
@@ -310,3 +316,68 @@ def test_the_installed_command(folder):
     assert (shown.code, shown.err) == (0, "")
     assert json.loads(shown.out)["kind"] == "synthetic"
     assert mistake(console_script("show", "params.yaml", cwd=folder)).startswith("params.yaml cannot be read (")
+
+
+# import and diff
+
+
+@pytest.fixture
+def foreign(tmp_path) -> tuple[Path, Path]:
+    """Images and labels as MTT's code leaves them."""
+    images, labels = tmp_path / "images_best.pt", tmp_path / "labels_best.pt"
+    torch.save(torch.linspace(-1, 2, 4 * 4).view(4, 1, 2, 2), images)
+    torch.save(torch.tensor([0, 0, 1, 1]), labels)
+    return images, labels
+
+
+def test_import_prints_a_recipe(command, foreign, tmp_path):
+    out = tmp_path / "mtt.safetensors"
+    ended = command("import", *foreign, "--saved-as", "normalised", "--statistics", "0.25/0.25", "-o", out)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"{out}: 4 images of 1x2x2 in 2 classes, pixels 0 to 0.75" in ended.out
+    assert f"sha256: {artifact.sha256(out)}" in ended.out and "  mtt:\n    method: imported\n    ipc: 2" in ended.out
+    assert describe(out)["method"] == "imported"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--saved-as is missing; expected one of normalised, pixels"),
+        (["--saved-as", "normalised"], "--statistics is missing"),
+    ],
+)
+def test_import_wants_to_be_told_the_space(command, foreign, tmp_path, options, message, monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO())
+    ended = command("import", *foreign, *options, "-o", tmp_path / "mtt.safetensors")
+    assert ended.code == 2 and message in ended.err
+    assert not (tmp_path / "mtt.safetensors").exists()
+
+
+def test_import_asks_a_person(foreign, tmp_path, monkeypatch):
+    monkeypatch.setattr("distillkit.cli.sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("click.prompt", lambda question, **_: "normalised" if "saved" in question else "0.25/0.25")
+    out = tmp_path / "mtt.safetensors"
+    cli.main(["import", *map(str, foreign), "-o", str(out)], standalone_mode=False)
+    assert describe(out)["pixel_range"] == [0.0, 0.75]
+
+
+def test_diff_of_artifacts_and_packages(command, folder, package, tmp_path):
+    one = folder / "synthetic.safetensors"
+    ended = command("diff", one, package, "random-ipc2")
+    assert ended.code == 0 and "are the same: 20 images, parameters" in ended.out
+    ended = command("diff", package, package)
+    assert ended == Ended(0, "every recipe is the same: random-ipc2\n", "")
+    synthetic, provenance = artifact.load_synthetic(one)
+    other = tmp_path / "other.safetensors"
+    artifact.save_synthetic(other, replace(synthetic, images=synthetic.images + 0.25), provenance)
+    ended = command("diff", one, other, "--picture", tmp_path / "diff.png", "--json")
+    found = json.loads(ended.out)
+    assert not found["same"] and len(found["images"]["changed"]) == 20
+    assert (tmp_path / "diff.png").stat().st_size > 1000
+
+
+def test_diff_says_what_cannot_be_compared(command, folder, package, tmp_path):
+    assert "no folder here and no owner/name" in mistake(command("diff", package, "nowhere"))
+    assert "no recipe 'mtt'" in mistake(command("diff", package, package, "mtt"))
+    ended = command("diff", package, package, "--picture", tmp_path / "diff.png")
+    assert ended.code == 2 and "a picture shows one recipe" in ended.err

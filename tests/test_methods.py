@@ -12,6 +12,7 @@ from distillkit.images import Iterate, to_pixels
 from distillkit.methods import METHODS
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.full import FullSet
+from distillkit.methods.imported import Imported
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
@@ -35,8 +36,10 @@ EXAMPLES = {
         TrajectoryMatching(IPC, MATCHING, "confident"),
     ],
     "selmatch": [SelMatch(IPC, 0.5, MATCHING, 0.25), SelMatch(IPC, 0.75, MATCHING, start="confident")],
+    "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
+SELECTING = [param for param in ALL if not isinstance(param.values[0], Imported)]
 LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 
 
@@ -45,7 +48,7 @@ def test_every_method_is_under_the_contract():
     assert all(isinstance(method, METHODS[name]) for name, methods in EXAMPLES.items() for method in methods)
 
 
-@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("method", SELECTING)
 def test_starts_from_real_images_of_every_class(method, material):
     synthetic = method.init(material, seeded(0))
     if not isinstance(method, FullSet):
@@ -120,6 +123,55 @@ def test_selmatch_learns_the_easier_end_of_the_window(material):
     assert (difficulty.diff(dim=1) <= 0).all(), "hardest first"
 
 
+def test_imported_keeps_the_pixels_and_takes_the_names_and_statistics_of_the_data(material, imported):
+    """What the package shares must be the real data's; what came with the set stays in its notes."""
+    names = tuple("abcdefghij")
+    named = replace(
+        material, real=replace(material.real, class_names=names), imported=replace(imported, student_lr=0.5)
+    )
+    synthetic = EXAMPLES["imported"][0].init(named, seeded(0))
+    assert torch.equal(synthetic.images, imported.images)
+    assert torch.equal(synthetic.labels, imported.labels)
+    assert synthetic.images_per_class == [IPC] * 10
+    assert (synthetic.class_names, synthetic.student_lr) == (names, 0.5)
+    assert synthetic.normalisation is material.normalisation
+    assert synthetic.learned.all()
+    assert (synthetic.source_row == -1).all()
+    assert synthetic.notes == {"imported": {"saved_as": "pixels", "mean": [0.5], "std": [0.25]}}
+
+
+def test_imported_does_not_believe_the_rows_of_another_source(material, imported):
+    real = replace(imported, learned=~imported.learned, source_row=torch.arange(40))
+    synthetic = EXAMPLES["imported"][0].init(replace(material, imported=real), seeded(0))
+    assert (synthetic.source_row == -1).all()
+    assert not synthetic.learned.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"images": torch.zeros(40, 3, 8, 8)},
+            r"^x has images of \(3, 8, 8\); expected \(1, 8, 8\); change data.size$",
+        ),
+        ({"class_names": tuple("0123456789a")}, r"^x has 11 classes; expected 10, as the data has; import"),
+        ({"class_names": tuple("1023456789")}, r"^x calls a class '1'; expected '0', in the order of the data's"),
+        (
+            {"labels": torch.arange(10).repeat(4).sort().values.clamp(max=8)},
+            r"^ipc is 4, but x has 0 to 8 images per cl",
+        ),
+    ],
+)
+def test_imported_sets_that_do_not_fit(material, imported, changes, message):
+    with pytest.raises(ParamsError, match=message):
+        Imported(IPC, "x", 64 * "0").init(replace(material, imported=replace(imported, **changes)), seeded(0))
+
+
+def test_imported_with_another_ipc(material):
+    with pytest.raises(ParamsError, match=r"^ipc is 5, but x has 4 images per class; expected the same$"):
+        Imported(5, "x", 64 * "0").init(material, seeded(0))
+
+
 def test_confident_takes_the_most_probable_labels(material):
     chosen = ConfidentSubset(1).init(material, seeded(0)).source_row
     best = [material.confidence_N[material.real.labels == label].max() for label in range(10)]
@@ -154,6 +206,8 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
         (lambda: WindowSubset(4, 1.5), "window_start is 1.5; expected between 0 and 1"),
         (lambda: Matching(0, 1, 1, 1), "matching.student_steps is 0; expected at least 1"),
         (lambda: Matching(1, 1, 1, 1, min_start_epoch=1), "matching.min_start_epoch is 1; expected between 0 and 0"),
+        (lambda: Imported(0, "x", 64 * "0"), "ipc is 0; expected at least 1"),
+        (lambda: Imported(1, "x", "0123"), "sha256 is '0123'; expected the 64 hexadecimal digits of file"),
         (lambda: Optim(1, -1, 1, 1), "optim.image_lr is -1; expected a finite number above 0"),
     ],
 )
@@ -185,11 +239,12 @@ def test_experts_of_other_images(material):
 
 
 def test_methods_say_what_they_miss(material):
-    bare = replace(material, difficulty_N=None, confidence_N=None, experts=None)
+    bare = replace(material, difficulty_N=None, confidence_N=None, experts=None, imported=None)
     for method, what in [
         (WindowSubset(IPC, 0.5), "run the score stage"),
         (ConfidentSubset(IPC), "experts' confidence"),
         (TrajectoryMatching(IPC, MATCHING), "run the experts stage"),
+        (Imported(IPC, "x", 64 * "0"), "run distillkit import"),
     ]:
         with pytest.raises(ParamsError, match=what):
             method.init(bare, seeded(0))

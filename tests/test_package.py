@@ -1,5 +1,6 @@
 """A package is built from real artifacts, read back with the libraries that its users have, and damaged."""
 
+import hashlib
 import json
 import os
 import re
@@ -19,12 +20,14 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.card import licence, size_category
+from distillkit.card_tables import parameter_table, params_lines
 from distillkit.errors import ArtifactError, DistillkitError, ParamsError
+from distillkit.front_matter import LICENCES, licence, size_category
 from distillkit.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
 from distillkit.manifest import Package, open_package
 from distillkit.package import Entry, build
 from distillkit.progress import track
+from distillkit.recipe_file import checksums, digest, source_yardstick, without_machine_paths
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -46,6 +49,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "optim": OPTIM,
     },
 }
+INPUTS = {"artifacts/real.safetensors": "0" * 32, "artifacts/experts/shard-0.safetensors": "1" * 32}
+PIPELINE = {"seed": 3, "expert_shards": [0], "score": {"name": "file", "file": "/home/someone/scores.npy"}}
 PACKAGED = ["random-ipc2", "mtt-ipc2", "selmatch-ipc2"]
 ACCURACY = {"full": 0.98, "random-ipc2": 0.8125, "mtt-ipc2": 0.9, "selmatch-ipc2": 0.9375}
 INFO = SourceInfo(
@@ -108,13 +113,15 @@ def entries_in(folder: Path, real: RealData) -> dict[str, Entry]:
 
 def build_from(entries: Mapping[str, Entry], folder: Path, **changes: Any) -> Package:
     settings = {"name": "tiny", "packaged": PACKAGED, "default": "selmatch-ipc2", "evaluation": EVALUATION}
+    settings |= {"real": real_data(images_of((1, 5, 4))), "inputs": INPUTS, "pipeline": PIPELINE}
     build(folder, entries=list(entries.values()), track=track, **{**settings, **changes})
     return open_package(folder)
 
 
 def build_example(folder: Path, shape: tuple[int, int, int] = (1, 5, 4)) -> Package:
     """A package and the artifacts it is made of, in ``folder``."""
-    return build_from(entries_in(folder / "distilled", real_data(images_of(shape))), folder / "hub" / "tiny")
+    real = real_data(images_of(shape))
+    return build_from(entries_in(folder / "distilled", real), folder / "hub" / "tiny", real=real)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +157,7 @@ def load(package: Package, recipe: str | None) -> Any:
 @pytest.mark.parametrize("shape", [(1, 5, 4), (3, 4, 6)], ids=["grey", "colour"])
 def test_every_config_loads_as_the_artifact_bit_for_bit(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     package = build_example(tmp_path, shape)
-    assert package.recipes == PACKAGED
+    assert list(package.recipes) == PACKAGED
     for recipe in package.recipes:
         synthetic, _ = load_synthetic(package.artifact(recipe))
         data = load(package, recipe)
@@ -191,7 +198,7 @@ def test_without_a_name_the_default_config_is_loaded(built: Package) -> None:
 def test_large_images_have_no_float_column(tmp_path: Path) -> None:
     package = build_example(tmp_path, (3, 64, 65))
     assert load(package, "mtt-ipc2").column_names == ["image", "label", "learned", "source_row"]
-    assert "**Train on the float32 images in the config's `distilled.safetensors`**" in card_of(package)
+    assert "**Train on the float32 images in the config's `distilled.safetensors`.**" in card_of(package)
     assert "pixels" in load(build_example(tmp_path / "smaller", (3, 64, 64)), "mtt-ipc2").column_names
 
 
@@ -237,7 +244,8 @@ def test_layout(built: Package) -> None:
 def test_recipe_json_says_how_the_set_was_made_and_what_it_achieves(built: Package) -> None:
     recipe = built.recipe_json("selmatch-ipc2")
     assert recipe["params"] == RECIPES["selmatch-ipc2"]
-    assert recipe["images"] == {"total": 20, "real": 10, "learned": 10, "learned_from_source": 10}
+    counts = {"total": 20, "per_class": 2, "learned": 10, "learned_from_source": 10, "real": 10, "real_verified": 10}
+    assert recipe["images"] == counts
     assert recipe["results"]["accuracy"] == {"mean": 0.9375, "std": 0.0078, "runs": 5}
     assert recipe["results"]["hard"]["mean"] == 0.9375
     assert recipe["baselines"]["random"] == {"recipe": "random-ipc2", "accuracy": metrics_of(0.8125)["accuracy"]}
@@ -256,7 +264,8 @@ def test_without_baselines_nothing_is_compared(entries: dict[str, Entry], tmp_pa
     alone = {"mtt-ipc2": entries["mtt-ipc2"]}
     package = build_from(alone, tmp_path / "hub", packaged=["mtt-ipc2"], default="mtt-ipc2")
     assert package.recipe_json("mtt-ipc2")["baselines"] == {"random": None, "full": None}
-    assert "90.00 ± 0.78 % (n = 5) | – | – |" in card_of(package)
+    assert "| 90.00 ± 0.78 % (n = 5) | – |" in card_of(package)
+    assert "| *" not in card_of(package)
     assert load(package, None).num_rows == 20
 
 
@@ -274,17 +283,45 @@ def card_of(package: Package) -> str:
 
 def test_front_matter(built: Package) -> None:
     matter = front_matter(built)
+    assert {key: type(value) for key, value in matter.items()} == {
+        "annotations_creators": list,
+        "license": str,
+        "size_categories": list,
+        "source_datasets": list,
+        "task_categories": list,
+        "pretty_name": str,
+        "tags": list,
+        "configs": list,
+        "dataset_info": list,
+    }
     assert matter["pretty_name"] == "tiny"
     assert matter["license"] == "mit"
     assert matter["task_categories"] == ["image-classification"]
     assert matter["size_categories"] == ["n<1K"]
     assert matter["source_datasets"] == ["someone/digits"]
     assert matter["annotations_creators"] == ["machine-generated"]
-    assert {"dataset-distillation", "distillkit", "dvc", "selmatch", "ipc-2"} <= set(matter["tags"])
+    methods = ["random", "mtt", "selmatch"]
+    fixed = ["dataset-distillation", "dataset-condensation", "synthetic", "distillkit", "dvc"]
+    assert matter["tags"] == [*fixed, *methods, "ipc-2"]
     assert [config["config_name"] for config in matter["configs"]] == PACKAGED
     assert [config["config_name"] for config in matter["configs"] if config.get("default")] == ["selmatch-ipc2"]
-    counts = {info["config_name"]: info["splits"][0]["num_examples"] for info in matter["dataset_info"]}
-    assert counts == dict.fromkeys(PACKAGED, 20)
+
+
+@pytest.mark.parametrize("recipe", PACKAGED)
+def test_dataset_info_is_what_datasets_finds(built: Package, recipe: str) -> None:
+    """Features, split and sizes that the front matter claims, beside those of the files."""
+    claimed = datasets.load_dataset_builder(str(built.folder), recipe).info
+    found = load(built, recipe)
+    parquet = datasets.Dataset.from_parquet(str(built.file(recipe, "train-00000-of-00001.parquet")))
+    assert claimed.features == found.features == parquet.features
+    assert {name: split.num_examples for name, split in claimed.splits.items()} == {"train": found.num_rows}
+    assert claimed.download_size == built.file(recipe, "train-00000-of-00001.parquet").stat().st_size
+    assert claimed.dataset_size == claimed.splits["train"].num_bytes == found.data.nbytes
+
+
+@pytest.mark.parametrize("text", LICENCES.split())
+def test_every_identifier_of_the_hub_is_known(text: str) -> None:
+    assert licence({"licence": text}) == {"license": text}
 
 
 def test_the_hubs_library_accepts_the_card(built: Package) -> None:
@@ -307,13 +344,24 @@ def test_the_code_on_the_card_runs(built: Package) -> None:
 
 def test_numbers_on_the_card_come_from_the_metrics(entries: dict[str, Entry], tmp_path: Path) -> None:
     before = card_of(build_from(entries, tmp_path / "before"))
-    row = "| 93.75 ± 0.78 % (n = 5) | 81.25 ± 0.78 % (n = 5) | 98.00 ± 0.78 % (n = 5) |"
-    assert row in before
-    for name, accuracy in (("selmatch-ipc2", 0.5), ("random-ipc2", 0.25), ("full", 0.75)):
+    rows = [
+        "| `random-ipc2` | Random | 2 | 20 real, 0 learned | 81.25 ± 0.78 % (n = 5) | – |",
+        "| `selmatch-ipc2` | SelMatch | 2 | 10 real, 10 learned | 93.75 ± 0.78 % (n = 5) | +12.50 |",
+        "| *all images* | – | all | – | 98.00 ± 0.78 % (n = 5) | – |",
+    ]
+    assert [before.count(row) for row in rows] == [1, 1, 1]
+    for name, accuracy in (("selmatch-ipc2", 0.5), ("random-ipc2", 0.625), ("full", 0.75)):
         entries[name] = replace(entries[name], metrics=metrics_of(accuracy, std=0.125))
     after = card_of(build_from(entries, tmp_path / "after"))
-    assert row not in after
-    assert "| 50.00 ± 12.50 % (n = 5) | 25.00 ± 12.50 % (n = 5) | 75.00 ± 12.50 % (n = 5) |" in after
+    assert [after.count(row) for row in rows] == [0, 0, 0]
+    assert "| 50.00 ± 12.50 % (n = 5) | −12.50 |" in after
+    assert "| *all images* | – | all | – | 75.00 ± 12.50 % (n = 5) | – |" in after
+
+
+def test_a_baseline_that_is_no_config_has_a_row(entries: dict[str, Entry], tmp_path: Path) -> None:
+    text = card_of(build_from(entries, tmp_path / "hub", packaged=["mtt-ipc2"], default="mtt-ipc2"))
+    assert "| `mtt-ipc2` | MTT | 2 | 0 real, 20 learned | 90.00 ± 0.78 % (n = 5) | +8.75 |" in text
+    assert "| *random images* | – | 2 | – | 81.25 ± 0.78 % (n = 5) | – |" in text
 
 
 def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path) -> None:
@@ -327,18 +375,195 @@ def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> No
     assert "| `selmatch-ipc2` | 10 | 10 | 0 |" in text
     assert "training images take 800 bytes" in text
     assert f"| `selmatch-ipc2` | {size:,} | {100 * size / 800:.1f} % |" in text
-    assert "| `window_start`, as chosen | – | 0.4 | 0.4 |" in text
+    assert "| `mtt-ipc2` | 0.4 | 0.0321 |" in text
+    assert "| `distill_fraction` | – | 0.5 |" in text
     assert "![Images of selmatch-ipc2, a row for each class](selmatch-ipc2/preview.png)" in text
     assert "A. Author. Digits. 1998." in text
 
 
-def test_the_card_names_no_licence_where_none_was_recorded(tmp_path: Path) -> None:
+def test_recipe_json_says_from_what_and_how_it_can_be_made_again(built: Package) -> None:
+    recipe = built.recipe_json("mtt-ipc2")
+    artifact = hashlib.md5(built.artifact("mtt-ipc2").read_bytes()).hexdigest()
+    assert recipe["inputs"] == {**INPUTS, "mtt-ipc2.safetensors": artifact}
+    assert recipe["command"] == "dvc repro"
+    score = {"name": "file", "file": "scores.npy"}
+    assert recipe["pipeline"] == {"data": {}, "seed": 3, "expert_shards": [0], "score": score}
+    assert recipe["test"] == {"images": 20, "sha256": digest(real_data(images_of((1, 5, 4))).test)}
+    text = card_of(built)
+    assert f"| `artifacts/real.safetensors` | `{'0' * 32}` |" in text
+    assert f"| `mtt-ipc2.safetensors` | `{artifact}` |" in text
+    assert recipe["test"]["sha256"] in text
+    (block,) = re.findall("```yaml\n(.*?)```", text, re.DOTALL)
+    assert yaml.safe_load(block) == recipe["pipeline"]
+
+
+def test_parameters_that_recipes_of_a_method_do_not_share_are_told_by_recipe() -> None:
+    """``a`` and ``b`` agree in one parameter, differ in one, and have one each that the other has not."""
+    params = {
+        "random": {"method": "random", "ipc": 2},
+        "a": {"method": "mtt", "ipc": 2, "start": "window", "optim": {"steps": 7, "lr": 1}},
+        "b": {"method": "mtt", "ipc": 4, "optim": {"steps": 7, "lr": 2, "max_move": 0.5}},
+        "c": {"method": "imported", "ipc": 2, "file": "c.safetensors"},
+    }
+    recipes = [{"name": name, "method": each["method"], "params": each} for name, each in params.items()]
+    assert parameter_table(recipes) == (
+        ["mtt"],
+        {
+            "start": ["`window` (`a`); – (`b`)"],
+            "optim.steps": ["7"],
+            "optim.lr": ["1 (`a`); 2 (`b`)"],
+            "optim.max_move": ["– (`a`); 0.5 (`b`)"],
+        },
+    )
+
+
+def test_parameters_are_yaml_without_nulls() -> None:
+    sections = {
+        "data": {"size": None, "source": {"kind": "folder", "path": "a: #b"}, "names": ["no", "ü" * 80]},
+        "seed": 0,
+    }
+    text = params_lines(sections)
+    assert text.splitlines()[:2] == ["data:", '  source: {"kind": "folder", "path": "a: #b"}']
+    assert yaml.safe_load(text) == {
+        "data": {"source": sections["data"]["source"], "names": ["no", "ü" * 80]},
+        "seed": 0,
+    }
+
+
+def test_paths_of_this_machine_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.bin").write_bytes(b"abc")
+    monkeypatch.chdir(tmp_path)
+    md5 = "900150983cd24fb0d6963f7d28e17f72"  # RFC 1321, A.5
+    assert checksums([Path("a/b.bin")]) == {"a/b.bin": md5}
+    assert checksums([tmp_path / "a" / "b.bin"]) == {"b.bin": md5}
+    with pytest.raises(ArtifactError, match=r"a/c\.bin does not exist; expected an input of the package"):
+        checksums([Path("a/c.bin")])
+    assert without_machine_paths({"a": ["/x/y", "x/y", 1]}) == {"a": ["y", "x/y", 1]}
+
+
+def test_a_digest_tells_splits_apart() -> None:
+    images = images_of((1, 5, 4))
+    others = [
+        replace(images, images=images.images.reshape(40, 1, 4, 5)),
+        replace(images, images=images.images.flip(0)),
+        replace(images, images=images.images.float()),
+        replace(images, labels=images.labels.flip(0)),
+        replace(images, class_names=(*images.class_names[:9], "nine")),
+        replace(images, class_names=(*images.class_names, "ten")),
+        images.take(torch.arange(39)),
+    ]
+    digests = [digest(each) for each in (images, *others)]
+    assert len(set(digests)) == len(digests)
+    assert digest(images.take(torch.arange(40))) == digests[0]
+    assert digest(replace(images, images=images.images.transpose(2, 3).contiguous().transpose(2, 3))) == digests[0]
+
+
+# What is real in it
+
+
+def distances_of(folder: Path, learned: SyntheticSet, params: Mapping[str, Any], real: RealData) -> Package:
+    """A package of one learned set."""
+    path = folder / "learned.safetensors"
+    save_synthetic(path, learned, provenance_of("learned", params["method"], params, 3, real))
+    entries = {"learned": Entry("learned", path, metrics_of(0.5), params)}
+    return build_from(entries, folder / "hub", packaged=["learned"], default="learned", real=real)
+
+
+def grey_levels() -> RealData:
+    """Twenty grey images; levels 0, 10, 20, ... 190 of 255."""
+    levels = (torch.arange(20) * 10).to(torch.uint8)[:, None, None, None].expand(20, 1, 2, 2).contiguous()
+    return real_data(ImageSet(levels, torch.arange(20) % 10, tuple("abcdefghij")))
+
+
+def test_distances_to_the_source_derived_by_hand(tmp_path: Path) -> None:
+    """Ten images start from levels 0 to 90. The first is as it was, the next eight moved by 3 of 255, the last by 12.
+
+    The last, at 102, is nearest to level 100 instead of its start; distances are 0, eight times 3 / 255, and 2 / 255.
+    """
+    real = grey_levels()
+    started = real_subset(real.train, torch.arange(10), real.normalisation)
+    moves = torch.tensor([0.0, *[3.0] * 8, 12.0])[:, None, None, None] / 255
+    learned = replace(started, images=started.images + moves, learned=torch.ones(10, dtype=torch.bool))
+    package = distances_of(tmp_path, learned, RECIPES["mtt-ipc2"], real)
+    assert package.recipe_json("learned")["nearest_source"] == {
+        "median": round(3 / 255, 6),
+        "min": 0.0,
+        "max": round(3 / 255, 6),
+        "from_start": 9,
+        "copies": 1,
+        "yardstick": round(10 / 255, 6),
+    }
+    text = card_of(package)
+    assert "| `learned` | 0.012 | 0.000 | 0.012 | 9 of 10 |" in text
+    assert "a training image is 0.039 from the nearest other one" in text
+    assert "`learned` has 1 learned image that equals a training image." in text
+
+
+def test_a_start_that_the_source_holds_twice_is_still_the_nearest(tmp_path: Path) -> None:
+    real = grey_levels()
+    twice = replace(real.train, images=torch.cat([real.train.images[10:], real.train.images[10:]]))
+    real = real_data(twice)
+    started = real_subset(real.train, torch.arange(10, 20), real.normalisation)
+    learned = replace(started, images=started.images + 1 / 255, learned=torch.ones(10, dtype=torch.bool))
+    nearest = distances_of(tmp_path, learned, RECIPES["mtt-ipc2"], real).recipe_json("learned")["nearest_source"]
+    assert (nearest["from_start"], nearest["copies"], nearest["yardstick"]) == (10, 0, 0.0)
+
+
+def test_where_nothing_is_learned_no_distance_is_told(
+    built: Package, entries: dict[str, Entry], tmp_path: Path
+) -> None:
+    assert built.recipe_json("random-ipc2")["nearest_source"] is None
+    assert built.recipe_json("mtt-ipc2")["images"]["real_verified"] == 0
+    package = build_from(entries, tmp_path / "hub", packaged=["random-ipc2"], default="random-ipc2")
+    assert "all are equal to the bit" in card_of(package)
+    assert "distance" not in card_of(package)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None:
+    real = grey_levels()
+    files = [{"name": "images|best.pt", "sha256": "b" * 64}, {"name": "labels.pt", "sha256": "c" * 64}]
+    learned = replace(
+        real_subset(real.train, torch.arange(10), real.normalisation),
+        images=torch.full((10, 1, 2, 2), 0.5),
+        learned=torch.ones(10, dtype=torch.bool),
+        source_row=torch.full((10,), -1),
+        notes={"imported": {"files": files, "saved_as": "pixels", "mean": [0.5]} if told else {"mean": [0.5]}},
+    )
+    params = {"method": "imported", "ipc": 1, "file": "foreign/datm.safetensors", "sha256": "a" * 64}
+    package = distances_of(tmp_path, learned, params, real)
+    assert package.recipe_json("learned")["nearest_source"]["from_start"] == 0
+    text = card_of(package)
+    named = f"`images/best.pt` (SHA-256 `{'b' * 64}`); `labels.pt` (SHA-256 `{'c' * 64}`); saved as pixels"
+    named = named if told else f"`foreign/datm.safetensors` (SHA-256 `{'a' * 64}`)"
+    assert f"- **Imported.** Images made elsewhere, imported as they are.\n  - `learned`: {named}\n" in text
+    assert "The default config, `learned`, has 10 images: 10 imported." in text
+    assert "| `learned` | Imported | 1 | 10 imported | 50.00 ± 0.78 % (n = 5) | – |" in text
+    assert "| `learned` | not known | not known | not known |" in text
+    assert "| `learned` | 0.0098 | 0.0098 | 0.0098 | not known |" in text
+    assert "It is not known what imported images started from" in text
+    assert "equal to the bit" not in text
+    assert "Parameter" not in text
+    assert "ipc-1" in front_matter(package)["tags"]
+
+
+def test_the_yardstick_needs_two_images() -> None:
+    train = grey_levels().train
+    assert source_yardstick(train.take(torch.tensor([3]))) is None
+    assert source_yardstick(train.take(torch.tensor([3, 5]))) == round(20 / 255, 6)
+
+
+def test_the_card_names_no_licence_where_none_was_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = SourceInfo("folder", "photos", "sha256:0", "")
     entries = entries_in(tmp_path / "distilled", real_data(images_of((1, 5, 4)), nothing))
-    package = build_from(entries, tmp_path / "hub")
+    package = build_from(entries, tmp_path / "hub", real=real_data(images_of((1, 5, 4)), nothing))
     assert front_matter(package)["license"] == "unknown"
     assert front_matter(package)["source_datasets"] == ["original"]
     assert "none was recorded" in card_of(package)
+    assert "warning: the licence of the source is unknown" in capsys.readouterr().err
+    build_example(tmp_path / "licensed")
+    assert "warning" not in capsys.readouterr().err
 
 
 def source(text: str, homepage: str = "") -> dict[str, str]:
@@ -423,7 +648,7 @@ def link_to_folder(folder: Path) -> None:
         (list_file(".git/config"), "expected plain names"),
         (edit(lambda manifest: manifest.update(format="distillkit-package/9")), "format: .*distillkit-package/1"),
         (edit(lambda manifest: manifest.pop("files")), "files: Field required"),
-        (edit(lambda manifest: manifest["recipes"].append("../other")), "does not list ../other/"),
+        (edit(lambda manifest: manifest["recipes"].append("../other")), "names '../other'; expected plain names"),
         (edit(lambda manifest: manifest.update(default="full")), "has default 'full'; expected one of"),
     ],
 )
@@ -438,14 +663,14 @@ def test_what_the_hub_adds_is_no_damage(copied: Path) -> None:
     (copied / ".gitattributes").write_text("*.parquet filter=lfs\n")
     (copied / ".cache" / "huggingface").mkdir(parents=True)
     (copied / ".cache" / "huggingface" / "README.md.metadata").touch()
-    assert open_package(copied).recipes == PACKAGED
+    assert list(open_package(copied).recipes) == PACKAGED
 
 
 def test_links_to_the_files_are_as_good_as_the_files(built: Package, tmp_path: Path) -> None:
     for name in [*built.manifest["files"], "manifest.json"]:
         (tmp_path / "linked" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "linked" / name).symlink_to(built.folder / name)
-    assert open_package(tmp_path / "linked").recipes == PACKAGED
+    assert list(open_package(tmp_path / "linked").recipes) == PACKAGED
 
 
 @pytest.mark.parametrize(
@@ -486,6 +711,29 @@ def two_cranes() -> ImageSet:
     return replace(images_of((1, 5, 4)), class_names=("crane", "crane", *"23456789"))
 
 
+def brighter() -> ImageSet:
+    images = images_of((1, 5, 4))
+    return replace(images, images=images.images // 2 + 128)
+
+
+def from_elsewhere(entry: Entry, folder: Path) -> Entry:
+    info = replace(INFO, revision="another")
+    return entries_in(folder / "unlike", real_data(images_of((1, 5, 4)), info))[entry.name]
+
+
+def selected(**changes: Any) -> Callable[[Entry, Path], Entry]:
+    """A set of real images with something wrong in it."""
+
+    def change(entry: Entry, folder: Path) -> Entry:
+        real = real_data(images_of((1, 5, 4)))
+        wrong = replace(real_subset(real.train, torch.arange(20), real.normalisation), **changes)
+        path = folder / "wrong" / entry.artifact.name
+        save_synthetic(path, wrong, provenance_of(entry.name, "mtt", entry.params, 3, real))
+        return replace(entry, artifact=path)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -495,7 +743,16 @@ def two_cranes() -> ImageSet:
         (lambda entry, folder: replace(entry, params={**entry.params, "ipc": 3}), "was made with other parameters"),
         (on(images_of((2, 5, 4))), "has images of 2 channels; expected 1 or 3"),
         (on(two_cranes()), "has several classes called 'crane'"),
-        (on(images_of((3, 5, 4))), "'random-ipc2' and 'mtt-ipc2' come from different images"),
+        (on(images_of((3, 5, 4))), "mtt-ipc2.* comes from other images .*: another image shape, mean"),
+        (on(brighter()), "mtt-ipc2.* comes from other images .*: another mean, standard deviation; expected one"),
+        (from_elsewhere, "mtt-ipc2.* comes from other images .*: another source; expected one"),
+        (
+            selected(source_row=torch.arange(20) + 1),
+            "image 0 is marked real but is not source row 1; expected the same",
+        ),
+        (selected(labels=torch.arange(20).flip(0) % 10), "image 0 is marked real but is not source row 0"),
+        (selected(source_row=torch.arange(20) - 1), "mtt-ipc2.* has a real image without a source row"),
+        (selected(source_row=torch.arange(20) + 21), "names source row 40; expected rows below 40"),
     ],
 )
 def test_a_build_that_fails_leaves_the_earlier_package(
@@ -517,7 +774,7 @@ def test_a_build_that_fails_leaves_the_earlier_package(
 
 def test_an_earlier_package_is_replaced_as_a_whole(entries: dict[str, Entry], copied: Path) -> None:
     package = build_from(entries, copied, packaged=["mtt-ipc2"], default="mtt-ipc2")
-    assert package.recipes == ["mtt-ipc2"]
+    assert list(package.recipes) == ["mtt-ipc2"]
     assert not (copied / "selmatch-ipc2").exists()
     assert [path.name for path in copied.parent.iterdir() if path.name.startswith(".")] == []
 

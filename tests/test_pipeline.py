@@ -128,6 +128,14 @@ def test_distilled_set_is_what_the_recipe_says(finished):
     assert provenance["params"]["matching"] == MATCHING
 
 
+def test_package_records_the_checksums_of_dvc_lock(finished):
+    stages = YAML(typ="safe").load(finished[0] / "dvc.lock")["stages"].values()
+    outs = {out["path"]: out["md5"] for stage in stages for out in stage["outs"] if "md5" in out}
+    used = ["real", "experts/shard-0", "experts/shard-1", "difficulty", "distilled/selmatch-ipc2"]
+    recipe = json.loads((finished[0] / "artifacts/hub/tiny/selmatch-ipc2/recipe.json").read_text())
+    assert recipe["inputs"] == {path: outs[path] for path in (f"artifacts/{name}.safetensors" for name in used)}
+
+
 def test_nothing_changed_runs_nothing(project):
     assert repro(project) == set()
 

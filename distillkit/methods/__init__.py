@@ -2,6 +2,7 @@
 
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.full import FullSet
+from distillkit.methods.imported import Imported
 from distillkit.methods.mtt import TrajectoryMatching
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
@@ -14,4 +15,5 @@ METHODS = {
     "confident": ConfidentSubset,
     "mtt": TrajectoryMatching,
     "selmatch": SelMatch,
+    "imported": Imported,
 }

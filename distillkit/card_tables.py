@@ -1,0 +1,157 @@
+"""The tables of a dataset card: what stands in which cell, from recipe.json."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distillkit.front_matter import Recipe, images_per_class
+
+WIDTH = 80  # characters of a line of parameters, where it can be broken
+
+# Results
+
+
+def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
+    """The accuracy of ``random`` or ``full`` to set beside this recipe's; None where there is nothing to compare."""
+    found = recipe["baselines"][which]
+    measured: Mapping[str, Any] | None = None if found is None else found["accuracy"]
+    return None if found is None or found["recipe"] == recipe["name"] else measured
+
+
+def over_random(recipe: Recipe) -> str:
+    """Points of accuracy beyond as many random images, a dash where there is nothing to compare."""
+    random = baseline(recipe, "random")
+    if random is None:
+        return "–"
+    return f"{100 * (recipe['results']['accuracy']['mean'] - random['mean']):+.2f}".replace("-", "−")
+
+
+def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
+    """Baselines that are no configs: what they are, images per class, accuracy."""
+    names = {recipe["name"] for recipe in recipes}
+    found: dict[str, tuple[str, int | str, Mapping[str, Any]]] = {}
+    for which in ("random", "full"):
+        for recipe in recipes:
+            baseline, each = recipe["baselines"][which], images_per_class(recipe)
+            if baseline and baseline["recipe"] not in names:
+                row = ("random images", each) if which == "random" else ("all images", "all")
+                found[baseline["recipe"]] = (*row, baseline["accuracy"])
+    return list(found.values())
+
+
+# What is real
+
+
+def content(recipe: Recipe) -> str:
+    """How many images of which kind there are."""
+    images = recipe["images"]
+    if start_is_unknown(recipe):
+        return f"{images['total']:,} imported"
+    return f"{images['real']:,} real and {images['learned']:,} learned"
+
+
+def origins(recipe: Recipe) -> list[str]:
+    """How many images are unchanged, learned from a source image, and learned from none, for a table."""
+    images = recipe["images"]
+    if start_is_unknown(recipe):
+        return ["not known"] * 3
+    from_source = images["learned_from_source"]
+    return [f"{count:,}" for count in (images["real"], from_source, images["learned"] - from_source)]
+
+
+def start_is_unknown(recipe: Recipe) -> bool:
+    return bool(recipe["method"] == "imported" and not recipe["images"]["learned_from_source"])
+
+
+def kept_start(recipe: Recipe) -> str:
+    """Of the images that were learned from a source image, how many have none nearer."""
+    started = recipe["images"]["learned_from_source"]
+    if start_is_unknown(recipe):
+        return "not known"
+    return f"{recipe['nearest_source']['from_start']:,} of {started:,}" if started else "–"
+
+
+# How the sets were made
+
+
+def imported_files(recipe: Recipe) -> str:
+    """The files that an imported set was made from, as far as it tells, and what they held."""
+    told = recipe["notes"].get("imported", {})
+    files = told.get("files") or [{"name": recipe["params"]["file"], "sha256": recipe["params"]["sha256"]}]
+    named = [f"{code(file['name'])} (SHA-256 {code(file['sha256'])})" for file in files]
+    held = {"saved_as": "saved as {}", "labels": "labels: {}"}
+    return "; ".join([*named, *(text.format(told[key]) for key, text in held.items() if key in told)])
+
+
+def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, list[str]]]:
+    """The methods of ours that have parameters beside ``ipc``, and for each parameter a cell for each of them."""
+    columns: dict[str, dict[str, dict[str, str]]] = {}
+    for recipe in recipes:
+        found = {key: shown(value) for key, value in flattened(recipe["params"]) if key not in ("method", "ipc")}
+        if recipe["method"] != "imported":
+            columns.setdefault(recipe["method"], {})[recipe["name"]] = found
+    columns = {method: column for method, column in columns.items() if any(column.values())}
+    keys = dict.fromkeys(key for column in columns.values() for found in column.values() for key in found)
+    return list(columns), {key: [agreed(key, column) for column in columns.values()] for key in keys}
+
+
+def agreed(key: str, column: Mapping[str, Mapping[str, str]]) -> str:
+    """The one value where all recipes of a method agree, else each value with those that have it; a dash for none."""
+    names: dict[str, list[str]] = {}
+    for name, found in column.items():
+        names.setdefault(found.get(key, "–"), []).append(f"`{name}`")
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{value} ({', '.join(having)})" for value, having in names.items())
+
+
+def outcome_table(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
+    """What was chosen or learned on the way: its names, and a row of cells for each recipe that has any of it."""
+    found = {recipe["name"]: dict(outcomes(recipe)) for recipe in recipes}
+    names = list(dict.fromkeys(name for column in found.values() for name in column))
+    rows = [[f"`{name}`", *(column.get(key, "–") for key in names)] for name, column in found.items() if column]
+    return names, rows
+
+
+def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    for key, value in recipe["notes"].items():
+        if not isinstance(value, Mapping):
+            yield f"`{key}`, as chosen", shown(value)
+    if recipe["student_lr"] is not None:
+        yield "learned step size of the student", f"{recipe['student_lr']:.4g}"
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Leaves of nested mappings, each with its path."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def shown(value: Any) -> str:
+    """A parameter in a table."""
+    return code(value, 100) if isinstance(value, str) else json.dumps(value).replace("|", "/")
+
+
+def params_lines(sections: Mapping[str, Any], indent: str = "") -> str:
+    """Sections of params.yaml in YAML, of which JSON is a part; without nulls, which are defaults."""
+    lines = []
+    for key, value in without_nulls(sections).items():
+        line = f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}"
+        nested = len(line) > WIDTH and isinstance(value, Mapping)
+        lines.append(f"{indent}{key}:\n{params_lines(value, indent + '  ')}" if nested else line)
+    return "\n".join(lines)
+
+
+def without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    return value
+
+
+def code(text: str, limit: int = 300) -> str:
+    """Somebody else's text on one line, shown as it stands."""
+    return "`" + textwrap.shorten(text.replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"

@@ -1,0 +1,339 @@
+"""Distilled sets that other code saved, as artifacts of ours: ``distillkit import``.
+
+Such files hold images and labels and say nothing of the space the images are in, so that has to be told.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from torch import Tensor
+
+from distillkit import artifact
+from distillkit.errors import ArtifactError, ParamsError, SourceError
+from distillkit.foreign_files import listed, read_sets
+from distillkit.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.params import hint
+from distillkit.progress import tell
+
+SavedAs = Literal["normalised", "pixels"]
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+STATISTICS = {  # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, DSA, DM) and in MTT's repository
+    "cifar10": CIFAR10,
+    "cifar100-dc": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "cifar100-mtt": CIFAR10,  # sic: MTT, and DC before it changed, normalise CIFAR-100 with CIFAR-10's
+    "fashion-mnist": ((0.2861,), (0.3530,)),
+    "imagenet": IMAGENET,
+    "mnist": ((0.1307,), (0.3081,)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "tiny-imagenet": IMAGENET,
+}
+
+
+# What is told
+
+
+def statistics_named(text: str) -> Normalisation:
+    """Mean and standard deviation (C,) by a name of ``STATISTICS``, or written out as ``0.5,0.5,0.4/0.2,0.2,0.2``.
+
+    Raises ParamsError when the text is neither.
+    """
+    if text in STATISTICS:
+        mean, std = STATISTICS[text]
+        return Normalisation(torch.tensor(mean), torch.tensor(std))
+    wrong = f"statistics are {text!r}{hint(text, STATISTICS)}; expected {', '.join(STATISTICS)}, or mean/std"
+    try:
+        means, stds = ([float(number) for number in part.split(",")] for part in text.split("/"))
+    except ValueError:
+        raise ParamsError(f"{wrong} such as 0.49,0.48,0.45/0.25,0.24,0.26") from None
+    statistics = Normalisation(torch.tensor(means), torch.tensor(stds))
+    if len(means) != len(stds) or not all(part.isfinite().all() for part in statistics) or statistics.std.min() <= 0:
+        raise ParamsError(f"{wrong}, as many numbers before the slash as behind it, those behind it above 0")
+    return statistics
+
+
+def classes_named(text: str) -> tuple[str, ...]:
+    """Class names, in order: a text file with one a line, or a list with commas. Raises ParamsError or SourceError."""
+    path = Path(text)
+    if path.is_file():
+        try:
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        except UnicodeDecodeError:
+            raise SourceError(f"{path} is no UTF-8 text; expected a class name a line; write it again") from None
+    if "," not in text:
+        raise ParamsError(f"classes are {text!r}, which is no file; expected a text file, or names with commas between")
+    return tuple(name.strip() for name in text.split(","))
+
+
+# From files to a set
+
+
+def import_set(
+    files: Sequence[Path],
+    *,
+    saved_as: SavedAs,
+    statistics: Normalisation | None,
+    class_names: Sequence[str] | None,
+    hard_labels: bool = False,
+    index: int | None = None,
+) -> SyntheticSet:
+    """The images (N, C, H, W) and labels (N,), or soft labels (N, K), that ``files`` hold together, in any order.
+
+    ``saved_as`` says which space the images are in: normalised by ``statistics``, or pixels, whose own statistics are
+    taken when none are given. ``hard_labels`` allows to reduce soft labels to the likeliest class; ``index`` chooses
+    among several experiments in one file. Nothing says which real image an image comes from: all count as learned.
+    Raises SourceError for what the files hold, ParamsError for what is told. ZCA-whitened images (``--zca`` of MTT,
+    DATM and others) cannot be told from normalised ones, but no mean and deviation lead from them back to pixels: take
+    the ``images_zca_*.pt`` saved beside them, which are pixels.
+    """
+    names = " and ".join(path.name for path in files)
+    parts, index = chosen_parts(files, index)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    images, found = split_tensors(names, tensors)
+    soft, labels = hardened(names, found, hard_labels)
+    class_names = checked_classes(names, labels, found.shape[1] if found.ndim == 2 else None, class_names)
+    normalisation, pixels = pixels_of(names, images, saved_as, statistics)
+    imported = {
+        "files": sorted(({"name": path.name, "sha256": artifact.sha256(path)} for path in files), key=str),
+        "index": index,
+        "saved_as": saved_as,
+        "statistics": "given" if statistics is not None else "of the images themselves",
+        "mean": normalisation.mean.tolist(),
+        "std": normalisation.std.tolist(),
+        "labels": "the likeliest class of soft labels" if soft else "hard",
+    }
+    return SyntheticSet(
+        images=pixels,
+        labels=labels,
+        class_names=tuple(class_names),
+        learned=torch.ones(len(labels), dtype=torch.bool),
+        source_row=torch.full((len(labels),), -1),
+        normalisation=normalisation,
+        student_lr=student_lr_of(names, [part for part in parts if isinstance(part, float)]),
+        notes={"imported": imported},
+    )
+
+
+def chosen_parts(files: Sequence[Path], index: int | None) -> tuple[list[Tensor | float], int]:
+    """Tensors and numbers of all files; of those that hold several sets, of the one at ``index``, the first if None."""
+    if not files:
+        raise ParamsError("no file is given; expected the images and their labels, in one file or two")
+    sets = [read_sets(path) for path in files]
+    several = [(path.name, len(found)) for path, found in zip(files, sets, strict=True) if len(found) > 1]
+    name, count = min(several, key=lambda pair: pair[1], default=(files[0].name, 1))
+    if index is not None and not 0 <= index < count:
+        raise ParamsError(f"index is {index}, but {name} holds {count} {'set' if count == 1 else 'sets'}, from 0 on")
+    if several and index is None:
+        tell(f"{name} holds {count} sets, one for each experiment; taking the first; --index chooses another")
+    index = index or 0
+    return [part for found in sets for part in (found[index] if len(found) > 1 else found[0])], index
+
+
+def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The images, the only tensor with four axes, and the labels, the only one of their length with one or two."""
+    images = [tensor for tensor in tensors if tensor.ndim == 4]
+    if len(images) != 1:
+        raise SourceError(
+            f"{names}: found {listed(tensors)}; expected exactly one (N, C, H, W) of images; name the right files"
+        )
+    count = len(images[0])
+    if 0 in images[0].shape:
+        raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; name the right files")
+    labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
+    if len(labels) != 1:
+        what = "no labels" if not labels else "several tensors that may be labels"
+        raise SourceError(
+            f"{names}: found {listed(tensors)}, {what} for {count} images; expected exactly one ({count},) "
+            f"or, soft, ({count}, classes); name the file with the labels"
+        )
+    return images[0], labels[0]
+
+
+def hardened(names: str, labels: Tensor, hard_labels: bool) -> tuple[bool, Tensor]:
+    """Whether labels were soft, and labels (N,) int64: as they are, or the largest of each row."""
+    if labels.ndim == 1:
+        if labels.is_floating_point() or labels.dtype == torch.bool:
+            raise SourceError(f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on")
+        return False, labels.long()
+    if not labels.isfinite().all():
+        raise SourceError(f"{names}: the soft labels hold nan or infinity; expected finite numbers; get them again")
+    likeliest = labels.argmax(1)
+    if torch.equal(labels.double(), torch.nn.functional.one_hot(likeliest, labels.shape[1]).double()):
+        return False, likeliest
+    if not hard_labels:
+        raise SourceError(
+            f"{names}: the labels are soft, {listed([labels])}; expected one class for each image; "
+            "--hard-labels takes the likeliest, with which a set made for soft labels is worth less"
+        )
+    return True, likeliest
+
+
+def checked_classes(
+    names: str, labels: Tensor, columns: int | None, class_names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The class names given, else numbers; every class must have an image."""
+    low, high = int(labels.min()), int(labels.max())
+    classes = len(class_names) if class_names is not None else columns or high + 1
+    if class_names is not None and (len(set(class_names)) != classes or not all(class_names)):
+        raise ParamsError(f"classes are {', '.join(class_names)}; expected a name of its own for each")
+    if low < 0 or high >= classes or (columns or classes) != classes:
+        raise SourceError(
+            f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}; "
+            f"expected 0 to {classes - 1} for {classes} classes; correct --classes or the labels"
+        )
+    present = set(labels.unique().tolist())
+    missing = next((label for label in range(classes) if label not in present), None)
+    if missing is not None:
+        raise SourceError(
+            f"{names}: no image has label {missing}; expected images of every class from 0 to {classes - 1}; "
+            "name the whole set"
+        )
+    return tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))
+
+
+def pixels_of(
+    names: str, images: Tensor, saved_as: SavedAs, statistics: Normalisation | None
+) -> tuple[Normalisation, Tensor]:
+    """The statistics and the images as float32 in pixel space, checked to be finite and plausible."""
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise SourceError(f"{names}: the images are {listed([images])}; expected uint8 or floating point")
+    if statistics is not None and len(statistics.mean) != images.shape[1]:
+        last = ", or, with channels last, moved to the second axis" if images.shape[3] == len(statistics.mean) else ""
+        raise ParamsError(
+            f"statistics are of {len(statistics.mean)} channels, but {names} holds images {listed([images])}; "
+            f"expected {images.shape[1]}{last}"
+        )
+    loaded = to_pixels(images).contiguous()
+    if not loaded.isfinite().all():
+        raise SourceError(f"{names}: the images hold nan or infinity in float32; expected finite numbers")
+    if saved_as == "pixels":
+        check_pixels(names, loaded)
+        return statistics if statistics is not None else channel_statistics(loaded), loaded
+    if images.dtype == torch.uint8:
+        raise ParamsError(f"saved_as is normalised, but {names} holds uint8 images; expected pixels")
+    if statistics is None:
+        raise ParamsError("statistics are missing; expected those that the images were normalised with")
+    pixels = statistics.undo(loaded)
+    if loaded.min() >= 0 and loaded.max() <= 1:
+        tell(f"warning: {names}: all values lie in [0, 1], which looks like pixels; --saved-as pixels?")
+    elif complaint := implausible(pixels):
+        tell(f"warning: {names}: undoing the normalisation gives {complaint}; check --statistics and --saved-as")
+    return statistics, pixels
+
+
+def check_pixels(names: str, pixels: Tensor) -> None:
+    """Raise SourceError when the values look normalised, or like 0 to 255."""
+    if complaint := implausible(pixels):
+        mend = "divide them by 255" if pixels.min() >= 0 else "say --saved-as normalised, and with which --statistics"
+        raise SourceError(f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}")
+
+
+def implausible(pixels: Tensor) -> str:
+    """What is wrong with values that should be pixels, unclipped; nothing when they may be.
+
+    Learned pixels overshoot on both sides, but values in [0, 1] deviate by 0.5 at most and normalised ones by about 1.
+    """
+    low, middle, high = (value.item() for value in (pixels.min(), pixels.median(), pixels.max()))
+    deviation = pixels.double().std(correction=0).item()
+    if deviation <= 0.6 and -0.25 <= middle <= 1.25 and not (low >= 0 and high > 2):
+        return ""
+    return f"from {low:.4g} to {high:.4g} with median {middle:.4g} and standard deviation {deviation:.4g}"
+
+
+def student_lr_of(names: str, numbers: Sequence[float]) -> float | None:
+    """The learned step size, which MTT's successors save beside the images as a number alone."""
+    if not numbers:
+        return None
+    if len(numbers) > 1 or not (math.isfinite(numbers[0]) and numbers[0] > 0):
+        found = ", ".join(f"{number:g}" for number in numbers)
+        raise SourceError(f"{names}: found the step size {found}; expected one number above 0; leave that file away")
+    return numbers[0]
+
+
+# The command
+
+
+def import_files(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    saved_as: SavedAs,
+    statistics: str | None,
+    classes: str | None = None,
+    hard_labels: bool = False,
+    index: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and say what it holds, as plain data.
+
+    ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when classes have different numbers of images.
+    """
+    if out.suffix != ".safetensors":
+        raise ParamsError(f"out is {out}; expected a file name that ends in .safetensors")
+    if out.exists() and not overwrite:
+        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or overwrite it knowingly")
+    synthetic = import_set(
+        files,
+        saved_as=saved_as,
+        statistics=None if statistics is None else statistics_named(statistics),
+        class_names=None if classes is None else classes_named(classes),
+        hard_labels=hard_labels,
+        index=index,
+    )
+    params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "hard_labels": hard_labels}
+    provenance = {"recipe": out.stem, "method": "imported", "params": params}
+    artifact.save_synthetic(out, synthetic, provenance)
+    counts = synthetic.images_per_class
+    balanced = len(set(counts)) == 1
+    if not balanced:
+        tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number of each")
+    return {
+        "path": str(out),
+        "sha256": artifact.sha256(out),
+        "images": len(synthetic),
+        "image_shape": list(synthetic.images.shape[1:]),
+        "classes": len(synthetic.class_names),
+        "images_per_class": counts[0] if balanced else counts,
+        "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
+        "recipe": recipe_snippet(out.stem, out, synthetic) if balanced else None,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was imported, for people, and what to do with it."""
+    shape, (low, high) = "x".join(map(str, found["image_shape"])), found["pixel_range"]
+    images = f"{found['images']} images of {shape} in {found['classes']} classes"
+    yield f"{found['path']}: {images}, pixels {low:g} to {high:g}"
+    if found["recipe"] is not None:
+        yield "to measure and package it, put this below recipes: in params.yaml, and run dvc repro"
+        yield str(found["recipe"]).rstrip()
+
+
+def recipe_snippet(name: str, path: Path, synthetic: SyntheticSet) -> str:
+    """The recipe that takes the set at ``path`` through the pipeline, as lines of YAML for below ``recipes:``.
+
+    Raises ParamsError when classes have different numbers of images.
+    """
+    counts = synthetic.images_per_class
+    if len(set(counts)) != 1:
+        raise ParamsError(f"{path} has {counts} images per class; a recipe needs the same number of each class")
+    here = Path.cwd()
+    file = path.relative_to(here) if path.is_relative_to(here) else path
+    lines = [f"  {quoted(name)}:", "    method: imported", f"    ipc: {counts[0]}"]
+    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(artifact.sha256(path))}"]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """Text as YAML reads it back: plain where that says the same, as 12e45 and yes do not."""
+    try:
+        plain = re.fullmatch(r"[\w./-]+", text) is not None and YAML(typ="safe").load(text) == text
+    except YAMLError:
+        plain = False
+    return text if plain else artifact.canonical_json(text)

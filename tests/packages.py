@@ -1,0 +1,100 @@
+"""Small packages with true claims (real digits, trained on for a moment), and processes that know one Hub."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hub_server import Hub
+
+from distillkit.artifact import pretty_json, provenance_of, save_synthetic
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.images import RealData, SyntheticSet
+from distillkit.manifest import MANIFEST, Manifest, manifest_of
+from distillkit.methods.random_subset import RandomSubset
+from distillkit.networks import NetworkSpec
+from distillkit.package import Entry, build
+from distillkit.progress import track
+from distillkit.protocol import Material
+from distillkit.randomness import seeded
+from distillkit.readers import DigitsSource
+from distillkit.reevaluate import measure
+from distillkit.sources import DataSpec, fetch
+from distillkit.training import TrainingRecipe
+
+EVALUATION = EvaluationRecipe(NetworkSpec("convnet", "batch", depth=1, width=4), TrainingRecipe(20, 20, 0.05), runs=3)
+
+
+def digits_data() -> RealData:
+    """Eight digits a class to train, thirty to test."""
+    return fetch(DataSpec(DigitsSource(), per_class=8, test_per_class=30))
+
+
+def build_package(
+    folder: Path,
+    ipcs: tuple[int, ...] = (1, 2),
+    name: str = "tiny",
+    seed: int = 0,
+    learned: float = 0.0,
+    **claim: float,
+) -> Path:
+    """A package of random subsets, of which ``learned`` is added to every pixel; its accuracies are measured, unless
+    ``claim`` overrides them."""
+    real, work = digits_data(), folder.parent / f"{folder.name}-artifacts"
+    entries = []
+    for ipc in ipcs:
+        params: dict[str, Any] = {"method": "random", "ipc": ipc}
+        synthetic = RandomSubset(ipc).init(Material(real.train, real.normalisation), seeded(seed))
+        synthetic = moved(synthetic, learned) if learned else synthetic
+        recipe, artifact = f"random-ipc{ipc}", work / f"random-ipc{ipc}.safetensors"
+        save_synthetic(artifact, synthetic, provenance_of(recipe, "random", params, seed, real))
+        accuracy = measure(synthetic, real.test, EVALUATION, None, 0)["accuracy"] | claim
+        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params))
+    build(
+        folder,
+        name=name,
+        entries=entries,
+        packaged=[entry.name for entry in entries],
+        default=entries[-1].name,
+        real=real,
+        inputs={},
+        evaluation=asdict(EVALUATION),
+        pipeline={},
+        track=track,
+    )
+    return folder
+
+
+def moved(synthetic: SyntheticSet, by: float) -> SyntheticSet:
+    return replace(synthetic, images=synthetic.images + by, learned=synthetic.learned | True)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes, by its path."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(hub: Hub, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A process that knows only this Hub."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=hub.environment(home) | environment,
+        cwd=home.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def rewritten(folder: Path, target: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
+    """A copy with one file changed and a manifest that agrees with it."""
+    shutil.copytree(folder, target)
+    (target / name).write_bytes(change((target / name).read_bytes()))
+    manifest = Manifest(**json.loads((target / MANIFEST).read_text()))
+    again = manifest_of(target, manifest.name, manifest.recipes, manifest.default)
+    (target / MANIFEST).write_text(pretty_json(asdict(again)))
+    return target

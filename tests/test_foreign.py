@@ -1,0 +1,557 @@
+"""Distilled sets of other code, saved as DC, DSA, DM, MTT and DATM save theirs; no code in a file is ever run."""
+
+import io
+import json
+import re
+import runpy
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+from safetensors.torch import save_file
+from torch import Tensor
+
+from distillkit import artifact, foreign
+from distillkit.describe import describe
+from distillkit.errors import ArtifactError, DistillkitError, ParamsError, SourceError
+from distillkit.expert_files import save_experts
+from distillkit.foreign import import_files, import_set, quoted, recipe_snippet, statistics_named
+from distillkit.images import RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.trajectories import Dynamics, Expert
+
+GREY = "0.5/0.25"
+LABELS = torch.tensor([0, 0, 1, 1])
+# Two classes of two images of 1x2 pixels; (x * 0.25 + 0.5) by hand below.
+NORMALISED = torch.tensor([[-2.0, 2.0], [0.0, 1.0], [-1.0, 4.0], [3.0, 0.5]]).view(4, 1, 1, 2)
+PIXELS = torch.tensor([[0.0, 1.0], [0.5, 0.75], [0.25, 1.5], [1.25, 0.625]]).view(4, 1, 1, 2)
+SOFT = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [-1.0, 3.0]])
+ACCURACIES = {"ConvNet": [np.float64(0.5), np.int64(3), 0.25]}
+
+
+def saved(path: Path, content: Any, **options: Any) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+def read(*files: Path, **told: Any) -> SyntheticSet:
+    statistics = statistics_named(told.pop("statistics", GREY))
+    return import_set(files, **{"saved_as": "normalised", "statistics": statistics, "class_names": None} | told)
+
+
+def refused(kind: type[DistillkitError], *files: Path, **told: Any) -> str:
+    """The one line that the import ends with; it never tells how to switch the protection off."""
+    with pytest.raises(kind) as caught:
+        read(*files, **told)
+    line = str(caught.value)
+    assert "\n" not in line
+    assert "weights_only" not in line
+    assert type(caught.value) is kind
+    return line
+
+
+def as_dc(images: Tensor = NORMALISED, labels: Tensor = LABELS) -> dict[str, Any]:
+    """DC, DSA and DM: a pair for each experiment, and accuracies that are numpy's numbers."""
+    return {"data": [[images, labels], [images + 1, labels]], "accs_all_exps": ACCURACIES}
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_dc(),
+        {"data": as_dc()["data"][:1]},
+        [NORMALISED, LABELS],
+        (LABELS, NORMALISED),
+        {"images": NORMALISED, "labels": LABELS},
+        {"data": NORMALISED, "target": LABELS, "epoch": 3, "name": "x", "lr": torch.tensor(0.1)},
+        {"syn": {"x": torch.nn.Parameter(NORMALISED.clone()), "y": LABELS.int()}, "mean": torch.ones(3)},
+        [NORMALISED.half(), LABELS.to(torch.uint8)],
+        [NORMALISED.double(), LABELS],
+        [NORMALISED.bfloat16(), torch.nn.functional.one_hot(LABELS)],
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_one_file_with_both(tmp_path, content, zipped):
+    synthetic = read(saved(tmp_path / "set.pt", content, _use_new_zipfile_serialization=zipped))
+    assert torch.equal(synthetic.images, PIXELS)
+    assert synthetic.images.dtype == torch.float32
+    assert torch.equal(synthetic.labels, LABELS)
+    assert synthetic.labels.dtype == torch.int64
+    assert synthetic.learned.tolist() == [True] * 4
+    assert synthetic.source_row.tolist() == [-1] * 4
+    assert (synthetic.class_names, synthetic.student_lr) == (("0", "1"), None)
+    assert (synthetic.normalisation.mean.tolist(), synthetic.normalisation.std.tolist()) == ([0.5], [0.25])
+
+
+@pytest.mark.parametrize("lr", [0.25, torch.tensor(0.25, requires_grad=True)])
+def test_files_of_mtt_in_any_order(tmp_path, lr):
+    """Images that want a gradient, their labels, and the learned step size as a number alone."""
+    images = saved(tmp_path / "images_best.pt", NORMALISED.clone().requires_grad_())
+    labels, rate = saved(tmp_path / "labels_best.pt", LABELS), saved(tmp_path / "lr_best.pt", lr)
+    first, second = read(images, labels, rate), read(rate, labels, images)
+    assert torch.equal(first.images, PIXELS)
+    assert not first.images.requires_grad
+    assert first.student_lr == 0.25
+    assert first.notes == second.notes
+    assert first.notes["imported"] == {
+        "files": [{"name": path.name, "sha256": artifact.sha256(path)} for path in (images, labels, rate)],
+        "index": 0,
+        "saved_as": "normalised",
+        "statistics": "given",
+        "mean": [0.5],
+        "std": [0.25],
+        "labels": "hard",
+    }
+    assert refused(SourceError, images, labels, rate, rate).startswith(
+        "images_best.pt and labels_best.pt and lr_best.pt and lr_best.pt: found the step size 0.25, 0.25; expected one"
+    )
+
+
+def test_soft_labels_of_datm_need_to_be_told(tmp_path):
+    files = (
+        saved(tmp_path / "images_best.pt", NORMALISED),
+        saved(tmp_path / "labels_best.pt", SOFT.clone().requires_grad_()),
+    )
+    assert refused(SourceError, *files) == (
+        "images_best.pt and labels_best.pt: the labels are soft, float32 (4, 2); expected one class for each image; "
+        "--hard-labels takes the likeliest, with which a set made for soft labels is worth less"
+    )
+    synthetic = read(*files, hard_labels=True)
+    assert synthetic.labels.tolist() == [0, 0, 1, 1]
+    assert synthetic.notes["imported"]["labels"] == "the likeliest class of soft labels"
+
+
+def test_several_experiments(tmp_path, capsys):
+    path = saved(tmp_path / "res.pt", as_dc())
+    assert torch.equal(read(path).images, PIXELS)
+    told = "res.pt holds 2 sets, one for each experiment; taking the first; --index chooses another\n"
+    assert capsys.readouterr().err == told
+    second = read(path, index=1)
+    assert torch.equal(second.images, PIXELS + 0.25)
+    assert second.notes["imported"]["index"] == 1
+    assert capsys.readouterr().err == ""
+    assert refused(ParamsError, path, index=2) == "index is 2, but res.pt holds 2 sets, from 0 on"
+    assert refused(ParamsError, path, index=-1).startswith("index is -1, but res.pt holds 2 sets")
+    one = saved(tmp_path / "one.pt", [NORMALISED, LABELS])
+    assert refused(ParamsError, one, index=1) == "index is 1, but one.pt holds 1 set, from 0 on"
+
+
+def test_plain_safetensors(tmp_path):
+    save_file({"x": NORMALISED, "y": LABELS}, tmp_path / "whatever.bin")
+    assert torch.equal(read(tmp_path / "whatever.bin").images, PIXELS)
+
+
+def test_pixels(tmp_path):
+    levels = torch.tensor([[0, 255], [51, 102], [255, 0], [153, 204]], dtype=torch.uint8).view(4, 1, 1, 2)
+    by_hand = torch.tensor([[0.0, 1.0], [0.2, 0.4], [1.0, 0.0], [0.6, 0.8]]).view(4, 1, 1, 2)
+    path = saved(tmp_path / "u.pt", [levels, LABELS])
+    synthetic = read(path, saved_as="pixels")
+    torch.testing.assert_close(synthetic.images, by_hand, rtol=0, atol=1e-7)
+    assert synthetic.normalisation.mean.tolist() == [0.5]
+    floats = saved(tmp_path / "f.pt", [PIXELS, LABELS])
+    assert torch.equal(read(floats, saved_as="pixels").images, PIXELS)
+    assert refused(ParamsError, path) == "saved_as is normalised, but u.pt holds uint8 images; expected pixels"
+
+
+def test_statistics_of_pixels_may_be_their_own(tmp_path):
+    path = saved(tmp_path / "f.pt", [PIXELS, LABELS])
+    synthetic = import_set([path], saved_as="pixels", statistics=None, class_names=None)
+    assert synthetic.normalisation.mean.item() == pytest.approx(5.875 / 8)
+    assert synthetic.notes["imported"]["statistics"] == "of the images themselves"
+    with pytest.raises(
+        ParamsError, match="statistics are missing; expected those that the images were normalised with"
+    ):
+        import_set([path], saved_as="normalised", statistics=None, class_names=None)
+
+
+def test_channels_have_their_own_statistics(tmp_path):
+    """CIFAR-10's in DC: 1 * 0.2023 + 0.4914 and so on."""
+    path = saved(tmp_path / "c.pt", [torch.ones(2, 3, 2, 2), torch.tensor([0, 1])])
+    synthetic = read(path, statistics="cifar10")
+    assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
+    line = refused(ParamsError, path)
+    assert line == "statistics are of 1 channels, but c.pt holds images float32 (2, 3, 2, 2); expected 3"
+    last = saved(tmp_path / "last.pt", [torch.ones(2, 8, 8, 3), torch.tensor([0, 1])])
+    assert refused(ParamsError, last, statistics="cifar10").endswith("with channels last, moved to the second axis")
+
+
+# What is told
+
+
+def test_statistics_by_name():
+    assert torch.equal(statistics_named("mnist").std, torch.tensor([0.3081]))
+    assert [len(statistics_named(name).mean) for name in foreign.STATISTICS] == [3, 3, 3, 1, 3, 1, 3, 3]
+    assert torch.equal(statistics_named("0.5,0.4/0.2, 1").std, torch.tensor([0.2, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cifar-10", "(did you mean 'cifar10'?); expected cifar10, cifar100-dc, cifar100-mtt, fashion-mnist, imagenet"),
+        ("cifar100", "expected cifar10, cifar100-dc, cifar100-mtt,"),
+        ("", "such as 0.49,0.48,0.45/0.25,0.24,0.26"),
+        ("0.5,0.5/0.1", "as many numbers before the slash as behind it, those behind it above 0"),
+        ("0.5/0", "those behind it above 0"),
+        ("nan/1", "as many numbers"),
+        ("0.5/0.1/0.1", "such as 0.49"),
+    ],
+)
+def test_statistics_that_are_none(text, expected):
+    with pytest.raises(ParamsError, match=re.escape(f"statistics are {text!r}")) as caught:
+        statistics_named(text)
+    assert expected in str(caught.value)
+
+
+def test_class_names(tmp_path):
+    path = saved(tmp_path / "s.pt", [NORMALISED, LABELS])
+    (tmp_path / "names.txt").write_text("cat\nsea lion\n\n")
+    assert read(path, class_names=foreign.classes_named(str(tmp_path / "names.txt"))).class_names == ("cat", "sea lion")
+    assert read(path, class_names=foreign.classes_named("cat, dog")).class_names == ("cat", "dog")
+    with pytest.raises(ParamsError, match=r"^classes are 'no.txt', which is no file; expected a text file, or names"):
+        foreign.classes_named("no.txt")
+    (tmp_path / "names.txt").write_bytes(b"\xff\n")
+    with pytest.raises(SourceError, match="is no UTF-8 text; expected a class name a line"):
+        foreign.classes_named(str(tmp_path / "names.txt"))
+    twice = "classes are a, a; expected a name of its own for each"
+    assert refused(ParamsError, path, class_names=["a", "a"]) == twice
+    assert refused(ParamsError, path, class_names=["a", ""]).startswith("classes are a, ; expected a name")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (torch.tensor([-1, 0, 1, 1]), "labels run from -1 to 1; expected 0 to 1 for 2 classes"),
+        (
+            torch.tensor([0, 1, 3, 3]),
+            "no image has label 2; expected images of every class from 0 to 3; name the whole",
+        ),
+        (torch.tensor([0, 1, 2, 2**60]), "no image has label 3; expected images of every class from 0 to"),
+        (torch.tensor([0.0, 0.5, 1.0, 1.0]), "the labels are float32 (4,); expected whole numbers from 0 on"),
+        (torch.tensor([True, False, True, True]), "the labels are bool (4,); expected whole numbers"),
+        (
+            torch.tensor([0, 1, 1]),
+            "found float32 (4, 1, 1, 2), int64 (3,), no labels for 4 images; expected exactly one",
+        ),
+        (torch.full((4, 2), torch.nan), "the soft labels hold nan or infinity"),
+        (torch.zeros(0), "no labels for 4 images"),
+    ],
+)
+def test_labels_that_do_not_fit(tmp_path, labels, expected):
+    assert refused(SourceError, saved(tmp_path / "s.pt", [NORMALISED, labels])).startswith("s.pt: ")
+    assert expected in refused(SourceError, tmp_path / "s.pt")
+
+
+def test_classes_that_do_not_fit(tmp_path):
+    path = saved(tmp_path / "s.pt", [NORMALISED, LABELS])
+    assert refused(SourceError, path, class_names=["a", "b", "c"]).startswith("s.pt: no image has label 2; expected")
+    assert "labels run from 0 to 1; expected 0 to 0 for 1 classes" in refused(SourceError, path, class_names=["a"])
+    soft = saved(tmp_path / "soft.pt", [NORMALISED, SOFT.detach()])
+    line = refused(SourceError, soft, class_names=["a", "b", "c"], hard_labels=True)
+    assert line.startswith("soft.pt: labels run from 0 to 1 in 2 columns; expected 0 to 2 for 3 classes")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            NORMALISED,
+            "found float32 (4, 1, 1, 2), no labels for 4 images; expected exactly one (4,) or, soft, (4, classe",
+        ),
+        (LABELS, "found int64 (4,); expected exactly one (N, C, H, W) of images; name the right files"),
+        ([NORMALISED, NORMALISED, LABELS], "expected exactly one (N, C, H, W) of images"),
+        ([NORMALISED, LABELS, LABELS], "several tensors that may be labels for 4 images"),
+        (
+            [torch.zeros(0, 1, 2, 2), torch.zeros(0).long()],
+            "the images are float32 (0, 1, 2, 2); expected at least one",
+        ),
+        ({"images": "none"}, "found no tensor; expected exactly one (N, C, H, W)"),
+        ([torch.zeros(1)] * 9, ", float32 (1,) and 3 more; expected exactly one (N, C, H, W)"),
+        ([NORMALISED.int(), LABELS], "the images are int32 (4, 1, 1, 2); expected uint8 or floating point"),
+        ([NORMALISED / 0, LABELS], "the images hold nan or infinity in float32; expected finite numbers"),
+        ([NORMALISED.double() * 1e300, LABELS], "the images hold nan or infinity in float32"),
+        (
+            [NORMALISED.to_sparse(), LABELS],
+            "holds a tensor float32 (4, 1, 1, 2) that is sparse or nested; expected plain",
+        ),
+        ([NORMALISED.to("meta"), LABELS], "holds a tensor float32 (4, 1, 1, 2) that is on the meta device"),
+        ([NORMALISED + 1j, LABELS], "holds a tensor complex64 (4, 1, 1, 2) that is complex"),
+        (
+            [torch.zeros(1).expand(10**4, 3, 10**4, 10**4), LABELS],
+            "that is larger than the file; expected plain tensors",
+        ),
+    ],
+    ids=range(14),
+)
+def test_tensors_that_are_no_set(tmp_path, content, expected):
+    assert expected in refused(SourceError, saved(tmp_path / "s.pt", content))
+
+
+def test_quantised_tensors(tmp_path):
+    with warnings.catch_warnings(action="ignore"):  # torch deprecates them; old files still hold them
+        quantised = torch.quantize_per_tensor(NORMALISED, 0.1, 0, torch.qint8)
+        saved(tmp_path / "s.pt", [quantised, LABELS])
+    assert "(4, 1, 1, 2) that is quantised; expected plain tensors" in refused(SourceError, tmp_path / "s.pt")
+
+
+def test_lists_that_hold_themselves_end(tmp_path):
+    endless: list[Any] = [NORMALISED, LABELS]
+    endless.append(endless)
+    path = saved(tmp_path / "s.pt", endless)
+    assert "expected exactly one (N, C, H, W)" in refused(SourceError, path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_never_run(tmp_path, zipped):
+    path = saved(
+        tmp_path / "s.pt", [NORMALISED, LABELS, Bomb(tmp_path / "boom")], _use_new_zipfile_serialization=zipped
+    )
+    line = refused(SourceError, path)
+    assert not (tmp_path / "boom").exists()
+    assert re.fullmatch(rf"{path} asks to call [\w.]+, which was not done; expected only tensors in lists .*", line)
+    torch.load(path, weights_only=False)  # noqa: TID251 (what must not happen, made to happen)
+    assert (tmp_path / "boom").exists(), "the file does hold code"
+
+
+def test_a_bare_pickle_with_code(tmp_path):
+    (tmp_path / "s.pkl").write_bytes(b"cpathlib\nPath\n(V" + str(tmp_path / "boom").encode() + b"\ntR.")
+    assert refused(SourceError, tmp_path / "s.pkl").startswith(f"{tmp_path}/s.pkl ")
+    assert not (tmp_path / "boom").exists()
+
+
+def test_numpy_arrays_are_named(tmp_path):
+    line = refused(SourceError, saved(tmp_path / "s.pt", [NORMALISED.numpy(), LABELS]))
+    assert "_reconstruct, which was not done; expected only tensors in lists or mappings; where it was made" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", " is empty; expected a .pt file that torch.save wrote, or safetensors; get it again"),
+        (
+            b"one,two\n1,2\n",
+            " cannot be read as tensors; expected a .pt file that torch.save wrote, or safetensors, whole",
+        ),
+        (b"\x80\x02", " cannot be read as tensors"),
+        (b"PK\x03\x04" + 60 * b"\x00", " cannot be read as tensors"),
+        (b"\x08\x00\x00\x00\x00\x00\x00\x00{no json", " cannot be read (Error while deserializing header"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", " cannot be read (Error while deserializing header"),
+    ],
+)
+def test_files_that_hold_no_tensors(tmp_path, content, expected):
+    (tmp_path / "s.pt").write_bytes(content)
+    assert refused(SourceError, tmp_path / "s.pt").startswith(f"{tmp_path}/s.pt{expected}")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_file(tmp_path, zipped, part):
+    path = saved(tmp_path / "s.pt", as_dc(), _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    assert refused(SourceError, path).startswith(f"{path} cannot be read as tensors")
+
+
+def test_a_compressed_archive_is_not_unpacked(tmp_path):
+    plain, packed = zipfile.ZipFile(saved(tmp_path / "s.pt", [NORMALISED, LABELS])), io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in plain.namelist():
+            archive.writestr(name, plain.read(name))
+    plain.close()
+    (tmp_path / "s.pt").write_bytes(packed.getvalue())
+    assert " is a compressed archive; expected a .pt file " in refused(SourceError, tmp_path / "s.pt")
+
+
+def test_paths_that_are_no_files(tmp_path):
+    assert refused(SourceError, tmp_path).startswith(f"{tmp_path} is a folder; expected a .pt file")
+    assert refused(SourceError, tmp_path / "no.pt").startswith(f"{tmp_path}/no.pt does not exist; expected a .pt file")
+    assert refused(ParamsError).startswith("no file is given; expected the images and their labels")
+
+
+def test_our_own_artifacts_need_no_import(tmp_path, imported):
+    artifact.save_synthetic(tmp_path / "ours.safetensors", imported, {})
+    assert " is an artifact of distillkit already" in refused(SourceError, tmp_path / "ours.safetensors")
+
+
+def test_images_in_another_space_than_was_said(tmp_path, capsys):
+    levels = torch.tensor([[0.0, 255.0], [51.0, 102.0], [3.0, 0.0], [7.0, 204.0]]).view(4, 1, 1, 2)
+    line = refused(SourceError, saved(tmp_path / "l.pt", [levels, LABELS]), saved_as="pixels")
+    assert line == (
+        f"l.pt: the images are from 0 to 255 with median 7 and standard deviation {np.std(levels.numpy()):.4g}; "
+        "expected pixels in [0, 1] for the most part; divide them by 255"
+    )
+    dark = torch.where(levels < 200, 0, levels)
+    assert "divide them by 255" in refused(SourceError, saved(tmp_path / "d.pt", [dark, LABELS]), saved_as="pixels")
+    for images in (NORMALISED, NORMALISED - 2):
+        line = refused(SourceError, saved(tmp_path / "n.pt", [images, LABELS]), saved_as="pixels")
+        assert line.endswith("; say --saved-as normalised, and with which --statistics")
+    assert capsys.readouterr().err == ""
+    read(saved(tmp_path / "p.pt", [PIXELS.clamp(0, 1), LABELS]))
+    assert capsys.readouterr().err == (
+        "warning: p.pt: all values lie in [0, 1], which looks like pixels; --saved-as pixels?\n"
+    )
+    read(tmp_path / "l.pt")
+    assert re.fullmatch(
+        r"warning: l.pt: undoing the normalisation gives from 0.5 to 64.25 with median 2.25 and standard deviation "
+        r"[\d.]+; check --statistics and --saved-as\n",
+        capsys.readouterr().err,
+    )
+
+
+# The artifact, and its way through the pipeline
+
+
+def test_what_the_command_writes_and_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, out = saved(tmp_path / "res.pt", [NORMALISED, LABELS]), Path("imported/dc-ipc2.safetensors")
+    said = import_files([path], out, saved_as="normalised", statistics=GREY, classes="cat,dog")
+    digest = artifact.sha256(out)
+    snippet = said.pop("recipe")
+    assert json.loads(json.dumps(said)) == {
+        "path": "imported/dc-ipc2.safetensors",
+        "sha256": digest,
+        "images": 4,
+        "image_shape": [1, 1, 2],
+        "classes": 2,
+        "images_per_class": 2,
+        "pixel_range": [0.0, 1.5],
+    }
+    expected = {"method": "imported", "ipc": 2, "file": "imported/dc-ipc2.safetensors", "sha256": digest}
+    assert YAML(typ="safe").load(f"recipes:\n{snippet}") == {"recipes": {"dc-ipc2": expected}}
+
+    synthetic, provenance = artifact.load_synthetic(out)
+    assert torch.equal(synthetic.images, PIXELS)
+    assert synthetic.class_names == ("cat", "dog")
+    params = {"method": "imported", "saved_as": "normalised", "statistics": GREY, "hard_labels": False}
+    assert provenance == {"recipe": "dc-ipc2", "method": "imported", "params": params}
+    assert (describe(out)["method"], describe(out)["images"]) == ("imported", {"total": 4, "learned": 4, "real": 0})
+    assert str(tmp_path).encode() not in out.read_bytes(), "no path of this machine"
+
+
+def test_same_files_same_bytes(tmp_path):
+    images, labels = saved(tmp_path / "images.pt", NORMALISED), saved(tmp_path / "labels.pt", LABELS)
+    told = {"saved_as": "normalised", "statistics": GREY, "overwrite": True}
+    import_files([images, labels], tmp_path / "x.safetensors", **told)
+    first = (tmp_path / "x.safetensors").read_bytes()
+    import_files([labels, images], tmp_path / "x.safetensors", **told)
+    assert (tmp_path / "x.safetensors").read_bytes() == first
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    path, out = saved(tmp_path / "s.pt", [NORMALISED, LABELS]), tmp_path / "x.safetensors"
+    out.write_text("mine")
+    with pytest.raises(ArtifactError, match=r"x.safetensors exists; expected a new file; choose another name"):
+        import_files([path], out, saved_as="normalised", statistics=GREY)
+    assert out.read_text() == "mine"
+    with pytest.raises(ParamsError, match=r"x.pt; expected a file name that ends in .safetensors"):
+        import_files([path], tmp_path / "x.pt", saved_as="normalised", statistics=GREY)
+    with pytest.raises(SourceError):
+        import_files([tmp_path / "no.pt"], tmp_path / "new" / "y.safetensors", saved_as="normalised", statistics=GREY)
+    assert not (tmp_path / "new").exists()
+
+
+def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
+    path, out = saved(tmp_path / "s.pt", [NORMALISED, torch.tensor([0, 1, 1, 1])]), tmp_path / "x.safetensors"
+    said = import_files([path], out, saved_as="normalised", statistics=GREY)
+    assert (said["images_per_class"], said["recipe"]) == ([1, 3], None)
+    assert (
+        "x.safetensors has 1 to 3 images per class; a recipe needs the same number of each" in capsys.readouterr().err
+    )
+    with pytest.raises(ParamsError, match=r"has \[1, 3\] images per class"):
+        recipe_snippet("x", out, artifact.load_synthetic(out)[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["dc-ipc10", "a/b.safetensors", 60 * "1" + "e123", "0123", "yes", "true", "a: b", "#", "ü d", "~", '"', ""]
+)
+def test_text_comes_back_from_yaml(text):
+    assert YAML(typ="safe").load(f"x: {quoted(text)}") == {"x": text}
+    assert (quoted(text) == text) == (text in ("dc-ipc10", "a/b.safetensors", "yes"))
+
+
+@pytest.fixture
+def work(tmp_path, digits, experts, material, monkeypatch) -> Path:
+    """A folder as it is before the distill stage, with images of another code for ten classes of digits."""
+    trajectories, dynamics = experts
+    info = SourceInfo("folder", "digits", "sha", "cc-by-4.0", params={})
+    real = RealData(digits, digits.take(torch.arange(60)), channel_statistics(digits.images), info)
+    expert = Expert(trajectories.trajectories_ETP[0], Dynamics(*(part[0] for part in dynamics)))
+    artifact.save_real(tmp_path / "real.safetensors", real)
+    save_experts(tmp_path / "experts" / "shard-0.safetensors", [expert], trajectories.spec, {})
+    artifact.save_difficulty(tmp_path / "difficulty.safetensors", material.difficulty_N, {}, {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def distill(monkeypatch, capsys) -> Callable[[str], tuple[int, str]]:
+    """Run the distill stage of one recipe in this process, to its exit: its code and what it told."""
+
+    def distill(recipe: str) -> tuple[int, str]:
+        inputs = ["real.safetensors", "experts", "difficulty.safetensors"]
+        monkeypatch.setattr(sys, "argv", ["distill", recipe, *inputs, f"out/{recipe}.safetensors", f"out/{recipe}.csv"])
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(Path(__file__).parents[1] / "stages" / "distill.py"), run_name="__main__")
+        return ended.value.code, capsys.readouterr().err
+
+    return distill
+
+
+def test_an_imported_set_goes_through_the_pipeline(work, distill, imported, material):
+    images = imported.normalisation.apply(imported.images)
+    path = saved(work / "res_DC_digits_ipc4.pt", {"data": [[images, imported.labels]], "accs_all_exps": ACCURACIES})
+    out = Path("imported/dc-ipc4.safetensors")
+    said = import_files([path], out, saved_as="normalised", statistics=GREY)
+    params = f"seed: 0\nexpert_shards: [0]\nrecipes:\n{said['recipe']}"
+    (work / "params.yaml").write_text(params)
+    assert distill("dc-ipc4") == (0, "")
+
+    synthetic, provenance = artifact.load_synthetic(work / "out/dc-ipc4.safetensors")
+    torch.testing.assert_close(synthetic.images, imported.images, rtol=0, atol=1e-6)
+    assert torch.equal(synthetic.normalisation.mean, material.normalisation.mean)
+    assert synthetic.notes["imported"]["files"] == [{"name": path.name, "sha256": artifact.sha256(path)}]
+    assert synthetic.notes["imported"]["mean"] == [0.5]
+    assert provenance["params"] == YAML(typ="safe").load(params)["recipes"]["dc-ipc4"]
+    assert provenance["source"]["id"] == "digits"
+    assert (work / "out/dc-ipc4.csv").read_text() == "step,loss,student_lr\n"
+
+    before, first = said["sha256"], (work / "out/dc-ipc4.safetensors").read_bytes()
+    assert distill("dc-ipc4") == (0, "")
+    assert (work / "out/dc-ipc4.safetensors").read_bytes() == first
+
+    changed = import_files([path], out, saved_as="normalised", statistics="0.5/0.24", overwrite=True)["sha256"]
+    assert distill("dc-ipc4") == (
+        1,
+        f"error: imported/dc-ipc4.safetensors is not the file that the recipe means: found SHA-256 {changed}, expected "
+        f"{before}; put that file back, or write into the recipe in params.yaml: sha256: '{changed}'\n",
+    )
+    assert (work / "out/dc-ipc4.safetensors").read_bytes() == first
+    out.unlink()
+    expected = "error: file imported/dc-ipc4.safetensors does not exist; expected what distillkit import wrote; "
+    assert distill("dc-ipc4") == (1, f"{expected}import or pull it first\n")
+    (work / "params.yaml").write_text(params.replace("file: ", "file: /elsewhere/"))
+    assert distill("dc-ipc4")[1].startswith(
+        "error: file is /elsewhere/imported/dc-ipc4.safetensors; expected a path ins"
+    )
