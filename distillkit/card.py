@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distillkit.card_tables import (
     baseline,
     code,
     content,
+    contents,
     imported_files,
     kept_start,
     origins,
@@ -18,9 +17,10 @@ from distillkit.card_tables import (
     over_random,
     parameter_table,
     params_lines,
+    shortest,
     unpackaged,
 )
-from distillkit.front_matter import Recipe, front_matter, images_per_class
+from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.networks import NetworkSpec
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -39,7 +39,8 @@ DESCRIPTIONS = {
     "images are selected: neighbours when the class is ranked by difficulty, from `window_start` on (a fraction of "
     "the class, hardest first), unless `start` says otherwise. A share `distill_fraction` of them, the easier end of "
     "the window, is then learned as in MTT; the rest stays real.",
-    "imported": "Images made elsewhere, imported as they are.",
+    "imported": "Images made elsewhere, by other code, imported as they are from the files named here. Who made them "
+    "and under which licence is not recorded: look it up before you share them.",
 }
 PAPERS = {
     "selmatch": """\
@@ -94,6 +95,9 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         source_images=first["provenance"].get("source_images", {}),
         has_pixels="pixels" in infos[default].features,
         methods={method: DESCRIPTIONS.get(method, "See `recipe.json`.") for method in methods(recipes)},
+        imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
+        all_imported=methods(recipes) == ["imported"],
+        uses_experts=not {"full", "random", "imported"}.issuperset(methods(recipes)),
         learned=[recipe for recipe in recipes if recipe["nearest_source"]],
         inputs={path: md5 for recipe in recipes for path, md5 in recipe["inputs"].items()},
         papers=papers(recipes),
@@ -132,6 +136,19 @@ def distance(value: float) -> str:
 # What the page says of the measurement and the source
 
 
+def source_name(source: Mapping[str, Any]) -> str:
+    """Where the images come from, in words that do not take a name for an id on the Hub."""
+    if source["kind"] == "digits":
+        return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
+    if source["kind"] == "torchvision":
+        return f"torchvision's {code(source['id'])}"
+    return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
+
+
+def names(recipes: Sequence[Recipe]) -> str:
+    return ", ".join(f"`{recipe['name']}`" for recipe in recipes)
+
+
 def network(spec: Mapping[str, Any]) -> str:
     """The evaluation network in words, after the name that papers give it."""
     built = NetworkSpec(**spec)
@@ -153,11 +170,6 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def shortest(values: Sequence[float]) -> str:
-    """A list of float32 values with as many digits as tell them apart."""
-    return f"[{', '.join(str(np.float32(value)) for value in values)}]"
-
-
 def link(address: str) -> str:
     """A web address as a link, anything else as it stands."""
     return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else code(address)
@@ -174,11 +186,13 @@ WORDS: tuple[Any, ...] = (  # functions
     baseline,
     code,
     content,
+    contents,
     distance,
     images_per_class,
     imported_files,
     kept_start,
     link,
+    names,
     network,
     number,
     origins,
@@ -190,6 +204,7 @@ WORDS: tuple[Any, ...] = (  # functions
     quoted,
     share,
     shortest,
+    source_name,
     title,
     unpackaged,
 )

@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from distillkit.front_matter import Recipe, images_per_class
 
 WIDTH = 80  # characters of a line of parameters, where it can be broken
@@ -51,6 +53,16 @@ def content(recipe: Recipe) -> str:
     return f"{images['real']:,} real and {images['learned']:,} learned"
 
 
+def contents(recipe: Recipe) -> str:
+    """The same in a sentence, after the number of all images."""
+    images = recipe["images"]
+    if start_is_unknown(recipe):
+        return ", all imported"
+    if 0 in (images["real"], images["learned"]):
+        return ", all real" if images["real"] else ", all learned"
+    return f": {content(recipe)}"
+
+
 def origins(recipe: Recipe) -> list[str]:
     """How many images are unchanged, learned from a source image, and learned from none, for a table."""
     images = recipe["images"]
@@ -76,12 +88,15 @@ def kept_start(recipe: Recipe) -> str:
 
 
 def imported_files(recipe: Recipe) -> str:
-    """The files that an imported set was made from, as far as it tells, and what they held."""
+    """The files that an imported set was made from, as far as it tells, and how their images were saved."""
     told = recipe["notes"].get("imported", {})
     files = told.get("files") or [{"name": recipe["params"]["file"], "sha256": recipe["params"]["sha256"]}]
     named = [f"{code(file['name'])} (SHA-256 {code(file['sha256'])})" for file in files]
-    held = {"saved_as": "saved as {}", "labels": "labels: {}"}
-    return "; ".join([*named, *(text.format(told[key]) for key, text in held.items() if key in told)])
+    how = [f"saved as {told['saved_as']}"] if "saved_as" in told else []
+    if told.get("saved_as") == "normalised" and {"mean", "std"} <= told.keys():
+        how = [f"saved as normalised with mean {shortest(told['mean'])} and deviation {shortest(told['std'])}"]
+    labels = [f"labels: {told['labels']}"] if "labels" in told else []
+    return "; ".join([*named, *how, *labels])
 
 
 def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, list[str]]]:
@@ -150,6 +165,11 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: without_nulls(part) for key, part in value.items() if part is not None}
     return value
+
+
+def shortest(values: Sequence[float]) -> str:
+    """A list of float32 values with as many digits as tell them apart."""
+    return f"[{', '.join(str(np.float32(value)) for value in values)}]"
 
 
 def code(text: str, limit: int = 300) -> str:

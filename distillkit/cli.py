@@ -66,13 +66,11 @@ def evaluate(
 
 
 def sentence(result: dict[str, Any]) -> str:
-    accuracy = result["accuracy"]
-    networks = "1 network" if accuracy["runs"] == 1 else f"{accuracy['runs']} networks"
-    found = f"{accuracy['mean']:.2%} ± {accuracy['std']:.2%} test accuracy over {networks}"
+    from distillkit.card import percent
+
+    found = f"{percent(result['accuracy'])} test accuracy"
     claimed = result["claimed"]
-    if claimed is None:
-        return found
-    return f"{found}; claimed {claimed['mean']:.2%} ± {claimed['std']:.2%} over {claimed['runs']}"
+    return found if claimed is None else f"{found}; claimed {percent(claimed)}"
 
 
 @cli.command()
@@ -166,6 +164,8 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     from distillkit.versions import difference
 
     found = difference(before, after, recipe)
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
     if isinstance(found, Difference):
         if picture is not None:
             views.draw(found, picture)
@@ -239,7 +239,9 @@ def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
 
 def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
     """One JSON object for programs, lines for people."""
-    click.echo(json.dumps(value, sort_keys=True) if as_json else "\n".join(people))
+    from distillkit.progress import presentable
+
+    click.echo(presentable(json.dumps(value, sort_keys=True) if as_json else "\n".join(people)))
 
 
 def main() -> None:

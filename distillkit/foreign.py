@@ -5,6 +5,7 @@ Such files hold images and labels and say nothing of the space the images are in
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from distillkit import artifact
 from distillkit.errors import ArtifactError, ParamsError, SourceError
-from distillkit.foreign_files import listed, read_sets
+from distillkit.foreign_files import enumerated, listed, read_sets
 from distillkit.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.manifest import CARD, MANIFEST
 from distillkit.params import hint
 from distillkit.progress import tell
 
@@ -35,6 +37,8 @@ STATISTICS = {  # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, D
     "tiny-imagenet": IMAGENET,
 }
 
+
+TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # names that a package needs itself
 
 # What is told
 
@@ -92,7 +96,7 @@ def import_set(
     DATM and others) cannot be told from normalised ones, but no mean and deviation lead from them back to pixels: take
     the ``images_zca_*.pt`` saved beside them, which are pixels.
     """
-    names = " and ".join(path.name for path in files)
+    names = enumerated([path.name for path in files])
     parts, index = chosen_parts(files, index)
     tensors = [part for part in parts if isinstance(part, Tensor)]
     images, found = split_tensors(names, tensors)
@@ -143,7 +147,13 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
             f"{names}: found {listed(tensors)}; expected exactly one (N, C, H, W) of images; name the right files"
         )
     count = len(images[0])
-    if 0 in images[0].shape:
+    axes = images[0].shape
+    if axes[3] in (1, 3) and axes[1] not in (1, 3):
+        raise SourceError(
+            f"{names}: the images are {listed(images)}, channels last; expected (N, C, H, W); "
+            "save images.permute(0, 3, 1, 2)"
+        )
+    if 0 in axes:
         raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; name the right files")
     labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
     if len(labels) != 1:
@@ -159,7 +169,10 @@ def hardened(names: str, labels: Tensor, hard_labels: bool) -> tuple[bool, Tenso
     """Whether labels were soft, and labels (N,) int64: as they are, or the largest of each row."""
     if labels.ndim == 1:
         if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise SourceError(f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on")
+            raise SourceError(
+                f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on; "
+                "if they are classes, save labels.long()"
+            )
         return False, labels.long()
     if not labels.isfinite().all():
         raise SourceError(f"{names}: the soft labels hold nan or infinity; expected finite numbers; get them again")
@@ -182,6 +195,10 @@ def checked_classes(
     classes = len(class_names) if class_names is not None else columns or high + 1
     if class_names is not None and (len(set(class_names)) != classes or not all(class_names)):
         raise ParamsError(f"classes are {', '.join(class_names)}; expected a name of its own for each")
+    if low == 1 and columns is None and (class_names is None or high == classes):
+        raise SourceError(
+            f"{names}: labels start at 1; expected from 0; subtract 1, or name the whole set where class 0 is missing"
+        )
     if low < 0 or high >= classes or (columns or classes) != classes:
         raise SourceError(
             f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}; "
@@ -202,16 +219,23 @@ def pixels_of(
 ) -> tuple[Normalisation, Tensor]:
     """The statistics and the images as float32 in pixel space, checked to be finite and plausible."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise SourceError(f"{names}: the images are {listed([images])}; expected uint8 or floating point")
+        levels = images.dtype != torch.bool and images.min() >= 0 and images.max() <= 255
+        raise SourceError(
+            f"{names}: the images are {listed([images])}; expected uint8 or floating point; "
+            f"save images.{'to(torch.uint8)' if levels else 'float()'}"
+        )
     if statistics is not None and len(statistics.mean) != images.shape[1]:
-        last = ", or, with channels last, moved to the second axis" if images.shape[3] == len(statistics.mean) else ""
+        channels = len(statistics.mean)
         raise ParamsError(
-            f"statistics are of {len(statistics.mean)} channels, but {names} holds images {listed([images])}; "
-            f"expected {images.shape[1]}{last}"
+            f"statistics are of {channels} {'channel' if channels == 1 else 'channels'}, but {names} holds images "
+            f"{listed([images])}; expected {images.shape[1]}; correct --statistics"
         )
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
-        raise SourceError(f"{names}: the images hold nan or infinity in float32; expected finite numbers")
+        raise SourceError(
+            f"{names}: the images hold nan or infinity in float32; expected finite numbers; "
+            "take a set that was saved before its distillation diverged"
+        )
     if saved_as == "pixels":
         check_pixels(names, loaded)
         return statistics if statistics is not None else channel_statistics(loaded), loaded
@@ -272,12 +296,13 @@ def import_files(
 ) -> dict[str, Any]:
     """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and say what it holds, as plain data.
 
-    ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when classes have different numbers of images.
+    ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when there can be none: when classes have
+    different numbers of images, or ``out`` is not below the working folder.
     """
     if out.suffix != ".safetensors":
         raise ParamsError(f"out is {out}; expected a file name that ends in .safetensors")
     if out.exists() and not overwrite:
-        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or overwrite it knowingly")
+        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or say --overwrite")
     synthetic = import_set(
         files,
         saved_as=saved_as,
@@ -287,12 +312,15 @@ def import_files(
         index=index,
     )
     params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "hard_labels": hard_labels}
-    provenance = {"recipe": out.stem, "method": "imported", "params": params}
+    provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
     artifact.save_synthetic(out, synthetic, provenance)
     counts = synthetic.images_per_class
     balanced = len(set(counts)) == 1
     if not balanced:
         tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number of each")
+    file = path_inside(out)
+    if file is None:
+        tell(f"{out} is outside of {Path.cwd()}; a recipe needs a path inside the repository; import it there")
     return {
         "path": str(out),
         "sha256": artifact.sha256(out),
@@ -301,7 +329,7 @@ def import_files(
         "classes": len(synthetic.class_names),
         "images_per_class": counts[0] if balanced else counts,
         "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
-        "recipe": recipe_snippet(out.stem, out, synthetic) if balanced else None,
+        "recipe": recipe_snippet(out.stem, out, synthetic) if balanced and file is not None else None,
     }
 
 
@@ -318,16 +346,37 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 def recipe_snippet(name: str, path: Path, synthetic: SyntheticSet) -> str:
     """The recipe that takes the set at ``path`` through the pipeline, as lines of YAML for below ``recipes:``.
 
-    Raises ParamsError when classes have different numbers of images.
+    Raises ParamsError when classes have different numbers of images, or ``path`` is not below the working folder.
     """
     counts = synthetic.images_per_class
     if len(set(counts)) != 1:
         raise ParamsError(f"{path} has {counts} images per class; a recipe needs the same number of each class")
-    here = Path.cwd()
-    file = path.relative_to(here) if path.is_relative_to(here) else path
-    lines = [f"  {quoted(name)}:", "    method: imported", f"    ipc: {counts[0]}"]
+    file = path_inside(path)
+    if file is None:
+        raise ParamsError(f"{path} is outside of {Path.cwd()}; a recipe needs a path inside the repository")
+    lines = [f"  {quoted(recipe_name(name))}:", "    method: imported", f"    ipc: {counts[0]}"]
     lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(artifact.sha256(path))}"]
     return "\n".join(lines) + "\n"
+
+
+def recipe_name(text: str) -> str:
+    """``text`` as recipe names are: in the letters that package and pipeline allow."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain)
+    if name != text:
+        name = name.strip("-")
+    name = name.lstrip("-.") or "imported"
+    return f"imported-{name}" if name.casefold() in TAKEN else name
+
+
+def path_inside(path: Path) -> Path | None:
+    """``path`` relative to the working folder, links to elsewhere as they are named; None when it is outside."""
+    here = Path.cwd()
+    named = here / path
+    for full in (named, named.parent.resolve() / path.name):
+        if ".." not in full.parts and full.is_relative_to(here):
+            return full.relative_to(here)
+    return None
 
 
 def quoted(text: str) -> str:

@@ -159,5 +159,10 @@ def listed(tensors: Sequence[Tensor], limit: int = 6) -> str:
     return (", ".join(described(tensor) for tensor in tensors[:limit]) or "no tensor") + more
 
 
+def enumerated(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
 def one_line(error: Exception) -> str:
     return " ".join(str(error).split())

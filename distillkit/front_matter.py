@@ -25,11 +25,10 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
     source = default["provenance"]["source"]
     data = DatasetCardData(
         pretty_name=name,
-        **licence(source),
+        **shared_licence(source, recipes),
         task_categories=["image-classification"],
         size_categories=[size_category(max(recipe["images"]["total"] for recipe in recipes))],
-        source_datasets=[source["id"] if is_on_hub(source) else "original"],
-        annotations_creators=["machine-generated"],
+        source_datasets=[source["id"] if is_on_hub(source) else elsewhere(source)],
         tags=tags(recipes),
         configs=[config(recipe["name"], default["name"]) for recipe in recipes],
     )
@@ -62,6 +61,20 @@ def size_category(images: int) -> str:
 
 def is_on_hub(source: Mapping[str, Any]) -> bool:
     return source["kind"] == "huggingface" and re.fullmatch(r"[\w.-]+/[\w.-]+", source["id"]) is not None
+
+
+def elsewhere(source: Mapping[str, Any]) -> str:
+    """The Hub's way to name a source that is not on it."""
+    return f"extended|other-{'-'.join(re.findall(r'[a-z0-9]+', source['id'].lower())) or source['kind']}"
+
+
+def shared_licence(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """The source's licence and, where images were imported, whose own is not recorded, that there is an unknown one."""
+    found = licence(source)
+    if found["license"] in ("other", "unknown") or all(recipe["method"] != "imported" for recipe in recipes):
+        return found
+    known = found["license"] if isinstance(found["license"], list) else [found["license"]]
+    return {"license": [*known, "unknown"]}
 
 
 def licence(source: Mapping[str, Any]) -> dict[str, Any]:

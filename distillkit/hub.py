@@ -1,20 +1,21 @@
-"""The Hugging Face Hub as seen from here: repositories by name and revision, and its errors as one line.
+"""The Hugging Face Hub as seen from here: repositories by name and revision, their files, and errors of one line.
 
-Every function takes the client's ``HfApi``, which knows the endpoint and the token.
+Every function takes the client's ``HfApi``, which knows the endpoint and the token. What the Hub says is not trusted:
+listings are checked for their form, and all bytes later for their checksums.
 """
 
 import hashlib
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distillkit.errors import HubError, ParamsError
-from distillkit.manifest import FileRecord
+from distillkit.errors import DistillkitError, HubError, ParamsError
 from distillkit.progress import tell
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ T = TypeVar("T")
 DATASET = "dataset"
 MAIN = "main"
 ATTEMPTS = 5
-LONGEST_WAIT = 300.0  # seconds
-SILENCE = 300.0  # seconds without a byte after which a connection counts as lost
+LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the Hub asks for
+PATIENCE = 600.0  # seconds in which attempts are made
+SILENCE = 120.0  # seconds without a byte after which a connection counts as lost
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 REVISION = re.compile(r"[A-Za-z0-9][\w./+-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -54,12 +56,37 @@ def parse_reference(text: str) -> Reference:
     return Reference(repo, revision if at else None)
 
 
-def connect() -> "HfApi":
-    """The client, with the endpoint and token of its environment (``HF_ENDPOINT``, ``HF_TOKEN``, ``hf auth login``)."""
-    from huggingface_hub import HfApi, get_session
+# The client
 
-    get_session().timeout = SILENCE  # the client's own is to wait for ever
+
+def connect() -> "HfApi":
+    """The client, with the endpoint and token of its environment (``HF_ENDPOINT``, ``HF_TOKEN``, ``hf auth login``).
+
+    It waits for a silent Hub for two minutes, not for ever, and between its own attempts for one at most.
+    """
+    from huggingface_hub import HfApi, get_session, get_token
+    from huggingface_hub.utils import logging
+
+    if not (token := get_token() or "").isascii() or not token.isprintable():
+        raise HubError(
+            "the token of the Hub has characters that no token has; run `hf auth login`, or correct HF_TOKEN"
+        )
+    session = get_session()
+    session.timeout = SILENCE
+    hooks = session.event_hooks
+    if shorten_wait not in hooks["response"]:
+        session.event_hooks = {**hooks, "response": [*hooks["response"], shorten_wait]}
+    logging.set_verbosity_error()
     return HfApi(library_name="distillkit")
+
+
+def shorten_wait(response: Any) -> None:
+    """Let no Hub make the client sleep for longer than LONGEST_WAIT."""
+    asked = response.headers.get("Retry-After", "")
+    if asked and not (asked.isdecimal() and len(asked) < 4 and int(asked) <= LONGEST_WAIT):
+        response.headers["Retry-After"] = str(int(LONGEST_WAIT))
+    if response.status_code == 429 and "ratelimit" in response.headers:
+        del response.headers["ratelimit"]
 
 
 def is_offline() -> bool:
@@ -98,94 +125,176 @@ def without_xet() -> Iterator[None]:
 
 def is_xet_failure(error: BaseException) -> bool:
     """Whether the client's Xet part failed, as it does against a Hub that has no Xet storage."""
-    from huggingface_hub.errors import HfHubHTTPError, XetDownloadError
+    from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, HfHubHTTPError):
-        return False
-    return isinstance(error, XetDownloadError) or "xet" in f"{type(error).__module__} {error}".lower()
+    places = (frame.name for frame in traceback.extract_tb(error.__traceback__))
+    return not isinstance(error, HfHubHTTPError) and any(name in ("_upload_xet_files", "xet_get") for name in places)
+
+
+def token_of(api: "HfApi") -> str | None:
+    """The token in use, if any."""
+    from huggingface_hub import get_token
+
+    return api.token if isinstance(api.token, str) else get_token()
+
+
+# What a repository holds
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file as the Hub lists it: by SHA-256 where it is kept as a large file, else by Git's hash of its content."""
+
+    size: int
+    sha256: str | None
+    git: str
+
+
+@dataclass(frozen=True)
+class Sums:
+    """A file's size and both its checksums, taken in one reading."""
+
+    size: int
+    sha256: str
+    git: str
+
+    def equal(self, entry: Entry | None) -> bool:
+        """Whether the Hub has these bytes."""
+        if entry is None or entry.size != self.size:
+            return False
+        return entry.git == self.git if entry.sha256 is None else entry.sha256 == self.sha256
+
+
+def sums_of(path: Path) -> Sums:
+    size = path.stat().st_size
+    sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            sha256.update(block)
+            git.update(block)
+    return Sums(size, sha256.hexdigest(), git.hexdigest())
 
 
 def resolve(api: "HfApi", reference: Reference) -> str:
     """The commit that the revision stands for now."""
     with hub_errors(api, str(reference)):
-        found = api.dataset_info(reference.repo, revision=reference.revision).sha
-    if not found or not COMMIT.fullmatch(found):
-        raise HubError(f"{reference} has commit {found!r} on the Hub; expected 40 hexadecimal digits")
+        found = api.dataset_info(reference.repo, revision=reference.revision, timeout=SILENCE).sha
+    if not isinstance(found, str) or not COMMIT.fullmatch(found):
+        raise HubError(f"{reference}: the Hub names no commit; expected 40 hexadecimal digits; is this a Hub?")
     return found
 
 
-def listing(api: "HfApi", repo: str, revision: str) -> dict[str, Any]:
-    """Every file of a revision, by its path: the client's ``RepoFile`` with size and checksums."""
-    with hub_errors(api, f"{repo}@{revision}"):
-        entries = api.list_repo_tree(repo, recursive=True, revision=revision, repo_type=DATASET)
-        return {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
+def listing(api: "HfApi", repo: str, revision: str) -> dict[str, Entry]:
+    """Every file of a revision, by its path."""
+    with hub_errors(api, short(repo, revision)):
+        return entries(api.list_repo_tree(repo, recursive=True, revision=revision, repo_type=DATASET))
 
 
-def differing(folder: Path, records: Mapping[str, FileRecord], remote: Mapping[str, Any]) -> list[str]:
-    """Files of ``records``, which lie in ``folder``, that the Hub lacks or has with other bytes."""
-    return sorted(name for name, record in records.items() if not is_same(folder / name, record, remote.get(name)))
+def announced(api: "HfApi", repo: str, revision: str, names: list[str]) -> dict[str, Entry]:
+    """What the Hub says of these files, by path; it lacks the others."""
+    with hub_errors(api, short(repo, revision)):
+        return entries(api.get_paths_info(repo, names, revision=revision, repo_type=DATASET))
 
 
-def is_same(path: Path, record: FileRecord, entry: Any) -> bool:
-    """Whether the Hub's entry has the recorded bytes: by SHA-256 for large files, by Git's hash for the others."""
-    if entry is None or entry.size != record.size:
-        return False
-    if entry.lfs is not None:
-        return bool(entry.lfs.sha256 == record.sha256)
-    return bool(entry.blob_id == git_hash(path))
+def entries(listed: Iterable[Any]) -> dict[str, Entry]:
+    """The files among the client's entries. Raises TypeError for one that is no such thing."""
+    found = {}
+    for entry in listed:
+        if hasattr(entry, "blob_id"):
+            sha256 = entry.lfs.sha256 if entry.lfs is not None else None
+            parts = {"path": (entry.path, str), "size": (entry.size, int), "oid": (entry.blob_id, str)}
+            for name, (value, kind) in parts.items():
+                if not isinstance(value, kind):
+                    raise TypeError(f"a listed file has no {name}")
+            found[entry.path] = Entry(entry.size, sha256, entry.blob_id)
+    return found
 
 
-def git_hash(path: Path) -> str:
-    """The name Git gives to the file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+def differing(sums: Mapping[str, Sums], remote: Mapping[str, Entry]) -> list[str]:
+    """Files that the Hub lacks or has with other bytes."""
+    return sorted(name for name, wanted in sums.items() if not wanted.equal(remote.get(name)))
+
+
+def short(repo: str, revision: str) -> str:
+    return f"{repo}@{revision[:12] if COMMIT.fullmatch(revision) else revision}"
+
+
+# Errors
+
+
+def patiently(action: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
+    """What ``action`` returns, tried again after transient errors; it must be safe to repeat."""
+    started = time.monotonic()
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return action()
+        except HubError as error:
+            if not error.transient or time.monotonic() - started > PATIENCE:
+                raise
+            seconds = 2.0 ** (attempt - 1) if error.wait is None else error.wait
+            line = str(error).removesuffix("; try again later")
+            tell(f"{line}; trying again in {seconds:g} s ({attempt} of {ATTEMPTS - 1})")
+            wait(seconds)
+    return action()
 
 
 @contextmanager
 def hub_errors(api: "HfApi", what: str) -> Iterator[None]:
-    """Turn whatever the client raises into a HubError of one line that cannot show the token."""
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+    """Turn whatever the client raises into a HubError of one line that cannot show the token.
+
+    Errors of this machine's files pass as they are.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         yield
-    except HubError:
+    except (DistillkitError, MemoryError):
         raise
     except Exception as error:
-        if isinstance(error, OfflineModeIsEnabled):
-            line = f"{what} is not all in the cache and HF_HUB_OFFLINE is set; unset it to reach the Hub"
-        elif "metadata in README.md" in str(error):
-            said = first_line(" ".join(str(error).split()))
-            line = f"{what}: the Hub does not take the card ({said}); mend what it is made from, and package it again"
-        elif (http := refusal(error, what, api.endpoint)) is not None:
-            line = http
-        elif is_xet_failure(error):
-            line = f"{what}: the Xet client failed ({first_line(error)}); try again, or set HF_HUB_DISABLE_XET=1"
-        elif is_unreachable(error):
-            line = f"the Hub at {api.endpoint} cannot be reached for {what} ({first_line(error)}); try again later"
-        elif isinstance(error, HFValidationError):
-            line = f"{what}: {first_line(error)}; correct the name"
-        elif isinstance(error, (OSError, ValueError, RuntimeError)):
-            line = f"{what}: the Hub's client failed ({first_line(error)}); try again"
-        else:
+        if isinstance(error, OSError) and error.errno and error.filename and not isinstance(error, HfHubHTTPError):
             raise
-        raise HubError(without_token(line, api), is_transient(error), retry_after(error)) from None
+
+        def told(text: object) -> str:
+            return first_line(without_token(str(text), api))
+
+        raise HubError(explained(error, what, api.endpoint, told), is_transient(error), retry_after(error)) from None
 
 
-def refusal(error: BaseException, what: str, endpoint: str) -> str | None:
+def explained(error: Exception, what: str, endpoint: str, told: Callable[[object], str]) -> str:
+    """One line for an error of the client: what happened, and what to do."""
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"{what} is not all in the cache, and HF_HUB_OFFLINE is set; unset it to reach the Hub"
+    if "metadata in README.md" in str(error):
+        said = told(" ".join(str(error).split()))
+        return f"{what}: the Hub does not take the card ({said}); mend what it is made from, and package it again"
+    if (refused := refusal(error, what, endpoint, told)) is not None:
+        return refused
+    if is_xet_failure(error):
+        return f"{what}: the Xet client failed ({told(error)}); try again, or set HF_HUB_DISABLE_XET=1"
+    if is_unreachable(error):
+        return f"the Hub at {endpoint} cannot be reached for {what} ({told(error)}); try again later"
+    if isinstance(error, HFValidationError):
+        return f"{what}: {told(error).rstrip('.')}; correct the name"
+    return f"{what}: the Hub's answer makes no sense to its client ({told(error)}); try again later"
+
+
+def refusal(error: BaseException, what: str, endpoint: str, told: Callable[[object], str]) -> str | None:
     """One line for an answer of the Hub that is no success; None for another kind of error."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError):
         cause = error.__cause__
-        if cause is None:
-            return f"{what} is not in the cache; unset HF_HUB_OFFLINE to fetch it"
-        if (deeper := refusal(cause, what, endpoint)) is not None:
+        if cause is None or isinstance(cause, errors.OfflineModeIsEnabled):
+            return f"{what} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it"
+        if (deeper := refusal(cause, what, endpoint, told)) is not None:
             return deeper
-        return f"the Hub at {endpoint} cannot be reached for {what} ({first_line(cause)}); try again later"
+        return f"the Hub at {endpoint} cannot be reached for {what} ({told(cause)}); try again later"
     if not isinstance(error, errors.HfHubHTTPError):
-        return refusal(error.__cause__, what, endpoint) if error.__cause__ else None
+        return refusal(error.__cause__, what, endpoint, told) if error.__cause__ else None
     status = error.response.status_code
-    said = f" ({first_line(error.server_message)})" if error.server_message else ""
+    said = f" ({told(error.server_message)})" if error.server_message else ""
     if isinstance(error, errors.GatedRepoError):
         return f"{what} is gated; ask for access at {endpoint}, then run `hf auth login`"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -238,42 +347,20 @@ def is_transient(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Seconds that the Hub asks us to wait, at most five minutes."""
+    """Seconds that the Hub asks us to wait, at most LONGEST_WAIT."""
     from huggingface_hub.errors import HfHubHTTPError
 
     asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    return min(float(asked), LONGEST_WAIT) if asked.isdecimal() else None
+    return min(float(asked), LONGEST_WAIT) if asked.isdecimal() and len(asked) < 10 else None
 
 
-def patiently(action: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
-    """What ``action`` returns, tried again after transient errors; it must be safe to repeat."""
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return action()
-        except HubError as error:
-            if not error.transient:
-                raise
-            seconds = 2.0 ** (attempt - 1) if error.wait is None else error.wait
-            tell(f"{error}; trying again in {seconds:g} s ({attempt} of {ATTEMPTS - 1})")
-            wait(seconds)
-    return action()
-
-
-def first_line(error: object, limit: int = 200) -> str:
-    """The first line of a message that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= limit else f"{text[:limit]}…"
+def first_line(text: str, limit: int = 200) -> str:
+    """The first line of a message that says something, shortened."""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    return line if len(line) <= limit else f"{line[:limit]}…"
 
 
 def without_token(text: str, api: "HfApi") -> str:
     """``text`` with the token masked, should a server have sent it back."""
     token = token_of(api)
     return text.replace(token, "<token>") if token else text
-
-
-def token_of(api: "HfApi") -> str | None:
-    """The token in use, if any."""
-    from huggingface_hub import get_token
-
-    return api.token if isinstance(api.token, str) else get_token()

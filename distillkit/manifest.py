@@ -1,8 +1,11 @@
 """The manifest of a package: every file with its size and checksum, and the only way to open a package."""
 
 import json
+import math
 import re
+import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,14 +30,21 @@ ARTIFACT, PARQUET, RECIPE, PREVIEW = (
 CONFIG_FILES = (ARTIFACT, PARQUET, RECIPE, PREVIEW)
 AGAIN = "fetch the package again, or build it again"
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.ASCII)  # no file of Windows, whatever follows the first dot
+LONGEST_NAME = 200  # characters; most file systems take 255 bytes, and temporary names are longer
+TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
+JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
 SUFFIXES = (".json", ".md", ".parquet", ".png", ".safetensors")  # data only: no code, nothing that is unpickled
+
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @settings
 class FileRecord:
-    sha256: str
-    size: int
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
 
 
 @settings
@@ -56,7 +66,7 @@ class Manifest:
 class Accuracy(BaseModel):
     mean: Annotated[float, Field(ge=0, le=1)]
     std: Annotated[float, Field(ge=0, le=1)]
-    runs: Annotated[int, Field(ge=1)]
+    runs: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Results(BaseModel):
@@ -69,8 +79,18 @@ class Images(BaseModel):
     real: int
 
 
+class Tested(BaseModel):
+    images: Annotated[int, Field(ge=1)]
+    sha256: Sha256
+
+
+class Baseline(BaseModel):
+    recipe: str
+    accuracy: Accuracy
+
+
 class RecipeRecord(BaseModel):
-    """What every recipe.json says at least."""
+    """What every recipe.json says at least, and of what else is read its type."""
 
     name: str
     method: str
@@ -80,6 +100,8 @@ class RecipeRecord(BaseModel):
     results: Results
     evaluation: dict[str, Any]
     provenance: dict[str, Any]
+    test: Tested
+    baselines: dict[str, Baseline | None] = Field(default_factory=dict)
 
 
 def checked(kind: type[T], path: Path, otherwise: str) -> T:
@@ -88,8 +110,30 @@ def checked(kind: type[T], path: Path, otherwise: str) -> T:
         return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
+        where = printable(".".join(map(str, problem["loc"])))
         raise ArtifactError(f"{path} is {otherwise} ({where}: {problem['msg']}); {AGAIN}") from None
+
+
+def printable(text: str) -> str:
+    """Somebody else's text with escapes for what would not show, shortened."""
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+def bounded_json(path: Path) -> Any:
+    """The JSON file, already known to be valid. Raises ArtifactError for a number that no figure of ours can be."""
+
+    def bounded(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value) or abs(value) > 2**64:
+            raise ArtifactError(f"{path} holds the number {printable(text[:40])}; expected at most 2**64; {AGAIN}")
+        return value
+
+    def whole(text: str) -> int:
+        bounded(text)
+        return int(text)
+
+    return json.loads(path.read_bytes(), parse_int=whole, parse_float=bounded, parse_constant=bounded)
 
 
 @dataclass(frozen=True)
@@ -124,7 +168,7 @@ class Package:
         """How the recipe's set was made and what it achieves. Raises ArtifactError when it does not say so."""
         path = self.file(recipe, RECIPE)
         checked(RecipeRecord, path, "no recipe.json of a package")
-        described: dict[str, Any] = json.loads(path.read_bytes())
+        described: dict[str, Any] = bounded_json(path)
         return described
 
     def file(self, recipe: str, name: str) -> Path:
@@ -158,7 +202,8 @@ def files_in(folder: Path) -> set[str]:
     """Paths in ``folder`` of all files (and links to folders) but the manifest and what the Hub adds."""
     paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     names = {path.relative_to(folder).as_posix() for path in paths}
-    return {name for name in names - {MANIFEST} if name.split("/")[0] not in FROM_THE_HUB}
+    parts = {name: name.split("/") for name in names - {MANIFEST}}
+    return {name for name, part in parts.items() if part[0] not in FROM_THE_HUB and part[-1] not in JUNK}
 
 
 def open_package(folder: Path, whole: bool = False) -> Package:
@@ -166,6 +211,10 @@ def open_package(folder: Path, whole: bool = False) -> Package:
 
     Raises ArtifactError unless its files are exactly those of its manifest, with the same bytes.
     """
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} is no folder; expected a package, as the package stage leaves it; check the path"
+        )
     manifest = read_manifest(folder / MANIFEST)
     found = files_in(folder)
     here = tuple(name for name in manifest.recipes if whole or any(path.startswith(f"{name}/") for path in found))
@@ -190,38 +239,99 @@ def check_file(path: Path, record: FileRecord, shown: str | None = None) -> None
         raise ArtifactError(f"{name} has SHA-256 {digest}; expected {record.sha256}; {AGAIN}")
 
 
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``folder``, itself empty or a package, when the block ends well."""
+def check_target(folder: Path) -> None:
+    """Raise ArtifactError unless a package may take the place of ``folder``: nothing, an empty folder, or a package."""
+    if folder.is_symlink() and not folder.exists():
+        raise ArtifactError(f"{folder} is a link to nothing; expected a folder to write to; choose another")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ArtifactError(f"{folder} is where you are, and would be replaced; go elsewhere or choose another folder")
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
         raise ArtifactError(
             f"{folder} exists and is no package; expected nothing or an earlier package there; "
             "remove it or choose another folder"
         )
+    parent = next(path for path in folder.resolve().parents if path.exists())
+    if not parent.is_dir():
+        raise ArtifactError(f"{parent} is no folder, so {folder} cannot be in it; choose another folder")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``folder`` when the block ends well; else all stays as it was."""
+    check_target(folder)
+    folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-        built = Path(temporary, "new")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    built, old = temporary / "new", temporary / "old"
+    try:
         built.mkdir()
         yield built
-        if folder.exists():
-            folder.rename(Path(temporary, "old"))
-        built.rename(folder)
+        for name in FROM_THE_HUB:
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, built / name)
+            elif (folder / name).is_file():
+                shutil.copyfile(folder / name, built / name)
+        try:
+            if folder.exists():
+                folder.rename(old)
+            built.rename(folder)
+        except BaseException:  # a signal between the two renames, too
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def is_plain(name: str) -> bool:
+    """Whether every system takes ``name`` for a file or folder of that name, and for no other."""
+    safe = NAME.fullmatch(name) and not name.endswith(".") and len(name) <= LONGEST_NAME
+    return bool(safe) and not DEVICES.fullmatch(name.partition(".")[0].casefold())
+
+
+def check_names(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the manifest at ``path`` has plain names that differ, whatever the case."""
+    for name in (manifest.name, *manifest.recipes, *(part for file in manifest.files for part in file.split("/"))):
+        if not is_plain(name):
+            whole = next((file for file in manifest.files if name in file.split("/")), name)
+            raise ArtifactError(f"{path} names {shown(whole)}; expected plain names inside the package; {AGAIN}")
+    for what, names in (("recipes", manifest.recipes), ("files", manifest.files)):
+        count = Counter(name.casefold() for name in names)
+        if twice := [name for name in names if count[name.casefold()] > 1]:
+            found = f"{path} has several {what} {shown(twice[0])}, whatever the case"
+            raise ArtifactError(f"{found}; expected names that differ; {AGAIN}")
+    if taken := [name for name in manifest.recipes if name.casefold() in TAKEN]:
+        raise ArtifactError(f"{path} has a recipe {shown(taken[0])}, which is no recipe's name; {AGAIN}")
+
+
+def check_places(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the manifest at ``path`` lists the card, and data in folders of its recipes."""
+    for name in manifest.files:
+        if not name.endswith(SUFFIXES):
+            expected = f"expected data only ({', '.join(SUFFIXES)})"
+            raise ArtifactError(f"{path} lists {shown(name)}; {expected}; do not use it")
+        folder, slash, file = name.partition("/")
+        if name != CARD and not (folder in manifest.recipes and slash and "/" not in file):
+            raise ArtifactError(f"{path} lists {shown(name)}; expected {CARD} and <recipe>/<file> only; do not use it")
+
+
+def shown(name: str) -> str:
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest, once it is sure that it names no file outside its folder."""
+    """The manifest, once it is sure that it names data files of its recipes only, all of them inside its folder.
+
+    Raises ArtifactError when it does not.
+    """
     if not path.is_file():
         raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
     manifest = checked(Manifest, path, "no manifest of a package")
-    for name in (manifest.name, *manifest.recipes, *manifest.files):
-        if not all(NAME.fullmatch(part) for part in name.split("/")):
-            raise ArtifactError(f"{path} names {name!r}; expected plain names inside the package; {AGAIN}")
-    for name in manifest.files:
-        if not name.endswith(SUFFIXES):
-            raise ArtifactError(f"{path} lists {name!r}; expected data only ({', '.join(SUFFIXES)}); do not use it")
+    check_names(path, manifest)
     needed = {CARD} | {f"{recipe}/{name}" for recipe in manifest.recipes for name in CONFIG_FILES}
     if absent := needed - manifest.files.keys():
         raise ArtifactError(f"{path} does not list {min(absent)}; expected every file of every recipe; {AGAIN}")
+    check_places(path, manifest)
     if manifest.default not in manifest.recipes:
-        raise ArtifactError(f"{path} has default {manifest.default!r}; expected one of its recipes; {AGAIN}")
+        raise ArtifactError(f"{path} has default {shown(manifest.default)}; expected one of its recipes; {AGAIN}")
     return manifest

@@ -24,7 +24,18 @@ from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.front_matter import licence
 from distillkit.images import RealData, SyntheticSet
-from distillkit.manifest import ARTIFACT, CARD, MANIFEST, NAME, PARQUET, PREVIEW, RECIPE, manifest_of, replacing
+from distillkit.manifest import (
+    ARTIFACT,
+    CARD,
+    MANIFEST,
+    PARQUET,
+    PREVIEW,
+    RECIPE,
+    TAKEN,
+    is_plain,
+    manifest_of,
+    replacing,
+)
 from distillkit.progress import tell
 from distillkit.recipe_file import (
     Entry,
@@ -40,7 +51,6 @@ from distillkit.settings import settings
 
 __all__ = ["Entry", "PackageSpec", "build"]
 
-TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
 COMMAND = "dvc repro"
 UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
@@ -143,9 +153,10 @@ def choose(name: str, entries: Sequence[Entry], packaged: Sequence[str], default
 
 
 def check_name(what: str, name: str) -> None:
-    if not NAME.fullmatch(name):
+    if not is_plain(name):
         raise ParamsError(
-            f"{what} name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.'; rename it"
+            f"{what} name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.' or ending "
+            "with it, and no device of Windows; rename it"
         )
 
 

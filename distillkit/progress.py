@@ -39,5 +39,16 @@ def left(done: int, total: int | None, elapsed: float) -> str:
 
 def tell(line: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(presentable(line) + "\n")
     sys.stderr.flush()
+
+
+def presentable(text: str) -> str:
+    """``text`` for a terminal: without the Hub's token, and without characters that would move the cursor.
+
+    Names, messages and headers that others wrote may hold either.
+    """
+    if client := sys.modules.get("huggingface_hub"):
+        token = client.get_token()
+        text = text.replace(token, "<token>") if token else text
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)

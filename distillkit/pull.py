@@ -8,22 +8,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distillkit.artifact import load_synthetic
 from distillkit.errors import ArtifactError, HubError, ParamsError
 from distillkit.hub import (
+    COMMIT,
     DATASET,
     MAIN,
+    Entry,
     Reference,
+    announced,
     connect,
     hub_errors,
     is_offline,
-    is_same,
     parse_reference,
     patiently,
     quiet_unless_terminal,
     resolve,
+    short,
+    sums_of,
 )
 from distillkit.images import SyntheticSet
 from distillkit.manifest import (
@@ -34,12 +38,13 @@ from distillkit.manifest import (
     Package,
     check_file,
     check_recipe,
+    check_target,
+    files_in,
     open_package,
     read_manifest,
-    record_of,
     replacing,
 )
-from distillkit.progress import track
+from distillkit.progress import tell, track
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -49,14 +54,18 @@ LARGEST_MANIFEST = 16 * 2**20  # bytes
 
 @dataclass(frozen=True)
 class Remote:
-    """A package at one commit; offline, as far as it is in the client's cache."""
+    """A package at one commit; offline, as far as it is in the client's cache, where ``path`` is its manifest."""
 
     api: "HfApi"
     repo: str
     commit: str
+    path: Path
     manifest: Manifest
     cache: Path | None
     wait: Callable[[float], None]
+
+    def __str__(self) -> str:
+        return short(self.repo, self.commit)
 
 
 def pull(
@@ -72,12 +81,12 @@ def pull(
     Other recipes of the same package that lie in ``out`` stay; another version of it there is replaced. Raises HubError
     when the Hub does not give what the manifest promises, and ArtifactError when ``out`` holds anything else.
     """
-    present = open_package(out) if out.is_dir() and any(out.iterdir()) else None
+    present = package_in(out)
     remote = open_remote(api, reference, cache, wait)
     if recipe is not None:
         check_recipe(recipe, remote.manifest.name, remote.manifest.recipes)
     recipes = [recipe] if recipe else remote.manifest.recipes
-    kept = present.recipes if present and present.manifest == asdict(remote.manifest) else ()
+    kept = kept_recipes(present, remote, recipes)
     if present and set(recipes) <= set(kept):
         return present, remote.commit
     files = fetch_all(remote, remote.manifest.files_of([name for name in recipes if name not in kept]))
@@ -85,9 +94,40 @@ def pull(
         for name in remote.manifest.files_of([*recipes, *kept]):
             (built / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(files.get(name, out / name), built / name)
-        shutil.copyfile(fetch(remote, MANIFEST, None), built / MANIFEST)
+        shutil.copyfile(remote.path, built / MANIFEST)
         open_package(built)
+        if present and files_in(out) != set(present.files):
+            raise ArtifactError(f"{out} changed while the package was fetched; nothing was replaced; pull again")
     return open_package(out), remote.commit
+
+
+def package_in(out: Path) -> Package | None:
+    """The package that is in ``out`` already. Raises ArtifactError when anything else is."""
+    check_target(out)
+    if not out.is_dir() or not any(out.iterdir()):
+        return None
+    try:
+        return open_package(out)
+    except ArtifactError as error:
+        reason = str(error).rpartition("; ")[0]
+        raise ArtifactError(f"{reason}; it is not replaced; remove {out}, or choose another folder with -o") from None
+
+
+def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) -> tuple[str, ...]:
+    """Recipes that stay in the folder, because they are of this very version; of another one none do, which is told."""
+    if present is None:
+        return ()
+    if present.name != remote.manifest.name:
+        raise ArtifactError(
+            f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}; it is not replaced; "
+            "remove it, or choose another folder with -o"
+        )
+    if present.manifest == asdict(remote.manifest):
+        return present.recipes
+    gone = [name for name in present.recipes if name not in recipes]
+    lost = f", and its {', '.join(gone)} with it" if gone else ""
+    tell(f"{present.folder} holds another version of {present.name!r}; it is replaced{lost}")
+    return ()
 
 
 def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None = None) -> SyntheticSet:
@@ -101,13 +141,15 @@ def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None
 
     Raises:
         ArtifactError, HubError: what is there is no package, or has other bytes than its manifest says.
-        ParamsError: the name cannot be one, or the package has no such recipe.
+        ParamsError: the name cannot be one, or there is no such recipe.
 
     """
     path = Path(reference)
     if path.is_file() or path.suffix == ".safetensors":
+        if recipe is not None:
+            raise ParamsError(f"{path} is a single set; expected no recipe, but got {recipe!r}; leave it out")
         return load_synthetic(path)[0]
-    if (path / MANIFEST).is_file():
+    if path.exists():
         package = open_package(path)
         return load_synthetic(package.artifact(recipe or package.default))[0]
     remote = open_remote(connect(), parse_reference(str(reference)), cache)
@@ -131,6 +173,9 @@ def pulled(text: str, recipe: str | None = None) -> Iterator[Package]:
         yield pull(connect(), reference, recipe, Path(temporary, "package"))[0]
 
 
+# The Hub
+
+
 def open_remote(
     api: "HfApi", reference: Reference, cache: Path | None = None, wait: Callable[[float], None] = time.sleep
 ) -> Remote:
@@ -138,20 +183,23 @@ def open_remote(
     revision = reference.revision or MAIN
 
     def opened() -> Remote:
-        commit, entry = None, None
+        expected, entry = None, None
         if not is_offline():
-            commit = resolve(api, Reference(reference.repo, revision))
-            entry = manifest_entry(api, reference.repo, commit)
+            expected = resolve(api, Reference(reference.repo, revision))
+            entry = manifest_entry(api, reference.repo, expected)
         path = download(api, reference.repo, MANIFEST, revision, cache)
-        if entry is not None and not is_same(path, record_of(path), entry):
+        commit = path.parent.name
+        if not COMMIT.fullmatch(commit) or expected not in (None, commit):
+            raise HubError(f"{reference} moved while it was read, or the Hub contradicts itself", transient=True)
+        if entry is not None and not sums_of(path).equal(entry):
             forget(path)
-            raise HubError(f"{reference} sent a damaged {MANIFEST}, or moved while it was read", transient=True)
-        return Remote(api, reference.repo, path.parent.name, checked_manifest(path, reference), cache, wait)
+            raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
+        return Remote(api, reference.repo, commit, path, checked_manifest(path, reference), cache, wait)
 
     return patiently(opened, wait)
 
 
-def manifest_entry(api: "HfApi", repo: str, commit: str) -> Any:
+def manifest_entry(api: "HfApi", repo: str, commit: str) -> Entry:
     """What the Hub says of the manifest. Raises HubError unless there is one of reasonable size."""
     entry = announced(api, repo, commit, [MANIFEST]).get(MANIFEST)
     found = f"no {MANIFEST}" if entry is None else f"a {MANIFEST} of {entry.size:,} bytes"
@@ -167,38 +215,30 @@ def checked_manifest(path: Path, reference: Reference) -> Manifest:
         raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
 
-def announced(api: "HfApi", repo: str, commit: str, names: list[str]) -> dict[str, Any]:
-    """What the Hub says of these files: the client's entries with size and checksums, by path."""
-    with hub_errors(api, f"{repo}@{commit[:12]}"):
-        return {entry.path: entry for entry in api.get_paths_info(repo, names, revision=commit, repo_type=DATASET)}
-
-
 def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
     """Checked files in the cache. Nothing is downloaded whose size on the Hub is not the manifest's."""
     records = remote.manifest.files
     if not is_offline():
-        entries = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)), remote.wait)
+        found = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)), remote.wait)
         for name in sorted(names):
-            found = entries[name].size if name in entries else None
-            if found != records[name].size:
-                has = "lacks it" if found is None else f"has {found} bytes"
+            has = f"has {found[name].size} bytes" if name in found else "lacks it"
+            if has != f"has {records[name].size} bytes":
                 raise HubError(
-                    f"{remote.repo}@{remote.commit[:12]}: the manifest lists {name} of {records[name].size} bytes, but "
-                    f"the Hub {has}; do not use it; tell its publisher"
+                    f"{remote}: the manifest lists {name} of {records[name].size} bytes, but the Hub {has}; "
+                    "do not use it; tell its publisher"
                 )
     description = f"pull {remote.repo}"
     return {name: fetch(remote, name, records[name]) for name in track(sorted(names), description)}
 
 
-def fetch(remote: Remote, name: str, record: FileRecord | None) -> Path:
+def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
     problem = ""
     for force in (False,) if is_offline() else (False, True):
         attempt = partial(download, remote.api, remote.repo, name, remote.commit, remote.cache, force)
         path = patiently(attempt, remote.wait)
         try:
-            if record is not None:
-                check_file(path, record, f"{remote.repo}@{remote.commit[:12]}: {name}")
+            check_file(path, record, f"{remote}: {name}")
             return path
         except ArtifactError as error:
             problem = str(error).rpartition("; ")[0]
@@ -214,8 +254,7 @@ def forget(path: Path) -> None:
 
 def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None, force: bool = False) -> Path:
     """The file in the client's cache, which lies in a folder named after the commit."""
-    short = revision[:12] if len(revision) == 40 else revision
-    with hub_errors(api, f"{repo}@{short}"), quiet_unless_terminal():
+    with hub_errors(api, short(repo, revision)), quiet_unless_terminal():
         return Path(
             api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache, force_download=force)
         )

@@ -1,6 +1,7 @@
 """Publish a package: one guarded commit, safe to repeat, checked when it is there, tagged, and put on record."""
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,28 +13,37 @@ from typing import TYPE_CHECKING, Any
 from distillkit.artifact import pretty_json, write_text
 from distillkit.errors import ArtifactError, HubError, ParamsError
 from distillkit.hub import (
+    COMMIT,
     DATASET,
     MAIN,
-    REVISION,
+    SILENCE,
+    Entry,
     Reference,
+    Sums,
     differing,
     hub_errors,
-    is_same,
+    is_offline,
     is_xet_failure,
     listing,
     parse_reference,
     patiently,
     quiet_unless_terminal,
     resolve,
+    short,
+    sums_of,
     token_of,
+    without_token,
     without_xet,
 )
-from distillkit.manifest import CARD, MANIFEST, FileRecord, Manifest, open_package, read_manifest, record_of
+from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
 from distillkit.progress import tell
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
+TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
+NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # which Git, or people, would take for something else
+SMALL = 10 * 2**20  # bytes of a file that is sent from memory
 OURS = (CARD, ".gitattributes")  # what a repository may hold before the first push
 
 
@@ -62,7 +72,7 @@ class Head:
     """A commit of the repository: its files, and its manifest if it is a package."""
 
     commit: str
-    files: Mapping[str, Any]
+    files: Mapping[str, Entry]
     manifest: Manifest | None
 
 
@@ -84,22 +94,30 @@ def push(
     """
     package = open_package(folder, whole=True)
     repo = requested(api, repo, tag, receipt)
-    records = {**read_manifest(folder / MANIFEST).files, MANIFEST: record_of(folder / MANIFEST)}
+    sums = checked_sums(folder)
+    title = message or f"{package.name}: {len(package.recipes)} recipes, manifest {sums[MANIFEST].sha256[:12]}"
     patiently(lambda: ensure_repository(api, repo, private), wait)
-    title = message or f"{package.name}: {len(package.recipes)} recipes, manifest {records[MANIFEST].sha256[:12]}"
-    patiently(lambda: ensure_repository(api, repo, private), wait)
-    commit = patiently(lambda: tagged_commit(api, repo, tag, folder, records), wait)
+    commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums), wait)
     sent: list[str] = []
     removed: list[str] = []
     if commit is None:
         head = patiently(lambda: read_head(api, repo), wait)
-        sent, removed = changes(head, folder, records)
-        commit = patiently(lambda: land(api, repo, head, folder, records, title), wait)
+        sent, removed = changes(head, sums)
+        commit = patiently(lambda: land(api, repo, head, folder, sums, title), wait)
         patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"), wait)
-    pushed = Pushed(Receipt(repo, api.endpoint, commit, tag, records[MANIFEST].sha256), sent, removed)
+    pushed = Pushed(Receipt(repo, api.endpoint, commit, tag, sums[MANIFEST].sha256), sent, removed)
     if receipt is not None:
-        write_receipt(receipt, pushed.receipt)
+        write_receipt(receipt, pushed.receipt, is_head=tagged is None)
     return pushed
+
+
+def checked_sums(folder: Path) -> dict[str, Sums]:
+    """Checksums of all files to send, as they are now. Raises ArtifactError unless they are the manifest's."""
+    records = read_manifest(folder / MANIFEST).files
+    sums = {name: sums_of(folder / name) for name in (*records, MANIFEST)}
+    if changed := [name for name, record in records.items() if sums[name].sha256 != record.sha256]:
+        raise ArtifactError(f"{folder / changed[0]} changed while it was pushed; package it again")
+    return sums
 
 
 def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) -> str:
@@ -107,10 +125,14 @@ def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) ->
     reference = parse_reference(repo)
     if reference.revision is not None:
         raise ParamsError(f"push makes a new commit of {reference.repo}; drop @{reference.revision}, or use --tag")
-    if tag is not None and (not REVISION.fullmatch(tag) or ".." in tag or tag == MAIN):
-        raise ParamsError(f"tag is {tag!r}; expected a name such as v1.0, of letters, digits, '.', '-' and '_'")
+    if tag is not None and (not TAG.fullmatch(tag) or NO_TAGS.fullmatch(tag)):
+        raise ParamsError(
+            f"tag is {tag!r}; expected a name such as v1.0: letters and digits, single '.', '-' and '_' between them"
+        )
     if receipt is not None:
-        read_receipts(receipt)
+        check_receipt(receipt)
+    if is_offline():
+        raise HubError("HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
     if not token_of(api):
         raise HubError(
             "there is no token for the Hub; expected one that may write; run `hf auth login`, or set HF_TOKEN"
@@ -122,29 +144,31 @@ def ensure_repository(api: "HfApi", repo: str, private: bool) -> None:
     """Create the dataset repository if need be. Raises HubError when ``private`` is asked for and it is public."""
     with hub_errors(api, repo):
         api.create_repo(repo, repo_type=DATASET, exist_ok=True, visibility="private" if private else None)
-        found = api.dataset_info(repo)
+        found = api.dataset_info(repo, timeout=SILENCE)
     if private and not found.private:
         raise HubError(f"{repo} exists and is public; expected a private one; make it private on the Hub first")
 
 
-def tagged_commit(
-    api: "HfApi", repo: str, tag: str | None, folder: Path, records: Mapping[str, FileRecord]
-) -> str | None:
+def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, Sums]) -> str | None:
     """The commit a tag is at, if it holds this very package already; None when there is no such tag.
 
-    Raises HubError when the tag holds something else.
+    Raises HubError when the tag holds something else, or is a branch.
     """
     if tag is None:
         return None
     with hub_errors(api, repo):
-        tags = [found.name for found in api.list_repo_refs(repo, repo_type=DATASET).tags]
-    if tag not in tags:
+        refs = api.list_repo_refs(repo, repo_type=DATASET)
+    if tag in [branch.name for branch in refs.branches]:
+        raise HubError(f"{repo} has a branch {tag!r}; expected a tag of another name; choose one")
+    if tag not in [found.name for found in refs.tags]:
         return None
     commit = resolve(api, Reference(repo, tag))
-    if differing(folder, records, listing(api, repo, commit)):
+    if differing(sums, listing(api, repo, commit)):
         raise HubError(
             f"{repo} has tag {tag!r} on other files (commit {commit[:12]}); tags do not move; choose another"
         )
+    if (head := resolve(api, Reference(repo, MAIN))) != commit:
+        tell(f"{repo}: {tag} is this package already; {MAIN} is further on, at commit {head[:12]}, and stays there")
     return commit
 
 
@@ -155,18 +179,19 @@ def read_head(api: "HfApi", repo: str) -> Head:
     if MANIFEST in files:
         return Head(commit, files, remote_manifest(api, repo, commit, files[MANIFEST]))
     if others := sorted(set(files) - set(OURS)):
+        found = without_token(others[0], api)
         raise HubError(
-            f"{repo} holds {others[0]} and no {MANIFEST}; expected an empty dataset or a package; choose another"
+            f"{repo} holds {found} and no {MANIFEST}; expected an empty dataset or a package; choose another"
         )
     return Head(commit, files, None)
 
 
-def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Any) -> Manifest | None:
+def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manifest | None:
     """The manifest at a commit; None for one that we cannot read, which then lists nothing that may be removed."""
     with tempfile.TemporaryDirectory() as temporary:
-        with hub_errors(api, f"{repo}@{commit[:12]}"), quiet_unless_terminal():
+        with hub_errors(api, short(repo, commit)), quiet_unless_terminal():
             path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=DATASET, revision=commit, local_dir=temporary))
-        if not is_same(path, record_of(path), entry):
+        if not sums_of(path).equal(entry):
             raise HubError(f"{repo} sent a damaged {MANIFEST}; try again later", transient=True)
         try:
             return read_manifest(path)
@@ -174,13 +199,13 @@ def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Any) -> Manifes
             return None
 
 
-def land(api: "HfApi", repo: str, before: Head, folder: Path, records: Mapping[str, FileRecord], title: str) -> str:
+def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str, Sums], title: str) -> str:
     """Commit what differs on top of ``before`` unless it has landed already, and return the commit that has it all.
 
     Raises HubError when the branch has moved to something else.
     """
     head = read_head(api, repo)
-    sent, removed = changes(head, folder, records)
+    sent, removed = changes(head, sums)
     if not sent and not removed:
         return head.commit
     if head.commit != before.commit:
@@ -190,9 +215,9 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, records: Mapping[s
         )
     tell_of_edits(head)
     with hub_errors(api, repo), quiet_unless_terminal():
-        commit(api, repo, partial(operations, folder, records, sent, removed), title, head.commit)
+        commit(api, repo, partial(operations, folder, sums, sent, removed), title, head.commit)
     head = read_head(api, repo)
-    if lacking := differing(folder, records, head.files):
+    if lacking := differing(sums, head.files):
         raise HubError(f"{repo} has other bytes in {lacking[0]} than were sent (commit {head.commit[:12]}); push again")
     return head.commit
 
@@ -213,31 +238,34 @@ def commit(api: "HfApi", repo: str, content: Callable[[], list[Any]], title: str
             create()
 
 
-def operations(
-    folder: Path, records: Mapping[str, FileRecord], sent: Sequence[str], removed: Sequence[str]
-) -> list[Any]:
-    """The commit's content. Raises ArtifactError when a file has changed since it was checked."""
+def operations(folder: Path, sums: Mapping[str, Sums], sent: Sequence[str], removed: Sequence[str]) -> list[Any]:
+    """The commit's content: of small files the checked bytes themselves.
+
+    Raises ArtifactError when a file is not what it was when it was checked.
+    """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    additions = [CommitOperationAdd(name, folder / name) for name in sent]
-    for addition in additions:
-        if addition.upload_info.sha256.hex() != records[addition.path_in_repo].sha256:
-            raise ArtifactError(f"{folder / addition.path_in_repo} changed while it was pushed; package it again")
+    additions = []
+    for name in sent:
+        path = folder / name
+        addition = CommitOperationAdd(name, path.read_bytes() if sums[name].size <= SMALL else path)
+        if addition.upload_info.sha256.hex() != sums[name].sha256:
+            raise ArtifactError(f"{path} changed while it was pushed; package it again")
+        additions.append(addition)
     return [*additions, *(CommitOperationDelete(name, is_folder=False) for name in removed)]
 
 
-def changes(head: Head, folder: Path, records: Mapping[str, FileRecord]) -> tuple[list[str], list[str]]:
+def changes(head: Head, sums: Mapping[str, Sums]) -> tuple[list[str], list[str]]:
     """Files to send, and files of the earlier package to remove. What no manifest lists is left alone."""
     listed = set(head.manifest.files) if head.manifest else set()
-    return differing(folder, records, head.files), sorted((listed & set(head.files)) - set(records))
+    return differing(sums, head.files), sorted((listed & set(head.files)) - set(sums))
 
 
 def tell_of_edits(head: Head) -> None:
     """Say which files were changed on the Hub since the last push, because this one replaces them."""
     for name, record in head.manifest.files.items() if head.manifest else ():
         entry = head.files.get(name)
-        changed = entry is not None and (entry.size != record.size or (entry.lfs and entry.lfs.sha256 != record.sha256))
-        if changed:
+        if entry is not None and (entry.size, entry.sha256 or record.sha256) != (record.size, record.sha256):
             tell(f"warning: {name} was edited on the Hub; commit {head.commit[:12]} keeps that, this push replaces it")
 
 
@@ -254,10 +282,28 @@ def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: s
 # The receipt
 
 
-def write_receipt(path: Path, receipt: Receipt) -> None:
-    """Add to the receipts in ``path``, one for each repository, sorted."""
-    described = {key: value for key, value in asdict(receipt).items() if key != "repo"}
-    write_text(path, pretty_json({**read_receipts(path), receipt.repo: described}))
+def check_receipt(path: Path) -> None:
+    """Raise ArtifactError unless receipts can be kept in ``path``, before anything is published."""
+    read_receipts(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be written ({error.strerror}); choose another place with --receipt"
+        ) from None
+
+
+def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
+    """Add to the receipts in ``path``: of each repository the last commit pushed, and the commit of every tag."""
+    receipts = read_receipts(path)
+    entry = receipts.setdefault(receipt.repo, {"tags": {}})
+    if is_head or "commit" not in entry:
+        entry |= {key: getattr(receipt, key) for key in ("endpoint", "commit", "manifest_sha256")}
+    if receipt.tag is not None:
+        entry["tags"] = {**entry.get("tags", {}), receipt.tag: receipt.commit}
+    write_text(path, pretty_json(receipts))
 
 
 def read_receipts(path: Path) -> dict[str, Any]:
@@ -270,9 +316,10 @@ def read_receipts(path: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{path} cannot be read ({error}); expected receipts of distillkit push; choose another"
         ) from None
-    if not isinstance(receipts, dict) or not all(isinstance(entry, dict) for entry in receipts.values()):
+    entries = receipts.values() if isinstance(receipts, dict) else [None]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("tags"), dict) for entry in entries):
         raise ArtifactError(f"{path} holds no receipts of distillkit push; choose another file with --receipt")
-    return receipts
+    return dict(receipts)
 
 
 def lines(pushed: Pushed) -> Sequence[str]:

@@ -8,6 +8,7 @@ from typing import NoReturn
 import click
 
 from distillkit.errors import DistillkitError
+from distillkit.progress import presentable
 
 
 def run(command: click.Command) -> NoReturn:
@@ -30,7 +31,7 @@ def run(command: click.Command) -> NoReturn:
 
 
 def fail(line: str, code: int = 1) -> NoReturn:
-    sys.stderr.write("error: " + " ".join(line.split()) + "\n")
+    sys.stderr.write("error: " + presentable(" ".join(line.split())) + "\n")
     sys.exit(code)
 
 

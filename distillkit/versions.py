@@ -17,6 +17,8 @@ def difference(before: str, after: str, recipe: str | None) -> Difference | Pack
     without saying which of its recipes.
     """
     sides = [read(text, recipe) for text in (before, after)]
+    if recipe is not None and not any(isinstance(side, dict) for side in sides):
+        raise ParamsError(f"recipe is {recipe!r}, but {before} and {after} are single artifacts; leave the recipe out")
     if all(isinstance(side, dict) for side in sides) and recipe is None:
         return compare_packages(*sides)  # type: ignore[arg-type]
     return compare(*(single(side, text, recipe) for side, text in zip(sides, (before, after), strict=True)))

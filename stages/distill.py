@@ -1,5 +1,6 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +40,7 @@ def read_material(
 def read_imported(method: Imported) -> SyntheticSet:
     """The set that a recipe imports, if the file is the one that the recipe means."""
     path = Path(method.file)
-    if path.is_absolute():
+    if path.is_absolute() or Path(os.path.normpath(path)).parts[:1] == ("..",):
         raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
     if not path.is_file():
         raise ParamsError(f"file {path} does not exist; expected what distillkit import wrote; import or pull it first")

@@ -40,7 +40,8 @@ EVALUATION = {
 }
 RECIPE = {"method": "random", "ipc": 2}
 CLAIMED = {"mean": 0.5, "std": 0.01, "runs": 5}
-ACCURACY = r"\d+\.\d\d% ± \d+\.\d\d% test accuracy over 2 networks"
+ACCURACY = r"\d+\.\d\d ± \d+\.\d\d % \(n = 2\) test accuracy"
+TRAINING = "training 2 networks for 20 updates of 20 images\n"
 
 
 class Ended(NamedTuple):
@@ -200,7 +201,7 @@ def test_evaluate_an_artifact(command, folder):
         *("evaluate", folder / "synthetic.safetensors"),
         *("--test", folder / "real.safetensors", "--params", folder / "params.yaml"),
     )
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (0, TRAINING)
     assert re.fullmatch(ACCURACY + "\n", ended.out)
 
 
@@ -209,7 +210,8 @@ def test_evaluate_takes_params_and_source_from_where_it_is(command, folder, monk
     monkeypatch.chdir(folder)
     given = command("evaluate", "synthetic.safetensors", "--test", "real.safetensors", "--json")
     found = command("evaluate", "synthetic.safetensors", "--json")
-    assert found == given
+    assert (found.code, found.out) == (given.code, given.out)
+    assert (given.err, found.err) == (TRAINING, "test images: scikit-learn's digits\n" + TRAINING)
     other = command("evaluate", "synthetic.safetensors", "--json", "--seed", "1")
     assert json.loads(other.out)["accuracy"] != json.loads(found.out)["accuracy"]
 
@@ -222,9 +224,11 @@ def test_evaluate_json_is_one_object(command, folder, monkeypatch):
     assert (found["recipe"], found["claimed"]) == ("random-ipc2", None)
 
 
-def test_one_network_is_no_networks(command, folder, monkeypatch):
+def test_one_network_has_no_deviation(command, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert command("evaluate", "synthetic.safetensors", "--runs", 1).out.endswith(" over 1 network\n")
+    ended = command("evaluate", "synthetic.safetensors", "--runs", 1)
+    assert re.fullmatch(r"\d+\.\d\d % \(n = 1\) test accuracy\n", ended.out)
+    assert "training 1 network for 20 updates" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -236,7 +240,7 @@ def test_one_network_is_no_networks(command, folder, monkeypatch):
         (["synthetic.safetensors", "--recipe", "x"], "--recipe is 'x', but synthetic.safetensors is a single artifact"),
         (["synthetic.safetensors", "--params", "no.yaml"], "no.yaml does not exist; run from the folder that holds"),
         (["synthetic.safetensors", "--params", "bad.yaml"], "bad.yaml: evaluation.rnus is not a parameter (did you"),
-        (["synthetic.safetensors", "--test", "no"], "no does not exist; expected a distillkit artifact"),
+        (["synthetic.safetensors", "--test", "no"], "--test is no, which does not exist; expected a real.safet"),
         (["synthetic.safetensors", "--test", "synthetic.safetensors"], "synthetic.safetensors holds 'synthetic'"),
         (
             ["synthetic.safetensors", "--test", "other.safetensors"],
@@ -279,8 +283,8 @@ def test_show_a_package_as_json(command, package):
 
 def test_evaluate_a_package_beside_its_claim(command, folder, package):
     ended = command("evaluate", package, "--test", folder / "real.safetensors")
-    assert (ended.code, ended.err) == (0, "")
-    assert re.fullmatch(ACCURACY + r"; claimed 50\.00% ± 1\.00% over 5\n", ended.out)
+    assert (ended.code, ended.err) == (0, TRAINING)
+    assert re.fullmatch(ACCURACY + r"; claimed 50\.00 ± 1\.00 % \(n = 5\)\n", ended.out)
     single = command("evaluate", folder / "synthetic.safetensors", "--params", folder / "params.yaml", "--json")
     found = json.loads(command("evaluate", package, "--recipe", "random-ipc2", "--json").out)
     assert found["claimed"] == CLAIMED
@@ -330,8 +334,9 @@ def foreign(tmp_path) -> tuple[Path, Path]:
     return images, labels
 
 
-def test_import_prints_a_recipe(command, foreign, tmp_path):
-    out = tmp_path / "mtt.safetensors"
+def test_import_prints_a_recipe(command, foreign, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = Path("mtt.safetensors")
     ended = command("import", *foreign, "--saved-as", "normalised", "--statistics", "0.25/0.25", "-o", out)
     assert (ended.code, ended.err) == (0, "")
     assert f"{out}: 4 images of 1x2x2 in 2 classes, pixels 0 to 0.75" in ended.out
@@ -379,5 +384,7 @@ def test_diff_of_artifacts_and_packages(command, folder, package, tmp_path):
 def test_diff_says_what_cannot_be_compared(command, folder, package, tmp_path):
     assert "no folder here and no owner/name" in mistake(command("diff", package, "nowhere"))
     assert "no recipe 'mtt'" in mistake(command("diff", package, package, "mtt"))
+    artifact = folder / "synthetic.safetensors"
+    assert "are single artifacts; leave the recipe out" in mistake(command("diff", artifact, artifact, "random-ipc2"))
     ended = command("diff", package, package, "--picture", tmp_path / "diff.png")
     assert ended.code == 2 and "a picture shows one recipe" in ended.err

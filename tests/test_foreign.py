@@ -24,6 +24,7 @@ from distillkit.errors import ArtifactError, DistillkitError, ParamsError, Sourc
 from distillkit.expert_files import save_experts
 from distillkit.foreign import import_files, import_set, quoted, recipe_snippet, statistics_named
 from distillkit.images import RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.manifest import NAME
 from distillkit.trajectories import Dynamics, Expert
 
 GREY = "0.5/0.25"
@@ -122,7 +123,7 @@ def test_files_of_mtt_in_any_order(tmp_path, lr):
         "labels": "hard",
     }
     assert refused(SourceError, images, labels, rate, rate).startswith(
-        "images_best.pt and labels_best.pt and lr_best.pt and lr_best.pt: found the step size 0.25, 0.25; expected one"
+        "images_best.pt, labels_best.pt, lr_best.pt and lr_best.pt: found the step size 0.25, 0.25; expected one"
     )
 
 
@@ -189,9 +190,20 @@ def test_channels_have_their_own_statistics(tmp_path):
     synthetic = read(path, statistics="cifar10")
     assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
     line = refused(ParamsError, path)
-    assert line == "statistics are of 1 channels, but c.pt holds images float32 (2, 3, 2, 2); expected 3"
-    last = saved(tmp_path / "last.pt", [torch.ones(2, 8, 8, 3), torch.tensor([0, 1])])
-    assert refused(ParamsError, last, statistics="cifar10").endswith("with channels last, moved to the second axis")
+    assert line == (
+        "statistics are of 1 channel, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
+    )
+    three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
+    assert three.startswith("statistics are of 3 channels, but g.pt")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last(tmp_path, channels):
+    last = saved(tmp_path / "last.pt", [torch.ones(2, 8, 8, channels), torch.tensor([0, 1])])
+    assert refused(SourceError, last) == (
+        f"last.pt: the images are float32 (2, 8, 8, {channels}), channels last; expected (N, C, H, W); "
+        "save images.permute(0, 3, 1, 2)"
+    )
 
 
 # What is told
@@ -248,7 +260,8 @@ def test_class_names(tmp_path):
             "no image has label 2; expected images of every class from 0 to 3; name the whole",
         ),
         (torch.tensor([0, 1, 2, 2**60]), "no image has label 3; expected images of every class from 0 to"),
-        (torch.tensor([0.0, 0.5, 1.0, 1.0]), "the labels are float32 (4,); expected whole numbers from 0 on"),
+        (torch.tensor([0.0, 0.5, 1.0, 1.0]), "the labels are float32 (4,); expected whole numbers from 0 on; if they "),
+        (torch.tensor([1, 2, 2, 1]), "s.pt: labels start at 1; expected from 0; subtract 1, or name the whole set"),
         (torch.tensor([True, False, True, True]), "the labels are bool (4,); expected whole numbers"),
         (
             torch.tensor([0, 1, 1]),
@@ -288,9 +301,13 @@ def test_classes_that_do_not_fit(tmp_path):
         ),
         ({"images": "none"}, "found no tensor; expected exactly one (N, C, H, W)"),
         ([torch.zeros(1)] * 9, ", float32 (1,) and 3 more; expected exactly one (N, C, H, W)"),
-        ([NORMALISED.int(), LABELS], "the images are int32 (4, 1, 1, 2); expected uint8 or floating point"),
-        ([NORMALISED / 0, LABELS], "the images hold nan or infinity in float32; expected finite numbers"),
+        ([NORMALISED.int(), LABELS], "(4, 1, 1, 2); expected uint8 or floating point; save images.float()"),
+        ([NORMALISED / 0, LABELS], "in float32; expected finite numbers; take a set that was saved before"),
         ([NORMALISED.double() * 1e300, LABELS], "the images hold nan or infinity in float32"),
+        (
+            [LABELS.view(4, 1, 1, 1) * 255, LABELS],
+            "int64 (4, 1, 1, 1); expected uint8 or floating point; save images.to(",
+        ),
         (
             [NORMALISED.to_sparse(), LABELS],
             "holds a tensor float32 (4, 1, 1, 2) that is sparse or nested; expected plain",
@@ -302,7 +319,7 @@ def test_classes_that_do_not_fit(tmp_path):
             "that is larger than the file; expected plain tensors",
         ),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_tensors_that_are_no_set(tmp_path, content, expected):
     assert expected in refused(SourceError, saved(tmp_path / "s.pt", content))
@@ -461,7 +478,9 @@ def test_same_files_same_bytes(tmp_path):
 def test_nothing_is_overwritten_unasked(tmp_path):
     path, out = saved(tmp_path / "s.pt", [NORMALISED, LABELS]), tmp_path / "x.safetensors"
     out.write_text("mine")
-    with pytest.raises(ArtifactError, match=r"x.safetensors exists; expected a new file; choose another name"):
+    with pytest.raises(
+        ArtifactError, match=r"x.safetensors exists; expected a new file; choose another name, or say --overwrite"
+    ):
         import_files([path], out, saved_as="normalised", statistics=GREY)
     assert out.read_text() == "mine"
     with pytest.raises(ParamsError, match=r"x.pt; expected a file name that ends in .safetensors"):
@@ -469,6 +488,55 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(SourceError):
         import_files([tmp_path / "no.pt"], tmp_path / "new" / "y.safetensors", saved_as="normalised", statistics=GREY)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("dc-ipc2", "dc-ipc2"),
+        ("with space", "with-space"),
+        ("Ümläut:x", "Umlaut-x"),
+        (".hidden", "hidden"),
+        ("-x-", "x-"),
+        ("写真", "imported"),
+        ("default", "imported-default"),
+        ("a.b", "a.b"),
+        ("a\nb", "a-b"),
+    ],
+)
+def test_recipe_names_are_those_of_packages(tmp_path, monkeypatch, stem, name):
+    monkeypatch.chdir(tmp_path)
+    path, out = saved(tmp_path / "s.pt", [NORMALISED, LABELS]), Path("sets") / f"{stem}.safetensors"
+    said = import_files([path], out, saved_as="normalised", statistics=GREY)
+    ((found, recipe),) = YAML(typ="safe").load(f"recipes:\n{said['recipe']}")["recipes"].items()
+    assert (found, recipe["file"]) == (name, f"sets/{stem}.safetensors")
+    assert NAME.fullmatch(name)
+
+
+def test_a_set_outside_of_the_working_folder_makes_no_recipe(tmp_path, monkeypatch, capsys):
+    for folder in ("repository", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "repository")
+    (tmp_path / "repository" / "linked").symlink_to(tmp_path / "elsewhere")
+    path = saved(tmp_path / "s.pt", [NORMALISED, LABELS])
+    told = {"saved_as": "normalised", "statistics": GREY}
+    for out in (Path("../x.safetensors"), tmp_path / "elsewhere" / "x.safetensors", Path("linked/../y.safetensors")):
+        assert import_files([path], out, **told)["recipe"] is None
+        said = (
+            f"{out} is outside of {tmp_path}/repository; a recipe needs a path inside the repository; import it there\n"
+        )
+        assert capsys.readouterr().err == said
+    inside = {
+        Path("a/../b/x.safetensors"): "b/x",
+        tmp_path / "repository/c.safetensors": "c",
+        Path("linked/d.safetensors"): "linked/d",
+    }
+    (tmp_path / "repository" / "a").mkdir()
+    for out, file in inside.items():
+        assert f"file: {file}.safetensors\n" in import_files([path], out, **told)["recipe"]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ParamsError, match=r"\.\./x\.safetensors is outside of .*; a recipe needs a path inside"):
+        recipe_snippet("x", Path("../x.safetensors"), artifact.load_synthetic(Path("../x.safetensors"))[0])
 
 
 def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
@@ -551,7 +619,7 @@ def test_an_imported_set_goes_through_the_pipeline(work, distill, imported, mate
     out.unlink()
     expected = "error: file imported/dc-ipc4.safetensors does not exist; expected what distillkit import wrote; "
     assert distill("dc-ipc4") == (1, f"{expected}import or pull it first\n")
-    (work / "params.yaml").write_text(params.replace("file: ", "file: /elsewhere/"))
-    assert distill("dc-ipc4")[1].startswith(
-        "error: file is /elsewhere/imported/dc-ipc4.safetensors; expected a path ins"
-    )
+    for elsewhere in ("/elsewhere/", "../", "imported/../../"):
+        (work / "params.yaml").write_text(params.replace("file: ", f"file: {elsewhere}"))
+        expected = f"error: file is {elsewhere}imported/dc-ipc4.safetensors; expected a path inside this repository"
+        assert distill("dc-ipc4")[1].startswith(expected)

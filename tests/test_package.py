@@ -284,7 +284,6 @@ def card_of(package: Package) -> str:
 def test_front_matter(built: Package) -> None:
     matter = front_matter(built)
     assert {key: type(value) for key, value in matter.items()} == {
-        "annotations_creators": list,
         "license": str,
         "size_categories": list,
         "source_datasets": list,
@@ -299,7 +298,6 @@ def test_front_matter(built: Package) -> None:
     assert matter["task_categories"] == ["image-classification"]
     assert matter["size_categories"] == ["n<1K"]
     assert matter["source_datasets"] == ["someone/digits"]
-    assert matter["annotations_creators"] == ["machine-generated"]
     methods = ["random", "mtt", "selmatch"]
     fixed = ["dataset-distillation", "dataset-condensation", "synthetic", "distillkit", "dvc"]
     assert matter["tags"] == [*fixed, *methods, "ipc-2"]
@@ -529,16 +527,35 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
         images=torch.full((10, 1, 2, 2), 0.5),
         learned=torch.ones(10, dtype=torch.bool),
         source_row=torch.full((10,), -1),
-        notes={"imported": {"files": files, "saved_as": "pixels", "mean": [0.5]} if told else {"mean": [0.5]}},
+        student_lr=0.02,
+        notes={
+            "imported": {"files": files, "saved_as": "normalised", "mean": [0.5], "std": [0.1]}
+            if told
+            else {"mean": [0.5]}
+        },
     )
     params = {"method": "imported", "ipc": 1, "file": "foreign/datm.safetensors", "sha256": "a" * 64}
     package = distances_of(tmp_path, learned, params, real)
     assert package.recipe_json("learned")["nearest_source"]["from_start"] == 0
     text = card_of(package)
-    named = f"`images/best.pt` (SHA-256 `{'b' * 64}`); `labels.pt` (SHA-256 `{'c' * 64}`); saved as pixels"
+    named = f"`images/best.pt` (SHA-256 `{'b' * 64}`); `labels.pt` (SHA-256 `{'c' * 64}`); "
+    named += "saved as normalised with mean [0.5] and deviation [0.1]"
     named = named if told else f"`foreign/datm.safetensors` (SHA-256 `{'a' * 64}`)"
-    assert f"- **Imported.** Images made elsewhere, imported as they are.\n  - `learned`: {named}\n" in text
-    assert "The default config, `learned`, has 10 images: 10 imported." in text
+    assert "- **Imported.** Images made elsewhere, by other code, imported as they are from the files named" in text
+    assert f"look it up before you share them.\n  - `learned`: {named}\n" in text
+    assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
+    assert "The default config, `learned`, has 10 images, all imported." in text
+    assert "was made with" not in text
+    assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
+    assert (
+        "**Licence of what was imported** (`learned`): who made these images, and under which licence, is not" in text
+    )
+    assert "made from them: take" not in text
+    assert "That of `learned` is its own: it came with the images." in text
+    assert "Experts" not in text
+    assert "from one seed" not in text
+    assert "\n\n\n" not in text
+    assert front_matter(package)["license"] == ["mit", "unknown"]
     assert "| `learned` | Imported | 1 | 10 imported | 50.00 ± 0.78 % (n = 5) | – |" in text
     assert "| `learned` | not known | not known | not known |" in text
     assert "| `learned` | 0.0098 | 0.0098 | 0.0098 | not known |" in text
@@ -546,6 +563,26 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     assert "equal to the bit" not in text
     assert "Parameter" not in text
     assert "ipc-1" in front_matter(package)["tags"]
+
+
+def test_imported_sets_beside_others_are_told_apart(entries: dict[str, Entry], tmp_path: Path) -> None:
+    real = real_data(images_of((1, 5, 4)))
+    params = {"method": "imported", "ipc": 2, "file": "foreign/dm.safetensors", "sha256": "a" * 64}
+    learned = synthetic_set(real, RECIPES["mtt-ipc2"])
+    foreign = replace(learned, source_row=torch.full((20,), -1), student_lr=None, notes={})
+    save_synthetic(tmp_path / "dm.safetensors", foreign, provenance_of("dm", "imported", params, 3, real))
+    entries["dm"] = Entry("dm", tmp_path / "dm.safetensors", metrics_of(0.5), params)
+    package = build_from(entries, tmp_path / "hub", packaged=[*PACKAGED, "dm"])
+    text = card_of(package)
+    assert (
+        "a Python package for distilling datasets (but for `dm`: made elsewhere, by other code, and imported)." in text
+    )
+    assert "Made, but for what was imported, with distillkit 0.1.0 by `dvc repro`" in text
+    assert "The images here that were not imported are the source's own or made from them" in text
+    assert "**Licence of what was imported** (`dm`)" in text
+    assert "is its own" not in text
+    assert front_matter(package)["license"] == ["mit", "unknown"]
+    assert "How far learned and imported images are from the source" in text
 
 
 def test_the_yardstick_needs_two_images() -> None:
@@ -559,11 +596,41 @@ def test_the_card_names_no_licence_where_none_was_recorded(tmp_path: Path, capsy
     entries = entries_in(tmp_path / "distilled", real_data(images_of((1, 5, 4)), nothing))
     package = build_from(entries, tmp_path / "hub", real=real_data(images_of((1, 5, 4)), nothing))
     assert front_matter(package)["license"] == "unknown"
-    assert front_matter(package)["source_datasets"] == ["original"]
+    assert front_matter(package)["source_datasets"] == ["extended|other-photos"]
     assert "none was recorded" in card_of(package)
     assert "warning: the licence of the source is unknown" in capsys.readouterr().err
     build_example(tmp_path / "licensed")
     assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "dataset", "words"),
+    [
+        ("digits", "scikit-learn/digits", "extended|other-scikit-learn-digits", "scikit-learn's digits (`sklearn."),
+        ("huggingface", "someone/digits", "someone/digits", "`someone/digits` on the Hub: 10 classes"),
+        ("huggingface", "My Photos", "extended|other-my-photos", "the folder `My Photos`: 10 classes"),
+        ("folder", "写真", "extended|other-folder", "the folder `写真`: 10 classes"),
+        ("torchvision", "MNIST", "extended|other-mnist", "torchvision's `MNIST`: 10 classes"),
+    ],
+)
+def test_a_source_is_named_as_what_it_is(
+    entries: dict[str, Entry], tmp_path: Path, kind: str, name: str, dataset: str, words: str
+) -> None:
+    """And a name that looks like an id on the Hub is none where the source is not there."""
+    real = real_data(images_of((1, 5, 4)), replace(INFO, kind=kind, id=name))
+    package = build_from(entries_in(tmp_path / "named", real), tmp_path / "hub", real=real)
+    assert front_matter(package)["source_datasets"] == [dataset]
+    assert f"It stands in for {words}" in card_of(package)
+    assert ("scikit-learn/digits" in card_of(package).split("---\n", 2)[2]) is False
+
+
+def test_the_training_images_are_those_that_fetch_takes(built: Package) -> None:
+    text = card_of(built)
+    assert "are, here and below, the 40 that distillkit's `fetch` stage takes from this source for training" in text
+    assert "This one was made with distillkit 0.1.0, a Python package for distilling datasets.\n" in text
+    assert "With the Python package distillkit installed:\n" in text
+    assert '`load_dataset("REPOSITORY", "selmatch-ipc2", split="train", revision="v1.0")`' in text
+    assert "\n\n\n" not in text
 
 
 def source(text: str, homepage: str = "") -> dict[str, str]:

@@ -106,16 +106,83 @@ def test_what_is_there_already_is_not_fetched_again(published, tmp_path):
 def test_a_folder_with_other_files_is_not_replaced(published, tmp_path, name):
     fetch(published, tmp_path / "out")
     (tmp_path / "out" / name).write_text("keep me")
-    with pytest.raises(ArtifactError, match=f"also holds {name}"):
+    with pytest.raises(ArtifactError, match=f"also holds {name}.*; it is not replaced; remove .*, or choose another"):
         fetch(published, tmp_path / "out", REPO)
     assert (tmp_path / "out" / name).read_text() == "keep me"
 
 
 def test_a_folder_of_something_else_is_left_alone(published, tmp_path):
     (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="exists and is no package"):
         fetch(published, tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "x"
+
+
+def test_where_one_cannot_write_is_told_before_anything_is_fetched(published, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out, message in {
+        tmp_path / "file": "exists and is no package",
+        tmp_path / "file" / "deep": "is no folder, so .* cannot be in it",
+        tmp_path / "dangling": "is a link to nothing",
+        Path(): "is where you are",
+        Path("..", "here"): "is where you are",
+    }.items():
+        with pytest.raises(ArtifactError, match=message):
+            fetch(published, out)
+    assert published.requests == []
+
+
+def test_what_the_client_and_file_browsers_leave_does_no_harm(published, first, second, tmp_path):
+    out = tmp_path / "out"
+    fetch(published, out)
+    (out / ".DS_Store").write_bytes(b"junk")
+    (out / RECIPE / ".DS_Store").write_bytes(b"junk")
+    (out / ".cache").mkdir()
+    (out / ".cache" / "mine").write_text("keep")
+    fetch(published, out, REPO)
+    assert contents(out) == of(second, RECIPE) | {".cache/mine": b"keep"}
+
+
+def test_a_link_to_a_folder_stays_a_link(published, first, second, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    fetch(published, tmp_path / "link")
+    fetch(published, tmp_path / "link", REPO)
+    assert (tmp_path / "link").is_symlink() and contents(tmp_path / "real") == of(second, RECIPE)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "broken"), KeyboardInterrupt()])
+def test_a_swap_that_fails_leaves_the_old_package(published, first, tmp_path, monkeypatch, error):
+    out, rename = tmp_path / "out", Path.rename
+    fetch(published, out)
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise error
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(type(error)):
+        fetch(published, out, REPO)
+    assert contents(out) == of(first, RECIPE)
+    assert {path.name for path in tmp_path.iterdir()} == {"hf", "out"}
+
+
+def test_another_version_is_replaced_and_told(published, tmp_path, capsys):
+    fetch(published, tmp_path / "out", recipe=None)
+    fetch(published, tmp_path / "out", REPO)
+    assert "another version of 'tiny'; it is replaced, and its random-ipc1 with it" in capsys.readouterr().err
+
+
+def test_another_package_is_not_replaced(published, first, tmp_path):
+    build_package(tmp_path / "out", ipcs=(1,), name="other")
+    before = contents(tmp_path / "out")
+    with pytest.raises(ArtifactError, match="holds package 'other', not 'tiny'"):
+        fetch(published, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
 
 
 # In Python
@@ -130,8 +197,19 @@ def test_load_gives_the_set(published, first, monkeypatch):
 
 
 def test_load_takes_folders_and_files_too(first):
-    for reference in (first, str(first), first / RECIPE / "distilled.safetensors"):
+    for reference in (first, str(first)):
         assert len(distillkit.load(reference, RECIPE)) == 20
+    assert len(distillkit.load(first / RECIPE / "distilled.safetensors")) == 20
+    with pytest.raises(ParamsError, match="is a single set; expected no recipe"):
+        distillkit.load(first / RECIPE / "distilled.safetensors", RECIPE)
+
+
+def test_a_path_that_exists_comes_before_the_hub(published, tmp_path, monkeypatch):
+    (tmp_path / REPO).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json"):
+        distillkit.load(REPO)
+    assert published.requests == []
 
 
 def test_load_checks_what_came(published):
@@ -170,6 +248,7 @@ def test_a_second_pull_works_offline(published, first, tmp_path):
     assert published.requests == [] and not (tmp_path / "never").exists()
     other = run(published, tmp_path / "home", "-m", "distillkit", "pull", f"{REPO}@v1.0", "random-ipc1", **offline)
     assert other.returncode == 1 and len(other.stderr.splitlines()) == 1
+    assert "is not in the cache, and HF_HUB_OFFLINE is set; unset it" in other.stderr
     assert not (tmp_path / "tiny").exists()
 
 
@@ -276,6 +355,14 @@ def listed(files: dict[str, bytes], name: str, data: bytes) -> dict[str, bytes]:
     return {name: data, MANIFEST: json.dumps(manifest).encode()}
 
 
+def also_listing(files: dict[str, bytes], changes: dict[str, dict[str, object]]) -> bytes:
+    """The manifest with ``changes`` of what it says of files."""
+    manifest = json.loads(files[MANIFEST])
+    for name, change in changes.items():
+        manifest["files"][name] = {"sha256": "0" * 64, "size": 0} | manifest["files"].get(name, {}) | change
+    return json.dumps(manifest).encode()
+
+
 class Bomb:
     """Writes a file when it is unpickled."""
 
@@ -302,6 +389,28 @@ HOSTILE: list[tuple[Callable[[dict[str, bytes], Path], dict[str, bytes]], str]] 
     (lambda files, _: {MANIFEST: None}, r"no manifest.json"),
     (lambda files, mark: {f"{RECIPE}/distilled.safetensors": pickle.dumps(Bomb(mark))}, r"has \d+ bytes"),
     (lambda files, _: {f"{RECIPE}/recipe.json": files[f"{RECIPE}/recipe.json"].replace(b"0", b"1", 1)}, "SHA-256"),
+    (lambda files, _: listed(files, "notes.md", b"x"), r"lists 'notes.md'; expected README.md and <recipe>/<file>"),
+    (lambda files, _: listed(files, "other/x.json", b"{}"), r"lists 'other/x.json'; expected README.md and <recipe>"),
+    (lambda files, _: listed(files, f"{RECIPE}/sub/x.json", b"{}"), r"lists .*/sub/x.json'; expected README.md and"),
+    (lambda files, _: listed(files, f"{RECIPE}/Recipe.JSON", b"{}"), r"several files .*, whatever the case"),
+    (lambda files, _: listed(files, "Readme.md", b"{}"), r"several files '(README|Readme).md', whatever the case"),
+    (lambda files, _: listed(files, f"{RECIPE}/aux.json", b"{}"), r"names .*/aux.json'; expected plain names"),
+    (lambda files, _: listed(files, f"{RECIPE}/x.json.", b"{}"), r"names .*/x.json.'; expected plain names"),
+    (lambda files, _: {MANIFEST: also_listing(files, {MANIFEST: {}})}, r"lists 'manifest.json'; expected README.md"),
+    (lambda files, _: {MANIFEST: relist(files, name="a/b")}, r"names 'a/b'; expected plain names"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, f"{RECIPE}/x"])}, r"names .*/x'; expected plain names"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, RECIPE])}, r"several recipes 'random-ipc2'"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "Random-ipc2"])}, r"several recipes .* whatever the"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "readme.MD"])}, r"has a recipe 'readme.MD'"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "Manifest.json"])}, r"has a recipe 'Manifest.json'"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "CON"])}, r"names 'CON'; expected plain names"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "lpt1.x"])}, r"names 'lpt1.x'; expected plain names"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "x."])}, r"names 'x.'; expected plain names"),
+    (lambda files, _: {MANIFEST: relist(files, recipes=[RECIPE, "x" * 300])}, r"names 'x{200}…'; expected plain names"),
+    (lambda files, _: {MANIFEST: also_listing(files, {"README.md": {"size": -1}})}, r"files.README.md.size"),
+    (lambda files, _: {MANIFEST: also_listing(files, {"README.md": {"sha256": "A" * 64}})}, r"README.md.sha256"),
+    (lambda files, _: {MANIFEST: also_listing(files, {"README.md": {"sha256": "a" * 63}})}, r"README.md.sha256"),
+    (lambda files, _: {MANIFEST: also_listing(files, {"x\x1b[2J": {"size": -1}})}, r"\(files\.x\\x1b\[2J\.size"),
 ]
 
 

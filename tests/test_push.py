@@ -1,18 +1,24 @@
 """Publishing against a Hub on the loopback: what arrives, what is refused, and that no fault leaves a half."""
 
+import errno
 import json
 import shutil
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx2
 import pytest
 from hub_server import Fault, Hub
 from huggingface_hub import DatasetCard, HfApi
 from packages import build_package, contents, rewritten, run
 
 from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsError
+from distillkit.hub import hub_errors, listing, parse_reference, resolve, shorten_wait
 from distillkit.manifest import MANIFEST
+from distillkit.progress import presentable
 from distillkit.push import Pushed, push
 
 REPO = "someone/tiny"
@@ -72,7 +78,7 @@ def test_the_hub_holds_the_folder_and_nothing_else(hub, publish, first, tmp_path
             "commit": repo.head,
             "endpoint": hub.endpoint,
             "manifest_sha256": pushed.receipt.manifest_sha256,
-            "tag": "v1.0",
+            "tags": {"v1.0": repo.head},
         }
     }
 
@@ -100,7 +106,22 @@ def test_a_new_version_replaces_the_old_one_and_leaves_what_is_not_ours(hub, pub
     assert not any(name.startswith("random-ipc1/") for name in pushed.sent)
     assert "README.md was edited on the Hub" in capsys.readouterr().err
     assert repo.files("v1.0").items() >= contents(first).items()
-    assert json.loads((tmp_path / "published.json").read_text())[REPO]["tag"] == "v2.0"
+    receipt = json.loads((tmp_path / "published.json").read_text())[REPO]
+    assert receipt["commit"] == receipt["tags"]["v2.0"] == repo.head
+    assert receipt["tags"]["v1.0"] == repo.tags["v1.0"][0] != repo.head
+
+
+def test_an_old_version_pushed_again_changes_nothing(hub, publish, first, second, tmp_path, capsys):
+    receipt = tmp_path / "published.json"
+    publish(first, tag="v1.0", receipt=receipt)
+    publish(second, tag="v2.0", receipt=receipt)
+    before = receipt.read_bytes()
+    pushed = publish(first, tag="v1.0", receipt=receipt)
+    assert pushed.sent == [] and pushed.receipt.commit == hub.repos[REPO].tags["v1.0"][0]
+    assert receipt.read_bytes() == before and publish.files == contents(second)
+    assert "main is further on" in capsys.readouterr().err
+    publish(second, receipt=receipt)
+    assert receipt.read_bytes() == before
 
 
 def test_a_damaged_file_on_the_hub_is_sent_again(hub, publish, first):
@@ -130,7 +151,10 @@ def test_a_folder_that_is_not_its_manifest_is_not_sent(hub, publish, first, tmp_
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"tag": "main"}, "tag is 'main'"), ({"tag": "a b"}, "tag is 'a b'"), ({"tag": "../x"}, "tag is '../x'")],
+    [
+        ({"tag": tag}, f"tag is '{tag}'; expected a name such as v1.0")
+        for tag in ("main", "HEAD", "a b", "../x", "v1..0", "v1/2", "a.lock", "-x", "0" * 40, "refs/heads/main")
+    ],
 )
 def test_tags_that_cannot_be_are_refused_at_once(hub, publish, first, options, message):
     with pytest.raises(ParamsError, match=message):
@@ -144,6 +168,36 @@ def test_a_receipt_that_is_something_else_is_not_overwritten(hub, publish, first
         publish(first, receipt=tmp_path / "params.yaml")
     assert (tmp_path / "params.yaml").read_text() == "seed: 0\n"
     assert hub.requests == []
+
+
+def test_a_receipt_that_cannot_be_written_stops_before_anything_is_published(hub, publish, first, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match=r"published.json cannot be written .*; choose another place"):
+        publish(first, receipt=tmp_path / "file" / "published.json")
+    assert hub.requests == []
+
+
+def test_a_branch_is_no_tag(hub, publish, first):
+    publish(first)
+    HfApi(endpoint=hub.endpoint, token=hub.token).create_branch(REPO, branch="draft", repo_type="dataset")
+    with pytest.raises(HubError, match="has a branch 'draft'"):
+        publish(first, tag="draft")
+
+
+def test_what_was_checked_is_what_is_sent(hub, publish, first, tmp_path):
+    """A file that changes while it is pushed, to another content of the same size."""
+    folder = Path(shutil.copytree(first, tmp_path / "copy"))
+    path = folder / "random-ipc1/recipe.json"
+    changed = path.read_bytes().replace(b"random", b"change")
+    hub.fault(Fault("POST", "/preupload/", kind="call", call=lambda _: path.write_bytes(changed)))
+    publish(folder)
+    assert publish.files == contents(first)
+
+
+def test_offline_nothing_is_pushed(hub, publish, first, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE is set, so nothing can be pushed"):
+        publish(first)
 
 
 def test_a_tag_never_moves(hub, publish, first, second):
@@ -261,6 +315,7 @@ def test_a_passing_fault_costs_a_wait_and_never_a_second_commit(hub, publish, fi
     assert publish.files == contents(first)
     assert publish.commits == 2
     assert hub.repos[REPO].tags["v1.0"][0] == hub.repos[REPO].head
+    assert fault.hits >= 1
     assert fault.status != 429 or 7.0 in publish.waited
 
 
@@ -299,6 +354,61 @@ def test_a_hub_that_is_gone_is_one_line(hub, first):
     with pytest.raises(HubError, match="cannot be reached") as caught:
         push(api, first, REPO, wait=lambda _: None)
     assert "\n" not in str(caught.value)
+
+
+def test_a_silent_hub_is_left_after_a_while(hub, first, monkeypatch):
+    """It takes the connection and says nothing."""
+    monkeypatch.setattr("distillkit.hub.SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        api = HfApi(endpoint=f"http://127.0.0.1:{server.getsockname()[1]}", token=hub.token)
+        with pytest.raises(HubError, match="cannot be reached"):
+            resolve(api, parse_reference(REPO))
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [("7", "7"), ("60", "60"), ("61", "60"), ("9" * 30, "60"), ("Wed, 21 Oct 2099 07:28:00 GMT", "60")],
+)
+def test_no_hub_makes_us_wait_for_long(asked, left):
+    response = httpx2.Response(429, headers={"Retry-After": asked, "ratelimit": '"api";r=0;t=99999'})
+    shorten_wait(response)
+    assert response.headers["Retry-After"] == left and "ratelimit" not in response.headers
+
+
+def test_the_token_is_masked_before_messages_are_shortened(hub, publish, first):
+    said = "x" * 190 + hub.token
+    hub.fault(Fault("POST", COMMIT, status=403, headers={"X-Error-Message": said}))
+    with pytest.raises(HubError) as caught:
+        publish(first)
+    assert hub.token[:6] not in str(caught.value)
+
+
+def test_what_people_see_has_neither_token_nor_escapes(hub):
+    assert presentable(f"a {hub.token} \x1b[31mred\x07\nb") == "a <token> �[31mred�\nb"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"path": "a", "size": "12", "blob_id": "0", "lfs": None},
+        {"path": None, "size": 1, "blob_id": "0", "lfs": None},
+        {"path": "a", "size": 1, "blob_id": 7, "lfs": None},
+        {"blob_id": "0"},
+    ],
+)
+def test_a_listing_that_makes_no_sense_is_one_line(hub, entry, monkeypatch):
+    api = HfApi(endpoint=hub.endpoint, token=hub.token)
+    monkeypatch.setattr(api, "list_repo_tree", lambda *_, **__: [SimpleNamespace(**entry)])
+    with pytest.raises(HubError, match="makes no sense"):
+        listing(api, REPO, "main")
+
+
+def test_a_full_disk_is_not_the_hubs_fault(hub):
+    api = HfApi(endpoint=hub.endpoint, token=hub.token)
+    with pytest.raises(OSError, match="No space left"), hub_errors(api, REPO):
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+    with pytest.raises(ArtifactError), hub_errors(api, REPO):
+        raise ArtifactError("xet is in this name")
 
 
 def test_a_stale_parent_is_a_conflict_and_the_others_commit_stays(hub, publish, first, second):
