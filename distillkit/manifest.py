@@ -199,7 +199,7 @@ def replacing(folder: Path) -> Iterator[Path]:
             "remove it or choose another folder"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent) as temporary:
         built = Path(temporary, "new")
         built.mkdir()
         yield built
