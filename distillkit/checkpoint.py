@@ -1,31 +1,18 @@
-"""Unfinished distillations, kept outside every stage's outputs so that DVC's run-cache stays on.
+"""A distillation that can be interrupted: its state at some step, in the folder for unfinished work."""
 
-A checkpoint lies in an ignored work folder under a name made from everything the run depends on, so it is never resumed
-with other inputs, and it is removed when the stage ends well.
-"""
-
-import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillkit import __version__
-from distillkit.artifact import canonical_json, load_state, save_state, save_synthetic
+from distillkit.artifact import load_state, save_state, save_synthetic
 from distillkit.distill import Distillation, Step
 from distillkit.errors import ArtifactError, DivergedError
+from distillkit.interruption import Interrupted, never
 from distillkit.progress import tell
 
-WORK = Path(".distillkit/work")
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-
-
-def checkpoint_path(recipe: str, params: Mapping[str, Any], seed: int, inputs: Sequence[Path]) -> Path:
-    """Where this very run keeps its checkpoint: the name covers recipe, seed and the state of every input file."""
-    states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in inputs]
-    text = canonical_json([__version__, recipe, params, seed, states])
-    return WORK / f"{recipe}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
 
 
 def resumed(run: Distillation, path: Path) -> None:
@@ -41,21 +28,27 @@ def resumed(run: Distillation, path: Path) -> None:
         tell(f"warning: {path} cannot be resumed ({' '.join(str(error).split())}); starting again")
 
 
-def checkpointed(run: Distillation, path: Path, provenance: Mapping[str, Any]) -> Iterator[Step]:
-    """The steps of ``run``, saving a checkpoint now and then.
+def checkpointed(
+    run: Distillation, path: Path, provenance: Mapping[str, Any], stopping: Callable[[], bool] = never
+) -> Iterator[Step]:
+    """The steps of ``run``, saving a checkpoint now and then, and before it ends because ``stopping`` says so.
 
-    When the run leaves the finite numbers, the last good set is saved beside the checkpoint and named in the error.
+    Raises Interrupted in that case. When the run leaves the finite numbers, the last good set is saved beside the
+    checkpoint's folder and named in the error.
     """
     saved = time.monotonic()
     try:
         for step in run:
             yield step
-            if time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS:
+            stop = stopping()
+            if stop or time.monotonic() - saved >= SECONDS_BETWEEN_CHECKPOINTS:
                 save_state(path, run.state())
                 saved = time.monotonic()
+            if stop:
+                done = f"interrupted at step {step.step} of {run.optim.steps}, kept"
+                raise Interrupted(f"{done}; run the same command again to go on")
     except DivergedError as error:
-        path.unlink(missing_ok=True)
-        last_good = path.with_name(f"{path.stem}-last-good.safetensors")
+        last_good = Path(f"{path.parent}-last-good.safetensors")
         raise DivergedError(f"{error}; {keep(run, last_good, provenance)}") from error
 
 

@@ -22,7 +22,10 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Mapper(Protocol):
-    """How to run independent tasks: like ``map``, in order, whatever runs beside what."""
+    """How to run independent tasks: like ``map``, in order, whatever runs beside what.
+
+    A task gives a tensor or a NamedTuple of tensors, on the CPU, so that it can be kept.
+    """
 
     def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
 

@@ -68,6 +68,14 @@ def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
 
 
 def side_by_side(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Results in the order of ``items``, computed by one single-threaded worker for each core."""
-    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    """Results in the order of ``items``, computed by one single-threaded worker for each core.
+
+    After an error no task is begun, and those at work are waited for; who is interrupted does not wait.
+    """
+    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    try:
         yield from pool.map(function, items)
+    except Exception:
+        pool.shutdown()
+        raise
+    pool.shutdown(wait=False)

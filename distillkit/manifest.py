@@ -261,7 +261,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     check_target(folder)
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
     built, old = temporary / "new", temporary / "old"
     try:
         built.mkdir()

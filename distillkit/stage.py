@@ -1,21 +1,41 @@
-"""How a stage script or a command runs: one line for a user's mistake, exit codes that tell, a fixed arithmetic."""
+"""How a stage script or a command runs: one line for a user's mistake, exit codes that tell, nobody else at it."""
 
-import signal
+import hashlib
+import os
 import sys
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from distillkit.errors import DistillkitError
+from distillkit.interruption import Interrupted, Interruption, end_with_parent
 from distillkit.progress import presentable
 
+LOCKS = Path(".distillkit/locks")
+AGAIN = "run the same command again to go on"
 
-def run(command: click.Command) -> NoReturn:
+
+def run_stage(command: click.Command) -> NoReturn:
+    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc."""
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
+
+    def alone(**context: Any) -> None:
+        with sole(sys.argv):
+            command(**context)
+
+    run(alone)
+
+
+def run(command: Callable[..., Any]) -> NoReturn:
     """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 130 Ctrl-C, 143 SIGTERM."""
-    signal.signal(signal.SIGTERM, terminate)
+    interruption = Interruption()
+    interruption.listen()
     try:
-        command(standalone_mode=False)
+        command(standalone_mode=False, obj=interruption)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -25,17 +45,44 @@ def run(command: click.Command) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path, its permissions and the disk")
-    except (KeyboardInterrupt, click.Abort):
-        fail("interrupted; run the same command again to go on", 130)
+    except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
+        leave(str(stopped) or f"interrupted; {AGAIN}", interruption.code)
     sys.exit(0)
 
 
-def fail(line: str, code: int = 1) -> NoReturn:
+def fail(line: str) -> NoReturn:
     sys.stderr.write("error: " + presentable(" ".join(line.split())) + "\n")
-    sys.exit(code)
+    sys.exit(1)
 
 
-def terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the process like an exit, so that temporary files go; checkpoints stay."""
-    del frame
-    sys.exit(128 + number)
+def leave(line: str, code: int) -> NoReturn:
+    """End now, not when the last worker thread has done what it is at."""
+    sys.stderr.write("\n" * sys.stderr.isatty() + line + "\n")
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+@contextmanager
+def sole(command: Sequence[str]) -> Iterator[None]:
+    """A block that one process at a time runs for one command line; a killed process holds nobody up.
+
+    A stage that outlived its dvc is waited for, so that it cannot write what a later run has already written anew.
+    """
+    from filelock import FileLock, Timeout  # not for --help
+
+    name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}.lock"
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCKS / name)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.stderr.write(f"waiting for another process to end that runs the same: {' '.join(command)}\n")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # an open file cannot be removed everywhere; it does no harm
+            (LOCKS / name).unlink()
+        lock.release()

@@ -1,28 +1,31 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
 
 from distillkit import artifact, params
-from distillkit.checkpoint import checkpoint_path, checkpointed, resumed
+from distillkit.checkpoint import checkpointed, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
 from distillkit.images import RealData, SyntheticSet
+from distillkit.interruption import Interruption
 from distillkit.methods.imported import Imported
 from distillkit.metrics import write_csv
 from distillkit.progress import track
 from distillkit.protocol import Material
 from distillkit.randomness import seed_for, seeded
 from distillkit.recipes import read_recipe
-from distillkit.stage import run
+from distillkit.stage import run_stage
+from distillkit.work import remembering, unfinished
 
 
 def read_material(
@@ -53,6 +56,14 @@ def read_imported(method: Imported) -> SyntheticSet:
     return artifact.load_synthetic(path)[0]
 
 
+def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[str, Any], ask: Interruption) -> None:
+    """Take ``run`` to its end, from its checkpoint if there is one; a signal waits until a step is done and kept."""
+    resumed(run, checkpoint)
+    with ask.held_back() as stopping:
+        for _ in track(checkpointed(run, checkpoint, provenance, stopping), f"distil {name}", run.steps_left):
+            pass
+
+
 @click.command()
 @click.argument("name")
 @click.argument("real", type=Path)
@@ -60,7 +71,10 @@ def read_imported(method: Imported) -> SyntheticSet:
 @click.argument("difficulty", type=Path)
 @click.argument("out", type=Path)
 @click.argument("loss_csv", type=Path)
-def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
+@click.pass_obj
+def distill(
+    interruption: Interruption, name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path
+) -> None:
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
@@ -68,19 +82,18 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     material = read_material(source, shards, difficulty, recipe.visits, prepare_device())
     if isinstance(recipe.method, Imported):
         material = replace(material, imported=read_imported(recipe.method).to(material.real.images.device))
-    checkpoint = checkpoint_path(name, recipe.params, seed, [real, difficulty, *shards])
 
-    synthetic, history = recipe.method.init(material, generator), []
-    if recipe.optim is not None:
-        distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)
-        resumed(distillation, checkpoint)
-        for _ in track(checkpointed(distillation, checkpoint, provenance), f"distil {name}", distillation.steps_left):
-            pass
-        synthetic, history = distillation.result(), distillation.history
-    artifact.save_synthetic(out, synthetic, provenance)
-    write_csv(loss_csv, ["step", "loss", "student_lr"], history)
-    checkpoint.unlink(missing_ok=True)
+    inputs = [Path(__file__), real, difficulty, *shards]
+    with unfinished(f"distill-{name}", [recipe.params, seed], inputs) as folder:
+        material = replace(material, compute=remembering(material.compute, folder, torch.Tensor))
+        synthetic, history = recipe.method.init(material, generator), []
+        if recipe.optim is not None:
+            distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)
+            learn(distillation, name, folder / "distillation.safetensors", provenance, interruption)
+            synthetic, history = distillation.result(), distillation.history
+        artifact.save_synthetic(out, synthetic, provenance)
+        write_csv(loss_csv, ["step", "loss", "student_lr"], history)
 
 
 if __name__ == "__main__":
-    run(distill)
+    run_stage(distill)

@@ -1,17 +1,19 @@
 """One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe
+from distillkit.evaluate import EvaluationRecipe, Run
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
 from distillkit.metrics import classes_of, metrics_of, write_csv, write_json
 from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run
+from distillkit.stage import run_stage
+from distillkit.work import remembering, unfinished
 
 
 @click.command()
@@ -24,16 +26,19 @@ from distillkit.stage import run
 def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
     data, device = params.load(), prepare_device()
     recipe = params.section(data, "evaluation", EvaluationRecipe)
-    generator = seeded(seed_for(params.section(data, "seed", int), "evaluate"))
+    seed = params.section(data, "seed", int)
+    generator = seeded(seed_for(seed, "evaluate"))
     synthetic, _ = artifact.load_synthetic(distilled)
     test = artifact.load_real(real).test
     test_difficulty_N = artifact.load_reference(reference, len(test))
     compute = plan_compute(device, test.image_shape, recipe.network, len(test.class_names), recipe.visits)
-    report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)
-    write_json(metrics, metrics_of(report, synthetic))
-    write_json(classes, classes_of(report, synthetic))
-    write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+    with unfinished(f"evaluate-{distilled.stem}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder:
+        compute = remembering(compute, folder, Run)
+        report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)
+        write_json(metrics, metrics_of(report, synthetic))
+        write_json(classes, classes_of(report, synthetic))
+        write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 
 
 if __name__ == "__main__":
-    run(evaluate)
+    run_stage(evaluate)

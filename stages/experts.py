@@ -11,8 +11,9 @@ from distillkit.executors import plan_compute
 from distillkit.expert_files import save_experts
 from distillkit.progress import track
 from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run
+from distillkit.stage import run_stage
 from distillkit.trajectories import Expert, ExpertsSpec, record_expert
+from distillkit.work import remembering, unfinished
 
 
 @click.command()
@@ -35,9 +36,11 @@ def experts(shard: int, real: Path, out: Path) -> None:
         return record_expert(train, source.normalisation, spec.recipe, generator, compute=compute)
 
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
-    trained = list(track(compute.run(train_expert, members), f"experts, shard {shard}", spec.per_shard))
-    save_experts(out, trained, spec.recipe.network, asdict(spec.recipe))
+    with unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), real]) as folder:
+        run = remembering(compute, folder, Expert).run
+        trained = list(track(run(train_expert, members), f"experts, shard {shard}", spec.per_shard))
+        save_experts(out, trained, spec.recipe.network, asdict(spec.recipe))
 
 
 if __name__ == "__main__":
-    run(experts)
+    run_stage(experts)

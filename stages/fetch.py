@@ -6,7 +6,7 @@ import click
 
 from distillkit import artifact, params, sources
 from distillkit.progress import track
-from distillkit.stage import run
+from distillkit.stage import run_stage
 
 
 @click.command()
@@ -17,4 +17,4 @@ def fetch(real: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(fetch)
+    run_stage(fetch)

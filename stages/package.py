@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from distillkit import params
-from distillkit.artifact import load_real
+from distillkit.artifact import load_real, remove_leftovers
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
@@ -14,7 +14,7 @@ from distillkit.metrics import read_metrics
 from distillkit.package import Entry, PackageSpec, build
 from distillkit.progress import track
 from distillkit.recipe_file import checksums
-from distillkit.stage import run
+from distillkit.stage import run_stage
 
 PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": dict}  # beside the data and the recipe
 
@@ -34,6 +34,7 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe)
         for name, recipe in recipes.items()
     ]
+    remove_leftovers(folder)
     build(
         folder,
         name=spec.name,
@@ -49,4 +50,4 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
 
 
 if __name__ == "__main__":
-    run(package)
+    run_stage(package)

@@ -12,7 +12,8 @@ from distillkit.evaluate import EvaluationRecipe, reference_difficulty
 from distillkit.executors import plan_compute
 from distillkit.images import real_subset
 from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run
+from distillkit.stage import run_stage
+from distillkit.work import remembering, unfinished
 
 
 @click.command()
@@ -21,16 +22,19 @@ from distillkit.stage import run
 def reference(real: Path, out: Path) -> None:
     data = params.load()
     recipe = params.section(data, "evaluation", EvaluationRecipe)
-    generator = seeded(seed_for(params.section(data, "seed", int), "reference"))
+    seed = params.section(data, "seed", int)
+    generator = seeded(seed_for(seed, "reference"))
     device = prepare_device()
     source = artifact.load_real(real).to(device)
     everything = real_subset(source.train, torch.arange(len(source.train)), source.normalisation)
     compute = plan_compute(
         device, source.train.image_shape, recipe.network, len(source.train.class_names), recipe.visits
     )
-    difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
-    artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
+    with unfinished("reference", [asdict(recipe), seed], [Path(__file__), real]) as folder:
+        compute = remembering(compute, folder, torch.Tensor)
+        difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
+        artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
 
 
 if __name__ == "__main__":
-    run(reference)
+    run_stage(reference)

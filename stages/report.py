@@ -9,7 +9,7 @@ from distillkit import artifact, params, report
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.figures import preview_grid
 from distillkit.metrics import read_csv, read_metrics
-from distillkit.stage import run
+from distillkit.stage import run_stage
 
 
 @click.command()
@@ -44,4 +44,4 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
 
 
 if __name__ == "__main__":
-    run(write)
+    run_stage(write)

@@ -10,7 +10,7 @@ from distillkit.errors import ArtifactError
 from distillkit.expert_files import ExpertFiles, shard_paths
 from distillkit.score_file import ScoreSpec, read_score_file
 from distillkit.scoring import SCORES, first_epochs
-from distillkit.stage import run
+from distillkit.stage import run_stage
 
 
 @click.command()
@@ -33,4 +33,4 @@ def score(real: Path, experts: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(score)
+    run_stage(score)

@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import save_file
 
 from distillkit import artifact
-from distillkit.checkpoint import checkpoint_path, checkpointed, resumed
+from distillkit.checkpoint import checkpointed, resumed
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, DivergedError
 from distillkit.expert_files import ExpertFiles, save_experts
 from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.interruption import Interrupted
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.metrics import read_csv, read_metrics, write_csv, write_json
 from distillkit.networks import NetworkSpec
@@ -204,6 +205,15 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tiny, monkeyp
         artifact.save_synthetic(tiny, replace(TINY, student_lr=0.1), {})
     assert tiny.read_bytes() == before
     assert list(tiny.parent.iterdir()) == [tiny]
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tiny):
+    """Of this file only: a neighbour may be at work."""
+    neighbours = [tiny.with_name(f".{tiny.name}{end}") for end in ("", "2.0123.tmp", ".0123.png")]
+    for path in (*neighbours, tiny.with_name(f".{tiny.name}.0123.tmp")):
+        path.write_text("half")
+    artifact.write_text(tiny, "whole")
+    assert set(tiny.parent.iterdir()) == {tiny, *neighbours}
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(tiny):
@@ -528,15 +538,30 @@ def test_checkpoints_are_written_now_and_then(material, tmp_path, monkeypatch):
     assert len(artifact.load_state(path)["history"]) == 6
 
 
+def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path):
+    whole, half, again, path = (
+        distillation(material),
+        distillation(material),
+        distillation(material),
+        tmp_path / "state",
+    )
+    list(whole)
+    with pytest.raises(Interrupted, match=r"^interrupted at step 3 of 6, kept; run the same command again to go on$"):
+        list(checkpointed(half, path, {}, stopping=lambda: len(half.history) == 3))
+    resumed(again, path)
+    assert again.steps_left == 3
+    list(again)
+    assert again.history == whole.history
+    assert same(again.result(), whole.result())
+
+
 def test_a_diverging_run_keeps_its_last_finite_set(material, tmp_path):
-    run, path = distillation(material, image_lr=1e30), tmp_path / "state.safetensors"
-    artifact.save_state(path, run.state())
+    run, path = distillation(material, image_lr=1e30), tmp_path / "work" / "state.safetensors"
     with pytest.raises(DivergedError, match=r"lower optim.image_lr \(1e\+30\)") as caught:
         list(checkpointed(run, path, PROVENANCE))
-    kept = tmp_path / "state-last-good.safetensors"
+    kept = tmp_path / "work-last-good.safetensors"
     assert str(caught.value).endswith(f"the set after step {len(run.history)} is kept in {kept}")
     assert same(artifact.load_synthetic(kept), (run.result(), PROVENANCE))
-    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_a_diverged_set_that_is_not_finite_is_not_kept(material, tmp_path):
@@ -544,17 +569,8 @@ def test_a_diverged_set_that_is_not_finite_is_not_kept(material, tmp_path):
     with torch.no_grad():
         run.learned_NCHW.fill_(float("inf"))
     with pytest.raises(DivergedError, match="the set after step 0 is not finite either, so nothing is kept"):
-        list(checkpointed(run, tmp_path / "state.safetensors", {}))
+        list(checkpointed(run, tmp_path / "work" / "state.safetensors", {}))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_name_tells_runs_and_inputs_apart(tmp_path):
-    (tmp_path / "a").write_text("1")
-    names = {checkpoint_path("r", {"ipc": ipc}, seed, [tmp_path / "a"]) for ipc in (1, 2) for seed in (0, 1)}
-    (tmp_path / "a").write_text("12")
-    names |= {checkpoint_path("r", {"ipc": 1}, 0, [tmp_path / "a"])}
-    assert len(names) == 5
-    assert {path.parent for path in names} == {Path(".distillkit/work")}
 
 
 def test_nothing_of_a_header_is_lost_in_json(tiny):

@@ -1,15 +1,13 @@
-"""Stages given bad input, cut short or killed: one line that says what to do, and nothing half-written.
+"""Stages given bad input: one line that says what to do, and nothing half-written.
 
-Most stages run in this process, to their exit; what has to do with processes and signals runs in a process of its own.
+Most stages run in this process, to their exit; the exit codes of some are those of a process of its own.
 """
 
 import json
 import re
 import runpy
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +19,13 @@ import pytest
 import torch
 
 from distillkit import artifact
-from distillkit.checkpoint import WORK
 from distillkit.errors import WindowError
 from distillkit.expert_files import save_experts
 from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.interruption import Interrupted
 from distillkit.stage import run
 from distillkit.trajectories import Dynamics, Expert
+from distillkit.work import WORK
 
 STAGES = Path(__file__).parents[1] / "stages"
 NETWORK = {"name": "convnet", "depth": 1, "width": 4}
@@ -41,7 +40,6 @@ PARAMS: dict[str, Any] = {
     "score": {"name": "confidence"},
     "recipes": {
         "mtt": MTT,
-        "long": MTT | {"optim": OPTIM | {"steps": 400}},
         "diverging": MTT | {"optim": OPTIM | {"image_lr": 1e30}},
         "misspelt": MTT | {"matching": {"student_stepz": 2}},
         "beyond": MTT | {"matching": MATCHING | {"expert_epochs": 9}},
@@ -54,13 +52,6 @@ PARAMS: dict[str, Any] = {
 }
 DISTILL = ("real.safetensors", "experts", "difficulty.safetensors", "out/set.safetensors", "out/loss.csv")
 INPUTS = {"params.yaml", "real.safetensors", "experts/shard-0.safetensors", "difficulty.safetensors"}
-CHECKPOINTS_AT_ONCE = """
-import runpy, sys
-from distillkit import checkpoint
-checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 class Ended(NamedTuple):
@@ -172,51 +163,10 @@ def test_truncated_images_stop_the_process(work):
     assert files(work) == INPUTS
 
 
-def started(folder: Path) -> subprocess.Popen[str]:
-    """A long distillation in a process of its own that has just written its first checkpoint."""
-    command = [sys.executable, "-c", CHECKPOINTS_AT_ONCE, str(STAGES / "distill.py"), "long", *DISTILL]
-    running = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic() + 60
-    while not list(folder.glob(f"{WORK}/long-*.safetensors")):
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < waited, "no checkpoint in a minute"
-        time.sleep(0.01)
-    return running
-
-
-def ended(running: subprocess.Popen[str], number: int) -> Ended:
-    """The process after a signal."""
-    running.send_signal(number)
-    out, err = running.communicate(timeout=60)
-    return Ended(running.returncode, out, err)
-
-
-def test_a_killed_run_goes_on_to_the_same_bytes(work, stage):
-    """SIGTERM leaves nothing but a checkpoint; kill -9 a checkpoint that can still be read."""
-    whole = ("out/whole.safetensors", "out/whole.csv")
-    assert stage("distill", "long", *DISTILL[:3], *whole) == (0, "", "")
-    assert files(work) == INPUTS | set(whole)
-
-    assert ended(started(work), signal.SIGTERM) == (143, "", "")
-    left = files(work) - INPUTS - set(whole)
-    assert [re.sub(r"-\w{16}", "", path) for path in left] == [f"{WORK}/long.safetensors"]
-
-    assert ended(started(work), signal.SIGKILL).code == -signal.SIGKILL
-    assert not {"out/set.safetensors", "out/loss.csv"} & files(work)
-
-    again = stage("distill", "long", *DISTILL)
-    assert (again.code, again.out) == (0, "")
-    done = int(re.match(rf"resumed at step (\d+) of 400 from {re.escape(str(WORK))}/long-", again.err)[1])
-    assert 1 <= done < 400
-    assert (work / "out/set.safetensors").read_bytes() == (work / whole[0]).read_bytes()
-    assert (work / "out/loss.csv").read_bytes() == (work / whole[1]).read_bytes()
-    assert not list(work.glob(f"{WORK}/long-*.safetensors"))
-
-
 @pytest.mark.parametrize(
     ("recipe", "expected"),
     [
-        ("no", "params.yaml has no recipes.no; found mtt, long, "),
+        ("no", "params.yaml has no recipes.no; found mtt, diverging, "),
         (
             "beyond",
             "matching reaches epoch 10 (max_start_epoch 2 − 1 + expert_epochs 9), but the experts have 4 epochs",
@@ -391,6 +341,7 @@ def ends(error: BaseException, capsys, monkeypatch) -> Ended:
 
     monkeypatch.setattr(sys, "argv", ["command"])
     monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("os._exit", sys.exit)
     with pytest.raises(SystemExit) as caught:
         run(command)
     return Ended(caught.value.code, *capsys.readouterr())
@@ -405,8 +356,8 @@ def ends(error: BaseException, capsys, monkeypatch) -> Ended:
             (1, "", "error: x: Permission denied; check the path, its perm"),
         ),
         (OSError("odd"), (1, "", "error: a file: odd; check the path, its permissions and the disk\n")),
-        (KeyboardInterrupt(), (130, "", "error: interrupted; run the same command again to go on\n")),
-        (SystemExit(143), (143, "", "")),
+        (KeyboardInterrupt(), (130, "", "interrupted; run the same command again to go on\n")),
+        (Interrupted("interrupted at step 3"), (130, "", "interrupted at step 3\n")),
     ],
 )
 def test_how_commands_end(error, expected, capsys, monkeypatch):

@@ -31,6 +31,7 @@ CORE = [
     "evaluate",
 ]
 EDGE = [
+    "interruption",
     "params",
     "artifact",
     "expert_files",
@@ -43,6 +44,7 @@ EDGE = [
     "readers",
     "sources",
     "recipes",
+    "work",
     "checkpoint",
     "figures",
     "report",

@@ -91,7 +91,7 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
         window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
         window_NCHW = material.normalisation.apply(window.pixels())
         network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed), compute=material.compute)
-        return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean()
+        return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean().cpu()
 
     found = torch.stack(list(material.compute.run(held_out_accuracy, product(candidates, seeds))))
     means = found.view(len(candidates), scan.runs).mean(1)

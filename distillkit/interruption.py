@@ -1,0 +1,75 @@
+"""Ctrl-C, SIGTERM and the end of the dvc that started us: the first ends this process in order, the next at once."""
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ONE_REQUEST = 1.0  # seconds: a process group's signal, and the death of the parent that it killed as well
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Interrupted(BaseException):
+    """This process was asked to end. No Exception, so that nothing on the way takes it for a fault to recover from."""
+
+
+class Interruption:
+    """What becomes of Ctrl-C and SIGTERM: the first raises Interrupted in the main thread, another ends the process.
+
+    Inside :meth:`held_back` the first one waits until the work there has come to a good place to stop.
+    """
+
+    def __init__(self) -> None:
+        self.number, self.arrived, self.held = 0, 0.0, False
+
+    def listen(self) -> None:
+        """Hear the signals from here on, but for those that this process was started to ignore."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.hear)
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if not self.number:
+            self.number, self.arrived = number, time.monotonic()
+            if not self.held:
+                raise Interrupted
+        elif time.monotonic() - self.arrived > ONE_REQUEST:
+            os._exit(128 + number)
+
+    @property
+    def code(self) -> int:
+        """The exit code by which shells know a process that a signal ended."""
+        return 128 + (self.number or signal.SIGINT)
+
+    @contextmanager
+    def held_back(self) -> Iterator[Callable[[], bool]]:
+        """A block in which a signal raises nothing, until the block ends; it yields whether one has come."""
+        self.held = True
+        try:
+            yield lambda: bool(self.number)
+        finally:
+            self.held = False
+        if self.number:
+            raise Interrupted
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+def end_with_parent() -> bool:
+    """Have Linux send us SIGTERM when the process that started us ends; False where there is no such thing.
+
+    dvc, when it is killed alone, leaves the stage it runs behind.
+    """
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM)) == 0)

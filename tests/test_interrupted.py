@@ -1,0 +1,380 @@
+"""Stages and ``dvc repro``, interrupted and run again: what was done is kept, and the bytes are as if never stopped."""
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import forked
+import psutil
+import pytest
+import torch
+from forked import Ended, Moment
+from ruamel.yaml import YAML
+from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
+
+from distillkit.compute import Compute
+from distillkit.evaluate import Run
+from distillkit.executors import side_by_side
+from distillkit.interruption import Interrupted, Interruption
+from distillkit.stage import sole
+from distillkit.trajectories import Dynamics, Expert
+from distillkit.work import WORK, remembering, unfinished, work_folder
+
+SCAN = {"candidates": [0.2, 0.4], "holdout": 0.2, "runs": 1, "training": {"steps": 5, "batch": 20, "lr": 0.1}}
+SELMATCH = {"method": "selmatch", "ipc": 2, "window_start": SCAN, "distill_fraction": 0.5, "matching": MATCHING}
+TINY = PARAMS | {
+    "expert_shards": [0],
+    "experts": PARAMS["experts"] | {"per_shard": 3},
+    "recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 3}}},
+    "package": {"name": "tiny", "default": "selmatch"},
+}
+STAGES = ("fetch", "experts", "score", "reference", "distill", "evaluate", "report", "package")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+NETWORK = re.compile(r"1-\d\.safetensors")  # the first tasks that a stage maps, one file each
+
+
+def command(stage: str) -> list[str]:
+    """The stage's command as dvc.yaml has it."""
+    declared = YAML(typ="safe").load(Path(forked.__file__).parents[1] / "dvc.yaml")["stages"][stage]
+    line = declared.get("do", declared)["cmd"]
+    for name, value in {"item": "0", "key": "selmatch", "package.name": "tiny"}.items():
+        line = line.replace(f"${{{name}}}", value)
+    return line.split()[1:]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, dict[str, dict[str, str]], dict[str, Ended]]:
+    """A project run stage by stage without interruption: what lay there before and after each, and how it ended."""
+    project = tmp_path_factory.mktemp("interrupted") / "whole"
+    shutil.copytree(Path(forked.__file__).parents[1] / "stages", project / "stages")
+    write_params(project, TINY)
+    states, runs = {"": contents(project)}, {}
+    for stage in STAGES:
+        runs[stage] = forked.run(project, command(stage))
+        assert runs[stage].code == 0, runs[stage].said
+        states[stage] = contents(project)
+    return project, states, runs
+
+
+@pytest.fixture
+def before(whole, tmp_path) -> Callable[[str], Path]:
+    """A project as it is before a stage."""
+
+    def before(stage: str) -> Path:
+        project = tmp_path / stage
+        shutil.rmtree(project, ignore_errors=True)
+        shutil.copytree(whole[0], project)
+        for path in whole[1][STAGES[-1]].keys() - whole[1][(("", *STAGES))[STAGES.index(stage)]].keys():
+            (project / path).unlink()
+        if stage == "package":
+            (project / "artifacts/hub/tiny/selmatch").rmdir()
+            (project / "artifacts/hub/tiny").rmdir()
+        return project
+
+    return before
+
+
+def check_interrupted(project: Path, whole, stage: str, moment: Moment) -> None:
+    """Interrupt the stage and run it again: nothing done is done again, and all that is left is what it should be."""
+    _, states, runs = whole
+    first = forked.run(project, command(stage), moment)
+    assert first.code == (-moment.signal if moment.signal == signal.SIGKILL else 128 + moment.signal), first.said
+    if moment.signal != signal.SIGKILL:
+        assert re.fullmatch(r"(resumed .*\n)?interrupted.*; run the same command again to go on\n", first.said)
+        left = [path for path in contents(project) if path.endswith((".tmp", ".lock"))]
+        assert all(path.startswith(str(WORK)) for path in left), "only a thread that is left behind leaves half a file"
+    done = {path.name for path in (project / WORK).rglob("*") if NETWORK.fullmatch(path.name)}
+    second = forked.run(project, command(stage))
+    assert second.code == 0, second.said
+    assert contents(project) == states[stage]
+    assert not done & set(second.named)
+    assert (f"going on with {len(done)} of " in second.said) == bool(done)
+    steps = [run.named.count("distillation.safetensors") for run in (first, second, runs[stage])]
+    assert steps[0] + steps[1] == steps[2]
+    assert (f"resumed at step {steps[0]} of 3" in second.said) == bool(steps[0])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_interrupted_here_and_there(whole, before, stage):
+    """Early, in the middle and at the end; killed, terminated and by Ctrl-C."""
+    last = len(whole[2][stage].named) - 1
+    for number, at in dict(zip(SIGNALS, sorted({0, last // 2, last}), strict=False)).items():
+        check_interrupted(before(stage), whole, stage, Moment(number, at))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_interrupted_everywhere(whole, before, stage, number):
+    for at in range(len(whole[2][stage].named)):
+        check_interrupted(before(stage), whole, stage, Moment(number, at))
+
+
+def test_what_is_named_are_networks_steps_and_outputs(whole):
+    """The moments above are worth their name."""
+    named = {stage: sorted(run.named) for stage, run in whole[2].items()}
+    assert named["experts"] == ["1-0.safetensors", "1-1.safetensors", "1-2.safetensors", "shard-0.safetensors"]
+    assert named["reference"] == ["1-0.safetensors", "1-1.safetensors", "reference.safetensors"]
+    scan = ["1-0.safetensors", "1-1.safetensors"]
+    assert named["distill"] == [*scan, *["distillation.safetensors"] * 3, "selmatch.csv", "selmatch.safetensors"]
+    assert named["evaluate"] == [*scan, "selmatch.csv", "selmatch.json", "selmatch.json"]
+    assert named["package"] == ["preview.png", "tiny"]
+
+
+def test_a_stage_killed_again_and_again_gets_done(whole, before):
+    """Each time one more network."""
+    project = before("experts")
+    for _ in range(3):
+        assert forked.run(project, command("experts"), Moment(signal.SIGKILL, 1)).code == -signal.SIGKILL
+    assert contents(project).keys() >= {"artifacts/real.safetensors"}
+    again = forked.run(project, command("experts"))
+    assert again.named == ["shard-0.safetensors"]
+    assert contents(project) == whole[1]["experts"]
+
+
+def test_damaged_work_is_told_and_done_again(whole, before):
+    project = before("distill")
+    forked.run(project, command("distill"), Moment(signal.SIGKILL, 4))
+    work = sorted((project / WORK).rglob("*.safetensors"))
+    assert [path.name for path in work] == ["1-0.safetensors", "1-1.safetensors", "distillation.safetensors"]
+    for path in work:
+        path.write_bytes(path.read_bytes()[:-1])
+    again = forked.run(project, command("distill"))
+    assert len(re.findall(r"^warning: .* cannot be taken up \(.*\); computing it again$", again.said, re.M)) == 2
+    assert len(re.findall(r"^warning: .* cannot be resumed \(.*\); starting again$", again.said, re.M)) == 1
+    assert contents(project) == whole[1]["distill"]
+
+
+def test_other_inputs_do_not_take_up_the_work(whole, before):
+    project = before("evaluate")
+    forked.run(project, command("evaluate"), Moment(signal.SIGKILL, 2))
+    write_params(project, TINY | {"seed": 1})
+    assert len(forked.run(project, command("evaluate")).named) == 5
+    write_params(project, TINY)
+    assert len(forked.run(project, command("evaluate")).named) == 3
+    assert contents(project) == whole[1]["evaluate"]
+
+
+def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
+    project = before("score")
+    monkeypatch.chdir(project)
+    with sole(command("score")):
+        running = forked.begin(project, command("score"))
+        until(lambda: "waiting" in project.with_name("score.said").read_text(), "it waits")
+        assert running.is_alive()
+        assert contents(project).keys() - whole[1]["reference"].keys()  # the lock
+    ended = forked.end(project, running)
+    line = f"waiting for another process to end that runs the same: {' '.join(command('score'))}\n"
+    assert (ended.code, ended.said) == (0, line)
+    assert not list(project.rglob("*.lock"))
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    waited = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < waited, f"a minute has passed, but not yet: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def long_project(tmp_path) -> Path:
+    """A short pipeline with a long distillation, not run yet."""
+    project = new_project(tmp_path / "long")
+    declared = YAML(typ="safe").load(project / "dvc.yaml")
+    kept = {name: declared["stages"][name] for name in ("fetch", "experts", "score", "distill")}
+    YAML(typ="safe").dump({"stages": kept}, project / "dvc.yaml")
+    write_params(project, TINY | {"recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 800}}}})
+    return project
+
+
+def interrupt(project: Path, number: int, everybody: bool) -> str:
+    """Start ``dvc repro``, send a signal to it, or to its stage as well, in the middle of distilling; what was said."""
+    with (project.with_name("said")).open("w+") as said:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=project,
+            env=environment(),
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        folders, kept = project / WORK, "distill-*/distillation.safetensors"
+        if not list(folders.glob(kept)):
+            until(lambda: list(folders.glob("distill-*/1-1.safetensors")), "the windows are scanned")
+        else:
+            until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
+        stage = psutil.Process(running.pid).children(recursive=True)
+        assert len(stage) == 1
+        (os.killpg if everybody else os.kill)(running.pid, number)
+        assert running.wait(60) != 0
+        until(lambda: not stage[0].is_running() or stage[0].status() == psutil.STATUS_ZOMBIE, "the stage has ended")
+        said.seek(0)
+        return said.read()
+
+
+def steps(said: str, word: str) -> int:
+    return int(re.search(rf"{word} at step (\d+) of 800", said)[1])
+
+
+def test_dvc_repro_interrupted(long_project, tmp_path):
+    """By Ctrl-C; then dvc alone is terminated, as its stage is by that; then both are killed: nobody has to help."""
+    uninterrupted = Path(shutil.copytree(long_project, tmp_path / "uninterrupted"))
+    assert "distill@selmatch" in repro(uninterrupted)
+
+    ctrl_c = steps(interrupt(long_project, signal.SIGINT, everybody=True), "interrupted")
+    said = interrupt(long_project, signal.SIGTERM, everybody=False)
+    assert steps(said, "resumed") == ctrl_c
+    terminated = steps(said, "interrupted")
+    assert steps(interrupt(long_project, signal.SIGKILL, everybody=True), "resumed") == terminated
+    assert 0 < ctrl_c < terminated < 800
+
+    assert repro(long_project) == {"distill@selmatch"}
+    assert (long_project / "dvc.lock").read_text() == (uninterrupted / "dvc.lock").read_text()
+    assert contents(long_project / ".distillkit") == {}
+
+    shutil.rmtree(long_project / "artifacts")
+    (long_project / "dvc.lock").unlink()
+    assert repro(long_project) == set(), "the run-cache restores what was made in parts"
+    assert "up to date" in dvc(long_project, "status")
+
+
+@pytest.mark.parametrize("mapper", [map, side_by_side])
+def test_results_come_back_as_they_were(tmp_path, mapper):
+    numbers = torch.arange(6.0).view(2, 3)
+    dynamics = Dynamics(numbers > 2, numbers.half(), numbers.half(), numbers.half())
+    for kind, value in {
+        Expert: Expert(numbers, dynamics),
+        Run: Run(numbers > 1, torch.zeros(0, dtype=torch.float64)),
+        torch.Tensor: torch.tensor(0.5),
+    }.items():
+        folder = tmp_path / kind.__name__
+        done = list(remembering(Compute(mapper), folder, kind).run(lambda _, value=value: value, range(3)))
+        again = list(remembering(Compute(mapper), folder, kind).run(refuse, range(3)))
+        assert [str(result) for result in again] == [str(result) for result in done] == [str(value)] * 3
+        assert all(type(result) is type(value) for result in again)
+
+
+def refuse(item: int) -> torch.Tensor:
+    raise AssertionError(f"{item} is computed again")
+
+
+def test_only_what_is_missing_is_computed(tmp_path, capsys):
+    """A second map of the same stage keeps its results apart."""
+    for missing in ([0, 1, 2], [1]):
+        ran: list[int] = []
+        run = remembering(Compute(), tmp_path, torch.Tensor).run
+        assert [int(x) for x in run(lambda item, ran=ran: ran.append(item) or torch.tensor(item), range(3))] == [
+            0,
+            1,
+            2,
+        ]
+        assert [int(x) for x in run(lambda item: torch.tensor(-item), range(2))] == [0, -1]
+        assert ran == missing
+        (tmp_path / "1-1.safetensors").unlink()
+    assert f"going on with 2 of 3 networks from {tmp_path}\n" in capsys.readouterr().err
+
+
+def test_the_folder_tells_settings_inputs_and_machines_apart(tmp_path, monkeypatch):
+    path = tmp_path / "input"
+    path.write_text("1")
+    first = work_folder("a", [1], [path])
+    os.utime(path, (0, 0))
+    assert work_folder("a", [1], [path]) == first, "what counts is what is in a file"
+    assert first.parent == WORK
+    others = {work_folder("b", [1], [path]), work_folder("a", [2], [path]), work_folder("a", [1], [])}
+    path.write_text("2")
+    others.add(work_folder("a", [1], [path]))
+    monkeypatch.setenv("DISTILLKIT_COMPILE", "1")
+    others.add(work_folder("a", [1], [path]))
+    assert len(others | {first}) == 6
+
+
+def test_work_stays_when_going_on_makes_sense(tmp_path, monkeypatch):
+    from distillkit.errors import ArtifactError, DivergedError
+
+    monkeypatch.chdir(tmp_path)
+    for error, stays in {None: False, Interrupted: True, ArtifactError: True, DivergedError: False}.items():
+        try:
+            with unfinished("a", [], []) as folder:
+                folder.mkdir(parents=True, exist_ok=True)
+                if error is not None:
+                    raise error("x")
+        except (Interrupted, ArtifactError, DivergedError):
+            pass
+        assert folder.exists() == stays
+
+
+def test_who_is_interrupted_does_not_wait_for_tasks_at_work():
+    """A generator that is closed by an interruption leaves its threads behind; one that fails waits for them."""
+    for error, waits in ((Interrupted, False), (ValueError, True)):
+        ended: list[int] = []
+        begun = threading.Event()
+
+        def task(item: int, error=error, ended=ended, begun=begun) -> int:
+            if item == 0:
+                begun.wait()
+                raise error
+            begun.set()
+            time.sleep(0.3)
+            ended.append(item)
+            return item
+
+        with pytest.raises(error):
+            list(side_by_side(task, range(2)))
+        assert bool(ended) == waits
+    time.sleep(0.4)
+
+
+def test_the_first_signal_ends_in_order_and_a_later_one_at_once(monkeypatch):
+    exits: list[int] = []
+    monkeypatch.setattr("os._exit", exits.append)
+    now = iter([10.0, 10.5, 11.5])
+    monkeypatch.setattr("distillkit.interruption.time.monotonic", lambda: next(now))
+    interruption = Interruption()
+    with pytest.raises(Interrupted):
+        interruption.hear(signal.SIGTERM, None)
+    assert interruption.code == 143
+    interruption.hear(signal.SIGTERM, None)
+    assert exits == [], "the group's signal, and the one for the end of the parent, are one request"
+    interruption.hear(signal.SIGINT, None)
+    assert exits == [130]
+
+
+def test_a_signal_waits_for_the_end_of_a_block_that_holds_it_back():
+    interruption, reached = Interruption(), False
+    with pytest.raises(Interrupted), interruption.held_back() as stopping:
+        assert not stopping()
+        interruption.hear(signal.SIGINT, None)
+        assert stopping()
+        reached = True
+    assert reached
+    with Interruption().held_back():
+        pass
+
+
+def test_signals_that_are_ignored_stay_ignored():
+    before = [signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        interruption = Interruption()
+        interruption.listen()
+        found = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        assert found == [signal.SIG_IGN, interruption.hear]
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
