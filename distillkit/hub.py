@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.errors import HubError, ParamsError
-from distillkit.manifest import FileRecord
 from distillkit.progress import tell
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+    from distillkit.manifest import FileRecord  # which would import torch
 
 T = TypeVar("T")
 DATASET = "dataset"
@@ -121,12 +122,12 @@ def listing(api: "HfApi", repo: str, revision: str) -> dict[str, Any]:
         return {entry.path: entry for entry in entries if hasattr(entry, "blob_id")}
 
 
-def differing(folder: Path, records: Mapping[str, FileRecord], remote: Mapping[str, Any]) -> list[str]:
+def differing(folder: Path, records: "Mapping[str, FileRecord]", remote: Mapping[str, Any]) -> list[str]:
     """Files of ``records``, which lie in ``folder``, that the Hub lacks or has with other bytes."""
     return sorted(name for name, record in records.items() if not is_same(folder / name, record, remote.get(name)))
 
 
-def is_same(path: Path, record: FileRecord, entry: Any) -> bool:
+def is_same(path: Path, record: "FileRecord", entry: Any) -> bool:
     """Whether the Hub's entry has the recorded bytes: by SHA-256 for large files, by Git's hash for the others."""
     if entry is None or entry.size != record.size:
         return False

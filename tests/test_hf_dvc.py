@@ -1,0 +1,190 @@
+"""``hf://`` in plain ``dvc``, against a Hub on the loopback: as a source, as a remote, when things fail, and at what cost."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hub_server import Fault, Hub
+from ruamel.yaml import YAML
+
+SOURCE = "someone/flowers"
+STORE = "someone/store"
+MODEL, NOTES = b"a model" * 20, b"rose\n"
+FILES = {"data/model.safetensors": MODEL, "data/notes.txt": NOTES, "data/more/last.txt": b"tulip\n", "top.txt": b"top\n"}
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def source(hub):
+    """A dataset with a tag."""
+    repo = hub.create(SOURCE)
+    repo.commit(FILES)
+    repo.tags["v1.0"] = (repo.head, "")
+    return repo
+
+
+@pytest.fixture
+def run(hub, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs dvc in a folder as a user of this Hub does."""
+
+    def run(project: Path, *arguments: str, token: str | None = hub.token) -> subprocess.CompletedProcess:
+        names = ("DVC_NO_ANALYTICS", "PYTHONDONTWRITEBYTECODE")
+        here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | dict.fromkeys(names, "1")
+        # each project has a site cache of its own: DVC keeps there what it knows of a remote
+        environment = {**hub.environment(tmp_path / "hf", token), **here, "DVC_SITE_CACHE_DIR": str(project / ".site")}
+        command = [sys.executable, "-m", "dvc", *arguments]
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture
+def dvc(run) -> Callable[..., str]:
+    """The output of a dvc command that must succeed."""
+
+    def dvc(project: Path, *arguments: str, **options: str) -> str:
+        done = run(project, *arguments, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return dvc
+
+
+def new_project(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    (folder / ".dvc").mkdir()
+    (folder / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    return new_project(tmp_path / "project")
+
+
+@pytest.fixture
+def store(hub, project, dvc):
+    """The project's remote, empty."""
+    repo = hub.create(STORE)
+    dvc(project, "remote", "add", "-d", "hub", f"hf://datasets/{STORE}/dvc")
+    return repo
+
+
+def write_folder(folder: Path, count: int, start: int = 0) -> None:
+    folder.mkdir(exist_ok=True)
+    for number in range(start, start + count):
+        (folder / f"{number}.txt").write_text(f"content {number}\n")
+
+
+def forget_cache(project: Path) -> None:
+    shutil.rmtree(project / ".dvc/cache")
+
+
+def stored(repo) -> set[str]:
+    """Paths of DVC objects in a store."""
+    return {path for path in repo.files() if path.startswith("dvc/")}
+
+
+def only_line(done: subprocess.CompletedProcess) -> str:
+    """What DVC says of an error, which must be a single line."""
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("ERROR: ")
+    return lines[0]
+
+
+def read_yaml(path: Path) -> dict:
+    return YAML(typ="safe").load(path)
+
+
+# ── as a source ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_import_of_a_file_at_a_tag_pins_its_sha256(project, source, dvc):
+    dvc(project, "import-url", f"hf://datasets/{SOURCE}@v1.0/data/model.safetensors")
+    assert (project / "model.safetensors").read_bytes() == MODEL
+    (dep,) = read_yaml(project / "model.safetensors.dvc")["deps"]
+    assert dep["path"] == f"hf://datasets/{SOURCE}@v1.0/data/model.safetensors"
+    assert (dep["etag"], dep["size"]) == (hashlib.sha256(MODEL).hexdigest(), len(MODEL))
+
+
+def test_import_of_a_folder(project, source, dvc, hub):
+    dvc(project, "import-url", f"hf://datasets/{SOURCE}@v1.0/data")
+    found = {str(path.relative_to(project)): path.read_bytes() for path in (project / "data").rglob("*.*")}
+    assert found == {name: data for name, data in FILES.items() if name.startswith("data/")}
+
+
+def test_update_leaves_a_tag_and_follows_a_branch(project, source, dvc):
+    for name, revision in {"pinned.txt": "@v1.0", "moving.txt": "", "main.txt": "@main"}.items():
+        dvc(project, "import-url", f"hf://datasets/{SOURCE}{revision}/top.txt", name)
+    source.commit({"top.txt": b"changed\n"})
+    dvc(project, "update", "pinned.txt.dvc", "moving.txt.dvc", "main.txt.dvc")
+    assert (project / "pinned.txt").read_bytes() == b"top\n"
+    assert (project / "moving.txt").read_bytes() == (project / "main.txt").read_bytes() == b"changed\n"
+
+
+def test_get_url_and_ls_url(project, source, dvc):
+    dvc(project, "get-url", f"hf://datasets/{SOURCE}@v1.0/data", "copy")
+    assert (project / "copy/more/last.txt").read_bytes() == b"tulip\n"
+    dvc(project, "get-url", f"hf://datasets/{SOURCE}/top.txt")
+    assert (project / "top.txt").read_bytes() == b"top\n"
+    listed = dvc(project, "ls-url", f"hf://datasets/{SOURCE}@v1.0/data").split()
+    assert sorted(listed) == ["model.safetensors", "more", "notes.txt"]
+    listed = dvc(project, "ls-url", "-R", f"hf://datasets/{SOURCE}").split()
+    assert sorted(listed) == [".gitattributes", *sorted(FILES)]
+
+
+def test_a_stage_depends_on_the_hub(project, source, dvc):
+    address = f"hf://datasets/{SOURCE}/top.txt"
+    stage = {"cmd": f"dvc get-url --force {address} got.txt", "deps": [address], "outs": ["got.txt"]}
+    YAML(typ="safe").dump({"stages": {"get": stage}}, project / "dvc.yaml")
+    dvc(project, "repro")
+    (dep,) = read_yaml(project / "dvc.lock")["stages"]["get"]["deps"]
+    assert dep["etag"] == source.at("main").files["top.txt"].oid
+    assert "didn't change" in dvc(project, "repro")
+    source.commit({"top.txt": b"changed\n"})
+    dvc(project, "repro")
+    assert (project / "got.txt").read_bytes() == b"changed\n"
+
+
+# ── as a remote ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_push_status_pull_and_gc(project, store, dvc):
+    write_folder(project / "data", 5)
+    (project / "single.txt").write_text("one\n")
+    dvc(project, "add", "data", "single.txt")
+    assert json.loads(dvc(project, "status", "-c", "--json")) != {}
+    before = len(store.commits)
+    dvc(project, "push")
+    assert len(stored(store)) == 7
+    assert len(store.commits) == before + 1, "a whole push is one commit"
+    dvc(project, "push")
+    assert len(store.commits) == before + 1, "nothing new, no commit"
+    assert json.loads(dvc(project, "status", "-c", "--json")) == {}
+    forget_cache(project)
+    shutil.rmtree(project / "data")
+    dvc(project, "pull")
+    assert (project / "data/3.txt").read_text() == "content 3\n"
+    write_folder(project / "data", 1, start=5)
+    (project / "data/0.txt").unlink()
+    dvc(project, "add", "data")
+    dvc(project, "push")
+    assert len(stored(store)) == 9
+    dvc(project, "gc", "-w", "-c", "-f")
+    assert len(stored(store)) == 7
+    assert json.loads(dvc(project, "status", "-c", "--json")) == {}
