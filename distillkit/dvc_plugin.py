@@ -38,7 +38,7 @@ def add_scheme(module: ModuleType) -> None:
 
 
 def accept_addresses(module: ModuleType) -> None:
-    """``dvc.config_schema``: an ``hf://`` address is valid, with these options. No token: it is no part of a repository."""
+    """``dvc.config_schema``: an ``hf://`` address is valid, with these options. A token is none of them."""
     check = module.SCHEMA["remote"][str]
     check_ours = module.Schema({option: module.REMOTE_COMMON[option] for option in OPTIONS})
 
@@ -72,7 +72,7 @@ def gather_pushes(module: ModuleType) -> None:
         with gathering():
             return push(*arguments, **options)
 
-    module.push = gathered
+    setattr(module, "push", gathered)  # noqa: B010  mypy knows no such attribute
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """``hf://datasets/owner/name@revision/path`` as a DVC filesystem: a source to import from, and a remote to push to."""
 
-import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any, ClassVar
 
 from dvc_objects.fs.base import ObjectFileSystem
@@ -54,7 +54,7 @@ class HubFileSystem(ObjectFileSystem):
     ) -> Any:
         """The entry, or entries of a list of paths in few requests."""
         if isinstance(path, str):
-            return super().info(path, return_exceptions=return_exceptions, **options)
+            return super().info(path, callback, batch_size, return_exceptions, **options)  # type: ignore[call-overload]
         found = self.fs.infos(path)
         if not return_exceptions and (missing := next((each for each in path if each not in found), None)):
             raise FileNotFoundError(f"hf://{missing} is not on the Hub")
@@ -63,14 +63,12 @@ class HubFileSystem(ObjectFileSystem):
     def find(
         self, path: str | list[str], prefix: bool = False, batch_size: int | None = None, **options: Any
     ) -> Iterator[str]:
-        """The files below; for many prefixes of one folder, as DVC asks of a large remote, the folder is listed once."""
+        """The files below; for many prefixes of one folder, as in a large remote, the folder is listed once."""
         if not isinstance(path, str) and len(path) > 1:
             self.fs.tree(self.commonpath(path))
         yield from super().find(path, prefix=prefix, batch_size=batch_size, **options)
 
-    def get_file(
-        self, from_info: str, to_info: str, callback: Callback = DEFAULT_CALLBACK, **options: Any
-    ) -> None:
+    def get_file(self, from_info: str, to_info: str, callback: Callback = DEFAULT_CALLBACK, **options: Any) -> None:
         size = self.fs.fetch(from_info, to_info)
         callback.set_size(size)
         callback.relative_update(size)
@@ -88,8 +86,8 @@ class HubFileSystem(ObjectFileSystem):
         place = parse_place(to_info)
         if place.path.endswith(".tmp"):
             raise RemoteError(f"{to_info}: hf:// takes no --to-remote; import or add it here, then push")
-        source = os.fspath(from_file) if isinstance(from_file, (str, os.PathLike)) else from_file.read()
-        size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+        source = from_file if isinstance(from_file, str) else from_file.read()
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         upload, queue = Upload(place.path, source, size), queue_of(self.fs.api, place.repo, place.revision)
         if Gathering.depth:
             queue.gather(upload)

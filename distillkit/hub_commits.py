@@ -1,14 +1,14 @@
 """Many changed files, few commits: the Hub limits how often a repository may be committed to.
 
-Files of a push wait until a batch is full; then one commit carries them all. Files land in the order in which they came, so
-that DVC's list of a folder never lands before the folder's files. Repeating a commit is safe, as the client leaves out files
-that are already there: a failed push is completed by the next.
+Files of a push wait until a batch is full; then one commit carries them all. They land in the order in which they came,
+so that DVC's list of a folder never lands before the folder's files. Repeating a commit is safe, as the client leaves
+out what is already there: a failed push is completed by the next.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -49,7 +49,7 @@ class CommitQueue:
     branch: str
     waiting: list[Upload] = field(default_factory=list)
     landed: int = 0
-    error: HubError | None = None  # of the push that runs: nothing after it may land
+    error: HubError | None = None  # of the push that runs; nothing after it may land
     lock: threading.Lock = field(default_factory=threading.Lock)  # of the list
     turn: threading.Lock = field(default_factory=threading.Lock)  # one commit at a time
 
@@ -57,39 +57,39 @@ class CommitQueue:
         """Take a file, which lands with the batch it fills or with :meth:`finish`; that is where an error is raised."""
         with self.lock:
             self.waiting.append(upload)
-        self.commit_batches(full_only=True)
+            full = is_full(self.waiting)
+        if full:
+            self.commit_in_order(full_only=True)
+
+    def finish(self) -> None:
+        """Send what still waits. Raises HubError if any of it, or an earlier batch, could not be sent."""
+        self.commit_in_order()
+        error, landed, self.error, self.landed = self.error, self.landed, None, 0
+        if error is not None:
+            note = f"; {count_of(landed)} sent, run this again for the rest" if landed else ""
+            raise HubError(f"{error}{note}")
+
+    def commit_in_order(self, full_only: bool = False) -> None:
+        """Commit batches; after one that failed the others are dropped."""
+        with self.turn:
+            while batch := self.take(full_only):
+                if self.error is None:
+                    self.commit(batch)
+                    self.error = batch[0].error
+                    self.landed += len(batch) if self.error is None else 0
 
     def send(self, upload: Upload) -> None:
-        """Return when the file is on the Hub, together with what other threads send at the same time. Raises HubError."""
+        """Return when the file is on the Hub, with what other threads send at the same time. Raises HubError."""
         with self.lock:
             self.waiting.append(upload)
         time.sleep(SECONDS_TO_GATHER)
-        self.commit_batches(until=upload)
-        error, self.error = upload.error, None
-        if error is not None:
-            raise error
-
-    def finish(self) -> None:
-        """Send what still waits. Raises HubError if anything of it, or an earlier batch, could not be sent."""
-        self.commit_batches()
-        error, landed, self.error, self.landed = self.error, self.landed, None, 0
-        if error is not None:
-            note = f"; {landed} files have been sent, run this again for the rest" if landed else ""
-            raise HubError(f"{error}{note}")
-
-    def commit_batches(self, full_only: bool = False, until: Upload | None = None) -> None:
-        """Commit what waits, or full batches of it."""
-        if full_only and not self.has_batch():
-            return
         with self.turn:
-            while not (until and until.is_over) and (batch := self.take(full_only)):
+            while not upload.is_over and (batch := self.take()):
                 self.commit(batch)
+        if upload.error is not None:
+            raise upload.error
 
-    def has_batch(self) -> bool:
-        with self.lock:
-            return is_full(self.waiting)
-
-    def take(self, full_only: bool) -> list[Upload]:
+    def take(self, full_only: bool = False) -> list[Upload]:
         """The next batch: as many uploads as one commit may have."""
         with self.lock:
             if full_only and not is_full(self.waiting):
@@ -99,15 +99,16 @@ class CommitQueue:
             return batch
 
     def commit(self, batch: Sequence[Upload]) -> None:
-        """One commit with all of the batch, unless one before it failed."""
-        if self.error is None:
-            try:
-                add_files(self.api, self.repo, self.branch, {upload.path: upload.source for upload in batch})
-                self.landed += len(batch)
-            except HubError as error:
-                self.error = error
-        for upload in batch:
-            upload.landed, upload.error = self.error is None, self.error
+        """One commit with all of the batch; how it ended is noted in its uploads."""
+        error: HubError | None = HubError(f"{self.repo}@{self.branch}: the upload was interrupted; run it again")
+        try:
+            add_files(self.api, self.repo, self.branch, {upload.path: upload.source for upload in batch})
+            error = None
+        except HubError as refusal:
+            error = refusal
+        finally:
+            for upload in batch:
+                upload.landed, upload.error = error is None, error
 
 
 def is_full(uploads: Sequence[Upload]) -> bool:
@@ -121,7 +122,7 @@ def add_files(api: "HfApi", repo: str, branch: str, files: dict[str, str | bytes
     def attempt() -> None:
         with hub_errors(api, f"{repo}@{branch}"):
             operations = [CommitOperationAdd(path, source) for path, source in files.items()]
-            commit(api, repo, branch, operations, f"dvc: add {count_of(files)}")
+            commit(api, repo, branch, operations, f"dvc: add {count_of(len(files))}")
 
     patiently(attempt)
 
@@ -135,7 +136,7 @@ def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> 
             present = [entry.path for entry in api.get_paths_info(repo, list(some), revision=branch, repo_type=DATASET)]
             operations = [CommitOperationDelete(path, is_folder=False) for path in present]
             if operations:
-                commit(api, repo, branch, operations, f"dvc: remove {count_of(present)}")
+                commit(api, repo, branch, operations, f"dvc: remove {count_of(len(present))}")
 
     for some in chunks(paths, FILES_PER_COMMIT):
         patiently(lambda some=some: attempt(some))  # type: ignore[misc]
@@ -165,8 +166,8 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-def count_of(files: Sequence[str] | dict[str, Any]) -> str:
-    return "1 file" if len(files) == 1 else f"{len(files)} files"
+def count_of(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
 
 
 @contextmanager
@@ -182,8 +183,7 @@ def quiet_client() -> Iterator[None]:
     client = logging.getLogger("huggingface_hub.hf_api")
     hidden = not are_progress_bars_disabled()
     client.addFilter(has_nothing_to_say)
-    with suppress(Warning):
-        disable_progress_bars()
+    disable_progress_bars()
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Files of dataset repositories on the Hub by path, ``datasets/owner/name[@revision]/path``, as DVC wants to see them.
 
-A branch is resolved to a commit once, and what is listed, compared and fetched is of that commit. An entry's ``etag`` is the
-Hub's checksum (SHA-256 of large files, Git's hash of the others); every fetched file must have it.
+A branch is resolved to a commit once, and what is listed, compared and fetched is of that commit. An entry's ``etag``
+is the Hub's checksum (SHA-256 of large files, Git's hash of the others); every fetched file must have it.
 """
 
 import hashlib
@@ -21,7 +21,17 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_file_system import HfFileSystemResolvedRepositoryPath
 
 from distillkit.errors import HubError, ParamsError
-from distillkit.hub import DATASET, MAIN, Reference, connect, hub_errors, is_offline, parse_reference, patiently, resolve
+from distillkit.hub import (
+    DATASET,
+    MAIN,
+    Reference,
+    connect,
+    hub_errors,
+    is_offline,
+    parse_reference,
+    patiently,
+    resolve,
+)
 from distillkit.hub_commits import chunks
 
 Entry = dict[str, Any]
@@ -30,7 +40,7 @@ PATHS_PER_REQUEST = 100
 BLOCK = 2**20
 
 
-class RemoteError(HubError, DvcException):
+class RemoteError(HubError, DvcException):  # type: ignore[misc]  # DVC is not typed
     """What DVC shows as one line."""
 
 
@@ -239,17 +249,19 @@ class HubFiles(HfFileSystem):
             and name.startswith(f"{path}/{prefix}")
         }
         if not found and not prefix:
-            found = {path: entry for entry in self.infos([path]).values() if entry["type"] == "file"}
+            found = {name: entry for name, entry in self.infos([path]).items() if entry["type"] == "file"}
         return found if detail else list(found)
 
     def exists(self, path: str, **options: Any) -> bool:
         return bool(self.infos([path]))
 
-    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, revision: str | None = None, **options: Any
+    ) -> Any:
         """The whole file, checked, on this machine's disk while it is open."""
         if mode != "rb":
             raise NotImplementedError(f"hf://{path} cannot be opened with mode {mode!r}")
-        file = TemporaryFile()
+        file = TemporaryFile()  # noqa: SIM115  the caller closes it
         with TemporaryDirectory() as folder:
             copy = Path(folder) / "file"
             self.fetch(path, str(copy))
@@ -268,7 +280,7 @@ class HubFiles(HfFileSystem):
                 super(HubFiles, self).get_file(path, to)
             if checksum(Path(to), len(entry["etag"])) != entry["etag"]:
                 Path(to).unlink()
-                raise HubError(f"hf://{path} came with other bytes than the Hub lists; try again later", transient=True)
+                raise HubError(f"hf://{path} came with other bytes than the Hub lists; try again later", True, wait=0)
 
         patiently(attempt)
         return int(entry["size"])
@@ -276,7 +288,9 @@ class HubFiles(HfFileSystem):
 
 def checksum(path: Path, digits: int) -> str:
     """The file's SHA-256 (64 digits), or its name in Git (40)."""
-    digest = hashlib.sha256() if digits == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    digest = (
+        hashlib.sha256() if digits == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    )
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)

@@ -1,7 +1,7 @@
 """Tells distillkit when DVC's own modules have been imported, so that plain ``dvc`` knows ``hf://``.
 
-Installed beside the package and imported by a ``.pth`` file at every start of Python: it imports nothing but ``sys`` and
-never raises. What it sets off is in ``distillkit/dvc_plugin.py``.
+Installed beside the package and imported by a ``.pth`` file at every start of Python: it imports nothing but ``sys``,
+and never raises. What it sets off is in ``distillkit/dvc_plugin.py``.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""``hf://`` in plain ``dvc``, against a Hub on the loopback: as a source, as a remote, when things fail, and at what cost."""
+"""``hf://`` in plain ``dvc``, against a Hub on the loopback: as a source, as a remote, and when things fail."""
 
 import hashlib
 import json
@@ -17,7 +17,12 @@ from ruamel.yaml import YAML
 SOURCE = "someone/flowers"
 STORE = "someone/store"
 MODEL, NOTES = b"a model" * 20, b"rose\n"
-FILES = {"data/model.safetensors": MODEL, "data/notes.txt": NOTES, "data/more/last.txt": b"tulip\n", "top.txt": b"top\n"}
+FILES = {
+    "data/model.safetensors": MODEL,
+    "data/notes.txt": NOTES,
+    "data/more/last.txt": b"tulip\n",
+    "top.txt": b"top\n",
+}
 
 
 @pytest.fixture
@@ -188,3 +193,138 @@ def test_push_status_pull_and_gc(project, store, dvc):
     dvc(project, "gc", "-w", "-c", "-f")
     assert len(stored(store)) == 7
     assert json.loads(dvc(project, "status", "-c", "--json")) == {}
+
+
+def test_the_run_cache_goes_with_the_same_commit(project, store, dvc, tmp_path):
+    stages = {name: {"cmd": f"echo {name} > {name}", "deps": ["in"], "outs": [name]} for name in "abcd"}
+    YAML(typ="safe").dump({"stages": stages}, project / "dvc.yaml")
+    (project / "in").write_text("in\n")
+    dvc(project, "repro")
+    before = len(store.commits)
+    dvc(project, "push", "--run-cache")
+    assert len(store.commits) == before + 1
+    assert sum("/runs/" in path for path in stored(store)) == 4
+    clone = Path(shutil.copytree(project, tmp_path / "clone", ignore=shutil.ignore_patterns("cache", "tmp", *"abcd")))
+    (clone / "dvc.lock").unlink()
+    dvc(clone, "pull", "--run-cache", "--allow-missing")
+    assert "Running stage" not in dvc(clone, "repro", "--pull")
+    assert (clone / "c").read_text() == "c\n"
+
+
+def test_a_thousand_objects_are_few_commits(hub, project, store, dvc):
+    write_folder(project / "data", 1000)
+    dvc(project, "add", "data")
+    before, asked = len(store.commits), len(hub.requests)
+    dvc(project, "push", "-j", "4")
+    assert len(stored(store)) == 1001
+    assert len(store.commits) - before == 11
+    assert len(hub.requests) - asked < 11 * 4 + 10
+    folder = next(commit for commit in store.commits if any(path.endswith(".dir") for path in commit.files))
+    assert folder is store.commits[-1], "the list of a folder must not land before its files"
+
+
+def test_two_pushes_at_once(hub, project, store, dvc, tmp_path):
+    other = new_project(tmp_path / "other")
+    shutil.copy(project / ".dvc/config", other / ".dvc/config")
+    for each, start in {project: 0, other: 100}.items():
+        write_folder(each / "data", 150, start=start)
+        dvc(each, "add", "data")
+    conflict = Fault("POST", "/commit/", kind="status", status=412, times=2, headers={"Retry-After": "0"})
+    hub.fault(conflict)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: dvc(each, "push"), (project, other)))
+    assert conflict.hits == 2
+    assert len(stored(store)) == 250 + 2
+    for each in (project, other):
+        assert json.loads(dvc(each, "status", "-c", "--json")) == {}
+
+
+# ── when things fail ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+RETRY_AT_ONCE = {"Retry-After": "0"}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("POST", "/commit/", kind="status", status=503, headers=RETRY_AT_ONCE),
+        Fault("POST", "/commit/", kind="status-after", status=504, headers=RETRY_AT_ONCE),
+        Fault("POST", "/commit/", kind="drop-after"),
+        Fault("GET", "/revision/main", kind="drop"),
+    ],
+    ids=["busy", "slow answer", "lost answer", "dropped connection"],
+)
+def test_a_push_survives_a_fault(hub, project, store, dvc, fault):
+    (project / "single.txt").write_text("one\n")
+    dvc(project, "add", "single.txt")
+    before = len(store.commits)
+    hub.fault(fault)
+    dvc(project, "push")
+    assert fault.hits == 1
+    assert len(stored(store)) == 1
+    assert len(store.commits) == before + 1, "a commit whose answer was lost is not made twice"
+
+
+def test_a_push_that_failed_half_way_is_completed_by_the_next(hub, project, store, run, dvc):
+    write_folder(project / "data", 250)
+    dvc(project, "add", "data")
+    hub.fault(Fault("POST", "/commit/", kind="status", status=503, times=5, after=1, headers=RETRY_AT_ONCE))
+    done = run(project, "push")
+    assert done.returncode != 0
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert "100 files sent, run this again for the rest" in error
+    assert len(stored(store)) == 100
+    assert json.loads(dvc(project, "status", "-c", "--json")) != {}
+    dvc(project, "push")
+    assert len(stored(store)) == 251
+
+
+def test_what_came_with_other_bytes_is_not_kept(hub, project, source, run):
+    hub.fault(Fault("GET", "/resolve/", kind="corrupt", times=100))
+    done = run(project, "get-url", f"hf://datasets/{SOURCE}/data/model.safetensors")
+    assert done.returncode != 0
+    assert "came with other bytes than the Hub lists" in done.stderr.splitlines()[-1]
+    assert not list(project.glob("model*"))
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("hf://datasets/someone/nothing/file.txt", "someone/nothing@main is not on the Hub"),
+        (f"hf://datasets/{SOURCE}@v9/top.txt", f"{SOURCE}@v9 does not exist on the Hub"),
+        (f"hf://datasets/{SOURCE}/nothing.txt", f"The path 'hf://datasets/{SOURCE}/nothing.txt' does not exist"),
+        ("hf://datasets/someone", "hf://datasets/someone is no address of a dataset"),
+        ("hf://someone/model/file.txt", "hf://someone/model/file.txt is no address of a dataset"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(project, source, run, address, expected):
+    assert expected in only_line(run(project, "get-url", address))
+    assert expected.removeprefix("The path ") in only_line(run(project, "import-url", address)).replace("\n", " ")
+
+
+def test_no_access_is_told_in_one_line_without_the_token(hub, project, store, run, dvc):
+    (project / "single.txt").write_text("one\n")
+    dvc(project, "add", "single.txt")
+    line = only_line(run(project, "push", token=hub.reader_token))
+    assert "your token may not do that (403)" in line
+    assert hub.reader_token not in line
+    store.private = True
+    line = only_line(run(project, "push", token=None))
+    assert f"{STORE}@main is not on the Hub" in line
+    assert "run `hf auth login`" in line
+    assert "hidden from you" in only_line(run(project, "status", "-c", token=None))
+    assert "does not know your token (401)" in only_line(run(project, "push", token="hf_wrong"))
+
+
+def test_a_tag_is_no_place_to_push_to(project, store, run, dvc):
+    store.tags["v1"] = (store.head, "")
+    dvc(project, "remote", "modify", "hub", "url", f"hf://datasets/{STORE}@v1/dvc")
+    (project / "single.txt").write_text("one\n")
+    dvc(project, "add", "single.txt")
+    assert "expected a branch" in only_line(run(project, "push"))
+
+
+def test_options_that_hf_does_not_have_are_refused(project, store, source, run):
+    assert "extra keys not allowed" in run(project, "remote", "modify", "hub", "token", "x").stderr
+    done = run(project, "import-url", "--to-remote", f"hf://datasets/{SOURCE}/top.txt")
+    assert "hf:// takes no --to-remote" in only_line(done)
