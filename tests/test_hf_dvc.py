@@ -50,7 +50,7 @@ def run(hub, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
         # each project has a site cache of its own: DVC keeps there what it knows of a remote
         environment = {**hub.environment(tmp_path / "hf", token), **here, "DVC_SITE_CACHE_DIR": str(project / ".site")}
         command = [sys.executable, "-m", "dvc", *arguments]
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=180)
 
     return run
 
