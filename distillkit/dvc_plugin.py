@@ -22,9 +22,10 @@ TESTED = "DVC 3.60 and 3.67"
 
 
 class Gathering:
-    """Whether uploads wait for more: ``depth`` counts the pushes that run in this process."""
+    """Whether uploads wait for more: ``depth`` counts the pushes that run here; ``finish`` sends what waits."""
 
     depth = 0
+    finish: Callable[[], None] = staticmethod(lambda: None)  # the filesystem puts its own here once it is used
 
 
 def after_import(module: ModuleType) -> None:
@@ -91,13 +92,9 @@ def gathering() -> Iterator[None]:
 
 
 def finish() -> None:
-    """Send what still waits, if anything of ours was used."""
-    if "distillkit.hub_commits" in sys.modules and Gathering.depth == 1:
-        from distillkit.hub_commits import finish_all
-        from distillkit.hub_files import errors_for_dvc
-
-        with errors_for_dvc():
-            finish_all()
+    """Send what still waits, at the end of the outermost push."""
+    if Gathering.depth == 1:
+        Gathering.finish()
 
 
 ADDITIONS: dict[str, Callable[[ModuleType], None]] = {

@@ -8,7 +8,7 @@ from dvc_objects.fs.base import ObjectFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
 from distillkit.dvc_plugin import SCHEME, Gathering
-from distillkit.hub_commits import Upload, delete_files, queue_of
+from distillkit.hub_commits import Upload, delete_files, finish_all, queue_of
 from distillkit.hub_files import HubFiles, RemoteError, errors_for_dvc, parse_place
 
 
@@ -113,3 +113,6 @@ class HubFileSystem(ObjectFileSystem):
         self.fs.invalidate_cache()
 
     remove = rm
+
+
+Gathering.finish = staticmethod(errors_for_dvc()(finish_all))
