@@ -88,7 +88,7 @@ def plan_for(
 def is_here(source: Source, folder: Path) -> bool:
     """Whether the images can be looked at without a download."""
     if isinstance(source, HuggingFaceSource):
-        return (folder / source.id).is_dir()
+        return Path(os.path.normpath(folder / source.id)).is_dir()
     return not isinstance(source, TorchvisionSource)
 
 

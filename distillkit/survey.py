@@ -79,9 +79,9 @@ def survey(source: Source, root: Path) -> Survey:
 def seen_from(source: Source, root: Path) -> Source:
     """The source with its folder as seen from here instead of from ``root``."""
     if isinstance(source, FolderSource):
-        return replace(source, path=str(root / source.path))
-    if isinstance(source, HuggingFaceSource) and (root / source.id).is_dir():
-        return replace(source, id=str(root / source.id))
+        return replace(source, path=os.path.normpath(root / source.path))
+    if isinstance(source, HuggingFaceSource) and (local := Path(os.path.normpath(root / source.id))).is_dir():
+        return replace(source, id=str(local))
     return source
 
 
