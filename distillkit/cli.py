@@ -176,6 +176,65 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     answer(as_json, views.package_as_json(found), views.package_lines(found))
 
 
+@cli.command()
+@click.argument("folder", type=Path, default=Path())
+@click.option(
+    "--dataset", default="digits", show_default=True, help="digits, a folder, owner/name, or torchvision:Name."
+)
+@click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
+@click.option("--method", "methods", multiple=True, help="window, mtt, selmatch or confident; may be repeated.")
+@click.option("--name", help="What the package will be called; by default after the dataset.")
+@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too.")
+@click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
+def init(
+    folder: Path,
+    dataset: str,
+    ipcs: tuple[int, ...],
+    methods: tuple[str, ...],
+    name: str | None,
+    ci: bool,
+    dry_run: bool,
+) -> None:
+    """Write the pipeline into FOLDER (here by default) of your own Git and DVC repository, as files that are yours.
+
+    They are filled in for the dataset. Nothing is ever overwritten: where a file is there already, its differences are
+    shown, nothing is written, and the exit code is 2.
+    """
+    from distillkit import init as pipeline
+
+    planned = pipeline.plan_for(folder, dataset, ipcs or (10,), methods or pipeline.USUAL, name, ci)
+    if dry_run:
+        for path, text in planned.files.items():
+            click.echo(f"==> {folder / path}\n{text}")
+    if changes := list(pipeline.differences(planned)):
+        click.echo("\n".join(changes))
+        stop = f"error: {planned.conflicts()[0]} is there already and differs, see above; nothing was written; "
+        click.echo(f"{stop}remove it, or name another folder: distillkit init distill", err=True)
+        sys.exit(2)
+    if not dry_run:
+        pipeline.write(planned)
+        click.echo(f"wrote {len(planned.files)} files to {folder}; next: {pipeline.next_command(folder)}")
+
+
+@cli.command()
+@click.argument("folder", type=Path, default=Path())
+@JSON
+def doctor(folder: Path, as_json: bool) -> None:
+    """Is this machine ready for the pipeline in FOLDER (here by default)? Every line says what to do about it.
+
+    Exits 0 unless something has failed.
+    """
+    from dataclasses import asdict
+
+    from distillkit.doctor import examine, lines
+
+    findings = list(examine(folder))
+    failed = [finding.check for finding in findings if finding.status == "failure"]
+    answer(as_json, {"ready": not failed, "findings": [asdict(finding) for finding in findings]}, lines(findings))
+    if failed:
+        sys.exit(1)
+
+
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=Path)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")

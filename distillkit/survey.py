@@ -1,0 +1,99 @@
+"""A first look at a dataset, without decoding all of it: its classes, their sizes, and the shapes of its images."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from distillkit.errors import DistillkitError, ParamsError, SourceError
+from distillkit.hub import parse_reference
+from distillkit.readers import (
+    IMAGE_SUFFIXES,
+    DigitsSource,
+    FolderSource,
+    HuggingFaceSource,
+    Source,
+    Split,
+    TorchvisionSource,
+    open_source,
+)
+from distillkit.sources import DataSpec, image_pixels
+
+LOOKED_AT = 64  # images, spread over the training split
+SPECS = "digits, a folder, owner/name of the Hub, or torchvision:Name"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """``smallest_class`` counts training images; ``shapes`` are the distinct (C, H, W) among those looked at."""
+
+    classes: int
+    images: int
+    smallest_class: int
+    shapes: list[tuple[int, int, int]]
+
+    @property
+    def uniform(self) -> bool:
+        return len({shape[1:] for shape in self.shapes}) == 1
+
+
+def parse_dataset(text: str, root: Path) -> Source:
+    """The source that a person means by ``digits``, a folder, ``owner/name`` or ``torchvision:Name``.
+
+    A folder is named as seen from ``root``, where the pipeline will run. Raises ParamsError for anything else.
+    """
+    if text == "digits":
+        return DigitsSource()
+    if text.startswith("torchvision:"):
+        return TorchvisionSource(name=text.removeprefix("torchvision:"))
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        relative = relative_to(folder.resolve(), root.resolve())
+        return FolderSource(path=relative) if holds_class_folders(folder) else HuggingFaceSource(id=relative)
+    try:
+        reference = parse_reference(text)
+    except ParamsError:
+        raise ParamsError(f"--dataset is {text!r}, which is no folder here; expected {SPECS}") from None
+    return HuggingFaceSource(id=reference.repo, revision=reference.revision)
+
+
+def relative_to(folder: Path, root: Path) -> str:
+    """The path from ``root``, with as many ``..`` as it takes."""
+    return Path(os.path.relpath(folder, root)).as_posix()
+
+
+def holds_class_folders(folder: Path) -> bool:
+    """Whether there are folders with images in it, one or two levels down."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern))
+
+
+def survey(source: Source, root: Path) -> Survey:
+    """What the source holds, read from ``root``. Raises SourceError when it cannot be read."""
+    train, test, _ = open_source(seen_from(source, root))
+    counts = train.counts()
+    smallest = min(counts.values())
+    if test is None:  # a part of every class will be for testing
+        smallest -= max(1, round(DataSpec(source).test_fraction * smallest))
+    return Survey(len(counts), len(train.labels), smallest, shapes_of(train))
+
+
+def seen_from(source: Source, root: Path) -> Source:
+    """The source with its folder as seen from here instead of from ``root``."""
+    if isinstance(source, FolderSource):
+        return replace(source, path=os.path.normpath(root / source.path))
+    if isinstance(source, HuggingFaceSource) and (local := Path(os.path.normpath(root / source.id))).is_dir():
+        return replace(source, id=str(local))
+    return source
+
+
+def shapes_of(split: Split) -> list[tuple[int, int, int]]:
+    step = max(1, len(split.rows) // LOOKED_AT)
+    shapes = set()
+    for row in split.rows[::step][:LOOKED_AT].tolist():
+        try:
+            channels, height, width = image_pixels(split.read(row), None).shape
+        except DistillkitError:
+            raise
+        except Exception as error:  # image decoders raise errors of every kind
+            raise SourceError(f"{split.where(row)} cannot be read ({error}); expected an image; replace it") from None
+        shapes.add((channels, height, width))
+    return sorted(shapes)

@@ -1,0 +1,224 @@
+"""``distillkit init`` and ``distillkit doctor`` in repositories of somebody else's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+from sklearn.datasets import load_digits
+
+from distillkit import __version__, params
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.package import PackageSpec
+from distillkit.recipes import read_recipe
+from distillkit.sources import DataSpec
+from distillkit.trajectories import ExpertsSpec
+
+ROOT = Path(__file__).parents[1]
+QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command of this environment, as when it is activated."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = {**os.environ, **QUIET, "PATH": path, **environment}
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=600)
+
+
+def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", "distillkit", *arguments, **environment)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    kept = (path for path in folder.rglob("*") if path.is_file() and not {".git", ".dvc"} & set(path.parts))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    """A Git and DVC repository with thirty images of each of ten classes, and a pipeline of its own."""
+    data = load_digits()
+    for row, (image, label) in enumerate(zip(data.images[:300], data.target[:300], strict=True)):
+        path = tmp_path / f"data/raw/{label}/{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15).astype("uint8")).save(path)
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  prepare:\n    cmd: cp -r data/raw data/digits\n    deps: [data/raw]\n    outs: [data/digits]\n"
+    )
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        assert run(tmp_path, *command).returncode == 0
+    return tmp_path
+
+
+def read(folder: Path) -> dict:
+    """params.yaml, every section of it read as its stage reads it."""
+    data = params.load(folder / "params.yaml")
+    params.section(data, "data", DataSpec)
+    params.section(data, "experts", ExpertsSpec)
+    params.section(data, "evaluation", EvaluationRecipe)
+    assert params.section(data, "package", PackageSpec).default in data["recipes"]
+    for name in data["recipes"]:
+        read_recipe(data, name)
+    return data
+
+
+def test_the_pipeline_is_written_beside_what_is_theirs(repository):
+    before = files(repository)
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.endswith("next: dvc repro distill/dvc.yaml\n")
+    after = files(repository)
+    assert before.items() <= after.items()
+    scripts = {f"distill/stages/{path.name}" for path in (ROOT / "stages").glob("*.py")}
+    rest = {"distill/dvc.yaml", "distill/params.yaml", "distill/.distillkit/.gitignore"}
+    assert after.keys() - before.keys() == scripts | rest | {".github/workflows/distill.yml"}
+    for name in scripts:
+        assert after[name] == (ROOT / name.removeprefix("distill/")).read_bytes()
+
+    data = read(repository / "distill")
+    assert data["data"]["source"] == {"kind": "folder", "path": "../data/raw"} and "size" not in data["data"]
+    assert data["distillkit"] == __version__
+    assert list(data["recipes"]) == [
+        "full",
+        *(f"{method}-ipc{ipc}" for ipc in (2, 5) for method in ("random", "window", "mtt", "selmatch")),
+    ]
+    assert data["package"] == {"name": "raw-distilled", "default": "selmatch-ipc5"}
+    stages = YAML(typ="safe").load(repository / "distill/dvc.yaml")["stages"]
+    assert "../data/raw" in stages["fetch"]["deps"]
+    for stage in stages.values():
+        stage = stage.get("do", stage)
+        assert not any(path.startswith("distillkit") for path in stage["deps"]) and "distillkit" in stage["params"]
+    listed = run(repository, sys.executable, "-m", "dvc", "stage", "list", "distill/dvc.yaml", "--name-only")
+    assert "evaluate@selmatch-ipc5" in listed.stdout, listed.stderr
+
+    workflow = YAML(typ="safe").load(repository / ".github/workflows/distill.yml")
+    assert workflow["defaults"]["run"]["working-directory"] == "distill"
+    commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
+    assert commands[0] == f'pip install "distillkit=={__version__}"'
+    assert "distillkit push artifacts/hub/raw-distilled" in commands[-1]
+
+    again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
+    assert again.returncode == 0 and files(repository) == after
+
+
+def test_nothing_is_overwritten(repository):
+    before = files(repository)
+    ran = distillkit(repository, "init", "--dataset", "data/raw", "--ipc", "2")
+    assert ran.returncode == 2
+    assert "-    cmd: cp -r data/raw data/digits" in ran.stdout and "+  fetch:" in ran.stdout
+    assert ran.stderr.startswith("error: dvc.yaml is there already") and len(ran.stderr.splitlines()) == 1
+    assert files(repository) == before
+
+
+def test_a_dry_run_writes_nothing(repository):
+    before = files(repository)
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "1", "--dry-run")
+    assert ran.returncode == 0 and "==> distill/params.yaml" in ran.stdout
+    assert files(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ipc", "30"], "--ipc is 30, but the smallest class has "),
+        (["--method", "selmtch"], "--method is 'selmtch' (did you mean 'selmatch'?)"),
+        (["--dataset", "nowhere"], "--dataset is 'nowhere', which is no folder here"),
+        (["--dataset", "data"], "data"),
+    ],
+)
+def test_what_cannot_be_is_one_line(repository, options, message):
+    before = files(repository)
+    given = options if "--dataset" in options else ["--dataset", "data/raw", *options]
+    ran = distillkit(repository, "init", "distill", *given)
+    assert ran.returncode == 1 and message in ran.stderr and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert files(repository) == before
+
+
+def test_outside_a_repository(tmp_path):
+    ran = distillkit(tmp_path, "init")
+    assert ran.returncode == 1 and "run `git init && dvc init` first" in ran.stderr
+
+
+def test_a_dataset_of_the_hub_is_not_downloaded(repository):
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers@v1.0", "--ipc", "10")
+    assert ran.returncode == 0 and "someone/flowers@v1.0 is not on this machine" in ran.stderr
+    source = read(repository / "distill")["data"]["source"]
+    assert source == {"kind": "huggingface", "id": "someone/flowers", "revision": "v1.0"}
+
+
+@pytest.mark.slow
+def test_from_the_wheel_in_a_fresh_environment(repository, tmp_path_factory):
+    """The wheel's own files run the pipeline, after the user's own stage."""
+    folder = tmp_path_factory.mktemp("wheel")
+    python = folder / "venv/bin/python"
+    here = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.__path__[0])"], capture_output=True, text=True
+    )
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    site = next((folder / "venv/lib").glob("python*/site-packages"))
+    (site / "inherit.pth").write_text(f"{Path(here.stdout.strip()).parent}\n")  # the dependencies, not this checkout
+    for arguments in (["wheel", "--no-deps", "-q", "-w", str(folder), str(ROOT)], ["install", "--no-deps", "-q"]):
+        wheel = [str(path) for path in folder.glob("*.whl")] if arguments[0] == "install" else []
+        subprocess.run([python, "-m", "pip", *arguments, *wheel], check=True, capture_output=True)
+    environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
+    options = ["--dataset", "data/digits", "--ipc", "2", "--method", "selmatch"]
+    assert run(repository, str(python), "-m", "dvc", "repro", "-q", **environment).returncode == 0
+    assert run(repository, "distillkit", "init", "distill", *options, **environment).returncode == 0
+    ran = run(repository, str(python), "-m", "dvc", "repro", "distill/dvc.yaml", **environment)
+    assert ran.returncode == 0, ran.stderr
+    assert (repository / "distill/artifacts/hub/digits-distilled/manifest.json").is_file()
+
+
+# doctor
+
+
+def findings(folder: Path, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
+    ran = distillkit(folder, "doctor", "--json", **environment)
+    report = json.loads(ran.stdout)
+    assert (ran.returncode == 0) == report["ready"], ran.stderr
+    return ran.returncode, {finding["check"]: finding for finding in report["findings"]}
+
+
+def test_a_healthy_machine(repository):
+    distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2")
+    code, found = findings(repository / "distill", HF_TOKEN="hf_secret")
+    assert code == 0
+    for check in ("python", "dvc", "torch", "device", "distillkit", "memory", "disk", "Hugging Face token"):
+        assert found[check]["status"] == "ok", found[check]
+    assert found["git"] == {
+        "check": "git",
+        "status": "warning",
+        "found": "no commit yet, which dvc exp and dvc metrics diff need",
+        "remedy": "git add -A && git commit",
+    }
+    assert found["dvc remote"]["status"] == "warning"
+    assert "hf_secret" not in json.dumps(found)
+
+
+def test_what_is_wrong_has_a_remedy(repository, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    run(repository, sys.executable, "-m", "dvc", "remote", "add", "store", "ssh://127.0.0.1:9/nowhere")
+    (repository / "params.yaml").write_text("experts: 5\n")
+    code, found = findings(repository, PATH=f"{empty}{os.pathsep}/usr/bin{os.pathsep}/bin", HF_TOKEN="")
+    assert code == 1
+    for check in ("dvc", "dvc remote store", "params.yaml"):
+        assert found[check]["status"] == "failure" and found[check]["remedy"], found[check]
+    assert found["python" if "python" in found else "dvc"]["status"] == "failure"
+    assert found["Hugging Face token"]["status"] == "warning"
+
+
+def test_another_version_is_told(repository):
+    distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2")
+    path = repository / "distill/params.yaml"
+    path.write_text(path.read_text().replace(f"distillkit: {__version__}", "distillkit: 0.0.1"))
+    _, found = findings(repository / "distill")
+    assert found["distillkit"]["status"] == "warning" and "0.0.1 in params.yaml" in found["distillkit"]["found"]
+
+
+def test_lines_for_people(repository):
+    ran = distillkit(repository, "doctor")
+    assert "ok       torch: torch " in ran.stdout and "         → distillkit init" in ran.stdout
