@@ -70,6 +70,10 @@ def survey(source: Source, root: Path) -> Survey:
     """What the source holds, read from ``root``. Raises SourceError when it cannot be read."""
     train, test, _ = open_source(seen_from(source, root))
     counts = train.counts()
+    if len(counts) < 2:
+        raise SourceError(
+            f"the only class is {next(iter(counts))!r}; expected at least 2; name the folder that holds them"
+        )
     smallest = min(counts.values())
     if test is None:  # a part of every class will be for testing
         smallest -= max(1, round(DataSpec(source).test_fraction * smallest))

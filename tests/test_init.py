@@ -127,7 +127,7 @@ def test_a_dry_run_writes_nothing(repository):
         (["--ipc", "30"], "--ipc is 30, but the smallest class has "),
         (["--method", "selmtch"], "--method is 'selmtch' (did you mean 'selmatch'?)"),
         (["--dataset", "nowhere"], "--dataset is 'nowhere', which is no folder here"),
-        (["--dataset", "data"], "data"),
+        (["--dataset", "data"], "the only class is 'raw'; expected at least 2"),
     ],
 )
 def test_what_cannot_be_is_one_line(repository, options, message):
