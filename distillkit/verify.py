@@ -104,7 +104,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     yield f"  claimed  {percent(verdict.claimed)}"
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
-    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed}, which allow for {100 * CEILING:g} at most"
+    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (which give {100 * CEILING:g} at most)"
     yield f"  tested   on {verdict.test_images:,} images of {verdict.source}"
     if not verdict.same_test_images:
         yield (
