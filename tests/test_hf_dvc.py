@@ -211,6 +211,7 @@ def test_the_run_cache_goes_with_the_same_commit(project, store, dvc, tmp_path):
     assert (clone / "c").read_text() == "c\n"
 
 
+@pytest.mark.slow
 def test_a_thousand_objects_are_few_commits(hub, project, store, dvc):
     write_folder(project / "data", 1000)
     dvc(project, "add", "data")
