@@ -36,9 +36,9 @@ def check_parts(
 ) -> None:
     """Raise ArtifactError unless artifact, parquet, recipe.json and card say the same of recipe ``name``."""
     for key, expected in described(name, synthetic, provenance).items():
-        found = record
+        found: Any = record
         for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None  # type: ignore[assignment]
+            found = found.get(part) if isinstance(found, Mapping) else None
         if found != expected:
             shown = [json.dumps(value, default=str)[:80] for value in (found, expected)]
             raise contradiction(package, f"{name}/{RECIPE} has {key} {shown[0]}, the artifact {shown[1]}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NoAnswerError
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,7 +139,7 @@ def dvc_remotes(folder: Path) -> Iterator[Finding]:
         if not names:
             yield Finding("dvc remote", "warning", "none; results stay on this machine", "dvc remote add -d NAME URL")
         for name in names:
-            yield answered(f"dvc remote {name}", lambda name=name: reached(repo, name))  # type: ignore[misc]
+            yield answered(f"dvc remote {name}", partial(reached, repo, name))
 
 
 def reached(repo: Any, name: str) -> Finding:

@@ -314,6 +314,11 @@ def import_files(
     params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "hard_labels": hard_labels}
     provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
     artifact.save_synthetic(out, synthetic, provenance)
+    return written(out, synthetic)
+
+
+def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
+    """What the artifact ``out`` holds; where no recipe can be made of it, why not is told."""
     counts = synthetic.images_per_class
     balanced = len(set(counts)) == 1
     if not balanced:

@@ -131,6 +131,18 @@ def is_xet_failure(error: BaseException) -> bool:
     return not isinstance(error, HfHubHTTPError) and any(name in ("_upload_xet_files", "xet_get") for name in places)
 
 
+def by_xet_or_lfs(repo: str, create: Callable[[], object]) -> None:
+    """Make a commit by ``create``, through Xet where the client has it; where the Hub has not, again by Git LFS."""
+    try:
+        create()
+    except Exception as error:
+        if not is_xet_failure(error):
+            raise
+        tell(f"{repo}: Xet storage does not answer, sending by Git LFS")
+        with without_xet():
+            create()
+
+
 def token_of(api: "HfApi") -> str | None:
     """The token in use, if any."""
     from huggingface_hub import get_token

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.errors import HubError
-from distillkit.hub import DATASET, hub_errors, is_xet_failure, patiently, without_xet
-from distillkit.progress import tell
+from distillkit.hub import DATASET, by_xet_or_lfs, hub_errors, patiently
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -139,7 +139,7 @@ def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> 
                 commit(api, repo, branch, operations, f"dvc: remove {count_of(len(present))}")
 
     for some in chunks(paths, FILES_PER_COMMIT):
-        patiently(lambda some=some: attempt(some))  # type: ignore[misc]
+        patiently(partial(attempt, some))
 
 
 def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], message: str) -> None:
@@ -151,14 +151,7 @@ def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], mess
                 repo, operations=list(operations), commit_message=message, repo_type=DATASET, revision=branch
             )
 
-    try:
-        create()
-    except Exception as error:
-        if not is_xet_failure(error):
-            raise
-        tell(f"{repo}: Xet storage does not answer, sending by Git LFS")
-        with without_xet():
-            create()
+    by_xet_or_lfs(repo, create)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

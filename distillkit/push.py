@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,10 @@ from distillkit.hub import (
     Entry,
     Reference,
     Sums,
+    by_xet_or_lfs,
     differing,
     hub_errors,
     is_offline,
-    is_xet_failure,
     listing,
     parse_reference,
     patiently,
@@ -33,7 +32,6 @@ from distillkit.hub import (
     sums_of,
     token_of,
     without_token,
-    without_xet,
 )
 from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
 from distillkit.progress import tell
@@ -214,28 +212,17 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
             "it; look at that commit, then push again"
         )
     tell_of_edits(head)
+
+    def create() -> None:
+        content = operations(folder, sums, sent, removed)
+        api.create_commit(repo, content, commit_message=title, repo_type=DATASET, parent_commit=head.commit)
+
     with hub_errors(api, repo), quiet_unless_terminal():
-        commit(api, repo, partial(operations, folder, sums, sent, removed), title, head.commit)
+        by_xet_or_lfs(repo, create)
     head = read_head(api, repo)
     if lacking := differing(sums, head.files):
         raise HubError(f"{repo} has other bytes in {lacking[0]} than were sent (commit {head.commit[:12]}); push again")
     return head.commit
-
-
-def commit(api: "HfApi", repo: str, content: Callable[[], list[Any]], title: str, parent: str) -> None:
-    """One commit, which the Hub refuses unless ``parent`` is the head. Xet first, where the client has it, else LFS."""
-
-    def create() -> None:
-        api.create_commit(repo, content(), commit_message=title, repo_type=DATASET, parent_commit=parent)
-
-    try:
-        create()
-    except Exception as error:
-        if not is_xet_failure(error):
-            raise
-        tell(f"{repo}: Xet storage does not answer, sending by Git LFS")
-        with without_xet():
-            create()
 
 
 def operations(folder: Path, sums: Mapping[str, Sums], sent: Sequence[str], removed: Sequence[str]) -> list[Any]:

@@ -16,12 +16,12 @@ def difference(before: str, after: str, recipe: str | None) -> Difference | Pack
     Raises ParamsError when a recipe is asked of a single artifact, or a package is to be compared with an artifact
     without saying which of its recipes.
     """
-    sides = [read(text, recipe) for text in (before, after)]
-    if recipe is not None and not any(isinstance(side, dict) for side in sides):
+    old, new = read(before, recipe), read(after, recipe)
+    if recipe is not None and isinstance(old, Version) and isinstance(new, Version):
         raise ParamsError(f"recipe is {recipe!r}, but {before} and {after} are single artifacts; leave the recipe out")
-    if all(isinstance(side, dict) for side in sides) and recipe is None:
-        return compare_packages(*sides)  # type: ignore[arg-type]
-    return compare(*(single(side, text, recipe) for side, text in zip(sides, (before, after), strict=True)))
+    if recipe is None and isinstance(old, dict) and isinstance(new, dict):
+        return compare_packages(old, new)
+    return compare(single(old, before, recipe), single(new, after, recipe))
 
 
 def read(text: str, recipe: str | None) -> Version | dict[str, Version]:

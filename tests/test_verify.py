@@ -490,7 +490,7 @@ def test_what_is_fetched_is_pinned_and_told(honest, tmp_path, monkeypatch, capsy
     path = honest / RECIPE / "distilled.safetensors"
     held_out_images(path, *sourced(honest, {"kind": "huggingface", "id": "someone/pictures"}), None)
     assert fetched[0].source == HuggingFaceSource(id="someone/pictures", revision="abc")
-    recorded = {"kind": "torchvision", "name": "MNIST", "root": "/root/.ssh", "download": False}
+    recorded = {"kind": "torchvision", "name": "MNIST", "root": "/elsewhere/secrets", "download": False}
     held_out_images(path, *sourced(honest, recorded), None)
     assert fetched[1].source == TorchvisionSource(name="MNIST", root="data/torchvision", download=True)
     told = "test images: dataset someone/pictures of the Hub at abc\ntest images: torchvision's MNIST, fetched to data/"
