@@ -1,16 +1,18 @@
 """Ctrl-C, SIGTERM and the end of the dvc that started us: the first ends this process in order, the next at once."""
 
-import ctypes
 import os
+import select
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ONE_REQUEST = 1.0  # seconds: a process group's signal, and the death of the parent that it killed as well
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Interrupted(BaseException):
@@ -64,12 +66,30 @@ def never() -> bool:
 
 
 def end_with_parent() -> bool:
-    """Have Linux send us SIGTERM when the process that started us ends; False where there is no such thing.
+    """Send ourselves SIGTERM when the process that started us ends; False where Linux's pidfds are not to be had.
 
     dvc, when it is killed alone, leaves the stage it runs behind.
     """
     try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError, TypeError):
+        watched = [os.pidfd_open(pid) for pid in started_by()]
+    except (OSError, AttributeError):
         return False
-    return bool(prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM)) == 0)
+
+    def wait() -> None:
+        select.select(watched, [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return True
+
+
+def started_by() -> list[int]:
+    """The parent's process id and, where that is a shell that waits for our command line to end, its parent's.
+
+    Some shells (bash, zsh) become the command that ``-c`` gives them, others (dash) wait for it.
+    """
+    parent = os.getppid()
+    command = Path(f"/proc/{parent}/cmdline").read_text(errors="replace").split("\0")
+    if "-c" not in command or not any(sys.argv[0] in part for part in command):
+        return [parent]
+    return [parent, int(Path(f"/proc/{parent}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])]
