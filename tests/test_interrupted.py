@@ -235,7 +235,7 @@ def steps(said: str, word: str) -> int:
 
 
 def test_dvc_repro_interrupted(long_project, tmp_path):
-    """By Ctrl-C; then dvc alone is terminated, with and without a shell in between; then all are killed: nobody helps."""
+    """By Ctrl-C; then dvc alone is terminated, a shell in between or not; then all are killed: nobody helps."""
     uninterrupted = Path(shutil.copytree(long_project, tmp_path / "uninterrupted"))
     assert "distill@selmatch" in repro(uninterrupted)
 
