@@ -21,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distillkit import __version__
-from distillkit.errors import ArtifactError, DivergedError, SourceError
-from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet
+from distillkit import __version__, params
+from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
+from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
+from distillkit.networks import NetworkSpec
 
 FORMAT = "distillkit/1"
 KEY = "distillkit"
@@ -149,9 +150,15 @@ class Opened:
             )
         return value
 
-    def tensor(self, name: str, shape: Sequence[int | None], dtype: torch.dtype, finite: bool = True) -> Tensor:
+    def has(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self.file.keys()  # noqa: SIM118 (safe_open is no mapping)
+
+    def tensor(
+        self, name: str, shape: Sequence[int | None], dtype: torch.dtype = torch.float32, finite: bool = True
+    ) -> Tensor:
         """A tensor that must have this type and shape (None: any length) and only finite numbers."""
-        if name not in self.file.keys():  # noqa: SIM118 (safe_open is no mapping)
+        if not self.has(name):
             found = ", ".join(self.file.keys())
             raise ArtifactError(f"{self.path} has no tensor {name!r}; found {found}; run its stage again")
         tensor: Tensor = self.file.get_tensor(name)
@@ -230,7 +237,7 @@ def load_difficulty(path: Path, images: int) -> tuple[Tensor, Tensor | None]:
     """The difficulty (N,) in use, and the probability the experts gave each label, where recorded."""
     opened = Opened(path, "difficulty")
     difficulty_N = opened.tensor("difficulty", [images], torch.float32)
-    if "confidence" not in opened.file.keys():  # noqa: SIM118
+    if not opened.has("confidence"):
         return difficulty_N, None
     return difficulty_N, 1 - opened.tensor("confidence", [images], torch.float32)
 
@@ -266,12 +273,19 @@ def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str,
         "mean": synthetic.normalisation.mean,
         "std": synthetic.normalisation.std,
     }
+    if synthetic.soft_labels is not None:
+        tensors["soft_labels"] = synthetic.soft_labels
+    if (schedule := synthetic.schedule) is not None:
+        tensors |= {"schedule_step": schedule.step_N, "schedule_lr": schedule.lr_T}
+        tensors |= {} if schedule.starts_RP is None else {"schedule_starts": schedule.starts_RP}
     header = {
         "class_names": list(synthetic.class_names),
         "student_lr": synthetic.student_lr,
         "notes": dict(synthetic.notes),
         "provenance": provenance,
     }
+    if schedule is not None:
+        header["schedule_network"] = asdict(schedule.network)
     save(path, "synthetic", tensors, header)
 
 
@@ -291,8 +305,43 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         normalisation=read_normalisation(opened, images.shape[1]),
         student_lr=opened.field("student_lr", float, NoneType),
         notes=opened.field("notes", dict),
+        soft_labels=read_soft_labels(opened, len(images), len(names)),
+        schedule=read_schedule(opened, len(images)),
     )
     return synthetic, opened.field("provenance", dict)
+
+
+def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None:
+    """Probabilities (N, K), where the set has some."""
+    if not opened.has("soft_labels"):
+        return None
+    probability_NK = opened.tensor("soft_labels", [images, classes], torch.float32)
+    if not ((probability_NK >= 0).all() and ((probability_NK.sum(1) - 1).abs() < 1e-3).all()):
+        raise ArtifactError(f"{opened.path}: 'soft_labels' are no probabilities; expected rows that sum to 1")
+    return probability_NK
+
+
+def read_schedule(opened: Opened, images: int) -> Schedule | None:
+    """The order of training, where the set has one: steps 0 to S − 1 without a gap, each with step sizes above 0."""
+    if not opened.has("schedule_step"):
+        return None
+    step_N, lr_T = opened.tensor("schedule_step", [images], torch.int64), opened.tensor("schedule_lr", [None])
+    steps = step_N.unique()
+    if not torch.equal(steps, torch.arange(len(steps))) or len(lr_T) % len(steps) or not (lr_T > 0).all():
+        raise ArtifactError(
+            f"{opened.path} has a schedule of {len(steps)} steps and {len(lr_T)} step sizes; expected steps counted "
+            "from 0, and so many step sizes above 0 for each of them; run its stage again"
+        )
+    starts_RP = opened.tensor("schedule_starts", [None, None]) if opened.has("schedule_starts") else None
+    return Schedule(read_network(opened, "schedule_network", "run its stage again"), step_N, lr_T, starts_RP)
+
+
+def read_network(opened: Opened, entry: str, mend: str) -> NetworkSpec:
+    """The network that a header entry describes."""
+    try:
+        return params.read(opened.field(entry), NetworkSpec, entry, opened.path)
+    except ParamsError as error:
+        raise ArtifactError(f"{error}; {mend}") from None
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:

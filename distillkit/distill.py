@@ -1,8 +1,11 @@
-"""The outer loop: gradient steps on the learned images and the student's step size, whatever the method."""
+"""The outer loop: gradient steps on all that a method learns, whatever the method.
+
+It learns images and, where the method has a use for them, the student's step sizes and the labels.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -11,15 +14,20 @@ from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.protocol import Material, Method
 from distillkit.settings import settings
-from distillkit.training import sgd_
+from distillkit.training import adam_, sgd_
+
+ADAM_DECAYS = (0.5, 0.999)  # those of Wang et al. 2018
+LEAST_PROBABILITY = 1e-6  # of a label that is learned
 
 
 @settings
 class Optim:
-    """The outer optimiser: SGD with momentum on images and on the logarithm of the student's step size.
+    """The outer optimiser, on images and whatever else a method learns.
 
-    ``image_lr`` is in normalised pixels, as published. The step size is learned as its logarithm, so it stays
-    above 0; a published rate r for the plain step size η corresponds to ``student_lr_lr`` = r / η² at the start.
+    ``image_lr`` is in normalised pixels, as published. Step sizes are learned as their logarithms, so they stay
+    above 0; a published rate r for a plain step size η corresponds to ``student_lr_lr`` = r / η² at the start.
+    ``label_lr`` is for the logits of soft labels; without it they stay. ``rule: adam`` ignores momentum. All rates are
+    multiplied by ``decay`` every ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
     ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
     gradients: a reading of SelMatch found in the literature, though not in its code. ``max_move`` clips: gradients of
     long unrolls explode now and then, and one such step can undo all others; the published methods do not clip.
@@ -27,30 +35,63 @@ class Optim:
 
     steps: int
     image_lr: float
-    student_lr_init: float
-    student_lr_lr: float
+    student_lr_init: float | None = None
+    student_lr_lr: float = 0.0
     momentum: float = 0.5
     update_fraction: float = 1.0
     max_move: float | None = None
+    label_lr: float | None = None
+    label_momentum: float = 0.9
+    rule: Literal["sgd", "adam"] = "sgd"
+    decay: float = 1.0
+    decay_every: int | None = None
+    skip_above: float | None = None
 
     def __post_init__(self) -> None:
         check_range("optim.steps", self.steps, 1)
-        check_positive("optim.image_lr", self.image_lr)
-        check_positive("optim.student_lr_init", self.student_lr_init)
+        for name in ("image_lr", "student_lr_init", "update_fraction", "max_move", "label_lr", "decay", "skip_above"):
+            if getattr(self, name) is not None:
+                check_positive(f"optim.{name}", getattr(self, name))
         check_range("optim.student_lr_lr", self.student_lr_lr, 0)
         check_range("optim.momentum", self.momentum, 0, 0.9999)
-        check_positive("optim.update_fraction", self.update_fraction)
+        check_range("optim.label_momentum", self.label_momentum, 0, 0.9999)
         check_range("optim.update_fraction", self.update_fraction, 0, 1)
-        if self.max_move is not None:
-            check_positive("optim.max_move", self.max_move)
+        check_range("optim.decay", self.decay, 0, 1)
+        if self.decay_every is not None:
+            check_range("optim.decay_every", self.decay_every, 1)
+
+    def rate(self, lr: float, step: int) -> float:
+        """``lr`` after ``step`` steps."""
+        return lr if self.decay_every is None else lr * self.decay ** (step // self.decay_every)
 
 
 class Step(NamedTuple):
-    """One outer step, counted from 1: its matching loss and the student's step size before the update."""
+    """One outer step, counted from 1: its matching loss and the student's mean step size before the update."""
 
     step: int
     loss: float
-    student_lr: float
+    student_lr: float  # nan where there is none
+
+
+class Learned:
+    """One thing that is learned: its value, and what the optimiser remembers of its gradients."""
+
+    def __init__(self, value: Tensor, lr: float, momentum: float):
+        self.value, self.lr, self.momentum = value.detach().clone().requires_grad_(), lr, momentum
+        self.moments = [torch.zeros_like(self.value), torch.zeros_like(self.value)]
+
+    def move_(self, gradient: Tensor, optim: Optim, step: int, rows: Tensor | None = None) -> None:
+        """One step against the gradient, of all or of some ``rows``; the other rows keep value and moments."""
+        with torch.no_grad():
+            whole = [self.value.detach(), gradient, *self.moments]
+            value, gradient, first, second = whole if rows is None else (part[rows] for part in whole)
+            lr = optim.rate(self.lr, step)
+            if optim.rule == "adam":
+                adam_([value], [gradient], [first], [second], lr=lr, decays=ADAM_DECAYS, step=step + 1)
+            else:
+                sgd_([value], [gradient], [first], lr=lr, momentum=self.momentum)
+            if rows is not None:
+                self.value[rows], self.moments[0][rows], self.moments[1][rows] = value, first, second
 
 
 class Distillation:
@@ -60,10 +101,14 @@ class Distillation:
         self.method, self.start, self.material, self.optim, self.generator = method, start, material, optim, generator
         self.normalised_NCHW = start.normalisation.apply(start.images)
         self.rows = start.learned.nonzero().squeeze(1)
-        self.learned_NCHW = self.normalised_NCHW[self.rows].requires_grad_()
-        self.log_lr = torch.tensor(optim.student_lr_init, device=start.images.device).log().requires_grad_()
-        self.image_velocity_NCHW = torch.zeros_like(self.learned_NCHW)
-        self.log_lr_velocity = torch.zeros_like(self.log_lr)
+        self.images = Learned(self.normalised_NCHW[self.rows], optim.image_lr, optim.momentum)
+        self.learned = {"images": self.images}
+        if (lr := initial_step_sizes(start, optim)) is not None:
+            self.learned["log_lr"] = Learned(lr.log(), optim.student_lr_lr, optim.momentum)
+        if start.soft_labels is not None and optim.label_lr is not None:
+            logits_NK = start.soft_labels[self.rows].clamp(min=LEAST_PROBABILITY).log()
+            self.learned["label_logits"] = Learned(logits_NK, optim.label_lr, optim.label_momentum)
+        self.memory: dict[str, Tensor] = {}
         self.history: list[Step] = []
 
     def __iter__(self) -> Iterator[Step]:
@@ -72,17 +117,18 @@ class Distillation:
 
     def advance(self) -> Step:
         """One gradient step. Raises DivergedError, keeping the last good state, when the loss is not finite."""
-        iterate = self.iterate()
+        optim, done, iterate = self.optim, len(self.history), self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
-        image_gradient_NCHW, log_lr_gradient = torch.autograd.grad(loss, [self.learned_NCHW, self.log_lr])
-        record = Step(len(self.history) + 1, loss.item(), iterate.student_lr.item())
-        self.check(record, image_gradient_NCHW, log_lr_gradient)
-        optim = self.optim
-        scale = clip_factor(image_gradient_NCHW, optim)
-        image_gradient_NCHW, log_lr_gradient = image_gradient_NCHW * scale, log_lr_gradient * scale
-        moving = largest_gradients(image_gradient_NCHW, optim.update_fraction)
-        sgd_rows_(self.learned_NCHW, image_gradient_NCHW, self.image_velocity_NCHW, moving, optim)
-        sgd_([self.log_lr], [log_lr_gradient], [self.log_lr_velocity], lr=optim.student_lr_lr, momentum=optim.momentum)
+        found = torch.autograd.grad(loss, [learned.value for learned in self.learned.values()])
+        gradients = dict(zip(self.learned, found, strict=True))
+        record = Step(done + 1, loss.item(), iterate.student_lr.mean().item())
+        self.check(record, *found)
+        if optim.skip_above is None or record.loss <= optim.skip_above:
+            scale = clip_factor(gradients["images"], optim)
+            for name, learned in self.learned.items():
+                gradient = gradients[name] * scale
+                moving = largest_gradients(gradient, optim.update_fraction) if learned is self.images else None
+                learned.move_(gradient, optim, done, moving)
         self.history.append(record)
         return record
 
@@ -91,45 +137,77 @@ class Distillation:
         return self.optim.steps - len(self.history)
 
     def iterate(self) -> Iterate:
-        images_NCHW = self.normalised_NCHW.index_copy(0, self.rows, self.learned_NCHW)
-        return Iterate(images_NCHW, self.start.labels, self.log_lr.exp(), self.start.learned)
+        return Iterate(
+            images_NCHW=self.normalised_NCHW.index_copy(0, self.rows, self.images.value),
+            labels=self.labels(),
+            student_lr=self.student_lr(),
+            learned=self.start.learned,
+            step=len(self.history),
+            memory=self.memory,
+            schedule=self.start.schedule,
+        )
+
+    def labels(self) -> Tensor:
+        """Classes, or probabilities; those of learned images are learned where the optimiser has a rate for them."""
+        if "label_logits" not in self.learned or self.start.soft_labels is None:
+            return self.start.targets
+        return self.start.soft_labels.index_copy(0, self.rows, self.learned["label_logits"].value.softmax(1))
+
+    def student_lr(self) -> Tensor:
+        if "log_lr" not in self.learned:
+            return torch.tensor(float("nan"), device=self.start.images.device)
+        return self.learned["log_lr"].value.exp()
 
     def result(self) -> SyntheticSet:
         """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""
-        pixels = self.start.normalisation.undo(self.learned_NCHW.detach())
-        images = self.start.images.index_copy(0, self.rows, pixels)
-        return replace(self.start, images=images, student_lr=self.log_lr.exp().item())
+        pixels = self.start.normalisation.undo(self.images.value.detach())
+        images, lr = self.start.images.index_copy(0, self.rows, pixels), self.student_lr().detach()
+        schedule, soft_labels = self.start.schedule, None if self.start.soft_labels is None else self.labels().detach()
+        done = replace(self.start, images=images, soft_labels=soft_labels)
+        if schedule is not None:
+            return replace(done, schedule=replace(schedule, lr_T=lr))
+        return done if lr.isnan() else replace(done, student_lr=lr.item())
 
     def check(self, record: Step, *gradients: Tensor) -> None:
         if all(value.isfinite().all() for value in (torch.tensor(record.loss), *gradients)):
             return
+        optim, student, knobs = self.optim, "", f"optim.image_lr ({self.optim.image_lr:g})"
+        if optim.student_lr_init is not None:
+            student = f" (student step size {record.student_lr:g}, started at {optim.student_lr_init:g})"
+            knobs += f", optim.student_lr_lr ({optim.student_lr_lr:g}) or optim.student_lr_init"
         raise DivergedError(
-            f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite "
-            f"(student step size {record.student_lr:g}, started at {self.optim.student_lr_init:g}); "
-            f"lower optim.image_lr ({self.optim.image_lr:g}), optim.student_lr_lr ({self.optim.student_lr_lr:g}) "
-            f"or optim.student_lr_init"
+            f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite"
+            f"{student}; lower {knobs}"
         )
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the rest of the run depends on, as tensors."""
-        return {
-            "history": torch.tensor(self.history, dtype=torch.float64).view(-1, 3),
-            "learned_images": self.learned_NCHW.detach(),
-            "log_lr": self.log_lr.detach(),
-            "image_velocity": self.image_velocity_NCHW,
-            "log_lr_velocity": self.log_lr_velocity,
-            "generator": self.generator.get_state(),
-        }
+        values = {f"learned.{name}": learned.value.detach() for name, learned in self.learned.items()}
+        moments = {f"{i}.{name}": part for name, x in self.learned.items() for i, part in enumerate(x.moments)}
+        memory = {f"memory.{name}": value for name, value in self.memory.items()}
+        history = torch.tensor(self.history, dtype=torch.float64).view(-1, 3)
+        return {"history": history, "generator": self.generator.get_state(), **values, **moments, **memory}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a :meth:`state`, bit for bit as if never interrupted."""
         self.history = [Step(int(step), loss, lr) for step, loss, lr in state["history"].tolist()]
         with torch.no_grad():
-            self.learned_NCHW.copy_(state["learned_images"])
-            self.log_lr.copy_(state["log_lr"])
-            self.image_velocity_NCHW.copy_(state["image_velocity"])
-            self.log_lr_velocity.copy_(state["log_lr_velocity"])
+            for name, learned in self.learned.items():
+                learned.value.copy_(state[f"learned.{name}"])
+                for i, moment in enumerate(learned.moments):
+                    moment.copy_(state[f"{i}.{name}"])
+        device = self.start.images.device
+        kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
+        self.memory = {name: part.to(device) for name, part in kept.items()}
         self.generator.set_state(state["generator"])
+
+
+def initial_step_sizes(start: SyntheticSet, optim: Optim) -> Tensor | None:
+    """One a step of the schedule, where the set has one; else one for all steps, where the optimiser gives it."""
+    if start.schedule is not None:
+        return start.schedule.lr_T
+    lr = optim.student_lr_init
+    return None if lr is None else torch.tensor(lr, device=start.images.device)
 
 
 def clip_factor(gradient_NCHW: Tensor, optim: Optim) -> Tensor:
@@ -145,11 +223,3 @@ def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
     moving = max(1, round(update_fraction * len(norm_N)))
     rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values
     return rows
-
-
-def sgd_rows_(images_NCHW: Tensor, gradient_NCHW: Tensor, velocity_NCHW: Tensor, moving: Tensor, optim: Optim) -> None:
-    """One step of SGD on the images that move; the others keep their pixels and their velocity."""
-    with torch.no_grad():
-        rows, velocity = images_NCHW[moving], velocity_NCHW[moving]
-        sgd_([rows], [gradient_NCHW[moving]], [velocity], lr=optim.image_lr, momentum=optim.momentum)
-        images_NCHW[moving], velocity_NCHW[moving] = rows, velocity

@@ -11,18 +11,18 @@ from torch import Generator, Tensor, nn
 
 from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, check_range
-from distillkit.images import ImageSet, SyntheticSet
+from distillkit.images import ImageSet, Schedule, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import spawn
 from distillkit.settings import settings
-from distillkit.training import TrainingRecipe, fit, predict
+from distillkit.training import TrainingRecipe, fit, predict, replay
 
 THIRDS = ("easy", "middle", "hard")
 
 
 @settings
 class EvaluationRecipe:
-    """One recipe for every set: network, training, number of runs. Labels are hard, the last update counts."""
+    """One recipe for every set: network, training, number of runs. The last update counts."""
 
     network: NetworkSpec
     training: TrainingRecipe
@@ -71,37 +71,58 @@ def evaluate(
     """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
 
     ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
-    weights whatever the set, so that sets are compared pair by pair.
+    weights whatever the set, so that sets are compared pair by pair. A set with a schedule is trained on by that, from
+    its own initial weights if it has some, and ``recipe`` only says how many networks.
     """
     check_fit(test, synthetic)
     train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
     test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
-    curve_steps = spaced(recipe.training.steps, recipe.curve_points)
+    steps = recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
+    curve_steps = spaced(steps, recipe.curve_points)
 
-    def evaluate_once(run_generator: Generator) -> Run:
+    def evaluate_once(task: tuple[int, Generator]) -> Run:
+        number, run_generator = task
         curve: list[Tensor] = []
 
         def record(step: int, network: nn.Module) -> None:
             if step in curve_steps:
                 curve.append(accuracy(predict(network, test_NCHW), test.labels))
 
-        network = fit(
-            recipe.network,
-            train_NCHW,
-            synthetic.labels,
-            len(synthetic.class_names),
-            recipe.training,
-            run_generator,
-            learned_N=synthetic.learned,
-            on_step=record,
-            compute=compute,
-        )
+        if synthetic.schedule is not None:
+            network = replay(
+                train_NCHW,
+                synthetic.targets,
+                len(synthetic.class_names),
+                synthetic.schedule,
+                run_generator,
+                start_of(synthetic.schedule, number),
+                on_step=record,
+                compute=compute,
+            )
+        else:
+            network = fit(
+                recipe.network,
+                train_NCHW,
+                synthetic.targets,
+                len(synthetic.class_names),
+                recipe.training,
+                run_generator,
+                learned_N=synthetic.learned,
+                on_step=record,
+                compute=compute,
+            )
         right_N = predict(network, test_NCHW).argmax(1) == test.labels
         return Run(right_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
 
-    runs = list(compute.run(evaluate_once, spawn(generator, recipe.runs)))
+    runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
     right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def start_of(schedule: Schedule, run: int) -> Tensor | None:
+    """The initial weights (P,) of one run, in turn, where the set has some."""
+    starts_RP = schedule.starts_RP
+    return None if starts_RP is None else starts_RP[run % len(starts_RP)]
 
 
 def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillkit.artifact import Opened, save
+from distillkit.artifact import Opened, read_network, save
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.networks import NetworkSpec
-from distillkit.params import read, section
+from distillkit.params import section
 from distillkit.trajectories import Dynamics, Expert
 
 
@@ -41,7 +41,7 @@ class ExpertFiles:
             raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
         self.slices = [trajectories_of(shard) for shard in self.shards]
         shapes = [part.get_shape() for part in self.slices]
-        specs = [network_of(shard) for shard in self.shards]
+        specs = [read_network(shard, "network", "train it again") for shard in self.shards]
         for shard, shape, spec in zip(self.shards, shapes, specs, strict=True):
             if spec != specs[0] or shape[1:] != shapes[0][1:]:
                 raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
@@ -76,10 +76,3 @@ def trajectories_of(shard: Opened) -> Any:
     if found is None or found.get_dtype() != "F32" or len(found.get_shape()) != 3 or 0 in found.get_shape():
         raise ArtifactError(f"{shard.path} has no trajectories (experts, snapshots, parameters); train it again")
     return found
-
-
-def network_of(shard: Opened) -> NetworkSpec:
-    try:
-        return read(shard.field("network"), NetworkSpec, "network", shard.path)
-    except ParamsError as error:
-        raise ArtifactError(f"{error}; train it again") from None

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distillkit.errors import SourceError
+from distillkit.networks import NetworkSpec
 
 
 class Normalisation(NamedTuple):
@@ -136,12 +137,41 @@ class RealData:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """The order in which a set is to be trained on, for methods whose images belong to steps (Wang et al. 2018).
+
+    Step k takes all images with ``step_N`` (N,) int64 equal to k mod S, S being the number of distinct steps, and moves
+    by ``lr_T[k]`` times the gradient; T, the length of ``lr_T`` (float32), is a multiple of S. It holds for one kind of
+    ``network``. ``starts_RP`` (R, P) are the initial parameters that the set was made for, where fresh random ones are
+    not meant.
+    """
+
+    network: NetworkSpec
+    step_N: Tensor
+    lr_T: Tensor
+    starts_RP: Tensor | None = None
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """The rows of every step, 0 to T − 1."""
+        steps = int(self.step_N.max()) + 1
+        own = [(self.step_N == step).nonzero().squeeze(1) for step in range(steps)]
+        return [own[step % steps] for step in range(len(self.lr_T))]
+
+    def to(self, device: torch.device) -> "Schedule":
+        starts_RP = None if self.starts_RP is None else self.starts_RP.to(device)
+        return Schedule(self.network, self.step_N.to(device), self.lr_T.to(device), starts_RP)
+
+
+@dataclass(frozen=True)
 class SyntheticSet:
     """A small training set.
 
     ``images`` (N, C, H, W) float32 in pixel space, not clipped; ``labels`` (N,) int64; ``learned`` (N,) bool says
     which images were optimised, the others are real; ``source_row`` (N,) int64 is the training row an image is, or
-    started from (−1: none); ``student_lr`` is the learned step size, if any; ``notes`` are choices made on the way.
+    started from (−1: none); ``student_lr`` is the learned step size, if any; ``notes`` are choices made on the way;
+    ``soft_labels`` (N, K) float32 are probabilities to train on instead of ``labels``, if any; ``schedule`` is the
+    order to train in, if it matters.
     """
 
     images: Tensor
@@ -152,17 +182,25 @@ class SyntheticSet:
     normalisation: Normalisation
     student_lr: float | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    soft_labels: Tensor | None = None
+    schedule: Schedule | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def targets(self) -> Tensor:
+        """What to train on: probabilities (N, K) where there are some, else classes (N,)."""
+        return self.labels if self.soft_labels is None else self.soft_labels
 
     @property
     def images_per_class(self) -> list[int]:
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
     def to(self, device: torch.device) -> "SyntheticSet":
-        moved = {name: getattr(self, name).to(device) for name in ("images", "labels", "learned", "source_row")}
-        return replace(self, normalisation=self.normalisation.to(device), **moved)
+        names = ("images", "labels", "learned", "source_row", "normalisation", "soft_labels", "schedule")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
 
 
 def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> SyntheticSet:
@@ -183,5 +221,8 @@ class Iterate(NamedTuple):
 
     images_NCHW: Tensor  # the whole set, normalised
     labels: Tensor  # classes (N,), or probabilities (N, K)
-    student_lr: Tensor  # above 0: one, or one for each inner step (S,)
+    student_lr: Tensor  # above 0: one, or one for each inner step (S,); nan where the method has no use for it
     learned: Tensor | None = None  # (N,) bool: the images that gradients are wanted for; None for all
+    step: int = 0  # outer steps done before this one
+    memory: dict[str, Tensor] | None = None  # what the method keeps from one outer step to the next
+    schedule: Schedule | None = None  # which images belong to which inner step

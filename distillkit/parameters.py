@@ -7,10 +7,22 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from distillkit.errors import ArtifactError
+
 
 def flatten(network: nn.Module) -> Tensor:
     """A copy of all parameters as one vector of shape (P,), in ``network.parameters()`` order."""
     return torch.cat([p.detach().reshape(-1) for p in network.parameters()])
+
+
+def load_flat_(network: nn.Module, theta_P: Tensor) -> None:
+    """Set all parameters from one vector. Raises ArtifactError when it has another length."""
+    found, expected = len(theta_P), sum(p.numel() for p in network.parameters())
+    if found != expected:
+        raise ArtifactError(f"these are {found} parameters, but the network has {expected}; expected those of its kind")
+    with torch.no_grad():
+        for p, part in zip(network.parameters(), theta_P.split([p.numel() for p in network.parameters()]), strict=True):
+            p.copy_(part.view_as(p))
 
 
 def call_with(network: nn.Module, theta_P: Tensor, x_NCHW: Tensor) -> Tensor:

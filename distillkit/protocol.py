@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -80,7 +80,9 @@ class Selection(Protocol):
 
 @runtime_checkable
 class Method(Selection, Protocol):
-    """A method that learns images."""
+    """A method that learns images; ``student`` says whether it trains one with a step size of its own."""
+
+    student: ClassVar[bool]
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         """A scalar, differentiable in the iterate's images and step size; smaller is better."""

@@ -51,10 +51,18 @@ def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Opti
     learns = isinstance(method, Method)
     if learns and "optim" not in params:
         raise ParamsError(
-            f"params.yaml: {where}.optim is missing; expected steps, image_lr and the student's step size"
+            f"params.yaml: {where}.optim is missing; expected steps, image_lr and what else the method learns"
         )
     if not learns and "optim" in params:
         raise ParamsError(
             f"params.yaml: {where}.optim is given, but method {params['method']} learns nothing; remove it"
         )
-    return read(params["optim"], Optim, f"{where}.optim") if learns else None
+    if not isinstance(method, Method):
+        return None
+    optim = read(params["optim"], Optim, f"{where}.optim")
+    if method.student != (optim.student_lr_init is not None):
+        found, mend = (
+            ("missing", "add it") if method.student else ("given, but the method has no use for it", "remove it")
+        )
+        raise ParamsError(f"params.yaml: {where}.optim.student_lr_init is {found}; {mend}")
+    return optim

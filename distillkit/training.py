@@ -16,7 +16,9 @@ from distillkit import augment
 from distillkit.augment import Augmentation
 from distillkit.compute import Compute, Precision, compiled, onto
 from distillkit.errors import DivergedError, check_positive, check_range
+from distillkit.images import Schedule
 from distillkit.networks import NetworkSpec, build_network
+from distillkit.parameters import load_flat_
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
 
@@ -123,6 +125,27 @@ def sgd_(
     torch._foreach_add_(parameters, velocities, alpha=-lr)
 
 
+@torch.no_grad()
+def adam_(
+    parameters: TensorList,
+    gradients: TensorList,
+    means: TensorList,
+    squares: TensorList,
+    *,
+    lr: float,
+    decays: tuple[float, float],
+    step: int,
+    epsilon: float = 1e-8,
+) -> None:
+    """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², p ← p − η m̂ / (√v̂ + ε), in place; ``step`` counts from 1."""
+    first, second = decays
+    for p, g, m, v in zip(parameters, gradients, means, squares, strict=True):
+        m.mul_(first).add_(g, alpha=1 - first)
+        v.mul_(second).addcmul_(g, g, value=1 - second)
+        root = (v / (1 - second**step)).sqrt_().add_(epsilon)
+        p.addcdiv_(m, root, value=-lr / (1 - first**step))
+
+
 def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:
     """Every row once, in random order, in batches as equal as can be and no larger than ``batch``."""
     return list(torch.randperm(count, generator=generator).tensor_split(math.ceil(count / batch)))
@@ -184,6 +207,46 @@ def fit(
         on_step(step, network)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DivergedError(f"training a network gave nan or infinity; lower training.lr ({recipe.lr:g})")
+    return network
+
+
+def replay(
+    images_NCHW: Tensor,
+    labels: Tensor,
+    classes: int,
+    schedule: Schedule,
+    generator: Generator,
+    start_P: Tensor | None = None,
+    *,
+    on_step: Callable[[int, nn.Module], None] = lambda *_: None,
+    compute: Compute = Compute(),
+) -> nn.Module:
+    """A network trained exactly as ``schedule`` says, from ``start_P`` or fresh weights; plain steps, no augmentation.
+
+    Raises ArtifactError when ``start_P`` is no start of the schedule's network, DivergedError as :func:`fit` does.
+    """
+    channels, height, width = images_NCHW.shape[1:]
+    network = build_network(schedule.network, (channels, height, width), classes, draw_seed(generator))
+    if start_P is not None:
+        load_flat_(network, start_P)
+    network = compute.place(network, images_NCHW.device)
+    lrs = schedule.lr_T.tolist()
+    visits = train(
+        network,
+        images_NCHW,
+        labels,
+        [rows.cpu() for rows in schedule.rows],
+        lr_at=lrs.__getitem__,
+        momentum=0.0,
+        weight_decay=0.0,
+        augmentation=Augmentation(),
+        generator=generator,
+        compute=compute,
+    )
+    for step, _ in enumerate(visits, start=1):
+        on_step(step, network)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise DivergedError("training by the set's own schedule gave nan or infinity; distil with smaller step sizes")
     return network
 
 

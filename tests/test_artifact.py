@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -23,7 +24,7 @@ from distillkit.checkpoint import checkpointed, resumed
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, DivergedError
 from distillkit.expert_files import ExpertFiles, save_experts
-from distillkit.images import ImageSet, Normalisation, RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet, channel_statistics
 from distillkit.interruption import Interrupted
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.metrics import read_csv, read_metrics, write_csv, write_json
@@ -133,6 +134,46 @@ def test_synthetic_without_a_step_size(tmp_path):
     unlearned = replace(TINY, student_lr=None, notes={})
     artifact.save_synthetic(tmp_path / "x", unlearned, {})
     assert same(artifact.load_synthetic(tmp_path / "x"), (unlearned, {}))
+
+
+NETWORK = NetworkSpec("convnet", "instance", 1, 2)
+
+
+def scheduled(step: list[int], lr: list[float], starts: torch.Tensor | None = None) -> SyntheticSet:
+    schedule = Schedule(NETWORK, torch.tensor(step), torch.tensor(lr), starts)
+    return replace(TINY, soft_labels=torch.tensor([[0.75, 0.25], [0.0, 1.0]]), schedule=schedule)
+
+
+@pytest.mark.parametrize("starts", [None, torch.rand(3, 7)])
+def test_soft_labels_and_a_schedule(tmp_path, starts):
+    written = scheduled([1, 0], [0.5, 0.25, 0.125, 2.0], starts)
+    artifact.save_synthetic(tmp_path / "x", written, {})
+    assert same(artifact.load_synthetic(tmp_path / "x"), (written, {}))
+    assert [rows.tolist() for rows in written.schedule.rows] == [[1], [0], [1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("step", "lr"), [([0, 2], [1.0, 1.0]), ([0, 1], [1.0, 1.0, 1.0]), ([0, 1], [1.0, 0.0]), ([-1, 0], [1.0, 1.0])]
+)
+def test_a_schedule_with_a_gap(tmp_path, step, lr):
+    artifact.save_synthetic(tmp_path / "x", scheduled(step, lr), {})
+    line = refused(lambda: artifact.load_synthetic(tmp_path / "x"), tmp_path / "x")
+    assert re.fullmatch(r"FILE has a schedule of 2 steps and \d step sizes; expected steps counted from 0.*", line)
+
+
+@pytest.mark.parametrize("network", [{"name": "convnet", "width": 0}, {"name": "other"}, {"x": 1}])
+def test_a_schedule_for_no_network(tiny, network):
+    schedule = {"schedule_step": torch.tensor([0, 1]), "schedule_lr": torch.tensor([1.0, 1.0])}
+    write_tiny(tiny, {"schedule_network": network}, **schedule)
+    line = refused(lambda: artifact.load_synthetic(tiny), tiny)
+    assert re.match(r"FILE: schedule_network.*; run its stage again$", line)
+
+
+@pytest.mark.parametrize("labels", [[[0.5, 0.4], [0.5, 0.5]], [[1.5, -0.5], [0.5, 0.5]]])
+def test_soft_labels_that_are_no_probabilities(tiny, labels):
+    write_tiny(tiny, soft_labels=torch.tensor(labels))
+    line = refused(lambda: artifact.load_synthetic(tiny), tiny)
+    assert line == "FILE: 'soft_labels' are no probabilities; expected rows that sum to 1"
 
 
 def test_difficulty_and_confidence(tmp_path):
@@ -567,7 +608,7 @@ def test_a_diverging_run_keeps_its_last_finite_set(material, tmp_path):
 def test_a_diverged_set_that_is_not_finite_is_not_kept(material, tmp_path):
     run = distillation(material, image_lr=1e30)
     with torch.no_grad():
-        run.learned_NCHW.fill_(float("inf"))
+        run.images.value.fill_(float("inf"))
     with pytest.raises(DivergedError, match="the set after step 0 is not finite either, so nothing is kept"):
         list(checkpointed(run, tmp_path / "work" / "state.safetensors", {}))
     assert list(tmp_path.iterdir()) == []

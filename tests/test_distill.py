@@ -1,5 +1,6 @@
 """The outer loop: by hand on a quadratic, stopped and resumed, partly updated, diverging."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 
 from distillkit.distill import Distillation, Optim, largest_gradients
 from distillkit.errors import DivergedError
-from distillkit.images import Normalisation, SyntheticSet
+from distillkit.images import Normalisation, Schedule, SyntheticSet
 from distillkit.methods.mtt import Matching, TrajectoryMatching
+from distillkit.networks import NetworkSpec
 from distillkit.randomness import seeded
 
 OPTIM = Optim(steps=6, image_lr=0.25, student_lr_init=1.0, student_lr_lr=0.0, momentum=0.5)
@@ -104,3 +106,97 @@ def test_divergence_names_the_knobs_and_keeps_the_last_good_state():
         list(run)
     assert run.result().images.isfinite().all()
     assert 0 < len(run.history) < 50
+
+
+def test_adam_is_that_of_torch():
+    """Rates halve every two steps; the state goes on after a restore."""
+    optim = Optim(steps=6, image_lr=0.25, student_lr_init=1.0, rule="adam", decay=0.5, decay_every=2)
+    run = Distillation(Quadratic(), two_images((True, True)), None, optim, seeded(0))
+    x = torch.tensor([4.0, 8.0], requires_grad=True)
+    theirs = torch.optim.Adam([x], lr=0.25, betas=(0.5, 0.999))
+    for step in range(6):
+        if step == 3:
+            state = {name: value.clone() for name, value in run.state().items()}
+            run = Distillation(Quadratic(), two_images((True, True)), None, optim, seeded(0))
+            run.restore(state)
+        run.advance()
+        theirs.param_groups[0]["lr"] = 0.25 * 0.5 ** (step // 2)
+        theirs.zero_grad()
+        (x.square().sum() / 2).backward()
+        theirs.step()
+        torch.testing.assert_close(run.result().images.flatten(), x.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_step_with_a_large_loss_changes_nothing():
+    """The loss is 40 as long as nothing moves."""
+    for limit, images in ((39.9, [4.0, 8.0]), (40.0, [3.0, 8.0])):
+        run = Distillation(Quadratic(), two_images(), None, replace(OPTIM, skip_above=limit), seeded(0))
+        run.advance()
+        assert run.result().images.flatten().tolist() == images
+        assert len(run.history) == 1
+
+
+class Labels:
+    """Σ of the first class's probability over all images: d/dz of softmax(z)₁ at (½, ½) is ¼, −¼."""
+
+    def init(self, material, generator):
+        raise AssertionError("not used")
+
+    def loss(self, iterate, material, generator):
+        return iterate.labels[:, 0].sum() + 0 * iterate.images_NCHW.sum()
+
+
+def test_soft_labels_are_learned_as_logits():
+    """z = (log ½, log ½) moves by −2·(¼, −¼), so p₁ = 1 / (1 + e); the second image is real and keeps its label."""
+    start = replace(two_images(), soft_labels=torch.full((2, 2), 0.5))
+    optim = Optim(steps=1, image_lr=1.0, label_lr=2.0)
+    run = Distillation(Labels(), start, None, optim, seeded(0))
+    list(run)
+    first = 1 / (1 + math.e)
+    torch.testing.assert_close(run.result().soft_labels, torch.tensor([[first, 1 - first], [0.5, 0.5]]))
+    kept = Distillation(Labels(), start, None, replace(optim, label_lr=None), seeded(0))
+    assert torch.equal(kept.result().soft_labels, start.soft_labels)
+
+
+class Remembering:
+    """Counts its calls in the memory, and moves images by the count."""
+
+    def init(self, material, generator):
+        raise AssertionError("not used")
+
+    def loss(self, iterate, material, generator):
+        count = iterate.memory.get("count", torch.zeros(())) + 1
+        iterate.memory["count"] = count
+        assert int(count) == iterate.step + 1
+        return (count * iterate.images_NCHW).sum()
+
+
+def test_what_a_method_keeps_is_part_of_the_state():
+    run = Distillation(Remembering(), two_images(), None, Optim(steps=4, image_lr=1.0, momentum=0.0), seeded(0))
+    run.advance()
+    second = Distillation(Remembering(), two_images(), None, run.optim, seeded(0))
+    second.restore({name: value.clone() for name, value in run.state().items()})
+    list(second)
+    assert second.result().images.flatten().tolist() == [4.0 - 1 - 2 - 3 - 4, 8.0]
+    assert second.result().student_lr is None
+
+
+class Slope:
+    """Σ η: the gradient of log η is η."""
+
+    def init(self, material, generator):
+        raise AssertionError("not used")
+
+    def loss(self, iterate, material, generator):
+        return iterate.student_lr.sum() + 0 * iterate.images_NCHW.sum()
+
+
+def test_step_sizes_of_a_schedule_are_learned_one_by_one():
+    schedule = Schedule(NetworkSpec("convnet"), torch.tensor([0, 1]), torch.tensor([0.5, 1.0, 2.0, 4.0]))
+    optim = Optim(steps=1, image_lr=1.0, student_lr_lr=0.1)
+    run = Distillation(Slope(), replace(two_images(), schedule=schedule), None, optim, seeded(0))
+    (step,) = run
+    assert step.student_lr == 7.5 / 4
+    lr = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    torch.testing.assert_close(run.result().schedule.lr_T, lr * (-0.1 * lr).exp())
+    assert run.result().student_lr is None

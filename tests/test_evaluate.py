@@ -9,9 +9,10 @@ from distillkit.compute import Compute
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
 from distillkit.executors import side_by_side
-from distillkit.images import channel_statistics, real_subset
+from distillkit.images import Schedule, channel_statistics, real_subset
 from distillkit.metrics import classes_of, mean_and_std, metrics_of, read_csv, read_metrics, write_csv, write_json
-from distillkit.networks import NetworkSpec
+from distillkit.networks import NetworkSpec, build_network
+from distillkit.parameters import flatten
 from distillkit.randomness import seeded
 from distillkit.selection import select_random
 from distillkit.training import TrainingRecipe
@@ -111,3 +112,24 @@ def test_spaced_points():
     assert spaced(100, 4) == [25, 50, 75, 100]
     assert spaced(3, 10) == [1, 2, 3]
     assert spaced(10, 0) == []
+
+
+def test_a_set_with_a_schedule_is_replayed(subset, digits):
+    """From its own starts in turn, whatever the evaluation recipe's training says."""
+    spec = NetworkSpec("convnet", "instance", 1, 4)
+    starts = torch.stack([flatten(build_network(spec, (1, 8, 8), 10, seed)) for seed in (1, 2)])
+    schedule = Schedule(spec, torch.arange(50) % 2, torch.full((20,), 0.5), starts)
+    scheduled = replace(subset, schedule=schedule)
+    report = evaluate(scheduled, digits, RECIPE, torch.arange(300.0), seeded(1))
+    other = replace(RECIPE, network=NetworkSpec("resnet18"), training=TrainingRecipe(steps=1, batch=2, lr=1e9))
+    again = evaluate(scheduled, digits, other, torch.arange(300.0), seeded(2))
+    assert torch.equal(report.accuracy_R, again.accuracy_R)
+    assert report.accuracy_R[0] == report.accuracy_R[2] != report.accuracy_R[1]
+    assert report.curve_steps == [5, 10, 15, 20]
+
+
+def test_soft_labels_are_what_is_trained_on(subset, digits):
+    """Labels moved on by one class teach that every digit is the next one."""
+    moved = torch.nn.functional.one_hot((subset.labels + 1) % 10, 10).float()
+    report = evaluate(replace(subset, soft_labels=moved), digits, RECIPE, torch.arange(300.0), seeded(1))
+    assert report.accuracy_R.max() < 0.1

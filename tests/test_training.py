@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from distillkit.augment import Augmentation
-from distillkit.errors import DivergedError, ParamsError
+from distillkit.errors import ArtifactError, DivergedError, ParamsError
 from distillkit.executors import side_by_side
-from distillkit.images import channel_statistics
-from distillkit.networks import NetworkSpec
+from distillkit.images import Schedule, channel_statistics
+from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten
-from distillkit.randomness import seed_for, seeded
-from distillkit.training import TrainingRecipe, constant, cosine, epoch_batches, fit, sgd_, step_batches, train
+from distillkit.randomness import draw_seed, seed_for, seeded
+from distillkit.training import TrainingRecipe, constant, cosine, epoch_batches, fit, replay, sgd_, step_batches, train
 
 
 def test_an_epoch_visits_every_row_once_in_even_batches():
@@ -110,3 +110,31 @@ def test_seeds_for_different_purposes_differ():
         len({seed_for(0, "expert", 1), seed_for(0, "expert", 2), seed_for(1, "expert", 1), seed_for(0, "evaluate")})
         == 4
     )
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_replay_takes_the_steps_of_its_schedule(digits, fixed):
+    """θ ← θ − η ∇ℓ, each step on its own images: rows 3, 4 with η 0.5 and 0.125, rows 0 to 2 with 0.25 and 1."""
+    spec = NetworkSpec("convnet", "instance", 1, 2)
+    images, labels = digits.pixels()[:5], digits.labels[:5]
+    start = flatten(build_network(spec, (1, 8, 8), 10, seed=4))
+    schedule = Schedule(spec, torch.tensor([1, 1, 1, 0, 0]), torch.tensor([0.5, 0.25, 0.125, 1.0]))
+    replayed = replay(images, labels, 10, schedule, seeded(0), start if fixed else None)
+    by_hand = build_network(spec, (1, 8, 8), 10, seed=4 if fixed else draw_seed(seeded(0)))
+    for rows, lr in (([3, 4], 0.5), ([0, 1, 2], 0.25), ([3, 4], 0.125), ([0, 1, 2], 1.0)):
+        loss = nn.functional.cross_entropy(by_hand(images[rows]), labels[rows])
+        for p, g in zip(by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True):
+            p.data -= lr * g
+    torch.testing.assert_close(flatten(replayed), flatten(by_hand))
+
+
+def test_a_replay_from_the_start_of_another_network(digits):
+    schedule = Schedule(NetworkSpec("convnet", "instance", 1, 2), torch.zeros(5, dtype=torch.int64), torch.ones(1))
+    with pytest.raises(ArtifactError, match=r"these are 7 parameters, but the network has \d+; expected those of its"):
+        replay(digits.pixels()[:5], digits.labels[:5], 10, schedule, seeded(0), torch.zeros(7))
+
+
+def test_a_replay_that_diverges(digits):
+    schedule = Schedule(NetworkSpec("convnet", "none", 1, 2), torch.zeros(5, dtype=torch.int64), torch.full((9,), 1e30))
+    with pytest.raises(DivergedError, match="the set's own schedule gave nan or infinity; distil with smaller step"):
+        replay(digits.pixels()[:5], digits.labels[:5], 10, schedule, seeded(0))

@@ -1,6 +1,7 @@
 """MTT: matching training trajectories (Cazenavette et al., CVPR 2022), with every image learned."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -65,6 +66,7 @@ class Matching:
 class TrajectoryMatching:
     """Start from real images, random ones unless ``start`` says otherwise, and learn them all."""
 
+    student: ClassVar = True
     ipc: int
     matching: Matching
     start: Start = "random"

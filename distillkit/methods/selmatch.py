@@ -5,6 +5,7 @@ updates by trajectory matching", ICML 2024.
 """
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -26,6 +27,7 @@ class SelMatch:
     ``start: confident`` replaces the window by the experts' most confident images, a reading found in the literature.
     """
 
+    student: ClassVar = True
     ipc: int
     distill_fraction: float
     matching: Matching
