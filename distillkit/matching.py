@@ -1,5 +1,8 @@
 """Matching objectives: pure functions of tensors. Axes: P parameters of one network."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from distillkit.errors import DivergedError
@@ -17,3 +20,10 @@ def trajectory_matching_loss(student_P: Tensor, start_P: Tensor, target_P: Tenso
             "retrain the experts with more steps an epoch or a larger experts.lr"
         )
     return (student_P - target_P).square().sum() / moved
+
+
+@torch.no_grad()
+def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
+    """argmin_i ‖θ_i − target‖₁, the last of equals (Liu et al. 2024); each θ has shape (P,)."""
+    distances = [float((theta_P - target_P).abs().sum()) for theta_P in thetas]
+    return max(range(len(distances)), key=lambda i: (-distances[i], i))

@@ -1,5 +1,6 @@
 """The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below."""
 
+from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Selection]] = {
     "window": WindowSubset,
     "confident": ConfidentSubset,
     "mtt": TrajectoryMatching,
+    "att": AutomaticTrajectories,
     "selmatch": SelMatch,
     "imported": Imported,
 }
