@@ -29,6 +29,7 @@ PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are alway
 }
 USUAL = ("window", "mtt", "selmatch")
 HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
+IGNORED = "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
 OURS = "- distillkit/"  # a dependency on the code of this checkout, which a repository of theirs has not
 
 
@@ -76,12 +77,13 @@ def plan_for(
         Path("dvc.yaml"): pipeline_text(source, folder),
         Path("params.yaml"): params_text(source, found, ipcs, methods, name),
         Path(".distillkit/.gitignore"): "*\n",
+        Path("artifacts/.gitignore"): IGNORED,
     }
     for path in sorted((ROOT / "stages").glob("*.py")):
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
         target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
-        files[target] = workflow_text(Path(os.path.relpath(folder.resolve(), top)), name)
+        files[target] = workflow_text(folder.resolve(), top, name)
     return Plan(folder, files)
 
 
@@ -273,10 +275,12 @@ def part(template: Sequence[str], key: str, written: set[str]) -> Iterator[str]:
 # The workflow, and writing
 
 
-def workflow_text(folder: Path, name: str) -> str:
-    """The CI workflow for the pipeline in ``folder``, as seen from the repository's root, with package ``name``."""
+def workflow_text(folder: Path, top: Path, name: str) -> str:
+    """The CI workflow for the pipeline in ``folder`` of the repository at ``top``, with package ``name``."""
+    data = next(path for path in (folder, *folder.parents) if (path / ".dvc").is_dir())  # of `dvc init --subdir`, too
     text = (ROOT / "ci/github.yml").read_text(encoding="utf-8")
-    text = text.replace("working-directory: .", f"working-directory: {folder.as_posix()}")
+    text = text.replace("working-directory: .", f"working-directory: {folder.relative_to(top).as_posix()}")
+    text = text.replace("path: .dvc/cache", f"path: {(data / '.dvc/cache').relative_to(top).as_posix()}")
     return text.replace("DISTILLKIT_VERSION", __version__).replace("PACKAGE_NAME", name)
 
 

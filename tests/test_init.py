@@ -74,7 +74,8 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     after = files(repository)
     assert before.items() <= after.items()
     scripts = {f"distill/stages/{path.name}" for path in (ROOT / "stages").glob("*.py")}
-    rest = {"distill/dvc.yaml", "distill/params.yaml", "distill/.distillkit/.gitignore"}
+    ignores = {"distill/.distillkit/.gitignore", "distill/artifacts/.gitignore"}
+    rest = {"distill/dvc.yaml", "distill/params.yaml", *ignores}
     assert after.keys() - before.keys() == scripts | rest | {".github/workflows/distill.yml"}
     for name in scripts:
         assert after[name] == (ROOT / name.removeprefix("distill/")).read_bytes()
@@ -98,7 +99,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     workflow = YAML(typ="safe").load(repository / ".github/workflows/distill.yml")
     assert workflow["defaults"]["run"]["working-directory"] == "distill"
     commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
-    assert commands[0] == f'pip install "distillkit=={__version__}"'
+    assert commands[0].endswith(f'\npip install "distillkit=={__version__}"\n')
     assert "distillkit push artifacts/hub/raw-distilled" in commands[-1]
 
     again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
