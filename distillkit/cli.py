@@ -184,7 +184,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
 @click.option("--method", "methods", multiple=True, help="window, mtt, selmatch or confident; may be repeated.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
-@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too.")
+@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def init(
     folder: Path,
@@ -213,7 +213,8 @@ def init(
         sys.exit(2)
     if not dry_run:
         pipeline.write(planned)
-        click.echo(f"wrote {len(planned.files)} files to {folder}; next: {pipeline.next_command(folder)}")
+        written = f"{len(planned.files)} files" if len(planned.files) > 1 else str(*planned.files)
+        click.echo(f"wrote {written} to {folder}; next: {pipeline.next_command(folder)}")
 
 
 @cli.command()

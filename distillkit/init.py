@@ -14,7 +14,8 @@ from distillkit import __version__
 from distillkit.artifact import write_text
 from distillkit.errors import ParamsError
 from distillkit.foreign import quoted
-from distillkit.params import hint
+from distillkit.package import PackageSpec
+from distillkit.params import hint, load, section
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
 from distillkit.survey import Survey, parse_dataset, survey
@@ -29,7 +30,9 @@ PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are alway
 }
 USUAL = ("window", "mtt", "selmatch")
 HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
-IGNORED = "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
+IGNORED = (
+    "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
+)
 OURS = "- distillkit/"  # a dependency on the code of this checkout, which a repository of theirs has not
 
 
@@ -62,9 +65,11 @@ def plan_for(
 
     Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown or a class has fewer images
     than an IPC asks for, and SourceError when the images cannot be read. Datasets that would have to be downloaded are
-    not looked at.
+    not looked at. Where a pipeline is already, a workflow is written alone.
     """
     top = git_root(folder)
+    if workflow and (there := name_of_pipeline(folder)):
+        return Plan(folder, workflow_file(folder, top, name or there))
     source = parse_dataset(dataset, folder)
     found = survey(source, folder) if is_here(source, folder) else None
     if found is None:
@@ -82,9 +87,18 @@ def plan_for(
     for path in sorted((ROOT / "stages").glob("*.py")):
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
-        target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
-        files[target] = workflow_text(folder.resolve(), top, name)
+        files |= workflow_file(folder, top, name)
     return Plan(folder, files)
+
+
+def name_of_pipeline(folder: Path) -> str | None:
+    """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
+    try:
+        if "artifacts/hub/" not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    return section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
 
 
 def is_here(source: Source, folder: Path) -> bool:
@@ -273,6 +287,12 @@ def part(template: Sequence[str], key: str, written: set[str]) -> Iterator[str]:
 
 
 # The workflow, and writing
+
+
+def workflow_file(folder: Path, top: Path, name: str) -> dict[Path, str]:
+    """The workflow's text by its path, as Plan has it."""
+    target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
+    return {target: workflow_text(folder.resolve(), top, name)}
 
 
 def workflow_text(folder: Path, top: Path, name: str) -> str:

@@ -39,7 +39,7 @@ PIPELINE = """stages:
     deps: [package, artifacts/experts]
     outs: [artifacts/hub/digits-distilled]
 """
-PARAMS = "seed: 0\naccuracy: 0.5\n"
+PARAMS = f"seed: 0\naccuracy: 0.5\npackage: {{name: {PACKAGE}, default: random-ipc2}}\n"
 
 
 class Project:
