@@ -213,8 +213,9 @@ def init(
         sys.exit(2)
     if not dry_run:
         pipeline.write(planned)
-        written = f"{len(planned.files)} files" if len(planned.files) > 1 else str(*planned.files)
-        click.echo(f"wrote {written} to {folder}; next: {pipeline.next_command(folder)}")
+        paths = [os.path.normpath(folder / path) for path in planned.files]
+        written = f"{len(paths)} files to {folder}" if len(paths) > 1 else paths[0]
+        click.echo(f"wrote {written}; next: {pipeline.next_command(folder)}")
 
 
 @cli.command()

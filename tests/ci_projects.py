@@ -95,7 +95,7 @@ class Project:
 
 
 def new_project(root: Path) -> Project:
-    """One commit on main, everything made and pushed."""
+    """One commit on main, another on the branch ``better``; everything made and pushed."""
     project = Project(root)
     project.folder.mkdir(parents=True)
     project.store.mkdir()
@@ -111,4 +111,9 @@ def new_project(root: Path) -> Project:
     build_package(project.folder / "package", name=PACKAGE)
     shutil.rmtree(project.folder / "package-artifacts")
     project.make("a pipeline")
+    project.git("checkout", "-q", "-b", "better")
+    project.change("params.yaml", "accuracy: 0.5", "accuracy: 0.75")
+    project.make("better")
+    project.git("checkout", "-q", "main")
+    project.dvc("checkout", "-q")
     return project

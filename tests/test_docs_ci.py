@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from ci_projects import Project, new_project
+from ci_projects import Project
 from pages import DOCS, follow
 from ruamel.yaml import YAML
 from workflows import Outcome, environment, run_gitlab
@@ -12,16 +12,6 @@ from workflows import Outcome, environment, run_gitlab
 from distillkit import __version__
 
 PAGE = (DOCS / "ci.md").read_text()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Project:
-    return new_project(tmp_path_factory.mktemp("docs"))
-
-
-@pytest.fixture
-def project(finished, tmp_path) -> Project:
-    return finished.copy(tmp_path)
 
 
 def job() -> dict:
@@ -72,9 +62,7 @@ def test_the_gitlab_job_installs_what_the_workflow_installs():
 
 def test_gitlab_merge_request(project):
     base = project.git("rev-parse", "HEAD").strip()
-    project.change("params.yaml", "accuracy: 0.5", "accuracy: 0.75")
-    project.make("better")
-    ran, summary = check(project, CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
+    ran, summary = check(project, branch="better", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
     assert ran.code == 0 and ran.stages == [], ran.said
     assert "| random-ipc2 | 0.75 |" in summary
     assert re.search(r"\| accuracy +\| 0.5 +\| 0.75 +\|", summary) and re.search(r"\| accuracy.mean +\|", summary)

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from distillkit import __version__, params
 from distillkit.evaluate import EvaluationRecipe
+from distillkit.init import workflow_text
 from distillkit.package import PackageSpec
 from distillkit.recipes import read_recipe
 from distillkit.sources import DataSpec
@@ -104,6 +105,35 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
 
     again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
     assert again.returncode == 0 and files(repository) == after
+
+
+def test_a_workflow_for_a_pipeline_that_is_there(repository):
+    """The pipeline has been changed since, and stays as it is."""
+    assert distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2").returncode == 0
+    path = repository / "distill/params.yaml"
+    path.write_text(path.read_text().replace("name: raw-distilled", "name: mine"))
+    before = files(repository)
+    ran = distillkit(repository, "init", "distill", "--ci")
+    assert ran.returncode == 0 and ran.stdout.startswith("wrote .github/workflows/distill.yml; next: "), ran.stderr
+    after = files(repository)
+    assert after.keys() - before.keys() == {".github/workflows/distill.yml"} and before.items() <= after.items()
+    assert b"artifacts/hub/mine reports/report.html" in after[".github/workflows/distill.yml"]
+
+    (repository / ".github/workflows/distill.yml").write_text("name: theirs\n")
+    path.write_text("experts: 5\n")
+    refused = distillkit(repository, "init", "distill", "--ci")
+    assert refused.returncode == 1 and "params.yaml has no section 'package'; add it" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_cache_of_a_data_repository_in_a_folder(tmp_path):
+    """After `dvc init --subdir`."""
+    folder = tmp_path / "data/distill"
+    folder.mkdir(parents=True)
+    (tmp_path / "data/.dvc").mkdir()
+    workflow = YAML(typ="safe").load(workflow_text(folder, tmp_path, "flowers"))
+    (cache,) = [step["with"]["path"] for step in workflow["jobs"]["check"]["steps"] if "cache@" in step.get("uses", "")]
+    assert cache == "data/.dvc/cache" and workflow["defaults"]["run"]["working-directory"] == "data/distill"
 
 
 def test_nothing_is_overwritten(repository):
