@@ -1,6 +1,7 @@
 """The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
