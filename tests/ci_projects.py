@@ -94,8 +94,8 @@ class Project:
         return Project(root)
 
 
-def new_project(root: Path) -> Project:
-    """One commit on main, another on the branch ``better``; everything made and pushed."""
+def new_repository(root: Path) -> Project:
+    """What ``distillkit init --ci`` writes, in a Git and DVC repository with a remote; no commit yet."""
     project = Project(root)
     project.folder.mkdir(parents=True)
     project.store.mkdir()
@@ -104,6 +104,12 @@ def new_project(root: Path) -> Project:
     options = ["--dataset", "digits", "--ipc", "2", "--ci"]
     project.run(sys.executable, "-m", "distillkit", "init", FOLDER, *options, folder=project.origin)
     project.run(sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "../store", folder=project.origin)
+    return project
+
+
+def new_project(root: Path) -> Project:
+    """One commit on main, another on the branch ``better``; everything made and pushed."""
+    project = new_repository(root)
     (project.folder / "dvc.yaml").write_text(PIPELINE)
     (project.folder / "params.yaml").write_text(PARAMS)
     (project.folder / "numbers.txt").write_text("3\n1\n2\n")

@@ -1,13 +1,15 @@
 """The workflow that ``distillkit init --ci`` writes, its steps run in order in temporary clones: real git, real dvc, a
 Hub on the loopback."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from ci_projects import FOLDER, PACKAGE, Project
+from ci_projects import FOLDER, PACKAGE, Project, new_repository
 from hub_server import Hub
 from ruamel.yaml import YAML
+from test_pipeline import EVERYTHING, PARAMS
 from workflows import Outcome, run_github
 
 import distillkit
@@ -92,7 +94,7 @@ def test_a_pull_request_is_compared_with_its_base(project):
 def test_parameters_changed_without_a_run(project):
     """Nothing is fetched or run before the workflow says so, and the summary is written all the same."""
     project.change("params.yaml", "seed: 0", "seed: 1")
-    project.git("rm", "-q", "-r", f"{FOLDER}/reports")
+    shutil.rmtree(project.folder / "reports")
     project.commit("forgot to run")
     ran = check(project, ON_MAIN)
     assert ran.code == 1 and ran.stages == []
@@ -135,6 +137,7 @@ def test_what_the_remote_does_not_hold_is_made_again(project):
     assert "| random-ipc2 | 0.5 |" in ran.summary
 
 
+@pytest.mark.slow
 def test_a_machine_that_gives_other_results(project):
     """A stage is made again, and differs."""
     (file,) = [
@@ -192,3 +195,20 @@ def test_a_fork_has_no_secrets(project, hub, tmp_path):
     hub.repos["someone/store"].private = False
     ran = check(project, ON_PULL_REQUEST, name="public", **given)
     assert ran.code == 0 and ran.stages == [], ran.said
+
+
+@pytest.mark.slow
+def test_the_pipeline_itself(tmp_path):
+    """What ``init`` writes, with tiny parameters: a clone runs nothing; without the remote's files all of it, to the
+    same bytes."""
+    project = new_repository(tmp_path)
+    tiny = {**PARAMS, "distillkit": __version__, "package": {"name": PACKAGE, "default": "selmatch-ipc2"}}
+    YAML(typ="safe").dump(tiny, project.folder / "params.yaml")
+    project.make("a pipeline")
+    ran = check(project, ON_MAIN)
+    assert ran.code == 0 and ran.stages == [], ran.said
+    assert "selmatch-ipc2" in ran.summary
+    shutil.rmtree(project.store / "files")
+    ran = check(project, ON_MAIN, name="again")
+    assert ran.code == 0, ran.said
+    assert set(ran.stages) == EVERYTHING

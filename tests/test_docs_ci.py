@@ -33,10 +33,10 @@ def test_the_page_can_be_followed(project, tmp_path):
     project.git("init", "-q", "--bare", str(tmp_path / "upstream"))
     project.git("remote", "add", "origin", str(tmp_path / "upstream"))
     project.git("config", "push.autoSetupRemote", "true")
-    project.change("params.yaml", "accuracy: 0.5", "accuracy: 0.75")
+    project.change("params.yaml", "accuracy: 0.5", "accuracy: 0.25")
     author = {f"GIT_{who}_{what}": "author" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     shown = follow("ci.md", project.origin, environment(tmp_path / "author", author))
-    assert "wrote ../.github/workflows/distill.yml to distill;" in shown
+    assert "wrote .github/workflows/distill.yml; next: dvc repro distill/dvc.yaml" in shown
     assert "Data and pipelines are up to date.\n" in shown.split("dvc repro --dry")[1]
     assert "Not in cache" in shown and "Not in remote:" not in shown
     assert project.git("ls-tree", "--name-only", "HEAD", ".github/workflows/") == ".github/workflows/distill.yml\n"
