@@ -71,7 +71,7 @@ def environment(temporary: Path, given: Values) -> dict[str, str]:
 def shell(name: str, script: str, folder: Path, given: Values, pipefail: bool = True) -> Ran:
     command = ["bash", "--noprofile", "--norc", "-e", *(["-o", "pipefail"] if pipefail else []), "-c", script]
     done = subprocess.run(
-        command, cwd=folder, env=dict(given), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        command, cwd=folder, env=dict(given), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
     )
     return Ran(name, done.returncode, done.stdout)
 
