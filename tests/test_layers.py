@@ -37,6 +37,7 @@ EDGE = [
     "expert_files",
     "device",
     "progress",
+    "live",
     "hub",
     "executors",
     "metrics",
