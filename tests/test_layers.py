@@ -74,6 +74,7 @@ EDGE = [
     "init",
     "demand",
     "doctor",
+    "repro",
     "stage",
     "cli",
     "__main__",
