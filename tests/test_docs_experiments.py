@@ -1,7 +1,6 @@
 """docs/experiments.md and docs/many-machines.md, typed as they stand, with the real dvc on the pipeline made tiny."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,18 +38,12 @@ def commit(project: Path) -> None:
     git(project, "commit", "-qm", "A pipeline")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
+@pytest.mark.slow
+def test_experiments(tmp_path):
     stages = ("fetch", "experts", "score", "reference", "distill", "evaluate")
-    project = tiny(tmp_path_factory.mktemp("experiments") / "project", stages, [0])
+    project = tiny(tmp_path / "project", stages, [0])
     dvc(project, "repro")
     commit(project)
-    return project
-
-
-@pytest.mark.slow
-def test_experiments(finished, tmp_path):
-    project = Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))
     shown = follow("experiments.md", project, environment())
     first = shown[: shown.index("\ndvc exp diff --md")]
     assert re.findall(r"^Running stage '(.*)'", first, re.M) == ["distill@random-ipc5", "evaluate@random-ipc5"]
@@ -85,11 +78,12 @@ def shown_by(command: str, project: Path) -> str:
     return done.stdout
 
 
-def test_watching(finished, tmp_path):
+def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
-    project = Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))
+    project = tiny(tmp_path / "project", ("fetch", "experts", "score", "distill"), [0])
     recipe = MTT | {"optim": OPTIM | {"steps": 100_000}}
-    write_params(project, PARAMS | {"expert_shards": [0], "recipes": RECIPES | {"mtt-ipc5": recipe}})
+    write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}})
+    dvc(project, "repro", "score")
     declaration = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "experiments.md").read_text(), re.M | re.S)
     with (project / "dvc.yaml").open("a") as file:
         file.write(declaration[1])
