@@ -238,6 +238,21 @@ def doctor(folder: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
+@cli.command()
+@click.argument("targets", nargs=-1)
+@click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
+def repro(targets: tuple[str, ...], jobs: int) -> None:
+    """`dvc repro`, of all of dvc.yaml or of TARGETS, with stages that do not need one another side by side.
+
+    Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
+    all in order. The files and dvc.lock are those of `dvc repro`.
+    """
+    from distillkit.progress import presentable
+    from distillkit.repro import repro as side_by_side
+
+    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
+
+
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=Path)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
