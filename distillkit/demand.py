@@ -1,7 +1,8 @@
 """What a pipeline will take on a CPU: an estimate of memory and disk from the numbers of params.yaml.
 
-Within a factor of 1.5 of every peak that ``benchmarks/demand.py`` measured, in a fresh process for each stage, on two
-cores, with the CUDA build of torch.
+Within a factor of 1.5 of every peak in ``benchmarks/results/demand-cpu.json`` (0.87 to 1.30 times), each of a fresh
+process on two cores with the CUDA build of torch. What ``benchmarks/demand.py`` has cases for but that file has not is
+reasoned, not measured: compiled steps, bfloat16, kept graphs beyond their budget, long trajectories.
 """
 
 import os
@@ -28,7 +29,7 @@ MIB = 2**20
 FLOAT = 4  # bytes
 BASE = (670 if torch.version.cuda else 370) * MIB  # a stage that has imported what it needs; without CUDA: a guess
 LARGE = 210 * MIB  # beside, where the network is large: what counts its FLOP, and what its layers need of their own
-COMPILING = 500 * MIB  # beside, where it is compiled
+COMPILING = 500 * MIB  # beside, where it is compiled: a guess
 STEP = 2  # what a training step takes, in copies of all layers' outputs
 TEST, TESTED = 4, 1000  # what testing takes, in copies of the largest layer's output, of so many images at a time
 COPIES = 3  # of images as floats while they are normalised
