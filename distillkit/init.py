@@ -12,13 +12,13 @@ from typing import Any
 
 from distillkit import __version__
 from distillkit.artifact import write_text
-from distillkit.errors import ParamsError
+from distillkit.errors import HubError, ParamsError
 from distillkit.foreign import quoted
 from distillkit.package import PackageSpec
 from distillkit.params import hint, load, section
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
-from distillkit.survey import Survey, parse_dataset, survey
+from distillkit.survey import Survey, by_its_card, parse_dataset, survey
 
 TEMPLATES = Path(__file__).parent / "template"  # in the wheel; in a checkout the files themselves
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[1]
@@ -64,18 +64,14 @@ def plan_for(
     """The files of a pipeline in ``folder`` for a dataset as people name it.
 
     Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown or a class has fewer images
-    than an IPC asks for, and SourceError when the images cannot be read. Datasets that would have to be downloaded are
-    not looked at. Where a pipeline is already, a workflow is written alone.
+    than an IPC asks for, and SourceError when the images cannot be read. Of what would have to be downloaded no more is
+    read than a card on the Hub. Where a pipeline is already, a workflow is written alone.
     """
     top = git_root(folder)
     if workflow and (there := name_of_pipeline(folder)):
         return Plan(folder, workflow_file(folder, top, name or there))
     source = parse_dataset(dataset, folder)
-    found = survey(source, folder) if is_here(source, folder) else None
-    if found is None:
-        tell(
-            f"{dataset} is not on this machine: look over data.size, the networks' depth and the batches in params.yaml"
-        )
+    found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
     check_request(found, ipcs, methods)
     name = name or f"{named(dataset)}-distilled"
     files = {
@@ -106,6 +102,23 @@ def is_here(source: Source, folder: Path) -> bool:
     if isinstance(source, HuggingFaceSource):
         return Path(os.path.normpath(folder / source.id)).is_dir()
     return not isinstance(source, TorchvisionSource)
+
+
+def from_afar(source: Source, dataset: str) -> Survey | None:
+    """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
+    reason, found = "", None
+    if isinstance(source, HuggingFaceSource):
+        try:
+            found = by_its_card(source)
+        except HubError as error:
+            reason = f" ({error})"
+    if found is None:
+        known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; look over data.size, the"
+    else:
+        known = f"has {found.images:,} training images in {found.classes} classes, says its card"
+        assumed = "images of 32x32; look over data.size, the"
+    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
+    return found
 
 
 def named(dataset: str) -> str:

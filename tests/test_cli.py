@@ -97,6 +97,7 @@ def command(monkeypatch, capsys):
 
     def command(*arguments: Any) -> Ended:
         monkeypatch.setattr(sys, "argv", ["distillkit", *map(str, arguments)])
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # by which click knows `python -m pytest`
         monkeypatch.setattr("signal.signal", lambda *_: None)
         with pytest.raises(SystemExit) as ended:
             main()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import Hub
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
@@ -175,10 +176,58 @@ def test_outside_a_repository(tmp_path):
 
 
 def test_a_dataset_of_the_hub_is_not_downloaded(repository):
-    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers@v1.0", "--ipc", "10")
-    assert ran.returncode == 0 and "someone/flowers@v1.0 is not on this machine" in ran.stderr
+    options = ["--dataset", "someone/flowers@v1.0", "--ipc", "10"]
+    ran = distillkit(repository, "init", "distill", *options, HF_HUB_OFFLINE="1")
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1
+    assert "someone/flowers@v1.0 is not on this machine (" in ran.stderr
+    assert ": assumed 10 classes and images of 32x32; look over data.size" in ran.stderr
     source = read(repository / "distill")["data"]["source"]
     assert source == {"kind": "huggingface", "id": "someone/flowers", "revision": "v1.0"}
+
+
+CARD = """---
+dataset_info:
+  features:
+  - {name: image, dtype: image}
+  - {name: label, dtype: {class_label: {names: {'0': daisy, '1': rose, '2': tulip}}}}
+  splits:
+  - {name: train, num_examples: 6000}
+  - {name: test, num_examples: 600}
+---
+"""
+
+
+@pytest.fixture
+def flowers(tmp_path_factory):
+    """A Hub with a dataset, and the environment of who knows that Hub."""
+    with Hub() as hub:
+        repo = hub.create("someone/flowers")
+        repo.commit({"README.md": CARD.encode(), "data/train-0.parquet": b"nobody reads it"})
+        yield hub, repo, hub.environment(tmp_path_factory.mktemp("hf"))
+
+
+def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, flowers):
+    hub, _, environment = flowers
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert (
+        "someone/flowers has 6,000 training images in 3 classes, says its card: assumed images of 32x32" in ran.stderr
+    )
+    assert not [request for request in hub.requests if "parquet" in request.path]
+    data = read(repository / "distill")
+    assert data["recipes"]["mtt-ipc2"]["matching"]["student_batch"] == 6
+    assert data["data"]["size"] == [32, 32] and data["experts"]["recipe"]["batch"] == 128
+    ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001", **environment)
+    assert ran.returncode == 1 and "the smallest class has 2000 training images" in ran.stderr
+
+
+@pytest.mark.parametrize("card", ["# Flowers\n", CARD.replace("class_label", "klass"), CARD.replace("6000", "many")])
+def test_a_card_that_does_not_say_is_no_obstacle(repository, flowers, card):
+    _, repo, environment = flowers
+    repo.commit({"README.md": card.encode()})
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert "its card does not say which classes and how many images there are): assumed 10 classes" in ran.stderr
 
 
 @pytest.mark.slow
