@@ -125,7 +125,7 @@ class Opened:
         text = (self.file.metadata() or {}).get(KEY)
         try:
             header = json.loads(text) if text is not None else None
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, numbers of too many digits, or nested without end
             header = None
         if not isinstance(header, dict) or "kind" not in header:
             raise ArtifactError(

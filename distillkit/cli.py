@@ -1,6 +1,7 @@
 """The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -184,7 +185,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
 @click.option("--method", "methods", multiple=True, help="window, mtt, selmatch or confident; may be repeated.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
-@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too.")
+@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def init(
     folder: Path,
@@ -213,7 +214,9 @@ def init(
         sys.exit(2)
     if not dry_run:
         pipeline.write(planned)
-        click.echo(f"wrote {len(planned.files)} files to {folder}; next: {pipeline.next_command(folder)}")
+        paths = [os.path.normpath(folder / path) for path in planned.files]
+        written = f"{len(paths)} files to {folder}" if len(paths) > 1 else paths[0]
+        click.echo(f"wrote {written}; next: {pipeline.next_command(folder)}")
 
 
 @cli.command()
@@ -233,6 +236,21 @@ def doctor(folder: Path, as_json: bool) -> None:
     answer(as_json, {"ready": not failed, "findings": [asdict(finding) for finding in findings]}, lines(findings))
     if failed:
         sys.exit(1)
+
+
+@cli.command()
+@click.argument("targets", nargs=-1)
+@click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
+def repro(targets: tuple[str, ...], jobs: int) -> None:
+    """`dvc repro`, of all of dvc.yaml or of TARGETS, with stages that do not need one another side by side.
+
+    Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
+    all in order. The files and dvc.lock are those of `dvc repro`.
+    """
+    from distillkit.progress import presentable
+    from distillkit.repro import repro as side_by_side
+
+    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
 
 
 @cli.command("import")

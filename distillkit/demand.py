@@ -1,25 +1,42 @@
-"""What a pipeline will take: an estimate of memory and disk from the numbers of params.yaml."""
+"""What a pipeline will take on a CPU: an estimate of memory and disk from the numbers of params.yaml.
 
+Within a factor of 1.5 of every peak in ``benchmarks/results/demand-cpu.json`` (0.87 to 1.30 times), each of a fresh
+process on two cores with the CUDA build of torch. What ``benchmarks/demand.py`` has cases for but that file has not is
+reasoned, not measured: compiled steps, bfloat16, kept graphs beyond their budget, long trajectories.
+"""
+
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 
+from distillkit.compute import Compute
 from distillkit.evaluate import EvaluationRecipe
+from distillkit.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten
 from distillkit.params import section
 from distillkit.protocol import Method
-from distillkit.recipes import read_recipe
+from distillkit.recipes import Recipe, read_recipe
 from distillkit.trajectories import ExpertsSpec
+from distillkit.unroll import CPU_BUDGET
 
+MIB = 2**20
 FLOAT = 4  # bytes
-BASE = 400 * 2**20  # of a process that has imported torch
-KEPT = 3  # copies of its activations that a training step holds at its peak; measured on the ConvNet
-UNROLLED = 4  # the same for a step of the unroll with its adjoint
-CLASSES = 10  # assumed before the images are fetched: it moves the estimate by little
-SHAPE = (3, 32, 32)
+BASE = (670 if torch.version.cuda else 370) * MIB  # a stage that has imported what it needs; without CUDA: a guess
+LARGE = 210 * MIB  # beside, where the network is large: what counts its FLOP, and what its layers need of their own
+COMPILING = 500 * MIB  # beside, where it is compiled: a guess
+STEP = 2  # what a training step takes, in copies of all layers' outputs
+TEST, TESTED = 4, 1000  # what testing takes, in copies of the largest layer's output, of so many images at a time
+COPIES = 3  # of images as floats while they are normalised
+GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' outputs
+SCATTERED = 1.2  # what kept graphs take up for each of their bytes
+CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
+ADJOINT = 2  # what the way back takes beside, in graphs of one step
 
 
 @dataclass(frozen=True)
@@ -31,27 +48,133 @@ class Demand:
     disk: int
 
 
-def demand_of(data: Mapping[str, Any], image_shape: tuple[int, int, int] | None) -> Demand:
+@dataclass(frozen=True)
+class Images:
+    """What there is to train and to test on: shape of an image, number of classes and of images."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    train: int
+    test: int
+
+    def floats(self, count: int) -> int:
+        """Bytes of so many images as float32."""
+        channels, height, width = self.shape
+        return FLOAT * count * channels * height * width
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all of them as they are kept."""
+        return self.floats(self.train + self.test) // FLOAT
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks of one kind that are shown ``visits`` images in all, each for ``passes`` forward passes."""
+
+    spec: NetworkSpec
+    images: Images
+    visits: int
+    passes: int = TRAINED
+
+    @cached_property
+    def compute(self) -> Compute:
+        """How the stage will go about it."""
+        shape, classes = self.images.shape, self.images.classes
+        return chosen_compute(torch.device("cpu"), shape, self.spec, classes, self.visits, self.passes)
+
+    @property
+    def workers(self) -> int:
+        return (os.cpu_count() or 1) if self.compute.run is side_by_side else 1
+
+    @property
+    def base(self) -> int:
+        """Of the process with its images, before it does anything."""
+        compiling = COMPILING if self.compute.compile else 0
+        return BASE + self.images.stored + compiling + (0 if self.compute.run is side_by_side else LARGE)
+
+    @cached_property
+    def network(self) -> nn.Module:
+        return build_network(self.spec, self.images.shape, self.images.classes, seed=0)
+
+    @property
+    def theta(self) -> int:
+        """Bytes of its parameters."""
+        return FLOAT * len(flatten(self.network))
+
+    @cached_property
+    def outputs(self) -> list[int]:
+        """Bytes of each layer's output for one image."""
+        network, found = self.network.to("meta").eval(), list[int]()
+        for module in network.modules():
+            if not list(module.children()) and not isinstance(module, nn.Identity):
+                module.register_forward_hook(lambda _module, _inputs, output: found.append(output.numel() * FLOAT))
+        with torch.no_grad():
+            network(torch.empty(1, *self.images.shape, device="meta"))
+        return found
+
+
+def demand_of(data: Mapping[str, Any], images: Images | None) -> Demand:
     """The estimate. Raises ParamsError for parameters that cannot be read."""
-    shape = image_shape or shape_in(data)
-    experts = section(data, "experts", ExpertsSpec)
-    evaluation = section(data, "evaluation", EvaluationRecipe)
-    network = experts.recipe.network
-    trajectory = FLOAT * (experts.recipe.epochs + 1) * parameters(network, shape)
-    peaks = {
-        "experts": experts.per_shard * trajectory + KEPT * experts.recipe.batch * activations(network, shape),
-        "evaluate": KEPT * evaluation.training.batch * activations(evaluation.network, shape),
-    }
+    peaks = peaks_of(data, images)
+    largest = max(peaks, key=lambda name: peaks[name])
+    spec, shards = section(data, "experts", ExpertsSpec), section(data, "expert_shards", list[int])
+    disk = len(shards) * spec.per_shard * trajectory(spec, Job(spec.recipe.network, images or assumed(data), 0))
+    return Demand(peaks[largest], largest, disk)
+
+
+def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
+    """Bytes at the peak of every stage that trains; before the images are fetched, without counting them."""
+    images = images or assumed(data)
+    spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
+    test = testing_peak(Job(evaluation.network, images, evaluation.visits), evaluation)
+    reference = test + COPIES * images.floats(images.train)
+    peaks = {"experts": experts_peak(spec, images), "reference": reference, "evaluate": test}
     for name in section(data, "recipes", dict[str, Any]):
         recipe = read_recipe(dict(data), name)
         if isinstance(recipe.method, Method):
-            matching = getattr(recipe.method, "matching", None)
-            steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", 256)
-            thetas = FLOAT * steps * parameters(network, shape)
-            peaks[f"distill {name}"] = 2 * thetas + UNROLLED * batch * activations(network, shape)
-    largest = max(peaks, key=lambda name: peaks[name])
-    shards = section(data, "expert_shards", list[int])
-    return Demand(BASE + peaks[largest], largest, len(shards) * experts.per_shard * trajectory)
+            peaks[f"distill {name}"] = distill_peak(recipe, Job(spec.recipe.network, images, recipe.visits, UNROLLED))
+        if recipe.method_name == "full":
+            peaks["evaluate full"] = reference
+    return peaks
+
+
+def trajectory(spec: ExpertsSpec, job: Job) -> int:
+    """Bytes of one expert."""
+    return (spec.recipe.epochs + 1) * job.theta
+
+
+def experts_peak(spec: ExpertsSpec, images: Images) -> int:
+    """Each worker normalises the images for itself; trajectories are held as they come, and joined at the end."""
+    job = Job(spec.recipe.network, images, spec.visits(images.train))
+    step = STEP * min(spec.recipe.batch, images.train or spec.recipe.batch) * sum(job.outputs)
+    training = job.workers * (COPIES * images.floats(images.train) + step + trajectory(spec, job))
+    return job.base + training + 2 * spec.per_shard * trajectory(spec, job)
+
+
+def testing_peak(job: Job, recipe: EvaluationRecipe) -> int:
+    """A network trained on a small set, and all test images."""
+    tested = min(TESTED, job.images.test or TESTED)
+    at_work = STEP * recipe.training.batch * sum(job.outputs) + TEST * tested * max(job.outputs)
+    return job.base + job.workers * (at_work + STEP * job.theta) + COPIES * job.images.floats(job.images.test)
+
+
+def distill_peak(recipe: Recipe, job: Job) -> int:
+    """The kept graphs of the unroll, or of one step where it is compiled; and its parameter vectors."""
+    matching = getattr(recipe.method, "matching", None)
+    steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", 256)
+    graph = round(GRAPH * batch * sum(job.outputs)) + job.theta
+    kept = (
+        0 if job.compute.compile else min(steps, CPU_BUDGET // graph if job.compute.keep is None else job.compute.keep)
+    )
+    replayed = graph if kept < steps else 0
+    return job.base + round(SCATTERED * kept * graph) + ADJOINT * graph + replayed + 2 * steps * job.theta
+
+
+def assumed(data: Mapping[str, Any]) -> Images:
+    """The images as far as params.yaml says what they are."""
+    shape = shape_in(data)
+    return Images(shape, CLASSES, 1347, 450) if shape == DIGITS else Images(shape, CLASSES, 0, 0)
 
 
 def shape_in(data: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -60,24 +183,4 @@ def shape_in(data: Mapping[str, Any]) -> tuple[int, int, int]:
     if isinstance(source, Mapping) and isinstance(size := source.get("size"), list) and len(size) == 2:
         return 3, int(size[0]), int(size[1])
     digits = isinstance(source, Mapping) and source.get("source") == {"kind": "digits"}
-    return (1, 8, 8) if digits else SHAPE
-
-
-def parameters(spec: NetworkSpec, shape: tuple[int, int, int]) -> int:
-    return len(flatten(build_network(spec, shape, CLASSES, seed=0)))
-
-
-def activations(spec: NetworkSpec, shape: tuple[int, int, int]) -> int:
-    """Bytes of all layers' outputs for one image."""
-    network, total = build_network(spec, shape, CLASSES, seed=0).to("meta").eval(), 0
-
-    def count(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * FLOAT
-
-    for module in network.modules():
-        if not list(module.children()):
-            module.register_forward_hook(count)
-    with torch.no_grad():
-        network(torch.empty(1, *shape, device="meta"))
-    return total
+    return DIGITS if digits else SHAPE

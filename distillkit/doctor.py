@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distillkit import __version__, params
-from distillkit.artifact import Opened
-from distillkit.demand import Demand, demand_of
+from distillkit.artifact import Opened, class_names_of
+from distillkit.demand import Demand, Images, demand_of
 from distillkit.errors import DistillkitError
 
 Status = Literal["ok", "warning", "failure"]
@@ -185,7 +185,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     try:
         data = params.load(file)
         yield version(data)
-        yield from takes(demand_of(data, image_shape(folder)), folder)
+        yield from takes(demand_of(data, fetched := images(folder)), fetched, folder)
     except DistillkitError as error:
         yield Finding("params.yaml", "failure", str(error), "correct it")
 
@@ -198,19 +198,22 @@ def version(data: dict[str, Any]) -> Finding:
     return Finding("distillkit", "warning", f"{__version__} here, {written} in params.yaml", remedy)
 
 
-def image_shape(folder: Path) -> tuple[int, int, int] | None:
-    """Of the fetched images, if there are some."""
+def images(folder: Path) -> Images | None:
+    """What has been fetched, if anything."""
     real = folder / "artifacts/real.safetensors"
     if not real.is_file():
         return None
-    channels, height, width = Opened(real, "real").file.get_slice("train_images").get_shape()[1:]
-    return channels, height, width
+    opened = Opened(real, "real")
+    train, test = (opened.file.get_slice(f"{split}_images").get_shape() for split in ("train", "test"))
+    channels, height, width = train[1:]
+    return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
 
 
-def takes(demand: Demand, folder: Path) -> Iterator[Finding]:
+def takes(demand: Demand, fetched: Images | None, folder: Path) -> Iterator[Finding]:
     """Memory and disk against what is there."""
     memory, disk = memory_available(), shutil.disk_usage(folder).free
-    found = f"about {demand.memory / GIB:.2f} GiB ({demand.largest}); {memory / GIB:.1f} available"
+    unknown = "" if fetched else ", without the images, which are not fetched yet"
+    found = f"about {demand.memory / GIB:.2f} GiB ({demand.largest}{unknown}); {memory / GIB:.1f} available"
     remedy = "lower batch, width or network, or use a machine with more"
     yield Finding("memory", "ok", found) if demand.memory < memory else Finding("memory", "warning", found, remedy)
     found = f"about {demand.disk / GIB:.2f} GiB for trajectories, twice with DVC's cache; {disk / GIB:.1f} free"

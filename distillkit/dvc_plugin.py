@@ -18,7 +18,7 @@ IMPLEMENTATION = {
     "err": "hf:// needs distillkit in the environment of dvc",
 }
 OPTIONS = ("url", "jobs", "checksum_jobs")
-TESTED = "DVC 3.60 and 3.67"
+TESTED = "DVC 3.66 and 3.67"
 
 
 class Gathering:

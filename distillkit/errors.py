@@ -52,10 +52,18 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
     """Raise ParamsError unless ``low <= value <= high``."""
     if not low <= value <= high:
         expected = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-        raise ParamsError(f"{name} is {value:g}; expected {expected}")
+        raise ParamsError(f"{name} is {shown(value)}; expected {expected}")
 
 
 def check_positive(name: str, value: float) -> None:
     """Raise ParamsError unless ``value > 0`` and finite."""
     if not 0 < value < float("inf"):
-        raise ParamsError(f"{name} is {value:g}; expected a finite number above 0")
+        raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0")
+
+
+def shown(value: float) -> str:
+    """A number in few digits; a whole number may be larger than any float."""
+    try:
+        return f"{value:g}"
+    except OverflowError:
+        return "beyond 1e308" if value > 0 else "below -1e308"

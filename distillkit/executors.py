@@ -29,6 +29,21 @@ def plan_compute(
     visits: int,
     passes: int = TRAINED,
 ) -> Compute:
+    """:func:`chosen_compute`, with this process prepared for it."""
+    compute = chosen_compute(device, image_shape, spec, classes, visits, passes)
+    if compute.run is side_by_side:
+        torch.set_num_threads(1)
+    return compute
+
+
+def chosen_compute(
+    device: torch.device,
+    image_shape: tuple[int, int, int],
+    spec: NetworkSpec,
+    classes: int,
+    visits: int,
+    passes: int = TRAINED,
+) -> Compute:
     """How to show ``visits`` images to networks of one kind, each costing ``passes`` forward passes.
 
     Small networks on a CPU: one core for each task. With the 8x8 digits two cores train one network no faster than one
@@ -38,7 +53,6 @@ def plan_compute(
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
-        torch.set_num_threads(1)
         return Compute(side_by_side, keep=keep, say=tell)
     if compile_it is None:
         long = LONG.get(device.type, float("inf"))

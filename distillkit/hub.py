@@ -97,11 +97,11 @@ def is_offline() -> bool:
 
 
 @contextmanager
-def quiet_unless_terminal() -> Iterator[None]:
-    """Hide the client's progress bars while stderr is no terminal."""
+def quiet_client(on_terminal: bool = False) -> Iterator[None]:
+    """Hide the client's progress bars while stderr is no terminal, or there too."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    hidden = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    hidden = (on_terminal or not sys.stderr.isatty()) and not are_progress_bars_disabled()
     if hidden:
         disable_progress_bars()
     try:

@@ -8,13 +8,12 @@ out what is already there: a failed push is completed by the next.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.errors import HubError
-from distillkit.hub import DATASET, by_xet_or_lfs, hub_errors, patiently
+from distillkit.hub import DATASET, by_xet_or_lfs, hub_errors, patiently, quiet_client
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -146,7 +145,7 @@ def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], mess
     """A commit, its large files by Git LFS where the Hub has no Xet storage."""
 
     def create() -> None:
-        with quiet_client():
+        with quiet_client(on_terminal=True):  # DVC shows bars of its own
             api.create_commit(
                 repo, operations=list(operations), commit_message=message, repo_type=DATASET, revision=branch
             )
@@ -161,28 +160,6 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def count_of(files: int) -> str:
     return "1 file" if files == 1 else f"{files} files"
-
-
-@contextmanager
-def quiet_client() -> Iterator[None]:
-    """Hide the client's bars, as DVC shows its own, and its warning about a commit that has nothing new."""
-    import logging
-
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    def has_nothing_to_say(record: logging.LogRecord) -> bool:
-        return "No files have been modified" not in record.getMessage()
-
-    client = logging.getLogger("huggingface_hub.hf_api")
-    hidden = not are_progress_bars_disabled()
-    client.addFilter(has_nothing_to_say)
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        client.removeFilter(has_nothing_to_say)
-        if hidden:
-            enable_progress_bars()
 
 
 _queues: dict[tuple[str, str, str], CommitQueue] = {}

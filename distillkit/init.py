@@ -12,12 +12,13 @@ from typing import Any
 
 from distillkit import __version__
 from distillkit.artifact import write_text
-from distillkit.errors import ParamsError
+from distillkit.errors import HubError, ParamsError
 from distillkit.foreign import quoted
-from distillkit.params import hint
+from distillkit.package import PackageSpec
+from distillkit.params import hint, load, section
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
-from distillkit.survey import Survey, parse_dataset, survey
+from distillkit.survey import Survey, by_its_card, parse_dataset, survey
 
 TEMPLATES = Path(__file__).parent / "template"  # in the wheel; in a checkout the files themselves
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[1]
@@ -29,6 +30,9 @@ PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are alway
 }
 USUAL = ("window", "mtt", "selmatch")
 HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
+IGNORED = (
+    "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
+)
 OURS = "- distillkit/"  # a dependency on the code of this checkout, which a repository of theirs has not
 
 
@@ -60,29 +64,37 @@ def plan_for(
     """The files of a pipeline in ``folder`` for a dataset as people name it.
 
     Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown or a class has fewer images
-    than an IPC asks for, and SourceError when the images cannot be read. Datasets that would have to be downloaded are
-    not looked at.
+    than an IPC asks for, and SourceError when the images cannot be read. Of what would have to be downloaded no more is
+    read than a card on the Hub. Where a pipeline is already, a workflow is written alone.
     """
     top = git_root(folder)
+    if workflow and (there := name_of_pipeline(folder)):
+        return Plan(folder, workflow_file(folder, top, name or there))
     source = parse_dataset(dataset, folder)
-    found = survey(source, folder) if is_here(source, folder) else None
-    if found is None:
-        tell(
-            f"{dataset} is not on this machine: look over data.size, the networks' depth and the batches in params.yaml"
-        )
+    found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
     check_request(found, ipcs, methods)
     name = name or f"{named(dataset)}-distilled"
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
         Path("params.yaml"): params_text(source, found, ipcs, methods, name),
         Path(".distillkit/.gitignore"): "*\n",
+        Path("artifacts/.gitignore"): IGNORED,
     }
     for path in sorted((ROOT / "stages").glob("*.py")):
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
-        target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
-        files[target] = workflow_text(Path(os.path.relpath(folder.resolve(), top)), name)
+        files |= workflow_file(folder, top, name)
     return Plan(folder, files)
+
+
+def name_of_pipeline(folder: Path) -> str | None:
+    """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
+    try:
+        if "artifacts/hub/" not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    return section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
 
 
 def is_here(source: Source, folder: Path) -> bool:
@@ -90,6 +102,23 @@ def is_here(source: Source, folder: Path) -> bool:
     if isinstance(source, HuggingFaceSource):
         return Path(os.path.normpath(folder / source.id)).is_dir()
     return not isinstance(source, TorchvisionSource)
+
+
+def from_afar(source: Source, dataset: str) -> Survey | None:
+    """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
+    reason, found = "", None
+    if isinstance(source, HuggingFaceSource):
+        try:
+            found = by_its_card(source)
+        except HubError as error:
+            reason = f" ({error})"
+    if found is None:
+        known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; look over data.size, the"
+    else:
+        known = f"has {found.images:,} training images in {found.classes} classes, says its card"
+        assumed = "images of 32x32; look over data.size, the"
+    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
+    return found
 
 
 def named(dataset: str) -> str:
@@ -273,10 +302,18 @@ def part(template: Sequence[str], key: str, written: set[str]) -> Iterator[str]:
 # The workflow, and writing
 
 
-def workflow_text(folder: Path, name: str) -> str:
-    """The CI workflow for the pipeline in ``folder``, as seen from the repository's root, with package ``name``."""
+def workflow_file(folder: Path, top: Path, name: str) -> dict[Path, str]:
+    """The workflow's text by its path, as Plan has it."""
+    target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
+    return {target: workflow_text(folder.resolve(), top, name)}
+
+
+def workflow_text(folder: Path, top: Path, name: str) -> str:
+    """The CI workflow for the pipeline in ``folder`` of the repository at ``top``, with package ``name``."""
+    data = next(path for path in (folder, *folder.parents) if (path / ".dvc").is_dir())  # of `dvc init --subdir`, too
     text = (ROOT / "ci/github.yml").read_text(encoding="utf-8")
-    text = text.replace("working-directory: .", f"working-directory: {folder.as_posix()}")
+    text = text.replace("working-directory: .", f"working-directory: {folder.relative_to(top).as_posix()}")
+    text = text.replace("path: .dvc/cache", f"path: {(data / '.dvc/cache').relative_to(top).as_posix()}")
     return text.replace("DISTILLKIT_VERSION", __version__).replace("PACKAGE_NAME", name)
 
 

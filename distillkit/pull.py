@@ -24,7 +24,7 @@ from distillkit.hub import (
     is_offline,
     parse_reference,
     patiently,
-    quiet_unless_terminal,
+    quiet_client,
     resolve,
     short,
     sums_of,
@@ -254,7 +254,7 @@ def forget(path: Path) -> None:
 
 def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None, force: bool = False) -> Path:
     """The file in the client's cache, which lies in a folder named after the commit."""
-    with hub_errors(api, short(repo, revision)), quiet_unless_terminal():
+    with hub_errors(api, short(repo, revision)), quiet_client():
         return Path(
             api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache, force_download=force)
         )

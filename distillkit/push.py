@@ -26,7 +26,7 @@ from distillkit.hub import (
     listing,
     parse_reference,
     patiently,
-    quiet_unless_terminal,
+    quiet_client,
     resolve,
     short,
     sums_of,
@@ -187,7 +187,7 @@ def read_head(api: "HfApi", repo: str) -> Head:
 def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manifest | None:
     """The manifest at a commit; None for one that we cannot read, which then lists nothing that may be removed."""
     with tempfile.TemporaryDirectory() as temporary:
-        with hub_errors(api, short(repo, commit)), quiet_unless_terminal():
+        with hub_errors(api, short(repo, commit)), quiet_client():
             path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=DATASET, revision=commit, local_dir=temporary))
         if not sums_of(path).equal(entry):
             raise HubError(f"{repo} sent a damaged {MANIFEST}; try again later", transient=True)
@@ -217,7 +217,7 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
         content = operations(folder, sums, sent, removed)
         api.create_commit(repo, content, commit_message=title, repo_type=DATASET, parent_commit=head.commit)
 
-    with hub_errors(api, repo), quiet_unless_terminal():
+    with hub_errors(api, repo), quiet_client():
         by_xet_or_lfs(repo, create)
     head = read_head(api, repo)
     if lacking := differing(sums, head.files):

@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distillkit.errors import DistillkitError, ParamsError, SourceError
-from distillkit.hub import parse_reference
+from distillkit.errors import DistillkitError, HubError, ParamsError, SourceError
+from distillkit.hub import Reference, connect, hub_errors, parse_reference
 from distillkit.readers import (
     IMAGE_SUFFIXES,
     DigitsSource,
@@ -14,17 +14,20 @@ from distillkit.readers import (
     Source,
     Split,
     TorchvisionSource,
+    label_column,
     open_source,
 )
 from distillkit.sources import DataSpec, image_pixels
 
+CARD_PATIENCE = 10  # seconds for the Hub to answer
 LOOKED_AT = 64  # images, spread over the training split
 SPECS = "digits, a folder, owner/name of the Hub, or torchvision:Name"
 
 
 @dataclass(frozen=True)
 class Survey:
-    """``smallest_class`` counts training images; ``shapes`` are the distinct (C, H, W) among those looked at."""
+    """``smallest_class`` counts training images, or bounds them from above; ``shapes`` are the distinct (C, H, W) among
+    the images looked at, none where there is but a card."""
 
     classes: int
     images: int
@@ -78,6 +81,30 @@ def survey(source: Source, root: Path) -> Survey:
     if test is None:  # a part of every class will be for testing
         smallest -= max(1, round(DataSpec(source).test_fraction * smallest))
     return Survey(len(counts), len(train.labels), smallest, shapes_of(train))
+
+
+def by_its_card(source: HuggingFaceSource) -> Survey:
+    """What the card of a dataset on the Hub says that it holds; nothing but the card is fetched.
+
+    Raises HubError when the Hub cannot be asked or the card says nothing of classes and images.
+    """
+    from datasets import logging
+    from datasets.info import DatasetInfosDict
+
+    logging.set_verbosity_error()  # it warns of what it does not understand in a card
+    reference, api = Reference(source.id, source.revision), connect()
+    with hub_errors(api, str(reference)):
+        card = api.dataset_info(source.id, revision=source.revision, timeout=CARD_PATIENCE).card_data
+    try:
+        infos = DatasetInfosDict.from_dataset_card_data(card or {})
+        info = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
+        classes = len(info.features[label_column(info.features, source.label)].names) if info else 0
+        images = int(info.splits[source.train_split].num_examples) if info else 0
+    except Exception:  # a card is what people write: anything may be missing, or be something else
+        classes = images = 0
+    if not 2 <= classes <= images:
+        raise HubError(f"{reference}: its card does not say which classes and how many images there are")
+    return Survey(classes, images, images // classes, [])
 
 
 def seen_from(source: Source, root: Path) -> Source:

@@ -18,6 +18,7 @@ from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
 from distillkit.images import RealData, SyntheticSet
 from distillkit.interruption import Interruption
+from distillkit.live import LIVE, clear, shown
 from distillkit.methods.imported import Imported
 from distillkit.metrics import write_csv
 from distillkit.progress import track
@@ -60,7 +61,8 @@ def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[st
     """Take ``run`` to its end, from its checkpoint if there is one; a signal waits until a step is done and kept."""
     resumed(run, checkpoint)
     with ask.held_back() as stopping:
-        for _ in track(checkpointed(run, checkpoint, provenance, stopping), f"distil {name}", run.steps_left):
+        steps = shown(checkpointed(run, checkpoint, provenance, stopping), LIVE / name, tuple(run.history))
+        for _ in track(steps, f"distil {name}", run.steps_left):
             pass
 
 
@@ -93,6 +95,7 @@ def distill(
             synthetic, history = distillation.result(), distillation.history
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, ["step", "loss", "student_lr"], history)
+    clear(LIVE / name)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from ci_projects import Project, new_project
 from hub_server import Hub
 from huggingface_hub import constants
 from sklearn.datasets import load_digits
@@ -59,6 +60,18 @@ def material(digits, experts, imported) -> Material:
     difficulty = score_confidence(dynamics)
     statistics = channel_statistics(digits.images)
     return Material(digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported)
+
+
+@pytest.fixture(scope="session")
+def ci_project(tmp_path_factory) -> Project:
+    """A repository of somebody else's, its pipeline run and pushed: not to be changed."""
+    return new_project(tmp_path_factory.mktemp("ci"))
+
+
+@pytest.fixture
+def project(ci_project, tmp_path) -> Project:
+    """A copy of it, remote and all. (tests/test_pipeline.py has a project of its own.)"""
+    return ci_project.copy(tmp_path)
 
 
 @pytest.fixture

@@ -338,8 +338,13 @@ def test_no_file(tmp_path):
     assert refused(lambda: artifact.load_real(tmp_path), tmp_path) == expected
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"distillkit": "{"}, {"distillkit": "[]"}])
-def test_a_foreign_safetensors_file(tmp_path, metadata):
+NESTED = '{"kind": ' + "[" * 100_000 + "]" * 100_000 + "}"
+DIGITS = '{"kind": ' + "9" * 10_000 + "}"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", NESTED, DIGITS, None], ids=["cut", "list", "nested", "digits", "none"])
+def test_a_foreign_safetensors_file(tmp_path, text):
+    metadata = {"format": "pt"} if text is None else {"distillkit": text}
     path = tmp_path / "x"
     save_file({"images": TINY.images}, path, metadata=metadata)
     line = refused(lambda: artifact.load_synthetic(path), path)

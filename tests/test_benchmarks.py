@@ -96,7 +96,7 @@ def toy_run(name: str, out: Path, *arguments: str) -> dict:
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert any(text in done.stdout for text in ("| reference plain", "| cold", "peak MB"))
+    assert any(text in done.stdout for text in ("| reference plain", "| cold", "peak MB", "| quick"))
     assert str(ROOT) not in out.read_text()
     return json.loads(out.read_text())
 
@@ -135,3 +135,19 @@ def test_a_toy_pipeline_leaves_the_documented_fields(tmp_path):
     assert {"fetch", "experts", "distill", "evaluate", "package"} <= set(repeat["stages_s"])
     assert sum(repeat["stages_s"].values()) == pytest.approx(found["cold_s"], rel=0.01)
     assert found["unchanged_s"] < found["cold_s"]
+
+
+@pytest.mark.slow
+def test_a_toy_demand_leaves_the_documented_fields(tmp_path):
+    found = toy_run("demand", tmp_path / "found.json", "--rounds", "1")
+    assert set(found) == CONDITIONS | {"cases"}
+    stages = found["cases"]["quick"]["stages"]
+    assert set(stages) == {"experts", "reference", "distill", "evaluate"}
+    for numbers in stages.values():
+        assert numbers["ratio"] == pytest.approx(numbers["estimate_mb"] / numbers["measured_mb"], rel=1e-3)
+
+
+def test_the_estimate_of_demand_is_within_its_factor_of_what_was_measured():
+    found = json.loads((BENCHMARKS / "results/demand-cpu.json").read_text())["cases"]
+    ratios = [numbers["ratio"] for case in found.values() for numbers in case["stages"].values()]
+    assert len(ratios) >= 28 and min(ratios) > 1 / 1.5 and max(ratios) < 1.5

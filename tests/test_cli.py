@@ -97,6 +97,7 @@ def command(monkeypatch, capsys):
 
     def command(*arguments: Any) -> Ended:
         monkeypatch.setattr(sys, "argv", ["distillkit", *map(str, arguments)])
+        monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # by which click knows `python -m pytest`
         monkeypatch.setattr("signal.signal", lambda *_: None)
         with pytest.raises(SystemExit) as ended:
             main()
@@ -116,7 +117,7 @@ def test_help_and_version():
     run = CliRunner().invoke
     assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
     assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == sorted(
-        ["diff", "doctor", "evaluate", "import", "init", "pull", "push", "show", "verify"]
+        ["diff", "doctor", "evaluate", "import", "init", "pull", "push", "repro", "show", "verify"]
     )
     assert run(cli, ["--version"]).output == f"distillkit, version {__version__}\n"
     assert "--json" in run(cli, ["show", "-h"]).output

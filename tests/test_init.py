@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import Hub
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from distillkit import __version__, params
 from distillkit.evaluate import EvaluationRecipe
+from distillkit.init import workflow_text
 from distillkit.package import PackageSpec
 from distillkit.recipes import read_recipe
 from distillkit.sources import DataSpec
@@ -74,7 +76,8 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     after = files(repository)
     assert before.items() <= after.items()
     scripts = {f"distill/stages/{path.name}" for path in (ROOT / "stages").glob("*.py")}
-    rest = {"distill/dvc.yaml", "distill/params.yaml", "distill/.distillkit/.gitignore"}
+    ignores = {"distill/.distillkit/.gitignore", "distill/artifacts/.gitignore"}
+    rest = {"distill/dvc.yaml", "distill/params.yaml", *ignores}
     assert after.keys() - before.keys() == scripts | rest | {".github/workflows/distill.yml"}
     for name in scripts:
         assert after[name] == (ROOT / name.removeprefix("distill/")).read_bytes()
@@ -98,11 +101,40 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     workflow = YAML(typ="safe").load(repository / ".github/workflows/distill.yml")
     assert workflow["defaults"]["run"]["working-directory"] == "distill"
     commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
-    assert commands[0] == f'pip install "distillkit=={__version__}"'
+    assert commands[0].endswith(f'\npip install "distillkit=={__version__}"\n')
     assert "distillkit push artifacts/hub/raw-distilled" in commands[-1]
 
     again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
     assert again.returncode == 0 and files(repository) == after
+
+
+def test_a_workflow_for_a_pipeline_that_is_there(repository):
+    """The pipeline has been changed since, and stays as it is."""
+    assert distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2").returncode == 0
+    path = repository / "distill/params.yaml"
+    path.write_text(path.read_text().replace("name: raw-distilled", "name: mine"))
+    before = files(repository)
+    ran = distillkit(repository, "init", "distill", "--ci")
+    assert ran.returncode == 0 and ran.stdout.startswith("wrote .github/workflows/distill.yml; next: "), ran.stderr
+    after = files(repository)
+    assert after.keys() - before.keys() == {".github/workflows/distill.yml"} and before.items() <= after.items()
+    assert b"artifacts/hub/mine reports/report.html" in after[".github/workflows/distill.yml"]
+
+    (repository / ".github/workflows/distill.yml").write_text("name: theirs\n")
+    path.write_text("experts: 5\n")
+    refused = distillkit(repository, "init", "distill", "--ci")
+    assert refused.returncode == 1 and "params.yaml has no section 'package'; add it" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_cache_of_a_data_repository_in_a_folder(tmp_path):
+    """After `dvc init --subdir`."""
+    folder = tmp_path / "data/distill"
+    folder.mkdir(parents=True)
+    (tmp_path / "data/.dvc").mkdir()
+    workflow = YAML(typ="safe").load(workflow_text(folder, tmp_path, "flowers"))
+    (cache,) = [step["with"]["path"] for step in workflow["jobs"]["check"]["steps"] if "cache@" in step.get("uses", "")]
+    assert cache == "data/.dvc/cache" and workflow["defaults"]["run"]["working-directory"] == "data/distill"
 
 
 def test_nothing_is_overwritten(repository):
@@ -144,10 +176,58 @@ def test_outside_a_repository(tmp_path):
 
 
 def test_a_dataset_of_the_hub_is_not_downloaded(repository):
-    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers@v1.0", "--ipc", "10")
-    assert ran.returncode == 0 and "someone/flowers@v1.0 is not on this machine" in ran.stderr
+    options = ["--dataset", "someone/flowers@v1.0", "--ipc", "10"]
+    ran = distillkit(repository, "init", "distill", *options, HF_HUB_OFFLINE="1")
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1
+    assert "someone/flowers@v1.0 is not on this machine (" in ran.stderr
+    assert ": assumed 10 classes and images of 32x32; look over data.size" in ran.stderr
     source = read(repository / "distill")["data"]["source"]
     assert source == {"kind": "huggingface", "id": "someone/flowers", "revision": "v1.0"}
+
+
+CARD = """---
+dataset_info:
+  features:
+  - {name: image, dtype: image}
+  - {name: label, dtype: {class_label: {names: {'0': daisy, '1': rose, '2': tulip}}}}
+  splits:
+  - {name: train, num_examples: 6000}
+  - {name: test, num_examples: 600}
+---
+"""
+
+
+@pytest.fixture
+def flowers(tmp_path_factory):
+    """A Hub with a dataset, and the environment of who knows that Hub."""
+    with Hub() as hub:
+        repo = hub.create("someone/flowers")
+        repo.commit({"README.md": CARD.encode(), "data/train-0.parquet": b"nobody reads it"})
+        yield hub, repo, hub.environment(tmp_path_factory.mktemp("hf"))
+
+
+def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, flowers):
+    hub, _, environment = flowers
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert (
+        "someone/flowers has 6,000 training images in 3 classes, says its card: assumed images of 32x32" in ran.stderr
+    )
+    assert not [request for request in hub.requests if "parquet" in request.path]
+    data = read(repository / "distill")
+    assert data["recipes"]["mtt-ipc2"]["matching"]["student_batch"] == 6
+    assert data["data"]["size"] == [32, 32] and data["experts"]["recipe"]["batch"] == 128
+    ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001", **environment)
+    assert ran.returncode == 1 and "the smallest class has 2000 training images" in ran.stderr
+
+
+@pytest.mark.parametrize("card", ["# Flowers\n", CARD.replace("class_label", "klass"), CARD.replace("6000", "many")])
+def test_a_card_that_does_not_say_is_no_obstacle(repository, flowers, card):
+    _, repo, environment = flowers
+    repo.commit({"README.md": card.encode()})
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+    assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert "its card does not say which classes and how many images there are): assumed 10 classes" in ran.stderr
 
 
 @pytest.mark.slow

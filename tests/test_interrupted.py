@@ -24,6 +24,7 @@ from distillkit.compute import Compute
 from distillkit.evaluate import Run
 from distillkit.executors import side_by_side
 from distillkit.interruption import Interrupted, Interruption
+from distillkit.live import LIVE
 from distillkit.stage import sole
 from distillkit.trajectories import Dynamics, Expert
 from distillkit.work import WORK, remembering, unfinished, work_folder
@@ -215,8 +216,7 @@ def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh
         )
         folders, kept = project / WORK, "distill-*/distillation.safetensors"
         if not list(folders.glob(kept)):
-            until(lambda: list(folders.glob("distill-*/1-1.safetensors")), "the windows are scanned")
-            time.sleep(0.5)  # the first steps
+            until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")
         else:
             until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
         *_, stage = psutil.Process(running.pid).children(recursive=True)

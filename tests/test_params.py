@@ -239,6 +239,8 @@ def test_an_integer_will_do_for_a_number():
         ("data.test_fraction", 1.5, "1.5; expected between 0.01 and 0.99"),
         ("data.size", [8, 0], "0; expected at least 1"),
         ("data.per_class", 0, "0; expected at least 1"),
+        ("data.split_seed", 10**400, "beyond 1e308; expected between 0 and 9.22337e+18"),
+        ("data.split_seed", -(10**400), "below -1e308; expected between 0 and 9.22337e+18"),
         ("data.split_seed", -1, "-1; expected between 0 and 9.22337e+18"),
         ("experts.per_shard", 0, "0; expected at least 1"),
         ("experts.recipe.epochs", 0, "0; expected at least 1"),
