@@ -77,6 +77,8 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         easy=share(metrics, recipe, "easy.mean"),
         middle=share(metrics, recipe, "middle.mean"),
         hard=share(metrics, recipe, "hard.mean"),
+        knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
+        replayed=section.get("replay") is not None,
     )
 
 
@@ -137,7 +139,8 @@ def over_random(row: Row, among: Sequence[Row]) -> float | None:
     """Accuracy beyond the first random selection of as many images per class; None without one, and for random."""
     if row.method == "random" or row.ipc is None:
         return None
-    baseline = next((other for other in among if other.method == "random" and other.ipc == row.ipc), None)
+    baselines = (other for other in among if other.method == "random" and not other.replayed)
+    baseline = next((other for other in baselines if other.ipc == row.ipc), None)
     return None if baseline is None else row.accuracy - baseline.accuracy
 
 

@@ -1,9 +1,12 @@
 """The methods, by the name that recipes use. A new one is a file here and a line below."""
 
 from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
+from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import TrajectoryMatching
+from distillkit.methods.optimised import OptimisedSubset
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowSubset
@@ -15,5 +18,12 @@ METHODS = {
     "confident": ConfidentSubset,
     "mtt": TrajectoryMatching,
     "selmatch": SelMatch,
+    "herding": Herding,
+    "k-centre": KCentre,
+    "moderate": Moderate,
+    "ccs": CoverageCentric,
+    "optimised": OptimisedSubset,
+    "kmeans": Centroids,
+    "average": ClassMeans,
     "imported": Imported,
 }
