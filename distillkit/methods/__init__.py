@@ -1,4 +1,4 @@
-"""The methods, by the name that recipes use. A new one is a file here and a line below."""
+"""The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below."""
 
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
@@ -10,14 +10,13 @@ from distillkit.methods.optimised import OptimisedSubset
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowSubset
+from distillkit.protocol import Selection
 
-METHODS = {
+METHODS: dict[str, type[Selection]] = {
     "full": FullSet,
     "random": RandomSubset,
     "window": WindowSubset,
     "confident": ConfidentSubset,
-    "mtt": TrajectoryMatching,
-    "selmatch": SelMatch,
     "herding": Herding,
     "k-centre": KCentre,
     "moderate": Moderate,
@@ -25,5 +24,7 @@ METHODS = {
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
+    "mtt": TrajectoryMatching,
+    "selmatch": SelMatch,
     "imported": Imported,
 }

@@ -3,6 +3,8 @@
 They are no photographs and start from no image: ``learned`` is true and ``source_row`` −1.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Generator, Tensor
 
@@ -10,16 +12,31 @@ from distillkit.coresets import cluster_centres
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import SyntheticSet
 from distillkit.methods.replay import Replay, made
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
 from distillkit.selection import check_ipc, class_rows
 from distillkit.settings import settings
+
+CENTROIDS = About(
+    title="k-means",
+    summary="For every class the centres of `ipc` clusters of its images, found by k-means on pixels: averages of real "
+    "images, not real ones (a baseline of Wang et al., 2018).",
+    builds_on=("optimised",),
+    experts=False,
+)
+MEANS = About(
+    title="Average",
+    summary="One image for every class, the average of all its images (a baseline of Wang et al., 2018).",
+    builds_on=("optimised",),
+    experts=False,
+)
 
 
 @settings
 class Centroids:
     """The centres of ``ipc`` clusters of every class's pixels, found by k-means; the best of ``tries``."""
 
+    about: ClassVar = CENTROIDS
     ipc: int
     tries: int = 10
     replay: Replay | None = None
@@ -46,6 +63,7 @@ class Centroids:
 class ClassMeans:
     """One image of every class, the mean of all of them; a schedule uses it in every step."""
 
+    about: ClassVar = MEANS
     ipc: int
     replay: Replay | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -12,11 +12,24 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.images import ImageSet, SyntheticSet, real_subset
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.replay import Replay, replayed_accuracy
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed, seeded
 from distillkit.selection import select_random, split_holdout
 from distillkit.settings import settings
 from distillkit.training import TrainingRecipe, fit, predict
+
+ABOUT = About(
+    title="Optimised real",
+    summary="Of `sets` random sets of `ipc` real images of every class, unchanged, the one on which networks learned "
+    "best, by their accuracy on training images held out for the purpose (a baseline of Wang et al., 2018).",
+    paper="""\
+@article{wang2018dd,
+  title   = {Dataset Distillation},
+  author  = {Wang, Tongzhou and Zhu, Jun-Yan and Torralba, Antonio and Efros, Alexei A.},
+  journal = {arXiv preprint arXiv:1811.10959},
+  year    = {2018}
+}""",
+)
 
 
 @settings
@@ -28,6 +41,7 @@ class OptimisedSubset:
     best mean accuracy on the images set aside wins. The networks of every set start from the same seeds.
     """
 
+    about: ClassVar = ABOUT
     ipc: int
     sets: int
     runs: int
