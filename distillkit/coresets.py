@@ -114,6 +114,7 @@ def cluster_centres(points_ND: Tensor, count: int, tries: int, seed: int) -> Ten
             raise WindowError(
                 f"{count} clusters are asked for, but a class has fewer different images; lower ipc or add images"
             ) from None
-    sizes = torch.bincount(torch.from_numpy(found.labels_).long(), minlength=count)
-    centres = torch.from_numpy(found.cluster_centers_)[sizes.argsort(descending=True, stable=True)]
-    return centres.to(points_ND)
+    label_N = torch.from_numpy(found.labels_).long().to(points_ND.device)
+    largest_first = torch.bincount(label_N, minlength=count).argsort(descending=True, stable=True).tolist()
+    # means of the images themselves: scikit-learn's centres were moved and are off by a rounding
+    return torch.stack([points_ND[label_N == cluster].double().mean(0) for cluster in largest_first]).to(points_ND)

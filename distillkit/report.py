@@ -32,6 +32,7 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
+DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
 PLOTS = ("accuracy", "coverage", "loss", "training")
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
@@ -170,6 +171,11 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
     ]
 
 
+def details(row: Row, among: Sequence[Row]) -> list[str]:
+    """:func:`cells`, and what the nearest image of the set would say."""
+    return [*cells(row, among), "–" if row.knn is None else percent(row.knn)]
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
@@ -261,9 +267,10 @@ def write_report(
     if pictures:
         write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
-        columns=COLUMNS,
-        rows=[(cells(row, rows), row.recipe in marked) for row in rows],
+        columns=DETAILS,
+        rows=[(details(row, rows), row.recipe in marked) for row in rows],
         note=note,
+        neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,
         scan=scan,

@@ -20,7 +20,7 @@ from distillkit.settings import settings
 CENTROIDS = About(
     title="k-means",
     summary="For every class the centres of `ipc` clusters of its images, found by k-means on pixels: averages of real "
-    "images, not real ones (a baseline of Wang et al., 2018).",
+    "images, not real ones, unless a cluster is a single image (a baseline of Wang et al., 2018).",
     builds_on=("optimised",),
     experts=False,
 )
