@@ -18,7 +18,7 @@ from distillkit.images import ImageSet, Schedule, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import Material
 from distillkit.randomness import draw_seed, seeded
-from distillkit.selection import split_holdout
+from distillkit.selection import class_rows, split_holdout
 from distillkit.settings import settings
 from distillkit.training import predict, replay
 
@@ -96,10 +96,11 @@ class Replay:
         """The set with its order of training: the k-th image of each class belongs to step k mod S."""
         if isinstance(self.step_size, StepSizeScan):
             raise ValueError("a step size must be settled before images are dealt")
-        labels = synthetic.labels
-        ranks = (labels[:, None] == labels).tril().sum(1) - 1
-        lr_T = torch.full((self.steps * self.epochs,), self.step_size, device=labels.device)
-        schedule = Schedule(self.network or material.need_experts().spec, ranks % self.steps, lr_T)
+        step_N = torch.zeros_like(synthetic.labels)
+        for rows in class_rows(synthetic.labels, len(synthetic.class_names)):
+            step_N[rows] = torch.arange(len(rows), device=rows.device) % self.steps
+        lr_T = torch.full((self.steps * self.epochs,), float(self.step_size), device=step_N.device)
+        schedule = Schedule(self.network or material.need_experts().spec, step_N, lr_T)
         return replace(synthetic, schedule=schedule, notes={**synthetic.notes, **(notes or {})})
 
 
@@ -115,10 +116,10 @@ def replayed_accuracy(synthetic: SyntheticSet, held_out: ImageSet, seed: int, co
     """Accuracy on ``held_out`` of one network trained by the set's schedule; 0 where it leaves the finite numbers."""
     if synthetic.schedule is None:
         raise ValueError("only a set with a schedule can be replayed")
-    images_NCHW, apply = synthetic.normalisation.apply(synthetic.images), synthetic.normalisation.apply
-    classes = len(synthetic.class_names)
+    images_NCHW, held_NCHW = (synthetic.normalisation.apply(pixels) for pixels in (synthetic.images, held_out.pixels()))
+    classes, generator = len(synthetic.class_names), seeded(seed)
     try:
-        network = replay(images_NCHW, synthetic.targets, classes, synthetic.schedule, seeded(seed), compute=compute)
+        network = replay(images_NCHW, synthetic.targets, classes, synthetic.schedule, generator, compute=compute)
     except DivergedError:
         return torch.zeros((), dtype=torch.float64)
-    return (predict(network, apply(held_out.pixels())).argmax(1) == held_out.labels).double().mean().cpu()
+    return (predict(network, held_NCHW).argmax(1) == held_out.labels).double().mean().cpu()
