@@ -203,10 +203,11 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
     """In one line, under which conditions the table's numbers hold."""
     fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
     runs = str(most) if fewest == most else f"{fewest} to {most}"
+    ordered = ", but those with a replay, which are trained on by it" if any(row.replayed for row in rows) else ""
     return (
         f"Hard labels; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
-        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size, no best checkpoint; "
-        "pixels normalised by the mean and standard deviation of the source's training images; ± is the sample "
+        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
+        "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; ± is the sample "
         "standard deviation over these evaluation networks for one distilled set, not over repeated distillations; "
         "over random: percentage points; hard third: of the test images, as ranked by networks trained on all real "
         "images; bold: the highest mean of its IPC."

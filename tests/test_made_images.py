@@ -80,6 +80,8 @@ def test_the_card_says_what_they_are(package):
     assert "whether the image was optimised, or averaged; the others are real" in card
     assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
     assert "`step_size`, as chosen" in card
+    assert "\n- **Replayed:** `a-replayed`" in card
+    assert "`average`: trained on as the `replay` parameters" in card
 
 
 def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):
@@ -92,4 +94,5 @@ def test_the_report_shows_them(entries, tmp_path):
     arguments = {"evaluation": asdict(EVALUATION), "source": {}, "previews": {}, "scans": {}}
     write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "whatever its size, but those with a replay" in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert "1-NN" not in (tmp_path / "table.md").read_text(encoding="utf-8")
