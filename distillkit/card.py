@@ -133,7 +133,7 @@ def augmentation(spec: Mapping[str, Any]) -> str:
 def papers(recipes: Sequence[Recipe]) -> list[str]:
     """BibTeX of the papers that the methods come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    return [about(method).paper for method in named if about(method).paper]
+    return list(dict.fromkeys(about(method).paper for method in named if about(method).paper))
 
 
 def number(value: float) -> str:

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, check_range
 from distillkit.images import ImageSet, Schedule, SyntheticSet
+from distillkit.neighbours import nearest_classes
 from distillkit.networks import NetworkSpec
 from distillkit.randomness import spawn
 from distillkit.settings import settings
@@ -22,16 +23,21 @@ THIRDS = ("easy", "middle", "hard")
 
 @settings
 class EvaluationRecipe:
-    """One recipe for every set: network, training, number of runs. The last update counts."""
+    """One recipe for every set: network, training, number of runs. The last update counts.
+
+    ``neighbours`` is how many images of the set have a say when test images are classified without a network.
+    """
 
     network: NetworkSpec
     training: TrainingRecipe
     runs: int
     curve_points: int = 10
+    neighbours: int = 1
 
     def __post_init__(self) -> None:
         check_range("runs", self.runs, 1)
         check_range("curve_points", self.curve_points, 0)
+        check_range("neighbours", self.neighbours, 1)
 
     @property
     def visits(self) -> int:
@@ -117,6 +123,18 @@ def evaluate(
     runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
     right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> float:
+    """Share of test images whose class is that of the nearest of the set, in normalised pixels; no network, no chance.
+
+    With several ``neighbours`` the class that most of them have.
+    """
+    check_fit(test, synthetic)
+    set_MD = synthetic.normalisation.apply(synthetic.images).flatten(1)
+    images_ND = synthetic.normalisation.apply(test.pixels()).flatten(1)
+    found_N = nearest_classes(images_ND, set_MD, synthetic.labels, len(synthetic.class_names), neighbours)
+    return (found_N == test.labels).double().mean().item()
 
 
 def start_of(schedule: Schedule, run: int) -> Tensor | None:

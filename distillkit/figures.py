@@ -89,6 +89,8 @@ class Row:
     easy: float
     middle: float
     hard: float
+    knn: float | None = None  # accuracy of the nearest images' classes, where it was measured
+    replayed: bool = False  # trained on in an order of its own
 
 
 def shorten(name: str) -> str:

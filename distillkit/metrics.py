@@ -20,7 +20,7 @@ def mean_and_std(values_R: Tensor) -> dict[str, float]:
 
 
 def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
-    """All figures of one recipe; accuracies are shares of 1. No lists: ``dvc metrics`` drops them without a word."""
+    """The figures of trained networks; accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently."""
     runs = {f"run_{index}": round(value, 6) for index, value in enumerate(report.accuracy_R.tolist(), start=1)}
     learned = int(synthetic.learned.sum())
     return {
@@ -28,6 +28,11 @@ def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
         **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
         "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
     }
+
+
+def neighbour_metrics(accuracy: float, neighbours: int) -> dict[str, Any]:
+    """The figure that needs no network: see :func:`distillkit.evaluate.neighbour_accuracy`."""
+    return {"knn": {"accuracy": round(accuracy, 6), "neighbours": neighbours}}
 
 
 def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:

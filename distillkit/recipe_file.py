@@ -185,7 +185,8 @@ def baselines(per_class: int | None, entries: Sequence[Entry]) -> dict[str, Any]
     found: dict[str, Any] = {"random": None, "full": None}
     for other in reversed(entries):
         method, ipc = other.params.get("method"), other.params.get("ipc")
-        if method == "full" or (method == "random" and ipc == per_class):
+        replayed = other.params.get("replay") is not None
+        if method == "full" or (method == "random" and ipc == per_class and not replayed):
             found[method] = {"recipe": other.name, "accuracy": accuracy(other)}
     return found
 

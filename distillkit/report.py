@@ -32,6 +32,7 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
+DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
 PLOTS = ("accuracy", "coverage", "loss", "training")
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
@@ -78,6 +79,8 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         easy=share(metrics, recipe, "easy.mean"),
         middle=share(metrics, recipe, "middle.mean"),
         hard=share(metrics, recipe, "hard.mean"),
+        knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
+        replayed=section.get("replay") is not None,
     )
 
 
@@ -139,7 +142,8 @@ def over_random(row: Row, among: Sequence[Row]) -> float | None:
     """Accuracy beyond the first random selection of as many images per class; None without one, and for random."""
     if row.method == "random" or row.ipc is None:
         return None
-    baseline = next((other for other in among if other.method == "random" and other.ipc == row.ipc), None)
+    baselines = (other for other in among if other.method == "random" and not other.replayed)
+    baseline = next((other for other in baselines if other.ipc == row.ipc), None)
     return None if baseline is None else row.accuracy - baseline.accuracy
 
 
@@ -165,6 +169,11 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
         "–" if lead is None else points(lead),
         percent(row.hard),
     ]
+
+
+def details(row: Row, among: Sequence[Row]) -> list[str]:
+    """:func:`cells`, and what the nearest image of the set would say."""
+    return [*cells(row, among), "–" if row.knn is None else percent(row.knn)]
 
 
 def percent(value: float) -> str:
@@ -194,10 +203,11 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
     """In one line, under which conditions the table's numbers hold."""
     fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
     runs = str(most) if fewest == most else f"{fewest} to {most}"
+    ordered = ", but those with a replay, which are trained on by it" if any(row.replayed for row in rows) else ""
     return (
         f"Hard labels; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
-        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size, no best checkpoint; "
-        "pixels normalised by the mean and standard deviation of the source's training images; ± is the sample "
+        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
+        "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; ± is the sample "
         "standard deviation over these evaluation networks for one distilled set, not over repeated distillations; "
         "over random: percentage points; hard third: of the test images, as ranked by networks trained on all real "
         "images; bold: the highest mean of its IPC."
@@ -258,9 +268,10 @@ def write_report(
     if pictures:
         write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
-        columns=COLUMNS,
-        rows=[(cells(row, rows), row.recipe in marked) for row in rows],
+        columns=DETAILS,
+        rows=[(details(row, rows), row.recipe in marked) for row in rows],
         note=note,
+        neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,
         scan=scan,

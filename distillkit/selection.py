@@ -35,6 +35,16 @@ def select_random(labels_N: Tensor, class_names: tuple[str, ...], ipc: int, gene
     return torch.cat([own[torch.randperm(len(own), generator=generator)[:ipc].to(own.device)] for own in rows])
 
 
+def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Rows to choose from and rows held out, a share ``holdout`` of every class, both in dataset order."""
+    held_N = torch.zeros(len(labels_N), dtype=torch.bool)
+    for rows in class_rows(labels_N.cpu(), classes):
+        order = torch.randperm(len(rows), generator=generator)
+        held_N[rows[order[: max(1, round(holdout * len(rows)))]]] = True
+    held_N = held_N.to(labels_N.device)
+    return (~held_N).nonzero().squeeze(1), held_N.nonzero().squeeze(1)
+
+
 def rank_hardest_first(rows: Tensor, difficulty_N: Tensor) -> Tensor:
     """``rows`` from the hardest to the easiest; ties keep the order of the dataset."""
     return rows[difficulty_N[rows].argsort(descending=True, stable=True)]

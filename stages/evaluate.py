@@ -7,10 +7,10 @@ import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, Run
+from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
-from distillkit.metrics import classes_of, metrics_of, write_csv, write_json
+from distillkit.metrics import classes_of, metrics_of, neighbour_metrics, write_csv, write_json
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
 from distillkit.work import remembering, unfinished
@@ -28,14 +28,14 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     recipe = params.section(data, "evaluation", EvaluationRecipe)
     seed = params.section(data, "seed", int)
     generator = seeded(seed_for(seed, "evaluate"))
-    synthetic, _ = artifact.load_synthetic(distilled)
-    test = artifact.load_real(real).test
+    synthetic, test = artifact.load_synthetic(distilled)[0].to(device), artifact.load_real(real).test.to(device)
     test_difficulty_N = artifact.load_reference(reference, len(test))
     compute = plan_compute(device, test.image_shape, recipe.network, len(test.class_names), recipe.visits)
     with unfinished(f"evaluate-{distilled.stem}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder:
         compute = remembering(compute, folder, Run)
-        report = evaluate_set(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)
-        write_json(metrics, metrics_of(report, synthetic))
+        report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
+        nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
+        write_json(metrics, metrics_of(report, synthetic) | nearest)
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 

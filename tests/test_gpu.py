@@ -6,10 +6,14 @@ import torch
 from distillkit.augment import Augmentation
 from distillkit.compute import Compute
 from distillkit.distill import Distillation, Optim
-from distillkit.evaluate import EvaluationRecipe, evaluate
+from distillkit.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
 from distillkit.images import Iterate, RealData, SourceInfo
 from distillkit.kernels import CompiledKernel, EagerKernel
+from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import Matching
+from distillkit.methods.optimised import OptimisedSubset
+from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten, forget_statistics
@@ -45,6 +49,27 @@ def test_first_step_agrees_with_the_cpu(material, augmentation):
         results.append((run.history[0].loss, run.result().images.cpu()))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-3)
     assert torch.allclose(results[0][1], results[1][1], atol=1e-3)
+
+
+@pytest.mark.parametrize("method", [Herding(4), KCentre(4), Moderate(4), CoverageCentric(4, 0.3)])
+def test_selections_agree_with_the_cpu(material, method):
+    """But for near ties, which rounding decides."""
+    here, there = (method.init(own, seeded(0)) for own in (material, moved(material)))
+    assert there.images.is_cuda
+    assert (here.source_row == there.source_row.cpu()).double().mean() > 0.7
+
+
+def test_made_and_replayed_sets_run(material):
+    own = moved(material)
+    network = NetworkSpec("convnet", "instance", 1, 4)
+    replay = Replay(2, 10, StepSizeScan((0.1, 0.3), holdout=0.2, runs=1), network)
+    recipe = EvaluationRecipe(network, TrainingRecipe(steps=1, batch=2, lr=0.1), runs=2)
+    for method in (Centroids(4, 1, replay), OptimisedSubset(4, 2, 1, 0.2, replay=replay)):
+        synthetic = method.init(own, seeded(0))
+        assert evaluate(synthetic, own.real, recipe, torch.arange(300.0), seeded(1)).accuracy_R.min() > 0.3
+    here, there = (ClassMeans(1).init(each, seeded(0)) for each in (material, own))
+    assert torch.allclose(here.images, there.images.cpu(), atol=1e-7)
+    assert neighbour_accuracy(here, material.real, 3) == neighbour_accuracy(there, own.real, 3)
 
 
 def test_experts_and_evaluation_run(digits, material):

@@ -9,16 +9,21 @@ import torch
 from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
+from distillkit.features import expert_features
 from distillkit.images import Iterate, to_pixels
 from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
 from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
 from distillkit.methods.labels import mean_of_those_right
+from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import Matching, TrajectoryMatching
+from distillkit.methods.optimised import OptimisedSubset
 from distillkit.methods.random_subset import RandomSubset
+from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.protocol import Method
@@ -29,11 +34,22 @@ IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
 OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+REPLAY = Replay(steps=2, epochs=3, step_size=StepSizeScan((0.01, 0.1), holdout=0.2, runs=1))
 EXAMPLES = {
     "full": [FullSet()],
-    "random": [RandomSubset(IPC)],
+    "random": [RandomSubset(IPC), RandomSubset(IPC, REPLAY)],
     "window": [WindowSubset(IPC, 0.25), WindowSubset(IPC, SCAN), WindowSubset(IPC, 0.5, "ipc")],
     "confident": [ConfidentSubset(IPC)],
+    "herding": [Herding(IPC), Herding(IPC, experts=2)],
+    "k-centre": [KCentre(IPC)],
+    "moderate": [Moderate(IPC)],
+    "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
+    "optimised": [
+        OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
+        OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY),
+    ],
+    "kmeans": [Centroids(IPC, tries=2), Centroids(IPC, tries=1, replay=REPLAY)],
+    "average": [ClassMeans(1), ClassMeans(1, replace(REPLAY, steps=1))],
     "mtt": [
         TrajectoryMatching(IPC, MATCHING),
         TrajectoryMatching(IPC, MATCHING, "window", 0.25),
@@ -49,7 +65,8 @@ EXAMPLES = {
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
-SELECTING = [param for param in ALL if not isinstance(param.values[0], Imported)]
+MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans)]
+SELECTING = [param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported)]
 LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 
 
@@ -79,6 +96,17 @@ def test_starts_from_real_images_of_every_class(method, material):
     assert len(set(synthetic.source_row.tolist())) == len(synthetic)
 
 
+@pytest.mark.parametrize("method", MADE)
+def test_made_images_are_of_every_class_and_of_no_row(method, material):
+    synthetic = method.init(material, seeded(0))
+    assert synthetic.images_per_class == [method.ipc] * 10
+    assert synthetic.learned.all()
+    assert (synthetic.source_row == -1).all()
+    assert (synthetic.images.dtype, synthetic.images.shape[1:]) == (torch.float32, material.real.images.shape[1:])
+    assert synthetic.images.min() >= 0
+    assert synthetic.images.max() <= 1
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_same_generator_same_set(method, material):
     first, second = (finished(method, material) for _ in range(2))
@@ -87,6 +115,10 @@ def test_same_generator_same_set(method, material):
     assert first.notes == second.notes
     if first.soft_labels is not None:
         assert torch.equal(first.soft_labels, second.soft_labels)
+    assert (first.schedule is None) == (second.schedule is None)
+    if first.schedule is not None:
+        assert torch.equal(first.schedule.lr_T, second.schedule.lr_T)
+        assert torch.equal(first.schedule.step_N, second.schedule.step_N)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -251,6 +283,54 @@ def test_confident_takes_the_most_probable_labels(material):
     assert torch.equal(material.confidence_N[chosen], torch.stack(best))
 
 
+def test_one_centre_is_the_average(material):
+    """k-means with one cluster a class, and each class's mean pixels by hand."""
+    centre, average = (method.init(material, seeded(0)) for method in (Centroids(1), ClassMeans(1)))
+    sevens = to_pixels(material.real.images[material.real.labels == 7])
+    assert torch.allclose(average.images[7], sevens.mean(0), atol=1e-6)
+    assert torch.allclose(centre.images, average.images, atol=1e-6)
+
+
+def test_k_centre_covers_better_than_random_images(material):
+    """The farthest image of a class is nearer to the chosen ones than it is to as many random ones, in features."""
+    features = expert_features(material.experts, 1, material.real, material.normalisation)(torch.arange(300))
+
+    def radius(method):
+        rows = method.init(material, seeded(0)).source_row
+        same = material.real.labels[:, None] == material.real.labels[rows]
+        return torch.cdist(features, features[rows]).masked_fill(~same, torch.inf).amin(1).max()
+
+    assert radius(KCentre(IPC)) < radius(RandomSubset(IPC))
+
+
+def test_herding_keeps_the_mean_better_than_random_images(material):
+    features = expert_features(material.experts, 1, material.real, material.normalisation)(torch.arange(300))
+
+    def gap(method):
+        rows = method.init(material, seeded(0)).source_row.view(10, IPC)
+        means = torch.stack([features[material.real.labels == label].mean(0) for label in range(10)])
+        return (features[rows].mean(1) - means).norm(dim=1).sum()
+
+    assert gap(Herding(IPC)) < 0.7 * gap(RandomSubset(IPC))
+
+
+def test_coverage_leaves_out_the_hardest_of_every_class(material):
+    rows = CoverageCentric(IPC, 0.5).init(material, seeded(0)).source_row
+    for label in range(10):
+        own = material.difficulty_N[material.real.labels == label].sort(descending=True).values
+        chosen = material.difficulty_N[rows[material.real.labels[rows] == label]]
+        assert chosen.max() <= own[round(0.5 * len(own))]
+
+
+def test_coverage_as_published_is_over_all_classes(material):
+    """As many images in all, of the easier half of the whole set, whatever their classes, and kept class by class."""
+    synthetic = CoverageCentric(IPC, 0.5, strata=10, balanced=False).init(material, seeded(0))
+    assert len(synthetic) == 10 * IPC
+    assert set(synthetic.images_per_class) != {IPC}
+    assert (synthetic.labels.diff() >= 0).all()
+    assert material.difficulty_N[synthetic.source_row].max() <= material.difficulty_N.sort().values[150]
+
+
 def test_scan_chooses_on_held_out_training_images(material):
     synthetic = WindowSubset(IPC, SCAN).init(material, seeded(0))
     accuracy = synthetic.notes["holdout_accuracy_by_window_start"]
@@ -284,6 +364,19 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
         (lambda: WindowSubset(4, 1.5), "window_start is 1.5; expected between 0 and 1"),
         (lambda: Matching(0, 1, 1, 1), "matching.student_steps is 0; expected at least 1"),
         (lambda: Matching(1, 1, 1, 1, min_start_epoch=1), "matching.min_start_epoch is 1; expected between 0 and 0"),
+        (lambda: Herding(4, experts=0), "experts is 0; expected at least 1"),
+        (lambda: KCentre(4, experts=0), "experts is 0; expected at least 1"),
+        (lambda: Moderate(4, experts=0), "experts is 0; expected at least 1"),
+        (lambda: CoverageCentric(0, 0.1), "ipc is 0; expected at least 1"),
+        (lambda: CoverageCentric(4, 1.0), "hardest_dropped is 1; expected between 0 and 0.999"),
+        (lambda: CoverageCentric(4, 0.1, strata=0), "strata is 0; expected at least 1"),
+        (lambda: OptimisedSubset(4, 0, 1, 0.2, SCAN.training), "sets is 0; expected at least 1"),
+        (lambda: OptimisedSubset(4, 1, 0, 0.2, SCAN.training), "runs is 0; expected at least 1"),
+        (lambda: OptimisedSubset(4, 1, 1, 0.0, SCAN.training), "holdout is 0; expected between 0.01 and 0.9"),
+        (lambda: OptimisedSubset(4, 1, 1, 0.2), "training is missing; expected either training or replay"),
+        (lambda: OptimisedSubset(4, 1, 1, 0.2, SCAN.training, REPLAY), "training is given beside replay; expected"),
+        (lambda: Centroids(4, tries=0), "tries is 0; expected at least 1"),
+        (lambda: ClassMeans(2), "ipc is 2; expected 1: a class has one average; use method: kmeans"),
         (lambda: Imported(0, "x", 64 * "0"), "ipc is 0; expected at least 1"),
         (lambda: Imported(1, "x", "0123"), "sha256 is '0123'; expected the 64 hexadecimal digits of file"),
         (lambda: Optim(1, -1, 1, 1), "optim.image_lr is -1; expected a finite number above 0"),
@@ -295,7 +388,10 @@ def test_bad_parameters(build, message):
 
 
 def test_too_many_images(material):
-    for method in (RandomSubset(99), WindowSubset(99, 0.0), ConfidentSubset(99), SelMatch(99, 0.5, MATCHING, 0.0)):
+    sets = OptimisedSubset(99, 1, 1, 0.2, SCAN.training)
+    selections = (RandomSubset(99), WindowSubset(99, 0.0), ConfidentSubset(99), SelMatch(99, 0.5, MATCHING, 0.0))
+    coresets = (Herding(99), KCentre(99), Moderate(99), CoverageCentric(99, 0.0))
+    for method in (*selections, *coresets, Centroids(99), sets):
         with pytest.raises(WindowError, match=r"ipc is 99, but class '.' has .. training images"):
             method.init(material, seeded(0))
 
@@ -321,6 +417,9 @@ def test_methods_say_what_they_miss(material):
     for method, what in [
         (WindowSubset(IPC, 0.5), "run the score stage"),
         (ConfidentSubset(IPC), "experts' confidence"),
+        (Herding(IPC), "run the experts stage"),
+        (CoverageCentric(IPC, 0.3), "run the score stage"),
+        (RandomSubset(IPC, REPLAY), "run the experts stage"),
         (TrajectoryMatching(IPC, MATCHING), "run the experts stage"),
         (Imported(IPC, "x", 64 * "0"), "run distillkit import"),
     ]:

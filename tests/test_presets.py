@@ -22,6 +22,7 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
+OTHERS = {"coresets-cifar10", "baselines-cifar10"}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
 
@@ -31,7 +32,46 @@ def preset(request):
 
 
 def test_every_preset_is_known():
-    assert {path.name for path in PRESETS.glob("*.yaml")} == {f"selmatch-{name}.yaml" for name in PUBLISHED}
+    assert {path.name for path in PRESETS.glob("*.yaml")} == {
+        *(f"selmatch-{name}.yaml" for name in PUBLISHED),
+        *(f"{name}.yaml" for name in OTHERS),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_every_section_of_the_others_reads_and_has_its_baselines(name, tmp_path):
+    data = params.load(PRESETS / f"{name}.yaml")
+    for section, kind in (("data", DataSpec), ("score", ScoreSpec), ("experts", ExpertsSpec)):
+        params.section(data, section, kind)
+    params.section(data, "evaluation", EvaluationRecipe)
+    shard_paths(data, tmp_path)
+    recipes = [read_recipe(data, recipe) for recipe in data["recipes"]]
+    assert params.section(data, "package", PackageSpec).default in data["recipes"]
+    assert "full" in data["recipes"]
+    for recipe in recipes:
+        ipc = getattr(recipe.method, "ipc", 1)
+        assert ipc == 1 or f"random-ipc{ipc}" in data["recipes"]
+
+
+def test_ccs_numbers_are_the_published_ones():
+    """At 90 % pruned; Zheng et al.'s repository."""
+    data = params.load(PRESETS / "coresets-cifar10.yaml")
+    ccs = read_recipe(data, "ccs-ipc500").method
+    assert (ccs.ipc, ccs.hardest_dropped, ccs.strata) == (5000 // 10, 0.3, 50)
+    assert (data["evaluation"]["training"]["steps"], data["evaluation"]["training"]["batch"]) == (40_000, 256)
+    assert read_recipe(data, "ccs-ipc500-unbalanced").method.balanced is False
+
+
+def test_numbers_of_the_baselines_are_the_published_ones():
+    """Ten steps of an image a class, three passes; fifty sets and twenty networks; Wang et al.'s repository."""
+    data = params.load(PRESETS / "baselines-cifar10.yaml")
+    for name in ("random", "optimised", "kmeans"):
+        method = read_recipe(data, f"{name}-ipc10-replay").method
+        assert (method.ipc, method.replay.steps, method.replay.epochs) == (10, 10, 3)
+    optimised = read_recipe(data, "optimised-ipc10-replay").method
+    assert (optimised.sets, optimised.runs) == (50, 20)
+    average = read_recipe(data, "average-replay").method.replay
+    assert average.steps * average.epochs == 30
 
 
 def test_selmatch_numbers_are_the_published_ones(preset):

@@ -74,6 +74,25 @@ TABLE = """\
 """
 
 
+def test_the_nearest_image_has_its_say_where_it_was_measured() -> None:
+    """A column of the page: 72.25 % for the one with a figure, a dash for metrics from before."""
+    recipes = {name: RECIPES[name] for name in ("full", "random-ipc5")}
+    measured = {"full": METRICS["full"], "random-ipc5": METRICS["random-ipc5"] | {"knn": {"accuracy": 0.7225}}}
+    among = rows(measured, recipes)
+    assert [report.details(each, among)[-1] for each in among] == ["72.25", "–"]
+    with pytest.raises(ArtifactError, match=r"^metrics/full.json: knn.accuracy is 2; expected a number from 0 to 1"):
+        rows({"full": METRICS["full"] | {"knn": {"accuracy": 2}}}, {"full": RECIPES["full"]})
+
+
+def test_random_images_in_an_order_of_their_own_are_no_yardstick() -> None:
+    """They are trained on by other steps than the rest; "a" stands first in the table."""
+    recipes = {"a": {"method": "random", "ipc": 5, "replay": {"steps": 1}}, **RECIPES}
+    among = rows({"a": metrics(0.5), **METRICS}, recipes)
+    leads = {each.recipe: report.over_random(each, among) for each in among}
+    assert leads["mtt-ipc5"] == pytest.approx(0.93 - 0.90312)
+    assert leads["a"] is None
+
+
 def row(recipe: str, method: str, ipc: int | None = 5, accuracy: float = 0.9, learned: int = 0) -> Row:
     return Row(recipe, method, ipc, 50, 50 - learned, learned, accuracy, 0.01, 5, 1.0, 0.95, 0.8)
 
@@ -309,7 +328,7 @@ def test_the_page_shows_table_scans_source_and_evaluation(tmp_path: Path, previe
     page = Page(write(tmp_path / "reports", previews)["report.html"].decode())
     results, scan, source, evaluation = page.tables
     among = rows(METRICS, RECIPES)
-    assert results == [list(report.COLUMNS), *(report.cells(each, among) for each in among)]
+    assert results == [list(report.DETAILS), *(report.details(each, among) for each in among)]
     assert scan == [
         ["recipe", "0.10", "0.2", "0.8"],
         ["window-ipc5", "90.00", "81.25", "85.00"],

@@ -2,9 +2,12 @@
 
 from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
+from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import TrajectoryMatching
+from distillkit.methods.optimised import OptimisedSubset
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowSubset
@@ -15,6 +18,13 @@ METHODS: dict[str, type[Selection]] = {
     "random": RandomSubset,
     "window": WindowSubset,
     "confident": ConfidentSubset,
+    "herding": Herding,
+    "k-centre": KCentre,
+    "moderate": Moderate,
+    "ccs": CoverageCentric,
+    "optimised": OptimisedSubset,
+    "kmeans": Centroids,
+    "average": ClassMeans,
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,

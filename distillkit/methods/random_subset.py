@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Generator
 
 from distillkit.images import SyntheticSet, real_subset
+from distillkit.methods.replay import Replay, made
 from distillkit.protocol import About, Material
 from distillkit.selection import select_random
 from distillkit.settings import settings
@@ -18,12 +19,20 @@ ABOUT = About(
 
 @settings
 class RandomSubset:
-    """``ipc`` images of every class, drawn without replacement."""
+    """``ipc`` images of every class, drawn without replacement; ``replay`` fixes an order of training on them."""
 
     about: ClassVar = ABOUT
     ipc: int
+    replay: Replay | None = None
+
+    def __post_init__(self) -> None:
+        if self.replay is not None:
+            self.replay.check_ipc(self.ipc)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        return made(self.draw, self.replay, material, generator)
+
+    def draw(self, material: Material, generator: Generator) -> SyntheticSet:
         real = material.real
         rows = select_random(real.labels, real.class_names, self.ipc, generator)
         return real_subset(real, rows, material.normalisation)

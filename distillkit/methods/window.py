@@ -12,7 +12,7 @@ from distillkit.errors import ParamsError, WindowError, check_range
 from distillkit.images import SyntheticSet, real_subset
 from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed, seeded
-from distillkit.selection import WindowUnit, class_rows, select_window
+from distillkit.selection import WindowUnit, select_window, split_holdout
 from distillkit.settings import settings
 from distillkit.training import TrainingRecipe, fit, predict
 
@@ -105,13 +105,3 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
     found = torch.stack(list(material.compute.run(held_out_accuracy, product(candidates, seeds))))
     means = found.view(len(candidates), scan.runs).mean(1)
     return {candidate: round(mean, 6) for candidate, mean in zip(candidates, means.tolist(), strict=True)}
-
-
-def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Rows to choose from and rows held out, a share ``holdout`` of every class, both in dataset order."""
-    held_N = torch.zeros(len(labels_N), dtype=torch.bool)
-    for rows in class_rows(labels_N.cpu(), classes):
-        order = torch.randperm(len(rows), generator=generator)
-        held_N[rows[order[: max(1, round(holdout * len(rows)))]]] = True
-    held_N = held_N.to(labels_N.device)
-    return (~held_N).nonzero().squeeze(1), held_N.nonzero().squeeze(1)

@@ -1,0 +1,98 @@
+"""Sets whose images are averages, from none of the source's rows: package, card and report cope with them."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from packages import EVALUATION, digits_data
+
+from distillkit.artifact import provenance_of, save_synthetic
+from distillkit.evaluate import evaluate, neighbour_accuracy
+from distillkit.manifest import open_package
+from distillkit.metrics import metrics_of, neighbour_metrics
+from distillkit.package import Entry, build
+from distillkit.progress import track
+from distillkit.protocol import Material
+from distillkit.randomness import seeded
+from distillkit.recipe_file import baselines
+from distillkit.recipes import read_recipe
+from distillkit.report import rows, write_report
+
+NETWORK = {"name": "convnet", "norm": "none", "depth": 1, "width": 4}
+REPLAY = {"steps": 1, "epochs": 2, "step_size": {"candidates": [0.1], "holdout": 0.2, "runs": 1}, "network": NETWORK}
+RECIPES = {
+    "a-replayed": {"method": "random", "ipc": 2, "replay": REPLAY},
+    "random-ipc2": {"method": "random", "ipc": 2},
+    "kmeans-ipc2": {"method": "kmeans", "ipc": 2, "tries": 1},
+    "kmeans-ipc8": {"method": "kmeans", "ipc": 8, "tries": 1},
+    "average": {"method": "average", "ipc": 1, "replay": REPLAY},
+}
+
+
+@pytest.fixture(scope="module")
+def real():
+    return digits_data()
+
+
+@pytest.fixture(scope="module")
+def entries(real, tmp_path_factory):
+    """Eight digits a class to train: with eight clusters a class every centre is an image."""
+    folder, material = tmp_path_factory.mktemp("sets"), Material(real.train, real.normalisation)
+    found = []
+    for name, section in RECIPES.items():
+        recipe = read_recipe({"recipes": RECIPES}, name)
+        synthetic = recipe.method.init(material, seeded(0))
+        provenance = provenance_of(name, section["method"], section, 0, real)
+        save_synthetic(folder / f"{name}.safetensors", synthetic, provenance)
+        report = evaluate(synthetic, real.test, EVALUATION, real.test.labels.float(), seeded(0))
+        nearest = neighbour_metrics(neighbour_accuracy(synthetic, real.test, 1), 1)
+        metrics = metrics_of(report, synthetic) | nearest
+        found.append(Entry(name, folder / f"{name}.safetensors", metrics, section))
+    return found
+
+
+@pytest.fixture(scope="module")
+def package(entries, real, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("package") / "made"
+    settings = {"name": "made", "default": "kmeans-ipc2", "packaged": list(RECIPES)}
+    evaluation = asdict(EVALUATION)
+    build(folder, entries=entries, real=real, inputs={}, evaluation=evaluation, pipeline={}, track=track, **settings)
+    return open_package(folder)
+
+
+def images_of(package, name):
+    return json.loads((package.folder / name / "recipe.json").read_text())["images"]
+
+
+def test_averages_are_learned_and_from_no_row(package):
+    counts = {"per_class": 2, "total": 20, "learned": 20, "learned_from_source": 0, "real": 0, "real_verified": 0}
+    assert images_of(package, "kmeans-ipc2") == counts
+    assert images_of(package, "average")["learned_from_source"] == 0
+    assert images_of(package, "random-ipc2")["real_verified"] == 20
+
+
+def test_the_card_says_what_they_are(package):
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    assert "\n- **k-means.** For every class the centres of `ipc` clusters" in card
+    assert "\n- **Average.** One image for every class" in card
+    assert "| `kmeans-ipc2` | 0 | 0 | 20 |" in card
+    assert "`kmeans-ipc8` has 80 learned images that equal a training image." in card
+    assert "whether the image was optimised, or averaged; the others are real" in card
+    assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
+    assert "`step_size`, as chosen" in card
+    assert "\n- **Replayed:** `a-replayed`" in card
+    assert "`average`: trained on as the `replay` parameters" in card
+
+
+def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):
+    assert baselines(2, entries)["random"]["recipe"] == "random-ipc2"
+
+
+def test_the_report_shows_them(entries, tmp_path):
+    among = rows({entry.name: entry.metrics for entry in entries}, RECIPES)
+    assert [row.recipe for row in among if row.ipc == 2] == ["a-replayed", "random-ipc2", "kmeans-ipc2"]
+    arguments = {"evaluation": asdict(EVALUATION), "source": {}, "previews": {}, "scans": {}}
+    write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
+    assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "whatever its size, but those with a replay" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "1-NN" not in (tmp_path / "table.md").read_text(encoding="utf-8")
