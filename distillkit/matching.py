@@ -1,5 +1,11 @@
-"""Matching objectives: pure functions of tensors. Axes: P parameters of one network."""
+"""Matching objectives: pure functions of tensors.
 
+Axes: P parameters of one network; N, M images; F features.
+"""
+
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from distillkit.errors import DivergedError
@@ -17,3 +23,23 @@ def trajectory_matching_loss(student_P: Tensor, start_P: Tensor, target_P: Tenso
             "retrain the experts with more steps an epoch or a larger experts.lr"
         )
     return (student_P - target_P).square().sum() / moved
+
+
+def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
+    """Σ over weight tensors, Σ over their rows r, of 1 − ⟨g_r, h_r⟩ / (‖g_r‖ ‖h_r‖ + 10⁻⁶) (Zhao et al. 2021).
+
+    ``shapes`` are those of the tensors that make up one network, in order. A row is all that belongs to one output
+    channel or unit; tensors of one axis, such as biases and the scales of a normalisation, count for nothing.
+    """
+    sizes = [shape.numel() for shape in shapes]
+    total = found_P.new_zeros(())
+    for shape, found, wanted in zip(shapes, found_P.split(sizes), wanted_P.split(sizes), strict=True):
+        if len(shape) > 1:
+            g, h = found.view(shape[0], -1), wanted.view(shape[0], -1)
+            total = total + (1 - (g * h).sum(1) / (g.norm(dim=1) * h.norm(dim=1) + 1e-6)).sum()
+    return total
+
+
+def mean_feature_distance(found_NF: Tensor, wanted_MF: Tensor) -> Tensor:
+    """‖mean of found − mean of wanted‖², over the features of one class (Zhao & Bilen 2023)."""
+    return (found_NF.mean(0) - wanted_MF.mean(0)).square().sum()

@@ -44,3 +44,14 @@ def forget_statistics(network: nn.Module) -> nn.Module:
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return network
+
+
+@torch.no_grad()
+def freeze_statistics(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
+    """``network`` in evaluation mode, its batch normalisation by the statistics of these images; changed in place."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in norms:
+        module.momentum = 1.0  # the running statistics become those of the next batch
+    if norms:
+        network.train()(images_NCHW)
+    return network.eval()

@@ -6,12 +6,13 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
-from distillkit.compute import Compute
+from distillkit.compute import Compute, onto
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
 from distillkit.kernels import CompiledKernel, EagerKernel, Kernel
 from distillkit.networks import build_network
 from distillkit.parameters import flatten, forget_statistics
+from distillkit.selection import class_rows
 from distillkit.trajectories import Experts
 
 
@@ -55,6 +56,15 @@ class Material:
                 "this method takes a set that was made elsewhere, but got none; run distillkit import and give its file"
             )
         return self.imported
+
+    @cached_property
+    def rows_by_class(self) -> list[Tensor]:
+        """The rows of every class's real images, on the CPU, where rows are drawn."""
+        return class_rows(self.real.labels.cpu(), len(self.real.class_names))
+
+    def normalised(self, rows: Tensor) -> Tensor:
+        """The real images at ``rows``, normalised: (N, C, H, W) float32."""
+        return self.normalisation.apply(self.real.take(onto(self.real.images.device, rows)).pixels())
 
     @cached_property
     def kernel(self) -> Kernel:

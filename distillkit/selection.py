@@ -35,6 +35,11 @@ def select_random(labels_N: Tensor, class_names: tuple[str, ...], ipc: int, gene
     return torch.cat([own[torch.randperm(len(own), generator=generator)[:ipc].to(own.device)] for own in rows])
 
 
+def draw_rows(rows: Tensor, count: int, generator: Generator) -> Tensor:
+    """``count`` of ``rows``, or all where there are fewer, without replacement and in random order."""
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+
+
 def rank_hardest_first(rows: Tensor, difficulty_N: Tensor) -> Tensor:
     """``rows`` from the hardest to the easiest; ties keep the order of the dataset."""
     return rows[difficulty_N[rows].argsort(descending=True, stable=True)]

@@ -11,12 +11,16 @@ from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.images import Iterate, to_pixels
 from distillkit.methods import METHODS
 from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.correction import DifficultyCorrection
+from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
+from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
+from distillkit.networks import NetworkSpec
 from distillkit.protocol import Method
 from distillkit.randomness import seeded
 from distillkit.training import TrainingRecipe
@@ -24,16 +28,28 @@ from distillkit.training import TrainingRecipe
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
 OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
+INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
+CORRECTION = DifficultyCorrection(0.1, final_weight=0.2, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
 EXAMPLES = {
     "full": [FullSet()],
     "random": [RandomSubset(IPC)],
     "window": [WindowSubset(IPC, 0.25), WindowSubset(IPC, SCAN), WindowSubset(IPC, 0.5, "ipc")],
     "confident": [ConfidentSubset(IPC)],
+    "dm": [DistributionMatching(IPC), DistributionMatching(IPC, "noise", network=INSTANCE)],
+    "dc": [
+        DatasetCondensation(IPC),
+        DatasetCondensation(IPC, "random", GradientMatching(updates=3, inner_epochs=2, network=INSTANCE)),
+    ],
+    "dsa": [
+        SiameseCondensation(IPC),
+        SiameseCondensation(IPC, matching=GradientMatching(network=INSTANCE, difficulty_correction=CORRECTION)),
+    ],
     "mtt": [
         TrajectoryMatching(IPC, MATCHING),
         TrajectoryMatching(IPC, MATCHING, "window", 0.25),
         TrajectoryMatching(IPC, MATCHING, "confident"),
+        TrajectoryMatching(IPC, replace(MATCHING, difficulty_correction=CORRECTION)),
     ],
     "selmatch": [SelMatch(IPC, 0.5, MATCHING, 0.25), SelMatch(IPC, 0.75, MATCHING, start="confident")],
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
@@ -49,10 +65,17 @@ def test_every_method_is_under_the_contract():
 
 
 @pytest.mark.parametrize("method", SELECTING)
-def test_starts_from_real_images_of_every_class(method, material):
+def test_starts_from_images_of_every_class(method, material):
+    """Real ones, or noise that says of every image that it comes from none."""
     synthetic = method.init(material, seeded(0))
     if not isinstance(method, FullSet):
         assert synthetic.images_per_class == [IPC] * 10
+    if getattr(method, "start", None) == "noise":
+        assert (synthetic.source_row == -1).all()
+        assert synthetic.learned.all()
+        normalised = synthetic.normalisation.apply(synthetic.images)
+        assert (abs(normalised.mean()) < 0.1, 0.9 < normalised.std() < 1.1) == (True, True)
+        return
     assert torch.equal(synthetic.images, to_pixels(material.real.images[synthetic.source_row]))
     assert torch.equal(synthetic.labels, material.real.labels[synthetic.source_row])
     assert len(set(synthetic.source_row.tolist())) == len(synthetic)
@@ -90,10 +113,11 @@ def test_only_learned_images_change(method, material):
 
 @pytest.mark.parametrize("method", LEARNING)
 def test_loss_falls(method, material):
-    run = Distillation(method, method.init(material, seeded(0)), material, replace(OPTIM, steps=40), seeded(1))
+    optim = replace(optim_for(method), steps=40)
+    run = Distillation(method, method.init(material, seeded(0)), material, optim, seeded(1))
     losses = [step.loss for step in run]
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
-    assert run.result().student_lr > 0
+    assert (run.result().student_lr is not None) == method.student
 
 
 @pytest.mark.parametrize("method", LEARNING)
@@ -250,12 +274,16 @@ def test_methods_say_what_they_miss(material):
             method.init(bare, seeded(0))
 
 
+def optim_for(method):
+    return OPTIM if method.student else replace(OPTIM, student_lr_init=None, student_lr_lr=0.0)
+
+
 def finished(method, material):
     """The method's result: its start when it learns nothing, else after a few steps."""
     start = method.init(material, seeded(0))
     if not isinstance(method, Method):
         return start
-    run = Distillation(method, start, material, OPTIM, seeded(1))
+    run = Distillation(method, start, material, optim_for(method), seeded(1))
     list(run)
     return run.result()
 

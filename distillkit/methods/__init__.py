@@ -1,6 +1,8 @@
 """The methods, by the name that recipes use. A new one is a file here and a line below."""
 
 from distillkit.methods.confident import ConfidentSubset
+from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
+from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
 from distillkit.methods.mtt import TrajectoryMatching
@@ -13,6 +15,9 @@ METHODS = {
     "random": RandomSubset,
     "window": WindowSubset,
     "confident": ConfidentSubset,
+    "dm": DistributionMatching,
+    "dc": DatasetCondensation,
+    "dsa": SiameseCondensation,
     "mtt": TrajectoryMatching,
     "selmatch": SelMatch,
     "imported": Imported,

@@ -10,6 +10,7 @@ from distillkit.augment import Augmentation
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import trajectory_matching_loss
+from distillkit.methods.correction import DifficultyCorrection, corrected
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
 from distillkit.protocol import Material
@@ -20,7 +21,10 @@ from distillkit.unroll import plan, unroll
 
 @settings
 class Matching:
-    """Which stretch of an expert's trajectory the student must cover, and in how many steps."""
+    """Which stretch of an expert's trajectory the student must cover, and in how many steps.
+
+    ``difficulty_correction`` adds its penalty at the stretch's first parameters.
+    """
 
     student_steps: int
     student_batch: int
@@ -28,6 +32,7 @@ class Matching:
     max_start_epoch: int
     min_start_epoch: int = 0
     augmentation: Augmentation = Augmentation()
+    difficulty_correction: DifficultyCorrection | None = None
 
     def __post_init__(self) -> None:
         for name in ("student_steps", "student_batch", "expert_epochs", "max_start_epoch"):
@@ -54,7 +59,8 @@ class Matching:
         target_P = experts.read(expert, start + self.expert_epochs).to(device)
         steps = plan(len(iterate.labels), self.student_steps, self.student_batch, self.augmentation, generator)
         *_, student_P = unroll(material.kernel, start_P, iterate, steps, keep=material.compute.keep)
-        return trajectory_matching_loss(student_P, start_P, target_P)
+        matched = trajectory_matching_loss(student_P, start_P, target_P)
+        return corrected(matched, self.difficulty_correction, material.kernel, start_P, iterate)
 
     @property
     def visits(self) -> int:
