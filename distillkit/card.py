@@ -21,48 +21,13 @@ from distillkit.card_tables import (
     unpackaged,
 )
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
+from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
+from distillkit.protocol import About
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
-TITLES = {"mtt": "MTT", "selmatch": "SelMatch"}
-DESCRIPTIONS = {
-    "full": "Every training image of the source, unchanged.",
-    "random": "Of every class, `ipc` real images drawn without replacement, unchanged.",
-    "window": "Of every class, `ipc` real images that are neighbours when the class is ranked by difficulty, from "
-    "`window_start` on (a fraction of the class, hardest first), unchanged.",
-    "confident": "Of every class, the `ipc` real images whose label the experts found most probable, unchanged.",
-    "mtt": "Matching training trajectories (Cazenavette et al., CVPR 2022). Starting from real images, all images are "
-    "changed by gradient steps until a network trained on them moves through its parameters as the experts did.",
-    "selmatch": "Window selection and partial trajectory matching (Lee & Chung, ICML 2024). Of every class, `ipc` real "
-    "images are selected: neighbours when the class is ranked by difficulty, from `window_start` on (a fraction of "
-    "the class, hardest first), unless `start` says otherwise. A share `distill_fraction` of them, the easier end of "
-    "the window, is then learned as in MTT; the rest stays real.",
-    "imported": "Images made elsewhere, by other code, imported as they are from the files named here. Who made them "
-    "and under which licence is not recorded: look it up before you share them.",
-}
-PAPERS = {
-    "selmatch": """\
-@inproceedings{lee2024selmatch,
-  title     = {{SelMatch}: Effectively Scaling Up Dataset Distillation via Selection-Based Initialization
-               and Partial Updates by Trajectory Matching},
-  author    = {Lee, Yongmin and Chung, Hye Won},
-  booktitle = {International Conference on Machine Learning},
-  year      = {2024},
-  note      = {arXiv:2406.18561}
-}""",
-    "mtt": """\
-@inproceedings{cazenavette2022mtt,
-  title     = {Dataset Distillation by Matching Training Trajectories},
-  author    = {Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan},
-  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
-  year      = {2022},
-  note      = {arXiv:2203.11932}
-}""",
-}
-BUILDS_ON = {"selmatch": ("selmatch", "mtt"), "window": ("selmatch",), "mtt": ("mtt",)}
-
 AUGMENTATIONS = {
     "none": "none",
     "simple": "a random shift and flip of every image",
@@ -94,10 +59,10 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         source=first["provenance"]["source"],
         source_images=first["provenance"].get("source_images", {}),
         has_pixels="pixels" in infos[default].features,
-        methods={method: DESCRIPTIONS.get(method, "See `recipe.json`.") for method in methods(recipes)},
+        methods={method: about(method).summary for method in methods(recipes)},
         imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
         all_imported=methods(recipes) == ["imported"],
-        uses_experts=not {"full", "random", "imported"}.issuperset(methods(recipes)),
+        uses_experts=any(about(method).experts for method in methods(recipes)),
         learned=[recipe for recipe in recipes if recipe["nearest_source"]],
         inputs={path: md5 for recipe in recipes for path, md5 in recipe["inputs"].items()},
         papers=papers(recipes),
@@ -115,7 +80,12 @@ def methods(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def title(method: str) -> str:
-    return TITLES.get(method, method.capitalize())
+    return about(method).title
+
+
+def about(method: str) -> About:
+    """What there is to say of a method; of one that this version does not know, where to look."""
+    return METHODS[method].about if method in METHODS else About(method.capitalize(), "See `recipe.json`.")
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:
@@ -162,8 +132,8 @@ def augmentation(spec: Mapping[str, Any]) -> str:
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:
     """BibTeX of the papers that the methods come from."""
-    keys = dict.fromkeys(key for recipe in recipes for key in BUILDS_ON.get(recipe["method"], ()))
-    return [PAPERS[key] for key in keys]
+    named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
+    return [about(method).paper for method in named if about(method).paper]
 
 
 def number(value: float) -> str:

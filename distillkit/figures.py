@@ -23,6 +23,7 @@ from torch import Tensor
 
 from distillkit.artifact import atomic_write
 from distillkit.images import SyntheticSet
+from distillkit.methods import METHODS
 
 Numbers = npt.NDArray[np.float64]
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # by recipe, points (step, value)
@@ -47,7 +48,7 @@ COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart
     "selmatch": "#d55e00",
     "imported": "#e69f00",
 }
-OTHER_COLOUR = "#cc79a7"
+OTHER_COLOURS = ("#cc79a7", "#8c564b", "#b3a100", "#6a51a3", "#17becf", "#a6761d", "#e7298a", "#1b7837", "#4d4d9f")
 THIRD_MARKERS: dict[str, dict[str, Any]] = {
     "easy": {"marker": "o", "markersize": 7, "markerfacecolor": "white"},
     "middle": {"marker": "|", "markersize": 9, "markeredgewidth": 2},
@@ -459,7 +460,9 @@ def line_looks(recipes: Sequence[str], methods: Mapping[str, str]) -> dict[str, 
 
 
 def colour_of(method: str) -> str:
-    return COLOURS.get(method, OTHER_COLOUR)
+    others = [name for name in METHODS if name not in COLOURS]
+    place = others.index(method) if method in others else len(others)
+    return COLOURS.get(method, OTHER_COLOURS[place % len(OTHER_COLOURS)])
 
 
 def smoothed(values: Numbers) -> Numbers:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -80,8 +80,24 @@ class Material:
         return CompiledKernel(network, self.compute) if self.compute.compile else EagerKernel(network)
 
 
+class About(NamedTuple):
+    """What people read of a method: in the card, in tables and plots.
+
+    ``summary`` is Markdown that names parameters in backticks; ``paper`` is BibTeX, or empty; ``builds_on`` are other
+    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give.
+    """
+
+    title: str
+    summary: str
+    paper: str = ""
+    builds_on: tuple[str, ...] = ()
+    experts: bool = True
+
+
 class Selection(Protocol):
     """A method with nothing to learn."""
+
+    about: ClassVar[About]
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """The set to start from; the rows where ``learned`` is true may change."""

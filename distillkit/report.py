@@ -19,6 +19,7 @@ from distillkit.artifact import atomic_write, pretty_json, write_text
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.figures import Curves, Row
+from distillkit.methods import METHODS
 
 __all__ = ["Row", "markdown_table", "rows", "summary", "write_report"]
 
@@ -80,11 +81,12 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
     )
 
 
-def place(row: Row) -> tuple[bool, float, int, str]:
+def place(row: Row) -> tuple[bool, float, bool, int, str]:
     """Where a row stands in the table."""
-    known = {"random": 0, "window": 1, "mtt": 3, "selmatch": 4}
-    rank = known.get(row.method, 5 if row.learned else 2)
-    return row.method == "full", math.inf if row.ipc is None else row.ipc, rank, row.recipe
+    known = list(METHODS)
+    rank = known.index(row.method) if row.method in known else len(known)
+    ipc = math.inf if row.ipc is None else row.ipc
+    return row.method == "full", ipc, row.learned > 0, rank, row.recipe
 
 
 def share(metrics: Mapping[str, Any], recipe: str, key: str) -> float:

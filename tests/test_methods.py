@@ -1,5 +1,6 @@
 """One contract for every method, on real digits."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,17 @@ LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 def test_every_method_is_under_the_contract():
     assert set(EXAMPLES) == set(METHODS)
     assert all(isinstance(method, METHODS[name]) for name, methods in EXAMPLES.items() for method in methods)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_people_can_read_what_it_is(name):
+    about = METHODS[name].about
+    assert about.title
+    assert re.match(r"[A-Z].*\.$", about.summary)
+    assert re.match(r"@\w+\{", about.paper) or not about.paper
+    assert set(about.builds_on) < set(METHODS) - {name}
+    if hasattr(METHODS[name], "loss"):
+        assert about.paper, "a method belongs here when it has a paper"
 
 
 @pytest.mark.parametrize("method", SELECTING)

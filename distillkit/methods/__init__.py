@@ -1,4 +1,4 @@
-"""The methods, by the name that recipes use. A new one is a file here and a line below."""
+"""The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below."""
 
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
@@ -9,8 +9,9 @@ from distillkit.methods.mtt import TrajectoryMatching
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowSubset
+from distillkit.protocol import Selection
 
-METHODS = {
+METHODS: dict[str, type[Selection]] = {
     "full": FullSet,
     "random": RandomSubset,
     "window": WindowSubset,

@@ -1,17 +1,25 @@
 """The model's most confident images: a reading of SelMatch found in the literature, though not in its paper."""
 
+from typing import ClassVar
+
 from torch import Generator
 
 from distillkit.images import SyntheticSet, real_subset
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.selection import select_easiest
 from distillkit.settings import settings
+
+ABOUT = About(
+    title="Confident",
+    summary="Of every class, the `ipc` real images whose label the experts found most probable, unchanged.",
+)
 
 
 @settings
 class ConfidentSubset:
     """Of every class, the ``ipc`` images whose label the experts found most probable, the surest last."""
 
+    about: ClassVar = ABOUT
     ipc: int
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:

@@ -1,16 +1,26 @@
 """The ceiling: all of the training set."""
 
+from typing import ClassVar
+
 import torch
 from torch import Generator
 
 from distillkit.images import SyntheticSet, real_subset
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.settings import settings
+
+ABOUT = About(
+    title="Full",
+    summary="Every training image of the source, unchanged.",
+    experts=False,
+)
 
 
 @settings
 class FullSet:
     """Every training image, unchanged."""
+
+    about: ClassVar = ABOUT
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         del generator

@@ -2,15 +2,22 @@
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator
 
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import ImageSet, SyntheticSet
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.settings import settings
+
+ABOUT = About(
+    title="Imported",
+    summary="Images made elsewhere, by other code, imported as they are from the files named here. Who made them "
+    "and under which licence is not recorded: look it up before you share them.",
+    experts=False,
+)
 
 
 @settings
@@ -20,6 +27,7 @@ class Imported:
     ``sha256`` says which file is meant; because it is a parameter, DVC notices when another takes its place.
     """
 
+    about: ClassVar = ABOUT
     ipc: int
     file: str
     sha256: str

@@ -13,7 +13,7 @@ from distillkit.matching import trajectory_matching_loss
 from distillkit.methods.correction import DifficultyCorrection, corrected
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_int
 from distillkit.settings import settings
 from distillkit.unroll import plan, unroll
@@ -68,10 +68,26 @@ class Matching:
         return self.student_steps * self.student_batch
 
 
+ABOUT = About(
+    title="MTT",
+    summary="Matching training trajectories (Cazenavette et al., CVPR 2022). Starting from real images, all images are "
+    "changed by gradient steps until a network trained on them moves through its parameters as the experts did.",
+    paper="""\
+@inproceedings{cazenavette2022mtt,
+  title     = {Dataset Distillation by Matching Training Trajectories},
+  author    = {Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2022},
+  note      = {arXiv:2203.11932}
+}""",
+)
+
+
 @settings
 class TrajectoryMatching:
     """Start from real images, random ones unless ``start`` says otherwise, and learn them all."""
 
+    about: ClassVar = ABOUT
     student: ClassVar = True
     ipc: int
     matching: Matching

@@ -15,9 +15,27 @@ from distillkit.images import Iterate, SyntheticSet
 from distillkit.methods.mtt import Matching
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.selection import WindowUnit
 from distillkit.settings import settings
+
+ABOUT = About(
+    title="SelMatch",
+    summary="Window selection and partial trajectory matching (Lee & Chung, ICML 2024). Of every class, `ipc` real "
+    "images are selected: neighbours when the class is ranked by difficulty, from `window_start` on (a fraction of "
+    "the class, hardest first), unless `start` says otherwise. A share `distill_fraction` of them, the easier end of "
+    "the window, is then learned as in MTT; the rest stays real.",
+    paper="""\
+@inproceedings{lee2024selmatch,
+  title     = {{SelMatch}: Effectively Scaling Up Dataset Distillation via Selection-Based Initialization
+               and Partial Updates by Trajectory Matching},
+  author    = {Lee, Yongmin and Chung, Hye Won},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2024},
+  note      = {arXiv:2406.18561}
+}""",
+    builds_on=("mtt",),
+)
 
 
 @settings
@@ -27,6 +45,7 @@ class SelMatch:
     ``start: confident`` replaces the window by the experts' most confident images, a reading found in the literature.
     """
 
+    about: ClassVar = ABOUT
     student: ClassVar = True
     ipc: int
     distill_fraction: float

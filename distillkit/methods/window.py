@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from distillkit.errors import ParamsError, WindowError, check_range
 from distillkit.images import SyntheticSet, real_subset
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed, seeded
 from distillkit.selection import WindowUnit, class_rows, select_window
 from distillkit.settings import settings
@@ -40,10 +40,19 @@ class WindowScan:
         check_range("window_start.runs", self.runs, 1)
 
 
+ABOUT = About(
+    title="Window",
+    summary="Of every class, `ipc` real images that are neighbours when the class is ranked by difficulty, from "
+    "`window_start` on (a fraction of the class, hardest first), unchanged.",
+    builds_on=("selmatch",),
+)
+
+
 @settings
 class WindowSubset:
     """``ipc`` images of every class from ``window_start`` (a fraction of the class, or of ``ipc``) on."""
 
+    about: ClassVar = ABOUT
     ipc: int
     window_start: float | WindowScan
     window_unit: WindowUnit = "class"
