@@ -28,7 +28,7 @@ from distillkit.methods.correction import DifficultyCorrection, corrected
 from distillkit.networks import NetworkSpec
 from distillkit.parameters import flatten, freeze_statistics, load_flat_
 from distillkit.piecewise import summed
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
 from distillkit.selection import draw_rows
 from distillkit.settings import settings
@@ -148,10 +148,28 @@ class GradientMatching:
             pass
 
 
+DC = About(
+    title="DC",
+    summary="Gradient matching (Zhao, Mopuri & Bilen, ICLR 2021). Starting from noise, or from real images where "
+    "`start` is random, all images are changed until, class by class, they give a network the gradients that real images "
+    "give it. Networks are random ones, trained on the images in between.",
+    paper="""\
+@inproceedings{zhao2021dc,
+  title     = {Dataset Condensation with Gradient Matching},
+  author    = {Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  note      = {arXiv:2006.05929}
+}""",
+    experts=False,
+)
+
+
 @settings
 class DatasetCondensation:
     """DC: the gradients of images as they are; starts from noise, as published, or from ``random`` real images."""
 
+    about: ClassVar = DC
     student: ClassVar = False
     ipc: int
     start: NoiseOrReal = "noise"
@@ -172,10 +190,28 @@ class DatasetCondensation:
         return self.ipc + self.matching.real_batch
 
 
+DSA = About(
+    title="DSA",
+    summary="Gradient matching with differentiable siamese augmentation (Zhao & Bilen, ICML 2021). As DC, starting from "
+    "real images unless `start` is noise; at each step real and synthetic images of a class are augmented alike.",
+    paper="""\
+@inproceedings{zhao2021dsa,
+  title     = {Dataset Condensation with Differentiable Siamese Augmentation},
+  author    = {Zhao, Bo and Bilen, Hakan},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2021},
+  note      = {arXiv:2102.08259}
+}""",
+    builds_on=("dc",),
+    experts=False,
+)
+
+
 @settings
 class SiameseCondensation:
     """DSA: the gradients of images augmented alike, one draw a class and step; starts from real images."""
 
+    about: ClassVar = DSA
     student: ClassVar = False
     ipc: int
     start: NoiseOrReal = "random"

@@ -24,9 +24,27 @@ from distillkit.methods.condensation import (
 from distillkit.networks import NetworkSpec, without_classifier
 from distillkit.parameters import forget_statistics
 from distillkit.piecewise import summed
-from distillkit.protocol import Material
+from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
+
+
+ABOUT = About(
+    title="DM",
+    summary="Distribution matching (Zhao & Bilen, WACV 2023). Starting from real images unless `start` is noise, all "
+    "images are changed until, class by class, their mean features in random networks are those of real images. Real and "
+    "synthetic images of a class are augmented alike.",
+    paper="""\
+@inproceedings{zhao2023dm,
+  title     = {Dataset Condensation with Distribution Matching},
+  author    = {Zhao, Bo and Bilen, Hakan},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision},
+  year      = {2023},
+  note      = {arXiv:2110.04181}
+}""",
+    builds_on=("dsa",),
+    experts=False,
+)
 
 
 @settings
@@ -36,6 +54,7 @@ class DistributionMatching:
     ``real_batch`` is of each class. Real and synthetic images of a class are augmented alike.
     """
 
+    about: ClassVar = ABOUT
     student: ClassVar = False
     ipc: int
     start: NoiseOrReal = "random"
