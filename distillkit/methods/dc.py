@@ -151,8 +151,8 @@ class GradientMatching:
 DC = About(
     title="DC",
     summary="Gradient matching (Zhao, Mopuri & Bilen, ICLR 2021). Starting from noise, or from real images where "
-    "`start` is random, all images are changed until, class by class, they give a network the gradients that real images "
-    "give it. Networks are random ones, trained on the images in between.",
+    "`start` is random, all images are changed until, class by class, they give a network the gradients that real "
+    "images give it. Networks are random ones, trained on the images in between.",
     paper="""\
 @inproceedings{zhao2021dc,
   title     = {Dataset Condensation with Gradient Matching},
@@ -192,8 +192,8 @@ class DatasetCondensation:
 
 DSA = About(
     title="DSA",
-    summary="Gradient matching with differentiable siamese augmentation (Zhao & Bilen, ICML 2021). As DC, starting from "
-    "real images unless `start` is noise; at each step real and synthetic images of a class are augmented alike.",
+    summary="Gradient matching with differentiable siamese augmentation (Zhao & Bilen, ICML 2021). As DC, starting "
+    "from real images unless `start` is noise; at each step real and synthetic images of a class are augmented alike.",
     paper="""\
 @inproceedings{zhao2021dsa,
   title     = {Dataset Condensation with Differentiable Siamese Augmentation},

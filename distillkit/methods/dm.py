@@ -28,12 +28,11 @@ from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
 
-
 ABOUT = About(
     title="DM",
     summary="Distribution matching (Zhao & Bilen, WACV 2023). Starting from real images unless `start` is noise, all "
-    "images are changed until, class by class, their mean features in random networks are those of real images. Real and "
-    "synthetic images of a class are augmented alike.",
+    "images are changed until, class by class, their mean features in random networks are those of real images. Real "
+    "and synthetic images of a class are augmented alike.",
     paper="""\
 @inproceedings{zhao2023dm,
   title     = {Dataset Condensation with Distribution Matching},
