@@ -1,0 +1,48 @@
+"""Pages of docs/methods: what they show can be read, and every setting of a method is on its page."""
+
+import re
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from pages import DOCS
+from ruamel.yaml import YAML
+
+from distillkit.methods import METHODS
+from distillkit.recipes import read_recipe
+
+PAGES = sorted((DOCS / "methods").glob("*.md"))
+WITHOUT_A_PAGE = {"full", "random", "window", "confident", "mtt", "selmatch", "imported"}
+
+
+def recipes_of(text: str) -> dict[str, Any]:
+    """All recipes of a page's yaml blocks, by name; a name stands once."""
+    recipes: dict[str, Any] = {}
+    for block in re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        found = YAML(typ="safe").load(block)
+        assert not set(found) & set(recipes)
+        recipes |= found
+    return recipes
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_recipes_can_be_read(path):
+    recipes = recipes_of(path.read_text(encoding="utf-8"))
+    assert recipes
+    for name in recipes:
+        read_recipe({"recipes": recipes}, name)
+
+
+@pytest.mark.parametrize("name", sorted(set(METHODS) - WITHOUT_A_PAGE))
+def test_every_method_and_its_settings_are_shown(name):
+    """On a page of its own, or one that it shares."""
+    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    showing = [text for text in texts if any(recipe["method"] == name for recipe in recipes_of(text).values())]
+    assert showing, f"no page of docs/methods has a recipe of {name}"
+    told = {word for code in re.findall(r"`([^`\n]+)`", showing[0]) for word in re.split(r"[^\w]+", code)}
+    assert {field.name for field in fields(METHODS[name])} <= told
+
+
+def test_every_method_that_learns_has_a_page_of_its_own():
+    learning = {name for name, method in METHODS.items() if hasattr(method, "loss")} - WITHOUT_A_PAGE
+    assert learning <= {path.stem for path in PAGES}
