@@ -68,6 +68,17 @@ def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N
     return draw_combined(augmentation, learned_N, generator)
 
 
+def draw_siamese(augmentation: Augmentation, generator: Generator) -> Draw:
+    """A draw for one image, which :func:`apply` does to every image of any batch alike (Zhao & Bilen 2021)."""
+    return draw(augmentation, 1, generator)
+
+
+def check_siamese(augmentation: Augmentation) -> None:
+    """Raise ParamsError for ``combined``, whose operations differ from image to image."""
+    if augmentation.kind == "combined":
+        raise ParamsError("augmentation.kind is combined, which treats images apart; expected none, simple or dsa")
+
+
 def draw_combined(augmentation: Augmentation, learned_N: Tensor, generator: Generator) -> Draw:
     real = (~learned_N).nonzero().squeeze(1)
     steps = [Step(name, real, numbers(len(real), generator)) for name in ("crop", "flip")] if len(real) else []
@@ -88,12 +99,12 @@ def pick(operations: tuple[Operation, ...], generator: Generator) -> Operation:
 
 
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:
-    """The augmented batch; differentiable in ``x_NCHW``."""
+    """The augmented batch; differentiable in ``x_NCHW``. A draw for one image serves all images of a batch."""
     device = x_NCHW.device
     for operation, rows, numbers_NR in steps:
         function, u_NR = OPERATIONS[operation], onto(device, numbers_NR).to(x_NCHW.dtype)
         if rows is None:
-            x_NCHW = function(x_NCHW, u_NR)
+            x_NCHW = function(x_NCHW, u_NR.expand(len(x_NCHW), -1))
         else:
             rows = onto(device, rows)
             x_NCHW = x_NCHW.index_copy(0, rows, function(x_NCHW[rows], u_NR))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from distillkit.errors import ParamsError
 from distillkit.images import ImageSet, Normalisation
-from distillkit.networks import build_network
-from distillkit.parameters import load_flat_
+from distillkit.networks import build_network, without_classifier
+from distillkit.parameters import load_flat_, measure_statistics
 from distillkit.trajectories import Experts
 
 SAMPLE = 512  # training images that batch normalisation takes its statistics from
@@ -29,46 +29,26 @@ def expert_features(experts: Experts, count: int, real: ImageSet, normalisation:
         raise ParamsError(
             f"experts is {count}, but {len(experts)} are trained; expected 1 to {len(experts)}, or add expert_shards"
         )
-    networks = []
-    for expert in range(count):
-        network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0)
-        load_flat_(network, experts.read(expert, experts.snapshots - 1))
-        networks.append(network.to(real.images.device))
-        take_statistics_(networks[-1], normalisation.apply(real.take(spread_rows(real.labels)).pixels()))
+    networks = [without_classifier(trained_expert(experts, expert, real, normalisation)) for expert in range(count)]
 
+    @torch.no_grad()
     def features(rows: Tensor) -> Tensor:
         parts = rows.split(CHUNK)
         images = (normalisation.apply(real.take(part).pixels()) for part in parts)
-        return torch.cat([torch.cat([embed(network, x_NCHW) for network in networks], 1) for x_NCHW in images])
+        return torch.cat([torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images])
 
     return features
 
 
-@torch.no_grad()
-def embed(network: nn.Module, x_NCHW: Tensor) -> Tensor:
-    """What goes into the last linear layer, (N, D)."""
-    *_, classifier = (module for module in network.modules() if isinstance(module, nn.Linear))
-    seen: list[Tensor] = []
-    handle = classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1)))
-    try:
-        network(x_NCHW)
-    finally:
-        handle.remove()
-    return seen[-1]
+def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation: Normalisation) -> nn.Module:
+    """An expert after its last epoch, in evaluation mode.
 
-
-@torch.no_grad()
-def take_statistics_(network: nn.Module, sample_NCHW: Tensor) -> None:
-    """Fix batch normalisation by one pass over a sample, then evaluate: an image's features are its own from here on.
-
-    Trajectories hold no running statistics.
+    Batch normalisation goes by the statistics of some training images, evenly spread over the classes.
     """
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 1.0  # the statistics of this pass and no other
-    network.train()
-    network(sample_NCHW)
-    network.eval()
+    device = real.images.device
+    network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0).to(device)
+    load_flat_(network, experts.read(number, experts.snapshots - 1).to(device))
+    return measure_statistics(network, normalisation.apply(real.take(spread_rows(real.labels)).pixels()))
 
 
 def spread_rows(labels_N: Tensor, count: int = SAMPLE) -> Tensor:

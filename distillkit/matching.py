@@ -1,4 +1,7 @@
-"""Matching objectives: pure functions of tensors. Axes: P parameters of one network."""
+"""Matching objectives: pure functions of tensors.
+
+Axes: P parameters of one network; N, M images; F features.
+"""
 
 from collections.abc import Sequence
 
@@ -27,3 +30,23 @@ def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
     """argmin_i ‖θ_i − target‖₁, the last of equals (Liu et al. 2024); each θ has shape (P,)."""
     distances = [float((theta_P - target_P).abs().sum()) for theta_P in thetas]
     return max(range(len(distances)), key=lambda i: (-distances[i], i))
+
+
+def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
+    """Σ over weight tensors, Σ over their rows r, of 1 − ⟨g_r, h_r⟩ / (‖g_r‖ ‖h_r‖ + 10⁻⁶) (Zhao et al. 2021).
+
+    ``shapes`` are those of the tensors that make up one network, in order. A row is all that belongs to one output
+    channel or unit; tensors of one axis, such as biases and the scales of a normalisation, count for nothing.
+    """
+    sizes = [shape.numel() for shape in shapes]
+    total = found_P.new_zeros(())
+    for shape, found, wanted in zip(shapes, found_P.split(sizes), wanted_P.split(sizes), strict=True):
+        if len(shape) > 1:
+            g, h = found.view(shape[0], -1), wanted.view(shape[0], -1)
+            total = total + (1 - (g * h).sum(1) / (g.norm(dim=1) * h.norm(dim=1) + 1e-6)).sum()
+    return total
+
+
+def mean_feature_distance(found_NF: Tensor, wanted_MF: Tensor) -> Tensor:
+    """‖mean of found − mean of wanted‖², over the features of one class (Zhao & Bilen 2023)."""
+    return (found_NF.mean(0) - wanted_MF.mean(0)).square().sum()

@@ -86,6 +86,13 @@ def resnet18(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int)
     return result
 
 
+def without_classifier(network: nn.Module) -> nn.Module:
+    """``network`` up to what its last linear layer sees: features (N, F), flattened; changed in place."""
+    *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
+    network.set_submodule(last, nn.Identity())
+    return network
+
+
 NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module]] = {
     "convnet": convnet,
     "resnet18": resnet18,

@@ -36,12 +36,15 @@ def call_with(network: nn.Module, theta_P: Tensor, x_NCHW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def measure_statistics(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
-    """``network`` in evaluation mode, its batch normalisation with the statistics of one pass over ``images_NCHW``."""
+    """``network`` in evaluation mode, its batch normalisation by the statistics of these images; changed in place.
+
+    Trajectories hold no running statistics. What it says of an image does not depend on its neighbours from here on.
+    """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = 1.0
-    network.train()(images_NCHW)
+        norm.momentum = 1.0  # the running statistics become those of the next batch
+    if norms:
+        network.train()(images_NCHW)
     return network.eval()
 
 

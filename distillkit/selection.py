@@ -45,6 +45,11 @@ def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Gen
     return (~held_N).nonzero().squeeze(1), held_N.nonzero().squeeze(1)
 
 
+def draw_rows(rows: Tensor, count: int, generator: Generator) -> Tensor:
+    """``count`` of ``rows``, or all where there are fewer, without replacement and in random order."""
+    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+
+
 def rank_hardest_first(rows: Tensor, difficulty_N: Tensor) -> Tensor:
     """``rows`` from the hardest to the easiest; ties keep the order of the dataset."""
     return rows[difficulty_N[rows].argsort(descending=True, stable=True)]

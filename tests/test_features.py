@@ -8,9 +8,9 @@ from torch import nn
 
 from distillkit import features
 from distillkit.errors import ParamsError
-from distillkit.features import embed, expert_features, spread_rows, take_statistics_
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import call_with
+from distillkit.features import expert_features, spread_rows
+from distillkit.networks import NetworkSpec, build_network, without_classifier
+from distillkit.parameters import call_with, measure_statistics
 
 
 @pytest.fixture
@@ -18,13 +18,12 @@ def seen(material):
     return lambda count=1: expert_features(material.experts, count, material.real, material.normalisation)
 
 
-def test_features_are_what_the_classifier_sees(material):
+@pytest.mark.parametrize("spec", [NetworkSpec("convnet", "instance", 1, 4), NetworkSpec("resnet18", "instance")])
+def test_features_are_what_the_classifier_sees(material, spec):
     x_NCHW = material.normalisation.apply(material.real.pixels()[:5])
-    convnet = build_network(NetworkSpec("convnet", "instance", 1, 4), (1, 8, 8), 10, 0)
-    assert torch.equal(embed(convnet, x_NCHW), convnet[:-1](x_NCHW))
-    resnet = build_network(NetworkSpec("resnet18", "instance"), (1, 8, 8), 10, 0)
-    found = embed(resnet, x_NCHW)
-    assert torch.equal(resnet.fc(found), resnet(x_NCHW))
+    whole, cut = (build_network(spec, (1, 8, 8), 10, 0) for _ in range(2))
+    classifier = [module for module in whole.modules() if isinstance(module, nn.Linear)][-1]
+    assert torch.equal(classifier(without_classifier(cut)(x_NCHW)), whole(x_NCHW))
 
 
 def test_features_are_those_of_the_last_snapshot(material, seen):
@@ -48,7 +47,7 @@ def test_an_image_is_seen_alike_in_any_company(seen, monkeypatch):
 
 def test_statistics_are_those_of_the_sample():
     network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(1, 2))
-    take_statistics_(network, torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1))
+    measure_statistics(network, torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1))
     assert network[0].running_mean.item() == 3
     assert network[0].running_var.item() == 7, "((1 − 3)² + (2 − 3)² + (6 − 3)²) / 2"
     assert not network.training

@@ -20,6 +20,7 @@ CORE = [
     "training",
     "kernels",
     "unroll",
+    "piecewise",
     "trajectories",
     "scoring",
     "selection",

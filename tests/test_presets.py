@@ -22,7 +22,7 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-OTHERS = {"coresets-cifar10", "baselines-cifar10"}  # of other methods
+OTHERS = {f"{name}-cifar10" for name in ("baselines", "coresets", "dc", "dm", "dsa")}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
 
@@ -72,6 +72,28 @@ def test_numbers_of_the_baselines_are_the_published_ones():
     assert (optimised.sets, optimised.runs) == (50, 20)
     average = read_recipe(data, "average-replay").method.replay
     assert average.steps * average.epochs == 30
+
+
+@pytest.mark.parametrize("name", ["dc", "dsa"])
+def test_numbers_of_gradient_matching_are_the_published_ones(name):
+    """1,000 networks; updates and epochs in between by images a class; Zhao & Bilen's repository at 53f63a6."""
+    data = params.load(PRESETS / f"{name}-cifar10.yaml")
+    for ipc, loop in ((1, (1, 1)), (10, (10, 50)), (50, (50, 10))):
+        recipe = read_recipe(data, f"{name}-ipc{ipc}")
+        matching, optim = recipe.method.matching, recipe.optim
+        assert (matching.loop(ipc), optim.steps) == (loop, 1000 * loop[0])
+        assert (matching.real_batch, matching.network_lr, matching.network_batch) == (256, 0.01, 256)
+        assert (optim.image_lr, optim.momentum) == (0.1, 0.5)
+        assert recipe.method.start == {"dc": "noise", "dsa": "random"}[name]
+
+
+def test_numbers_of_distribution_matching_are_the_published_ones():
+    data = params.load(PRESETS / "dm-cifar10.yaml")
+    found = {
+        (recipe.method.ipc, recipe.optim.image_lr, recipe.optim.steps, recipe.optim.momentum)
+        for recipe in (read_recipe(data, name) for name in data["recipes"] if name.startswith("dm-"))
+    }
+    assert found == {(ipc, 10 if ipc >= 100 else 1, 20_000, 0.5) for ipc in (1, 10, 50, 100, 200, 500, 1000, 1250)}
 
 
 def test_selmatch_numbers_are_the_published_ones(preset):

@@ -3,6 +3,8 @@
 from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
+from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
 from distillkit.methods.means import Centroids, ClassMeans
@@ -25,6 +27,9 @@ METHODS: dict[str, type[Selection]] = {
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
+    "dm": DistributionMatching,
+    "dc": DatasetCondensation,
+    "dsa": SiameseCondensation,
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,

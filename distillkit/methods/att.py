@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from distillkit.images import Iterate, SyntheticSet
-from distillkit.matching import closest_step, trajectory_matching_loss
+from distillkit.matching import closest_step
 from distillkit.methods.labels import Labels
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.starts import Start, check_start
@@ -53,8 +53,9 @@ class AutomaticTrajectories:
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         """‖θ_i − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² at the i where ‖θ_i − θ*_{t+M}‖₁ is smallest."""
-        start_P, thetas, target_P = self.matching.stretch(iterate, material, generator)
-        return trajectory_matching_loss(thetas[closest_step(thetas, target_P)], start_P, target_P)
+        stretch = self.matching.stretch(iterate, material, generator)
+        closest_P = stretch.thetas[closest_step(stretch.thetas, stretch.target_P)]
+        return self.matching.distance(closest_P, stretch, iterate, material)
 
     @property
     def visits(self) -> int:

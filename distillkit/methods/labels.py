@@ -20,8 +20,7 @@ def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> Synt
         return start
     experts = material.need_experts()
     images_NCHW = start.normalisation.apply(start.images)
-    last = experts.snapshots - 1
-    logits_ENK = torch.stack([predict(material.expert(expert, last), images_NCHW) for expert in range(len(experts))])
+    logits_ENK = torch.stack([predict(material.expert(expert), images_NCHW) for expert in range(len(experts))])
     soft_NK = mean_of_those_right(logits_ENK, start.labels).softmax(1)
     hard_NK = F.one_hot(start.labels, len(start.class_names)).to(soft_NK)
     return replace(start, soft_labels=torch.where(start.learned[:, None], soft_NK, hard_NK))

@@ -10,6 +10,7 @@ from distillkit.augment import Augmentation
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import trajectory_matching_loss
+from distillkit.methods.correction import DifficultyCorrection, corrected
 from distillkit.methods.labels import Labels, with_labels
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
@@ -25,7 +26,8 @@ class Matching:
 
     The stretch starts at an epoch drawn from ``min_start_epoch`` up to, not including, ``max_start_epoch``. With
     ``widen_steps`` the upper end begins at ``first_max_start_epoch`` and grows evenly for so many outer steps: easy
-    patterns first, as in DATM (Guo et al. 2024).
+    patterns first, as in DATM (Guo et al. 2024). ``difficulty_correction`` adds its penalty at the stretch's first
+    parameters.
     """
 
     student_steps: int
@@ -36,6 +38,7 @@ class Matching:
     augmentation: Augmentation = Augmentation()
     first_max_start_epoch: int | None = None
     widen_steps: int | None = None
+    difficulty_correction: DifficultyCorrection | None = None
 
     def __post_init__(self) -> None:
         for name in ("student_steps", "student_batch", "expert_epochs", "max_start_epoch"):
@@ -78,8 +81,13 @@ class Matching:
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         """‖θ_N − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² for one drawn stretch."""
-        start_P, (*_, student_P), target_P = self.stretch(iterate, material, generator)
-        return trajectory_matching_loss(student_P, start_P, target_P)
+        stretch = self.stretch(iterate, material, generator)
+        return self.distance(stretch.thetas[-1], stretch, iterate, material)
+
+    def distance(self, student_P: Tensor, stretch: "Stretch", iterate: Iterate, material: Material) -> Tensor:
+        """How far the student still is, with the correction where there is one."""
+        matched = trajectory_matching_loss(student_P, stretch.start_P, stretch.target_P)
+        return corrected(matched, self.difficulty_correction, material.kernel, stretch.start_P, iterate)
 
     @property
     def visits(self) -> int:
