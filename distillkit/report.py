@@ -209,9 +209,8 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
         f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
         "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; "
         "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
-        "distillations; "
-        "over random: percentage points; hard third: of the test images, as ranked by networks trained on all real "
-        "images; bold: the highest mean of its IPC."
+        "distillations; over random: percentage points; hard third: of the test images, as ranked by "
+        "networks trained on all real images; bold: the highest mean of its IPC."
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
+from distillkit.coresets import herd, moderate
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
@@ -32,6 +33,7 @@ from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import Method
 from distillkit.randomness import seeded
+from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
 
 IPC = 4
@@ -325,6 +327,14 @@ def test_k_centre_covers_better_than_random_images(material):
         return torch.cdist(features, features[rows]).masked_fill(~same, torch.inf).amin(1).max()
 
     assert radius(KCentre(IPC)) < radius(RandomSubset(IPC))
+
+
+@pytest.mark.parametrize(("method", "rule"), [(Herding(IPC), herd), (Moderate(IPC), moderate)])
+def test_rules_are_applied_to_the_features_of_each_class(material, method, rule):
+    features = expert_features(material.experts, 1, material.real, material.normalisation)
+    rows = class_rows(material.real.labels, 10)
+    expected = torch.cat([own[rule(features(own), IPC)] for own in rows])
+    assert torch.equal(method.init(material, seeded(0)).source_row, expected)
 
 
 def test_herding_keeps_the_mean_better_than_random_images(material):
