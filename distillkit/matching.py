@@ -25,6 +25,13 @@ def trajectory_matching_loss(student_P: Tensor, start_P: Tensor, target_P: Tenso
     return (student_P - target_P).square().sum() / moved
 
 
+@torch.no_grad()
+def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
+    """argmin_i ‖θ_i − target‖₁, the last of equals (Liu et al. 2024); each θ has shape (P,)."""
+    distances = [float((theta_P - target_P).abs().sum()) for theta_P in thetas]
+    return max(range(len(distances)), key=lambda i: (-distances[i], i))
+
+
 def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
     """Σ over weight tensors, Σ over their rows r, of 1 − ⟨g_r, h_r⟩ / (‖g_r‖ ‖h_r‖ + 10⁻⁶) (Zhao et al. 2021).
 

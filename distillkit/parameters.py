@@ -34,6 +34,17 @@ def call_with(network: nn.Module, theta_P: Tensor, x_NCHW: Tensor) -> Tensor:
     return logits
 
 
+@torch.no_grad()
+def measure_statistics(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
+    """``network`` in evaluation mode, its batch normalisation with the statistics of one pass over ``images_NCHW``."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = 1.0
+    network.train()(images_NCHW)
+    return network.eval()
+
+
 def forget_statistics(network: nn.Module) -> nn.Module:
     """``network`` with batch normalisation always by batch statistics, so that a call changes nothing.
 
@@ -44,14 +55,3 @@ def forget_statistics(network: nn.Module) -> nn.Module:
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return network
-
-
-@torch.no_grad()
-def freeze_statistics(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
-    """``network`` in evaluation mode, its batch normalisation by the statistics of these images; changed in place."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    for module in norms:
-        module.momentum = 1.0  # the running statistics become those of the next batch
-    if norms:
-        network.train()(images_NCHW)
-    return network.eval()

@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from torch import Generator, Tensor
+import torch
+from torch import Generator, Tensor, nn
 
 from distillkit.compute import Compute, onto
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.images import ImageSet, Iterate, Normalisation, SyntheticSet
 from distillkit.kernels import CompiledKernel, EagerKernel, Kernel
 from distillkit.networks import build_network
-from distillkit.parameters import flatten, forget_statistics
+from distillkit.parameters import flatten, forget_statistics, load_flat_, measure_statistics
 from distillkit.selection import class_rows
 from distillkit.trajectories import Experts
+
+STATISTICS = 1000  # training images that batch normalisation's statistics are taken from
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Material:
                 "this method takes a set that was made elsewhere, but got none; run distillkit import and give its file"
             )
         return self.imported
+
+    def expert(self, number: int, snapshot: int) -> nn.Module:
+        """An expert as a network in evaluation mode.
+
+        Trajectories have no running statistics; those of batch normalisation are taken from one pass over training
+        images, evenly spaced ones, so that what it says of an image does not depend on what is asked beside it.
+        """
+        experts, real = self.need_experts(), self.real
+        network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0).to(real.images.device)
+        load_flat_(network, experts.read(number, snapshot).to(real.images.device))
+        rows = torch.linspace(0, len(real) - 1, min(STATISTICS, len(real)), device=real.labels.device).long()
+        return measure_statistics(network, self.normalisation.apply(real.take(rows).pixels()))
 
     @cached_property
     def rows_by_class(self) -> list[Tensor]:

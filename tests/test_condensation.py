@@ -19,7 +19,7 @@ from distillkit.methods.dc import DatasetCondensation, GradientMatching, Siamese
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.networks import NetworkSpec, build_network, without_classifier
-from distillkit.parameters import call_with, flatten, freeze_statistics
+from distillkit.parameters import call_with, flatten, measure_statistics
 from distillkit.piecewise import gradient_norm, summed
 from distillkit.randomness import seeded
 
@@ -190,7 +190,7 @@ def test_frozen_statistics_are_those_of_the_images():
     """Channel means and variances of the convolution's output; features of an image no longer depend on its batch."""
     network = build_network(BATCH, (1, 4, 4), 2, seed=0)
     images = torch.rand(6, 1, 4, 4, generator=seeded(0))
-    frozen = freeze_statistics(network, images)
+    frozen = measure_statistics(network, images)
     assert not frozen.training
     seen = network[0](images)
     assert torch.allclose(network[1].running_mean, seen.mean((0, 2, 3)), atol=1e-6)

@@ -12,7 +12,7 @@ from distillkit.methods import METHODS
 from distillkit.recipes import read_recipe
 
 PAGES = sorted((DOCS / "methods").glob("*.md"))
-WITHOUT_A_PAGE = {"full", "random", "window", "confident", "mtt", "selmatch", "imported"}
+WITHOUT_A_PAGE = {"att", "full", "random", "window", "confident", "mtt", "selmatch", "imported"}
 
 
 def recipes_of(text: str) -> dict[str, Any]:

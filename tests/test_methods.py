@@ -10,13 +10,16 @@ from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.images import Iterate, to_pixels
+from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
+from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.correction import DifficultyCorrection
 from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
+from distillkit.methods.labels import mean_of_those_right
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.selmatch import SelMatch
@@ -24,13 +27,13 @@ from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import Method
 from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe
+from distillkit.training import TrainingRecipe, predict
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
-OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
+OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
-CORRECTION = DifficultyCorrection(0.1, final_weight=0.2, over=5)
+CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
 EXAMPLES = {
     "full": [FullSet()],
@@ -51,8 +54,14 @@ EXAMPLES = {
         TrajectoryMatching(IPC, MATCHING, "window", 0.25),
         TrajectoryMatching(IPC, MATCHING, "confident"),
         TrajectoryMatching(IPC, replace(MATCHING, difficulty_correction=CORRECTION)),
+        TrajectoryMatching(IPC, replace(MATCHING, first_max_start_epoch=1, widen_steps=20), labels="learned"),
     ],
-    "selmatch": [SelMatch(IPC, 0.5, MATCHING, 0.25), SelMatch(IPC, 0.75, MATCHING, start="confident")],
+    "att": [AutomaticTrajectories(IPC, MATCHING), AutomaticTrajectories(IPC, MATCHING, "window", 0.25, "learned")],
+    "selmatch": [
+        SelMatch(IPC, 0.5, MATCHING, 0.25),
+        SelMatch(IPC, 0.75, MATCHING, start="confident"),
+        SelMatch(IPC, 0.5, MATCHING, 0.25, labels="learned"),
+    ],
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
@@ -99,6 +108,8 @@ def test_same_generator_same_set(method, material):
     assert torch.equal(first.images, second.images)
     assert first.student_lr == second.student_lr
     assert first.notes == second.notes
+    if first.soft_labels is not None:
+        assert torch.equal(first.soft_labels, second.soft_labels)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -106,7 +117,14 @@ def test_artifact_round_trip(method, material, tmp_path):
     synthetic = finished(method, material)
     save_synthetic(tmp_path / "set.safetensors", synthetic, {"recipe": "x"})
     loaded, provenance = load_synthetic(tmp_path / "set.safetensors")
-    for name in ("images", "labels", "learned", "source_row"):
+    names = [
+        "images",
+        "labels",
+        "learned",
+        "source_row",
+        *(["soft_labels"] if synthetic.soft_labels is not None else []),
+    ]
+    for name in names:
         assert torch.equal(getattr(loaded, name), getattr(synthetic, name))
     assert (loaded.student_lr, loaded.class_names, provenance) == (
         synthetic.student_lr,
@@ -121,6 +139,10 @@ def test_only_learned_images_change(method, material):
     assert torch.equal(start.learned, end.learned)
     assert torch.equal(start.images[~start.learned], end.images[~start.learned]), "real images must stay bit for bit"
     assert (start.images != end.images).flatten(1).any(1)[start.learned].all()
+    if start.soft_labels is not None:
+        assert torch.equal(start.soft_labels[~start.learned], end.soft_labels[~start.learned])
+        assert (start.soft_labels != end.soft_labels).any(1)[start.learned].all()
+        torch.testing.assert_close(end.soft_labels.sum(1), torch.ones(len(end)))
 
 
 @pytest.mark.parametrize("method", LEARNING)
@@ -140,15 +162,54 @@ def test_gradient_agrees_with_finite_differences(method, material):
     student = replace(material, experts=as_double(material.experts))
     student.kernel.network.double()
     direction = torch.rand(images.shape, dtype=torch.float64, generator=seeded(3)) - 0.5
+    turn = torch.rand(len(start), 10, dtype=torch.float64, generator=seeded(4)) - 0.5
 
     def loss(amount):
-        iterate = Iterate(images + amount * direction, start.labels, torch.tensor(0.05, dtype=torch.float64))
+        labels = start.labels if start.soft_labels is None else (turn * amount + start.soft_labels.double()).softmax(1)
+        iterate = Iterate(images + amount * direction, labels, torch.tensor(0.05, dtype=torch.float64))
         return method.loss(iterate, student, seeded(7))
 
     amount = torch.zeros((), dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(loss(amount), amount)
     h = 1e-5
     assert slope.item() == pytest.approx((loss(h) - loss(-h)).item() / (2 * h), rel=1e-4)
+
+
+def test_the_range_of_start_epochs_widens():
+    matching = Matching(1, 1, 1, max_start_epoch=9, min_start_epoch=2, first_max_start_epoch=4, widen_steps=10)
+    assert [matching.max_start_at(step) for step in (0, 1, 2, 9, 10, 99)] == [4, 4, 5, 8, 9, 9]
+
+
+def test_att_matches_the_step_that_comes_closest(material):
+    """With all three steps matched one by one, the loss is that of one of them: of the closest in L1."""
+    method = AutomaticTrajectories(IPC, MATCHING)
+    start = method.init(material, seeded(0))
+    iterate = Iterate(start.normalisation.apply(start.images), start.labels, torch.tensor(5.0))
+    start_P, thetas, target_P = MATCHING.stretch(iterate, material, seeded(7))
+    closest = min(thetas, key=lambda theta_P: (theta_P - target_P).abs().sum())
+    assert closest is thetas[0], "such large steps lead away"
+    expected = trajectory_matching_loss(closest, start_P, target_P)
+    assert method.loss(iterate, material, seeded(7)).item() == expected.item()
+
+
+def test_closest_step():
+    """Distances 3, 1, 1 in L1: the last of equals; in L2 the first of them would be further."""
+    thetas = [torch.tensor(x) for x in ([3.0, 0.0], [0.5, 0.5], [0.0, 1.0])]
+    assert closest_step(thetas, torch.zeros(2)) == 2
+    assert closest_step([torch.full((2,), 1e6), torch.full((2,), 2e6)], torch.zeros(2)) == 0
+
+
+def test_learned_labels_start_from_the_experts_that_are_right():
+    """Experts 1 and 2 are right about image 1, so logits (2, 0) and (4, 0) count; nobody about image 2: all count."""
+    logits = torch.tensor([[[2.0, 0.0], [3.0, 0.0]], [[4.0, 0.0], [1.0, 0.0]], [[0.0, 9.0], [2.0, 0.0]]])
+    assert mean_of_those_right(logits, torch.tensor([0, 1])).tolist() == [[3.0, 0.0], [2.0, 0.0]]
+
+
+def test_what_an_expert_says_of_an_image_does_not_depend_on_its_neighbours(material):
+    expert = material.expert(1, material.experts.snapshots - 1)
+    images = material.normalisation.apply(material.real.pixels())
+    torch.testing.assert_close(predict(expert, images)[:3], predict(expert, images[:3]))
+    assert (predict(expert, images).argmax(1) == material.real.labels).double().mean() > 0.4
 
 
 def test_selmatch_learns_the_easier_end_of_the_window(material):
@@ -234,6 +295,11 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: Matching(1, 1, 1, 5, widen_steps=3), "first_max_start_epoch and widen_steps belong together"),
+        (lambda: Matching(1, 1, 1, 5, 2, first_max_start_epoch=2, widen_steps=1), "is 2; expected between 3 and 5"),
+        (lambda: Optim(1, 1, skip_above=0), "optim.skip_above is 0; expected a finite number above 0"),
+        (lambda: Optim(1, 1, decay_every=0), "optim.decay_every is 0; expected at least 1"),
+        (lambda: Optim(1, 1, decay=2), "optim.decay is 2; expected between 0 and 1"),
         (lambda: SelMatch(4, 0.1, MATCHING, 0.5), "distill_fraction 0.1 of ipc 4 is no image"),
         (lambda: SelMatch(4, 1.5, MATCHING, 0.5), "distill_fraction is 1.5; expected between 0 and 1"),
         (lambda: SelMatch(4, 0.5, MATCHING), "start is window, but window_start is missing"),

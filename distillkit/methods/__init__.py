@@ -1,5 +1,6 @@
 """The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below."""
 
+from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
 from distillkit.methods.dm import DistributionMatching
@@ -20,6 +21,7 @@ METHODS: dict[str, type[Selection]] = {
     "dc": DatasetCondensation,
     "dsa": SiameseCondensation,
     "mtt": TrajectoryMatching,
+    "att": AutomaticTrajectories,
     "selmatch": SelMatch,
     "imported": Imported,
 }

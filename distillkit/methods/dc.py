@@ -26,7 +26,7 @@ from distillkit.methods.condensation import (
 )
 from distillkit.methods.correction import DifficultyCorrection, corrected
 from distillkit.networks import NetworkSpec
-from distillkit.parameters import flatten, freeze_statistics, load_flat_
+from distillkit.parameters import flatten, load_flat_, measure_statistics
 from distillkit.piecewise import summed
 from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
@@ -120,7 +120,7 @@ class GradientMatching:
             memory["theta_P"] = flatten(network)
         if has_batch_norm(network):
             rows = torch.cat([draw_rows(own, FOR_STATISTICS, generator) for own in material.rows_by_class])
-            freeze_statistics(network, material.normalised(rows).to(images_NCHW.dtype))
+            measure_statistics(network, material.normalised(rows).to(images_NCHW.dtype))
         return network
 
     def train(

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
+from distillkit.methods.labels import Labels, with_labels
 from distillkit.methods.mtt import Matching
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
@@ -53,6 +54,7 @@ class SelMatch:
     window_start: float | WindowScan | None = None
     window_unit: WindowUnit = "class"
     start: Start = "window"
+    labels: Labels = "hard"
 
     def __post_init__(self) -> None:
         check_range("distill_fraction", self.distill_fraction, 0, 1)
@@ -68,7 +70,7 @@ class SelMatch:
         window = starting_selection(self.start, self.ipc, self.window_start, self.window_unit).init(material, generator)
         frozen_per_class = self.ipc - round(self.distill_fraction * self.ipc)
         rank_N = torch.arange(len(window), device=window.learned.device) % self.ipc  # class by class, hardest first
-        return replace(window, learned=rank_N >= frozen_per_class)
+        return with_labels(replace(window, learned=rank_N >= frozen_per_class), self.labels, material)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
