@@ -17,6 +17,8 @@ from distillkit.randomness import seeded
 from distillkit.scoring import score_confidence
 from distillkit.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
 
+torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
+
 TINY = NetworkSpec("convnet", "batch", depth=1, width=4)
 
 

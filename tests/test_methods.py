@@ -42,6 +42,7 @@ OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, la
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
 CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+CONDENSING = GradientMatching(updates=4, inner_epochs=3, real_batch=64)
 REPLAY = Replay(steps=2, epochs=3, step_size=StepSizeScan((0.01, 0.1), holdout=0.2, runs=1))
 EXAMPLES = {
     "full": [FullSet()],
@@ -60,12 +61,14 @@ EXAMPLES = {
     "average": [ClassMeans(1), ClassMeans(1, replace(REPLAY, steps=1))],
     "dm": [DistributionMatching(IPC), DistributionMatching(IPC, "noise", network=INSTANCE)],
     "dc": [
-        DatasetCondensation(IPC),
-        DatasetCondensation(IPC, "random", GradientMatching(updates=3, inner_epochs=2, network=INSTANCE)),
+        DatasetCondensation(IPC, matching=CONDENSING),
+        DatasetCondensation(IPC, "random", replace(CONDENSING, updates=3, inner_epochs=2, network=INSTANCE)),
     ],
     "dsa": [
-        SiameseCondensation(IPC),
-        SiameseCondensation(IPC, matching=GradientMatching(network=INSTANCE, difficulty_correction=CORRECTION)),
+        SiameseCondensation(IPC, matching=CONDENSING),
+        SiameseCondensation(
+            IPC, matching=replace(CONDENSING, updates=1, network=INSTANCE, difficulty_correction=CORRECTION)
+        ),
     ],
     "mtt": [
         TrajectoryMatching(IPC, MATCHING),
