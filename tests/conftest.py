@@ -1,5 +1,7 @@
 """Shared fixtures: real digits, tiny networks, experts trained once a session."""
 
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 
@@ -16,6 +18,12 @@ from distillkit.protocol import Material
 from distillkit.randomness import seeded
 from distillkit.scoring import score_confidence
 from distillkit.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
+
+# What the tests run sees no settings of whoever runs them: no shell, no configuration of Git's and DVC's but its own.
+NOBODY = tempfile.TemporaryDirectory()
+os.environ.pop("SHELL", None)
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+os.environ |= {"DVC_GLOBAL_CONFIG_DIR": NOBODY.name, "DVC_SYSTEM_CONFIG_DIR": NOBODY.name, "DVC_NO_ANALYTICS": "1"}
 
 torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
 
