@@ -34,6 +34,14 @@ def load(path: Path = FILE) -> dict[str, Any]:
     return data
 
 
+def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A top-level section of named entries, of which there must be one at least."""
+    found: dict[str, Any] = section(data, name, dict)
+    if not found:
+        raise ParamsError(f"{FILE}: {name} is empty; expected at least one entry")
+    return found
+
+
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
     """Section ``name`` as ``kind``; errors name ``file``."""
     if name not in data:

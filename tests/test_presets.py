@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from distillkit import params
 from distillkit.evaluate import EvaluationRecipe
@@ -36,6 +37,14 @@ def test_every_preset_is_known():
         *(f"selmatch-{name}.yaml" for name in PUBLISHED),
         *(f"{name}.yaml" for name in OTHERS),
     }
+
+
+@pytest.mark.parametrize("path", [PRESETS.parent / "params.yaml", *PRESETS.glob("*.yaml")], ids=lambda path: path.name)
+def test_no_number_stands_for_another(path):
+    """``dvc exp run -S`` sets a number where it stands: with YAML's anchors it would set others too, or none."""
+    events = list(YAML().parse(path.read_text(encoding="utf-8")))
+    assert len(events) > 50
+    assert [event for event in events if getattr(event, "anchor", None)] == []
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))
