@@ -465,6 +465,8 @@ def test_methods_say_what_they_miss(material):
 
 
 def optim_for(method):
+    if isinstance(method, DatasetDistillation):
+        return replace(OPTIM, image_lr=0.3, rule="adam", student_lr_init=None, student_lr_lr=0.05)
     return OPTIM if method.student else replace(OPTIM, student_lr_init=None, student_lr_lr=0.0)
 
 

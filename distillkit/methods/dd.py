@@ -76,7 +76,7 @@ class DatasetDistillation:
         check_positive("step_size", self.step_size)
         if self.ipc % self.steps:
             raise ParamsError(
-                f"steps is {self.steps}; expected a divisor of ipc ({self.ipc}); epochs repeats the steps"
+                f"steps is {self.steps}; expected a divisor of ipc ({self.ipc}); epochs repeats them"
             )
         self.check_initialisation()
 
