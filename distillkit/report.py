@@ -208,9 +208,7 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
     """In one line, under which conditions the table's numbers hold."""
     fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
     runs = str(most) if fewest == most else f"{fewest} to {most}"
-    ordered = (
-        ", but those with an order of their own, trained on by it" if any(r.replayed for r in rows) else ""
-    )
+    ordered = ", but those with an order of their own, trained on by it" if any(r.replayed for r in rows) else ""
     return (
         f"Hard labels; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
         f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "

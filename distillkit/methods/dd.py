@@ -75,9 +75,7 @@ class DatasetDistillation:
             check_range(name, getattr(self, name), 1)
         check_positive("step_size", self.step_size)
         if self.ipc % self.steps:
-            raise ParamsError(
-                f"steps is {self.steps}; expected a divisor of ipc ({self.ipc}); epochs repeats them"
-            )
+            raise ParamsError(f"steps is {self.steps}; expected a divisor of ipc ({self.ipc}); epochs repeats them")
         self.check_initialisation()
 
     def check_initialisation(self) -> None:
