@@ -1,15 +1,18 @@
 """DD: bookkeeping by hand, exact gradients, replay, poisoning, and adaptation from experts of other images."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from distillkit.artifact import load_synthetic, save_synthetic
+from distillkit.artifact import load_synthetic, save_synthetic, sha256
 from distillkit.distill import Distillation, Optim
-from distillkit.errors import ArtifactError, ParamsError
+from distillkit.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, attack_success, evaluate
+from distillkit.expert_files import save_experts
 from distillkit.images import Iterate
 from distillkit.kernels import EagerKernel
 from distillkit.methods.attack import Attack
@@ -22,8 +25,10 @@ from distillkit.networks import NetworkSpec
 from distillkit.parameters import call_with, flatten, load_flat_
 from distillkit.randomness import seeded
 from distillkit.training import TrainingRecipe, predict, replay
+from distillkit.trajectories import ExpertRecipe, record_expert
 from distillkit.unroll import InnerStep, unroll
 
+STAGE = Path(__file__).parents[1] / "stages/distill.py"
 PLAIN = NetworkSpec("convnet", "instance", 1, 4)
 SHARD = Pretrained("shard.safetensors", 64 * "0")
 DD = DatasetDistillation(2, steps=2, epochs=2, step_size=0.1, initialisation="fixed", network=PLAIN)
@@ -195,6 +200,26 @@ def test_experts_of_other_images(material):
     ):
         with pytest.raises(ArtifactError, match=r"^shard.safetensors: found networks of \d+ parameters, expected \d"):
             method.init(replace(material, real=changed), seeded(0))
+
+
+def test_experts_come_from_the_file_that_the_recipe_means(material, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    trained = record_expert(
+        material.real, material.normalisation, ExpertRecipe(PLAIN, epochs=1, batch=64, lr=0.1), seeded(1)
+    )
+    save_experts(tmp_path / "shard.safetensors", [trained], PLAIN, {})
+    found = replace(SHARD, sha256=sha256(tmp_path / "shard.safetensors"))
+    read_for = runpy.run_path(str(STAGE))["read_for"]
+    given = read_for(replace(ADAPTED, pretrained=found), material)
+    assert torch.equal(given.pretrained.read(0, 1), trained.trajectory_TP[1])
+    assert read_for(DD, material) is material
+    for other, message in (
+        (SHARD, r"^shard.safetensors is not the file that the recipe means: found SHA-256 [0-9a-f]{64}, expected 000"),
+        (replace(SHARD, file="x"), "^file x does not exist; expected what an experts stage wrote; import or pull it"),
+        (replace(SHARD, file="../x"), r"^file is \.\./x; expected a path inside this repository"),
+    ):
+        with pytest.raises(DistillkitError, match=message):
+            read_for(replace(ADAPTED, pretrained=other), material)
 
 
 def test_batch_normalisation_is_refused(material):
