@@ -16,7 +16,7 @@ from distillkit.kernels import EagerKernel, batch_loss
 from distillkit.methods.attack import Attack
 from distillkit.methods.condensation import NoiseOrReal, network_like, start_from
 from distillkit.methods.labels import Labels, with_labels
-from distillkit.methods.pretrained import Initialisation, Pretrained, check_norm, population
+from distillkit.methods.pretrained import Initialisation, Pretrained, check_norm, checked_population, population
 from distillkit.methods.replay import Replay
 from distillkit.networks import NetworkSpec
 from distillkit.parameters import flatten
@@ -107,7 +107,7 @@ class DatasetDistillation:
         Like the experts', but with instance normalisation where they have batch normalisation.
         """
         if self.initialisation.endswith("pretrained"):
-            return population(self.pretrained, material).spec
+            return checked_population(self.pretrained, material).spec
         if self.network is not None:
             return self.network
         spec = material.need_experts().spec

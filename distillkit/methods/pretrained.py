@@ -24,11 +24,16 @@ class Pretrained:
 
 
 def population(pretrained: Pretrained | None, material: Material) -> Experts:
-    """The experts to start from: those of another pipeline where they are named, else this one's.
+    """The experts to start from: those of another pipeline where they are named, else this one's."""
+    return material.need_experts() if pretrained is None else material.need_pretrained()
+
+
+def checked_population(pretrained: Pretrained | None, material: Material) -> Experts:
+    """See :func:`population`.
 
     Raises ParamsError when they have batch normalisation, ArtifactError when they are for other images or classes.
     """
-    experts = material.need_experts() if pretrained is None else material.need_pretrained()
+    experts = population(pretrained, material)
     check_norm(experts.spec, "the experts are" if pretrained is None else f"the experts in {pretrained.file} are")
     real = material.real
     expected = len(flatten(build_network(experts.spec, real.image_shape, len(real.class_names), seed=0)))
