@@ -73,7 +73,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         return None
     if others and not (mappings and isinstance(value, Mapping)):
         keys = ", ".join(field.name for mapping in mappings for field in fields(mapping))
-        return plain(value, others[0], where, f" or a mapping of {keys}" if keys else "")
+        if len(others) > 1 and not any(fits(value, option) for option in others):
+            expected = " or ".join(option.__name__ for option in others)
+            raise ParamsError(f"{where} is {shown(value)}; expected {expected}")
+        kind = next((option for option in others if fits(value, option)), others[0])
+        return plain(value, kind, where, f" or a mapping of {keys}" if keys else "")
     if not isinstance(value, Mapping):
         raise ParamsError(f"{where} is {shown(value)}; expected a mapping")
     return build(value, mappings[0] if len(mappings) == 1 else by_kind(value, mappings, where), where)
@@ -117,6 +121,15 @@ def placed(message: str, where: str, known: Iterable[str]) -> str:
     """A range check's message, which begins with a field's name, under the field's whole path."""
     name = message.removeprefix(where.rsplit(".", maxsplit=1)[-1] + ".")
     return f"{where}.{name}" if name.split()[0].split(".")[0] in known else f"{where}: {message}"
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether ``value`` can be read as the plain type ``kind``."""
+    try:
+        plain(value, kind, "")
+    except ParamsError:
+        return False
+    return True
 
 
 def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:

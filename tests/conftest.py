@@ -28,6 +28,7 @@ os.environ |= {"DVC_GLOBAL_CONFIG_DIR": NOBODY.name, "DVC_SYSTEM_CONFIG_DIR": NO
 torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
 
 TINY = NetworkSpec("convnet", "batch", depth=1, width=4)
+PLAIN = NetworkSpec("convnet", "instance", depth=1, width=4)
 
 
 @pytest.fixture(scope="session")
@@ -65,11 +66,22 @@ def imported(digits) -> SyntheticSet:
 
 
 @pytest.fixture(scope="session")
-def material(digits, experts, imported) -> Material:
+def pretrained(digits) -> ExpertsInMemory:
+    """Three tiny experts without batch normalisation, as another pipeline could have trained them."""
+    recipe = ExpertRecipe(PLAIN, epochs=20, batch=32, lr=0.1)
+    statistics = channel_statistics(digits.images)
+    trained = [record_expert(digits, statistics, recipe, seeded(seed)) for seed in (3, 4, 5)]
+    return ExpertsInMemory(PLAIN, torch.stack([expert.trajectory_TP for expert in trained]))
+
+
+@pytest.fixture(scope="session")
+def material(digits, experts, imported, pretrained) -> Material:
     trajectories, dynamics = experts
     difficulty = score_confidence(dynamics)
     statistics = channel_statistics(digits.images)
-    return Material(digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported)
+    return Material(
+        digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported, pretrained=pretrained
+    )
 
 
 @pytest.fixture(scope="session")
