@@ -12,7 +12,7 @@ from distillkit.methods import METHODS
 from distillkit.recipes import read_recipe
 
 PAGES = sorted((DOCS / "methods").glob("*.md"))
-WITHOUT_A_PAGE = {"full", "window", "confident", "mtt", "att", "selmatch", "imported"}
+WITHOUT_A_PAGE = {"full", "confident", "imported"}
 
 
 def recipes_of(text: str) -> dict[str, Any]:
