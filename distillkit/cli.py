@@ -266,7 +266,11 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     help="What they were normalised with: cifar10, mnist, imagenet … or mean/std, such as 0.5,0.5,0.4/0.2,0.2,0.2.",
 )
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
-@click.option("--hard-labels", is_flag=True, help="Of soft labels take the likeliest class.")
+@click.option(
+    "--labels",
+    type=click.Choice(["probabilities", "logits", "hard"]),
+    help="What soft labels are (DATM saves logits), or hard: take the likeliest class.",
+)
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
@@ -276,7 +280,7 @@ def import_(
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
-    hard_labels: bool,
+    labels: Literal["probabilities", "logits", "hard"] | None,
     index: int | None,
     overwrite: bool,
     as_json: bool,
@@ -299,7 +303,7 @@ def import_(
         saved_as=saved_as,
         statistics=statistics,
         classes=classes,
-        hard_labels=hard_labels,
+        labels=labels,
         index=index,
         overwrite=overwrite,
     )

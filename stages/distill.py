@@ -1,5 +1,6 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 from distillkit import artifact, params
 from distillkit.checkpoint import checkpointed, resumed
 from distillkit.device import prepare_device
-from distillkit.distill import Distillation
+from distillkit.distill import Distillation, Step
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
@@ -66,6 +67,12 @@ def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[st
             pass
 
 
+def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Header and rows of the loss curve; the student's step size has a column where there is a student."""
+    names = [name for name in Step._fields if not any(math.isnan(getattr(step, name)) for step in history)]
+    return names, [tuple(getattr(step, name) for name in names) for step in history]
+
+
 @click.command()
 @click.argument("name")
 @click.argument("real", type=Path)
@@ -94,7 +101,7 @@ def distill(
             learn(distillation, name, folder / "distillation.safetensors", provenance, interruption)
             synthetic, history = distillation.result(), distillation.history
         artifact.save_synthetic(out, synthetic, provenance)
-        write_csv(loss_csv, ["step", "loss", "student_lr"], history)
+        write_csv(loss_csv, *loss_table(history))
     clear(LIVE / name)
 
 
