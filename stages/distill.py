@@ -1,6 +1,5 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import torch
 from distillkit import artifact, params
 from distillkit.checkpoint import checkpointed, resumed
 from distillkit.device import prepare_device
-from distillkit.distill import Distillation, Step
+from distillkit.distill import Distillation, loss_table
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
@@ -65,12 +64,6 @@ def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[st
         steps = shown(checkpointed(run, checkpoint, provenance, stopping), LIVE / name, tuple(run.history))
         for _ in track(steps, f"distil {name}", run.steps_left):
             pass
-
-
-def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ...]]]:
-    """Header and rows of the loss curve; the student's step size has a column where there is a student."""
-    names = [name for name in Step._fields if not any(math.isnan(getattr(step, name)) for step in history)]
-    return names, [tuple(getattr(step, name) for name in names) for step in history]
 
 
 @click.command()
