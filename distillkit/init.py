@@ -28,7 +28,6 @@ PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are alway
     "k-centre": (),
     "moderate": (),
     "kmeans": (),
-    "average": (),
     "window": ("window_start",),
     "mtt": ("matching", "optim"),
     "selmatch": ("window_start", "distill_fraction", "matching", "optim"),

@@ -226,7 +226,7 @@ def labels_words(rows: Sequence[Row]) -> str:
     soft = [" ".join(row.recipe.split()) for row in rows if row.soft]
     if not soft:
         return "Hard labels"
-    return f"Hard labels, but soft ones (a probability for each class) in {', '.join(soft)}"
+    return f"Hard labels (random images, too), but soft ones, probabilities, in {', '.join(soft)}"
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
 
 
 def test_selections_that_need_no_numbers_are_on_offer(repository):
-    methods = ("herding", "k-centre", "moderate", "kmeans", "average")
+    methods = ("herding", "k-centre", "moderate", "kmeans")
     options = [word for method in methods for word in ("--method", method)]
     ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", *options)
     assert ran.returncode == 0, ran.stderr
