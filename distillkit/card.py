@@ -61,6 +61,8 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         source_images=first["provenance"].get("source_images", {}),
         has_pixels="pixels" in infos[default].features,
         methods={method: about(method).summary for method in methods(recipes)},
+        ordered=[recipe for recipe in recipes if about(recipe["method"]).ordered],
+        attacks=[recipe for recipe in recipes if recipe["notes"].get("attack")],
         imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
         all_imported=methods(recipes) == ["imported"],
         uses_experts=any(about(method).experts for method in methods(recipes)),

@@ -162,7 +162,8 @@ def testing_peak(job: Job, recipe: EvaluationRecipe) -> int:
 def distill_peak(recipe: Recipe, job: Job) -> int:
     """The kept graphs of the unroll, or of one step where it is compiled; and its parameter vectors."""
     matching = getattr(recipe.method, "matching", None)
-    steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", 256)
+    largest = getattr(recipe.method, "real_batch", 256)
+    steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", largest)
     graph = round(GRAPH * batch * sum(job.outputs)) + job.theta
     kept = (
         0 if job.compute.compile else min(steps, CPU_BUDGET // graph if job.compute.keep is None else job.compute.keep)

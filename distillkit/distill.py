@@ -183,6 +183,8 @@ class Distillation:
         if optim.student_lr_init is not None:
             student = f" (student step size {record.student_lr:g}, started at {optim.student_lr_init:g})"
             knobs += f", optim.student_lr_lr ({optim.student_lr_lr:g}) or optim.student_lr_init"
+        elif self.start.schedule is not None:
+            student, knobs = f" (mean step size {record.student_lr:g})", f"{knobs}, optim.student_lr_lr or step_size"
         raise DivergedError(
             f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite"
             f"{student}; lower {knobs}"

@@ -11,6 +11,8 @@ DistillkitError
 Every message says what was found, what was expected and what to do, on one line.
 """
 
+import re
+
 
 class DistillkitError(Exception):
     """Base of every error that a user of distillkit can cause and mend."""
@@ -59,6 +61,12 @@ def check_positive(name: str, value: float) -> None:
     """Raise ParamsError unless ``value > 0`` and finite."""
     if not 0 < value < float("inf"):
         raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0")
+
+
+def check_sha256(name: str, value: str, whence: str) -> None:
+    """Raise ParamsError unless ``value`` looks like a SHA-256; ``whence`` says where people find it."""
+    if not re.fullmatch("[0-9a-f]{64}", value):
+        raise ParamsError(f"{name} is {value!r}; expected the 64 hexadecimal digits of file, {whence}")
 
 
 def shown(value: float) -> str:

@@ -49,7 +49,8 @@ class EvaluationRecipe:
 class Report:
     """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``.
 
-    ``third_accuracy_R3`` is on the easy, middle and hard third of the test images.
+    ``third_accuracy_R3`` is on the easy, middle and hard third of the test images; ``predicted_RN`` are the classes
+    that each run's network gave to them.
     """
 
     accuracy_R: Tensor
@@ -57,12 +58,13 @@ class Report:
     third_accuracy_R3: Tensor
     curve_steps: list[int]
     curve_RS: Tensor
+    predicted_RN: Tensor
 
 
 class Run(NamedTuple):
-    """One trained network: which test images it got right (N,), and its accuracy (S,) along the way."""
+    """One trained network: the classes it gave to the test images (N,), and its accuracy (S,) along the way."""
 
-    right_N: Tensor
+    predicted_N: Tensor
     curve_S: Tensor
 
 
@@ -117,12 +119,12 @@ def evaluate(
                 on_step=record,
                 compute=compute,
             )
-        right_N = predict(network, test_NCHW).argmax(1) == test.labels
-        return Run(right_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
+        predicted_N = predict(network, test_NCHW).argmax(1)
+        return Run(predicted_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
 
     runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
-    right_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
-    return summarise(right_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+    predicted_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
+    return summarise(predicted_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
 
 
 def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:
@@ -162,10 +164,10 @@ def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
 
 
 def summarise(
-    right_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
+    predicted_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
 ) -> Report:
-    """Accuracies from which test images each run got right."""
-    share_RN = right_RN.double()
+    """Accuracies from the classes that each run gave to the test images."""
+    share_RN = (predicted_RN == labels_N).double()
     classes = [share_RN[:, labels_N == label].mean(1) for label in labels_N.unique().tolist()]
     thirds = test_difficulty_N.argsort(stable=True).tensor_split(3)
     return Report(
@@ -174,7 +176,19 @@ def summarise(
         third_accuracy_R3=torch.stack([share_RN[:, rows].mean(1) for rows in thirds], 1),
         curve_steps=curve_steps,
         curve_RS=curve_RS,
+        predicted_RN=predicted_RN,
     )
+
+
+def attack_success(predicted_RN: Tensor, labels_N: Tensor, attack: int, target: int) -> tuple[Tensor, Tensor]:
+    """Of a set made to have class ``attack`` taken for ``target``, for each run, both (R,) and shares of 1.
+
+    The accuracy with respect to the attacker's labels, and the share of the attacked class taken for the target
+    (Wang et al. 2018).
+    """
+    modified_N = labels_N.masked_fill(labels_N == attack, target)
+    taken_R = (predicted_RN[:, labels_N == attack] == target).double().mean(1)
+    return (predicted_RN == modified_N).double().mean(1), taken_R
 
 
 def reference_difficulty(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillkit.artifact import pretty_json, write_text
 from distillkit.errors import ArtifactError
-from distillkit.evaluate import THIRDS, Report
+from distillkit.evaluate import THIRDS, Report, attack_success
 from distillkit.images import SyntheticSet
 from distillkit.regime import schedule_of
 
@@ -36,6 +36,15 @@ def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
         "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned} | soft,
         **ordered,
     }
+
+
+def attack_metrics(report: Report, synthetic: SyntheticSet, labels_N: Tensor) -> dict[str, Any]:
+    """What a poisoned set does, nothing for others; ``labels_N`` are the test images'. See :func:`attack_success`."""
+    if (attack := synthetic.notes.get("attack")) is None:
+        return {}
+    labels = attack["attack_label"], attack["target_label"]
+    modified_R, taken_R = attack_success(report.predicted_RN, labels_N.cpu(), *labels)
+    return {"attack": {"modified_accuracy": mean_and_std(modified_R), "taken_for_target": mean_and_std(taken_R)}}
 
 
 def neighbour_metrics(accuracy: float, neighbours: int) -> dict[str, Any]:

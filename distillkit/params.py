@@ -34,6 +34,14 @@ def load(path: Path = FILE) -> dict[str, Any]:
     return data
 
 
+def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A top-level section of named entries, of which there must be one at least."""
+    found: dict[str, Any] = section(data, name, dict)
+    if not found:
+        raise ParamsError(f"{FILE}: {name} is empty; expected at least one entry")
+    return found
+
+
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
     """Section ``name`` as ``kind``; errors name ``file``."""
     if name not in data:
@@ -65,7 +73,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         return None
     if others and not (mappings and isinstance(value, Mapping)):
         keys = ", ".join(field.name for mapping in mappings for field in fields(mapping))
-        return plain(value, others[0], where, f" or a mapping of {keys}" if keys else "")
+        if len(others) > 1 and not any(fits(value, option) for option in others):
+            expected = " or ".join(option.__name__ for option in others)
+            raise ParamsError(f"{where} is {shown(value)}; expected {expected}")
+        kind = next((option for option in others if fits(value, option)), others[0])
+        return plain(value, kind, where, f" or a mapping of {keys}" if keys else "")
     if not isinstance(value, Mapping):
         raise ParamsError(f"{where} is {shown(value)}; expected a mapping")
     return build(value, mappings[0] if len(mappings) == 1 else by_kind(value, mappings, where), where)
@@ -109,6 +121,15 @@ def placed(message: str, where: str, known: Iterable[str]) -> str:
     """A range check's message, which begins with a field's name, under the field's whole path."""
     name = message.removeprefix(where.rsplit(".", maxsplit=1)[-1] + ".")
     return f"{where}.{name}" if name.split()[0].split(".")[0] in known else f"{where}: {message}"
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether ``value`` can be read as the plain type ``kind``."""
+    try:
+        plain(value, kind, "")
+    except ParamsError:
+        return False
+    return True
 
 
 def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:

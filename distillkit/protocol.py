@@ -22,7 +22,8 @@ class Material:
     """What a method may work from: the training images and what experts learned about them; never test images.
 
     ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label;
-    ``imported`` is a set made elsewhere; ``compute`` is how the machine is used.
+    ``imported`` is a set made elsewhere, ``pretrained`` are experts of another pipeline; ``compute`` is how the machine
+    is used.
     """
 
     real: ImageSet
@@ -32,6 +33,7 @@ class Material:
     experts: Experts | None = None
     compute: Compute = Compute()
     imported: SyntheticSet | None = None
+    pretrained: Experts | None = None
 
     def need_difficulty(self) -> Tensor:
         if self.difficulty_N is None:
@@ -57,6 +59,11 @@ class Material:
                 "this method takes a set that was made elsewhere, but got none; run distillkit import and give its file"
             )
         return self.imported
+
+    def need_pretrained(self) -> Experts:
+        if self.pretrained is None:
+            raise ParamsError("this method starts from experts of another pipeline, but got none; give their file")
+        return self.pretrained
 
     def expert(self, number: int) -> nn.Module:
         """See :func:`~distillkit.features.trained_expert`."""
@@ -89,7 +96,8 @@ class About(NamedTuple):
     """What people read of a method: in the card, in tables and plots.
 
     ``summary`` is Markdown that names parameters in backticks; ``paper`` is BibTeX, or empty; ``builds_on`` are other
-    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give.
+    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give,
+    ``ordered`` whether its sets carry the order that they are to be trained on in.
     """
 
     title: str
@@ -97,6 +105,7 @@ class About(NamedTuple):
     paper: str = ""
     builds_on: tuple[str, ...] = ()
     experts: bool = True
+    ordered: bool = False
 
 
 class Selection(Protocol):

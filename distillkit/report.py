@@ -80,7 +80,7 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         middle=share(metrics, recipe, "middle.mean"),
         hard=share(metrics, recipe, "hard.mean"),
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
-        replayed=section.get("replay") is not None or "schedule" in metrics,
+        replayed=section.get("replay") is not None or is_ordered(section["method"]) or "schedule" in metrics,
         soft="soft_labelled" in metrics["images"],
     )
 
@@ -91,6 +91,11 @@ def place(row: Row) -> tuple[bool, float, bool, int, str]:
     rank = known.index(row.method) if row.method in known else len(known)
     ipc = math.inf if row.ipc is None else row.ipc
     return row.method == "full", ipc, row.learned > 0, rank, row.recipe
+
+
+def is_ordered(method: str) -> bool:
+    """Whether a method's sets carry the order that they are to be trained on in."""
+    return method in METHODS and METHODS[method].about.ordered
 
 
 def share(metrics: Mapping[str, Any], recipe: str, key: str) -> float:
@@ -209,15 +214,14 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
     """In one line, under which conditions the table's numbers hold."""
     fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
     runs = str(most) if fewest == most else f"{fewest} to {most}"
-    ordered = ", but those with a replay, which are trained on by it" if any(row.replayed for row in rows) else ""
+    ordered = ", but those with an order of their own, trained on by it" if any(r.replayed for r in rows) else ""
     return (
         f"{labels_words(rows)}; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
         f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
         "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; "
         "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
-        "distillations; "
-        "over random: percentage points; hard third: of the test images, as ranked by networks trained on all real "
-        "images; bold: the highest mean of its IPC."
+        "distillations; over random: percentage points; hard third: of the test images, as ranked by "
+        "networks trained on all real images; bold: the highest mean of its IPC."
     )
 
 

@@ -230,20 +230,13 @@ def replay(
     if start_P is not None:
         load_flat_(network, start_P)
     network = compute.place(network, images_NCHW.device)
-    lrs = schedule.lr_T.tolist()
-    visits = train(
-        network,
-        images_NCHW,
-        labels,
-        [rows.cpu() for rows in schedule.rows],
-        lr_at=lrs.__getitem__,
-        momentum=0.0,
-        weight_decay=0.0,
-        augmentation=Augmentation(),
-        generator=generator,
-        compute=compute,
-    )
-    for step, _ in enumerate(visits, start=1):
+    parameters: list[Tensor] = list(network.parameters())
+    for step, (rows, lr) in enumerate(zip(schedule.rows, schedule.lr_T, strict=True), start=1):
+        loss, _ = loss_and_logits(network.train(), compute.layout(images_NCHW[rows]), labels[rows], "fp32")
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.sub_(lr * gradient)  # rounded as in unroll; sgd_ rounds once where that rounds twice
         on_step(step, network)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DivergedError("training by the set's own schedule gave nan or infinity; distil with smaller step sizes")

@@ -16,13 +16,14 @@ from distillkit.distill import Distillation, loss_table
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
-from distillkit.images import RealData, SyntheticSet
+from distillkit.images import RealData
 from distillkit.interruption import Interruption
 from distillkit.live import LIVE, clear, shown
 from distillkit.methods.imported import Imported
+from distillkit.methods.pretrained import Pretrained
 from distillkit.metrics import write_csv
 from distillkit.progress import track
-from distillkit.protocol import Material
+from distillkit.protocol import Material, Selection
 from distillkit.randomness import seed_for, seeded
 from distillkit.recipes import read_recipe
 from distillkit.stage import run_stage
@@ -41,20 +42,31 @@ def read_material(
     return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
 
 
-def read_imported(method: Imported) -> SyntheticSet:
-    """The set that a recipe imports, if the file is the one that the recipe means."""
-    path = Path(method.file)
+def pinned(file: str, sha256: str, made_by: str) -> Path:
+    """A file that a recipe names, if it is the one that the recipe means."""
+    path = Path(file)
     if path.is_absolute() or Path(os.path.normpath(path)).parts[:1] == ("..",):
         raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
     if not path.is_file():
-        raise ParamsError(f"file {path} does not exist; expected what distillkit import wrote; import or pull it first")
+        raise ParamsError(f"file {path} does not exist; expected what {made_by} wrote; import or pull it first")
     found = artifact.sha256(path)
-    if found != method.sha256:
+    if found != sha256:
         raise ArtifactError(
-            f"{path} is not the file that the recipe means: found SHA-256 {found}, expected {method.sha256}; "
+            f"{path} is not the file that the recipe means: found SHA-256 {found}, expected {sha256}; "
             f"put that file back, or write into the recipe in params.yaml: sha256: '{found}'"
         )
-    return artifact.load_synthetic(path)[0]
+    return path
+
+
+def read_for(method: Selection, material: Material) -> Material:
+    """The same with the files that the recipe names, for methods that want some."""
+    if isinstance(method, Imported):
+        imported = artifact.load_synthetic(pinned(method.file, method.sha256, "distillkit import"))[0]
+        return replace(material, imported=imported.to(material.real.images.device))
+    wanted = getattr(method, "pretrained", None)
+    if isinstance(wanted, Pretrained):
+        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "an experts stage")]))
+    return material
 
 
 def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[str, Any], ask: Interruption) -> None:
@@ -82,8 +94,7 @@ def distill(
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     material = read_material(source, shards, difficulty, recipe.visits, prepare_device())
-    if isinstance(recipe.method, Imported):
-        material = replace(material, imported=read_imported(recipe.method).to(material.real.images.device))
+    material = read_for(recipe.method, material)
 
     inputs = [Path(__file__), real, difficulty, *shards]
     with unfinished(f"distill-{name}", [recipe.params, seed], inputs) as folder:

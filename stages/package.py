@@ -29,7 +29,7 @@ PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": d
 def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metrics: Path, folder: Path) -> None:
     data = params.load()
     spec = params.section(data, "package", PackageSpec)
-    recipes = params.section(data, "recipes", dict)
+    recipes = params.entries(data, "recipes")
     entries = [
         Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe)
         for name, recipe in recipes.items()

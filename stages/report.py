@@ -21,7 +21,7 @@ from distillkit.stage import run_stage
 @click.argument("out", type=Path)
 def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: Path, out: Path) -> None:
     data = params.load()
-    recipes = params.section(data, "recipes", dict)
+    recipes = params.entries(data, "recipes")
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
     headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}

@@ -1,5 +1,7 @@
 """Shared fixtures: real digits, tiny networks, experts trained once a session."""
 
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 
@@ -17,7 +19,16 @@ from distillkit.randomness import seeded
 from distillkit.scoring import score_confidence
 from distillkit.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
 
+# What the tests run sees no settings of whoever runs them: no shell, no configuration of Git's and DVC's but its own.
+NOBODY = tempfile.TemporaryDirectory()
+os.environ.pop("SHELL", None)
+os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+os.environ |= {"DVC_GLOBAL_CONFIG_DIR": NOBODY.name, "DVC_SYSTEM_CONFIG_DIR": NOBODY.name, "DVC_NO_ANALYTICS": "1"}
+
+torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
+
 TINY = NetworkSpec("convnet", "batch", depth=1, width=4)
+PLAIN = NetworkSpec("convnet", "instance", depth=1, width=4)
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +66,22 @@ def imported(digits) -> SyntheticSet:
 
 
 @pytest.fixture(scope="session")
-def material(digits, experts, imported) -> Material:
+def pretrained(digits) -> ExpertsInMemory:
+    """Three tiny experts without batch normalisation, as another pipeline could have trained them."""
+    recipe = ExpertRecipe(PLAIN, epochs=20, batch=32, lr=0.1)
+    statistics = channel_statistics(digits.images)
+    trained = [record_expert(digits, statistics, recipe, seeded(seed)) for seed in (3, 4, 5)]
+    return ExpertsInMemory(PLAIN, torch.stack([expert.trajectory_TP for expert in trained]))
+
+
+@pytest.fixture(scope="session")
+def material(digits, experts, imported, pretrained) -> Material:
     trajectories, dynamics = experts
     difficulty = score_confidence(dynamics)
     statistics = channel_statistics(digits.images)
-    return Material(digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported)
+    return Material(
+        digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported, pretrained=pretrained
+    )
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def test_the_messages_are_those_of_the_workflow():
     """What the page explains is what is said."""
     workflow = (DOCS.parent / "ci/github.yml").read_text()
     explained = re.findall(r"^\| (?:warning: )?`(?!error:)([^`]+)` \|", PAGE.split("## When it fails")[1], re.MULTILINE)
-    assert len(explained) == 4
+    assert len(explained) == 5
     for message in explained:
         assert re.search(f"::(error|warning)::.*{message}", workflow), message
         assert re.search(f'echo "(error|warning): .*{message}', PAGE), message

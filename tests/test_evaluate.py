@@ -35,8 +35,8 @@ def report(subset, digits):
 
 def test_summary_by_hand():
     """Two runs, six images: run 1 misses images 4 and 5, run 2 image 5, and difficulty is the row."""
-    right = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]).bool()
-    report = summarise(right, torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6.0), [], torch.zeros(2, 0))
+    predicted = torch.tensor([[0, 1, 0, 1, 1, 0], [0, 1, 0, 1, 0, 0]])
+    report = summarise(predicted, torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6.0), [], torch.zeros(2, 0))
     assert report.accuracy_R.tolist() == pytest.approx([4 / 6, 5 / 6])
     assert report.class_accuracy_RK.tolist() == [pytest.approx([2 / 3, 2 / 3]), pytest.approx([1, 2 / 3])]
     assert report.third_accuracy_R3.tolist() == [[1, 1, 0], [1, 1, 0.5]]

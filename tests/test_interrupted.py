@@ -265,7 +265,7 @@ def test_results_come_back_as_they_were(tmp_path, mapper):
     dynamics = Dynamics(numbers > 2, numbers.half(), numbers.half(), numbers.half())
     for kind, value in {
         Expert: Expert(numbers, dynamics),
-        Run: Run(numbers > 1, torch.zeros(0, dtype=torch.float64)),
+        Run: Run(numbers.long(), torch.zeros(0, dtype=torch.float64)),
         torch.Tensor: torch.tensor(0.5),
     }.items():
         folder = tmp_path / kind.__name__

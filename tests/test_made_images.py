@@ -1,4 +1,4 @@
-"""Sets whose images are averages, from none of the source's rows: package, card and report cope with them."""
+"""Sets whose images are averages, are replayed or are poisoned: package, card and report say so."""
 
 import json
 from dataclasses import asdict
@@ -10,21 +10,35 @@ from distillkit.artifact import provenance_of, save_synthetic
 from distillkit.evaluate import evaluate, neighbour_accuracy
 from distillkit.manifest import open_package
 from distillkit.metrics import metrics_of, neighbour_metrics
+from distillkit.networks import NetworkSpec, build_network
 from distillkit.package import Entry, build
+from distillkit.parameters import flatten
 from distillkit.progress import track
 from distillkit.protocol import Material
 from distillkit.randomness import seeded
 from distillkit.recipe_file import baselines
 from distillkit.recipes import read_recipe
 from distillkit.report import rows, write_report
+from distillkit.trajectories import ExpertsInMemory
 
 NETWORK = {"name": "convnet", "norm": "none", "depth": 1, "width": 4}
 REPLAY = {"steps": 1, "epochs": 2, "step_size": {"candidates": [0.1], "holdout": 0.2, "runs": 1}, "network": NETWORK}
+OPTIM = {"steps": 1, "image_lr": 0.01}
 RECIPES = {
     "a-replayed": {"method": "random", "ipc": 2, "replay": REPLAY},
     "random-ipc2": {"method": "random", "ipc": 2},
     "kmeans-ipc2": {"method": "kmeans", "ipc": 2, "tries": 1},
     "kmeans-ipc8": {"method": "kmeans", "ipc": 8, "tries": 1},
+    "dd": {"method": "dd", "ipc": 1, "steps": 1, "network": NETWORK, "optim": OPTIM},
+    "poisoned": {
+        "method": "dd",
+        "ipc": 1,
+        "steps": 1,
+        "initialisation": "fixed-pretrained",
+        "pretrained": {"file": "shard.safetensors", "sha256": 64 * "0"},
+        "attack": {"attack_class": 3, "target_class": "5"},
+        "optim": OPTIM,
+    },
     "average": {"method": "average", "ipc": 1, "replay": REPLAY},
 }
 
@@ -37,7 +51,10 @@ def real():
 @pytest.fixture(scope="module")
 def entries(real, tmp_path_factory):
     """Eight digits a class to train: with eight clusters a class every centre is an image."""
-    folder, material = tmp_path_factory.mktemp("sets"), Material(real.train, real.normalisation)
+    spec = NetworkSpec(**NETWORK)
+    weights_P = flatten(build_network(spec, real.train.image_shape, 10, seed=0))
+    experts = ExpertsInMemory(spec, weights_P[None, None])
+    folder, material = tmp_path_factory.mktemp("sets"), Material(real.train, real.normalisation, pretrained=experts)
     found = []
     for name, section in RECIPES.items():
         recipe = read_recipe({"recipes": RECIPES}, name)
@@ -84,6 +101,16 @@ def test_the_card_says_what_they_are(package):
     assert "`average`: trained on as the `replay` parameters" in card
 
 
+def test_the_card_warns_of_a_poisoned_set(package):
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    assert "\n> **Warning: `poisoned` is poisoned.** It was made to do harm in a test" in card
+    assert "is to take `3` for `5`" in card
+    assert "Warning: `dd`" not in card
+    assert "\n- **In their own order:** `dd`, `poisoned`: not as above" in card
+    record = json.loads((package.folder / "poisoned/recipe.json").read_text())
+    assert record["notes"]["attack"]["warning"].startswith("made to do harm in a test")
+
+
 def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):
     assert baselines(2, entries)["random"]["recipe"] == "random-ipc2"
 
@@ -94,5 +121,7 @@ def test_the_report_shows_them(entries, tmp_path):
     arguments = {"evaluation": asdict(EVALUATION), "source": {}, "previews": {}, "scans": {}}
     write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "whatever its size, but those with a replay" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "whatever its size, but those with an order of their own" in (tmp_path / "table.md").read_text(
+        encoding="utf-8"
+    )
     assert "1-NN" not in (tmp_path / "table.md").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
+from distillkit.coresets import herd, moderate
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
@@ -14,10 +15,12 @@ from distillkit.images import Iterate, to_pixels
 from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
 from distillkit.methods.att import AutomaticTrajectories
+from distillkit.methods.attack import Attack
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.correction import DifficultyCorrection
 from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
+from distillkit.methods.dd import DatasetDistillation
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -25,6 +28,7 @@ from distillkit.methods.labels import mean_of_those_right
 from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.optimised import OptimisedSubset
+from distillkit.methods.pretrained import Pretrained
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
@@ -32,15 +36,18 @@ from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import Method
 from distillkit.randomness import seeded
+from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
 OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
-CORRECTION = DifficultyCorrection(0.1, final_weight=0.2, over=5)
+CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+CONDENSING = GradientMatching(updates=4, inner_epochs=3, real_batch=64)
 REPLAY = Replay(steps=2, epochs=3, step_size=StepSizeScan((0.01, 0.1), holdout=0.2, runs=1))
+PRETRAINED = Pretrained("experts.safetensors", 64 * "0")
 EXAMPLES = {
     "full": [FullSet()],
     "random": [RandomSubset(IPC), RandomSubset(IPC, REPLAY)],
@@ -56,14 +63,22 @@ EXAMPLES = {
     ],
     "kmeans": [Centroids(IPC, tries=2), Centroids(IPC, tries=1, replay=REPLAY)],
     "average": [ClassMeans(1), ClassMeans(1, replace(REPLAY, steps=1))],
+    "dd": [
+        DatasetDistillation(IPC, steps=2, step_size=0.1, networks=2),
+        DatasetDistillation(IPC, 1, 2, 0.1, "fixed", start="random", labels="learned"),
+        DatasetDistillation(IPC, 4, 1, 0.1, "random-pretrained", pretrained=PRETRAINED, attack=Attack("3", 5)),
+        DatasetDistillation(IPC, 2, 1, 0.1, "fixed-pretrained", pretrained=PRETRAINED),
+    ],
     "dm": [DistributionMatching(IPC), DistributionMatching(IPC, "noise", network=INSTANCE)],
     "dc": [
-        DatasetCondensation(IPC),
-        DatasetCondensation(IPC, "random", GradientMatching(updates=3, inner_epochs=2, network=INSTANCE)),
+        DatasetCondensation(IPC, matching=CONDENSING),
+        DatasetCondensation(IPC, "random", replace(CONDENSING, updates=3, inner_epochs=2, network=INSTANCE)),
     ],
     "dsa": [
-        SiameseCondensation(IPC),
-        SiameseCondensation(IPC, matching=GradientMatching(network=INSTANCE, difficulty_correction=CORRECTION)),
+        SiameseCondensation(IPC, matching=CONDENSING),
+        SiameseCondensation(
+            IPC, matching=replace(CONDENSING, updates=1, network=INSTANCE, difficulty_correction=CORRECTION)
+        ),
     ],
     "mtt": [
         TrajectoryMatching(IPC, MATCHING),
@@ -140,6 +155,7 @@ def test_same_generator_same_set(method, material):
         assert torch.equal(first.soft_labels, second.soft_labels)
     assert (first.schedule is None) == (second.schedule is None)
     if first.schedule is not None:
+        assert (first.schedule.starts_RP is None) == (second.schedule.starts_RP is None)
         assert torch.equal(first.schedule.lr_T, second.schedule.lr_T)
         assert torch.equal(first.schedule.step_N, second.schedule.step_N)
 
@@ -191,14 +207,16 @@ def test_gradient_agrees_with_finite_differences(method, material):
     """Along a random direction, in float64: (L(x + hd) − L(x − hd)) / 2h."""
     start = method.init(material, seeded(0))
     images = start.normalisation.apply(start.images).double()
-    student = replace(material, experts=as_double(material.experts))
+    student = replace(material, experts=as_double(material.experts), pretrained=as_double(material.pretrained))
     student.kernel.network.double()
     direction = torch.rand(images.shape, dtype=torch.float64, generator=seeded(3)) - 0.5
     turn = torch.rand(len(start), 10, dtype=torch.float64, generator=seeded(4)) - 0.5
 
+    step_size = torch.tensor(0.05, dtype=torch.float64) if start.schedule is None else start.schedule.lr_T.double()
+
     def loss(amount):
         labels = start.labels if start.soft_labels is None else (turn * amount + start.soft_labels.double()).softmax(1)
-        iterate = Iterate(images + amount * direction, labels, torch.tensor(0.05, dtype=torch.float64))
+        iterate = Iterate(images + amount * direction, labels, step_size, schedule=start.schedule)
         return method.loss(iterate, student, seeded(7))
 
     amount = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -327,6 +345,14 @@ def test_k_centre_covers_better_than_random_images(material):
     assert radius(KCentre(IPC)) < radius(RandomSubset(IPC))
 
 
+@pytest.mark.parametrize(("method", "rule"), [(Herding(IPC), herd), (Moderate(IPC), moderate)])
+def test_rules_are_applied_to_the_features_of_each_class(material, method, rule):
+    features = expert_features(material.experts, 1, material.real, material.normalisation)
+    rows = class_rows(material.real.labels, 10)
+    expected = torch.cat([own[rule(features(own), IPC)] for own in rows])
+    assert torch.equal(method.init(material, seeded(0)).source_row, expected)
+
+
 def test_herding_keeps_the_mean_better_than_random_images(material):
     features = expert_features(material.experts, 1, material.real, material.normalisation)(torch.arange(300))
 
@@ -452,6 +478,8 @@ def test_methods_say_what_they_miss(material):
 
 
 def optim_for(method):
+    if isinstance(method, DatasetDistillation):
+        return replace(OPTIM, image_lr=0.3, rule="adam", student_lr_init=None, student_lr_lr=0.05)
     return OPTIM if method.student else replace(OPTIM, student_lr_init=None, student_lr_lr=0.0)
 
 

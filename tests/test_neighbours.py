@@ -23,9 +23,9 @@ def test_the_nearest_by_hand():
 
 
 def test_votes_by_hand():
-    """Of 0 (class 0), 1 and 2 (class 1): the nearest to −1 says 0, three say 1, and of two the nearer one decides."""
-    found = [nearest_classes(column(-1.0), column(0.0, 1.0, 2.0), torch.tensor([0, 1, 1]), 2, k) for k in (1, 2, 3, 9)]
-    assert [classes.item() for classes in found] == [0, 0, 1, 1]
+    """Of 0 (class 1), 1 and 2 (class 0): the nearest to −1 says 1, three say 0, and of two the nearer one decides."""
+    found = [nearest_classes(column(-1.0), column(0.0, 1.0, 2.0), torch.tensor([1, 0, 0]), 2, k) for k in (1, 2, 3, 9)]
+    assert [classes.item() for classes in found] == [1, 1, 0, 0]
 
 
 def test_distances_by_hand():

@@ -11,6 +11,7 @@ from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
 from distillkit.methods import METHODS
+from distillkit.methods.attack import Attack
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.package import PackageSpec
 from distillkit.readers import FolderSource, HuggingFaceSource, TorchvisionSource
@@ -411,3 +412,14 @@ def test_errors_name_the_file_that_was_read():
         params.section(changed("evaluation.runs", 0), "evaluation", EvaluationRecipe, Path("other.yaml"))
     with pytest.raises(ParamsError, match=r"^other.yaml has no section 'evaluation'; add it$"):
         params.section({}, "evaluation", EvaluationRecipe, Path("other.yaml"))
+
+
+@pytest.mark.parametrize("value", ["cat", 3])
+def test_plain_types_in_a_union(value):
+    assert params.read({"attack_class": value, "target_class": 0}, Attack, "attack").attack_class == value
+
+
+@pytest.mark.parametrize("value", [True, 1.5, None, ["cat"]])
+def test_no_type_of_a_union_fits(value):
+    with pytest.raises(ParamsError, match=r"^params.yaml: attack.attack_class is .*; expected str or int$"):
+        params.read({"attack_class": value, "target_class": 0}, Attack, "attack")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from distillkit import params
 from distillkit.evaluate import EvaluationRecipe
@@ -22,7 +23,7 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-OTHERS = {f"{name}-cifar10" for name in ("baselines", "coresets", "dc", "dm", "dsa")}  # of other methods
+OTHERS = {f"{name}-cifar10" for name in ("baselines", "coresets", "dc", "dd", "dm", "dsa")}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
 
@@ -36,6 +37,14 @@ def test_every_preset_is_known():
         *(f"selmatch-{name}.yaml" for name in PUBLISHED),
         *(f"{name}.yaml" for name in OTHERS),
     }
+
+
+@pytest.mark.parametrize("path", [PRESETS.parent / "params.yaml", *PRESETS.glob("*.yaml")], ids=lambda path: path.name)
+def test_no_number_stands_for_another(path):
+    """``dvc exp run -S`` sets a number where it stands: with YAML's anchors it would set others too, or none."""
+    events = list(YAML().parse(path.read_text(encoding="utf-8")))
+    assert len(events) > 50
+    assert [event for event in events if getattr(event, "anchor", None)] == []
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS))
@@ -72,6 +81,24 @@ def test_numbers_of_the_baselines_are_the_published_ones():
     assert (optimised.sets, optimised.runs) == (50, 20)
     average = read_recipe(data, "average-replay").method.replay
     assert average.steps * average.epochs == 30
+
+
+def test_numbers_of_dataset_distillation_are_the_published_ones():
+    """Ten steps, three passes, 400 epochs in batches of 1,024, Adam; Wang et al.'s repository."""
+    data = params.load(PRESETS / "dd-cifar10.yaml")
+    outer = 400 * -(-50_000 // 1024)
+    for name, lr, networks, step_size in (
+        ("dd", 0.01, 1, 0.001),
+        ("dd-fixed", 0.01, 1, 0.001),
+        ("dd-attack", 0.02, 4, 0.02),
+    ):
+        recipe = read_recipe(data, f"{name}-ipc10")
+        method, optim = recipe.method, recipe.optim
+        assert (method.steps, method.epochs, method.ipc, method.real_batch) == (10, 3, 10, 1024)
+        assert (method.networks, method.step_size) == (networks, step_size)
+        assert (optim.rule, optim.steps, optim.image_lr, optim.student_lr_lr) == ("adam", outer, lr, lr)
+        assert (optim.decay, optim.decay_every) == (0.5, 40 * outer // 400)
+    assert "dd-attack-ipc10" not in params.section(data, "package", PackageSpec).chosen(data["recipes"])
 
 
 @pytest.mark.parametrize("name", ["dc", "dsa"])

@@ -274,10 +274,7 @@ def test_the_note_names_recipes_with_soft_labels() -> None:
     )
     assert (hard.soft, hard.replayed, soft.soft, soft.replayed) == (False, False, True, True)
     assert label_note([hard]) == "Hard labels"
-    assert (
-        label_note([hard, soft])
-        == "Hard labels (random images, too), but soft ones, probabilities, in other"
-    )
+    assert label_note([hard, soft]) == "Hard labels (random images, too), but soft ones, probabilities, in other"
 
 
 # diff and show

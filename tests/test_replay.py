@@ -104,6 +104,24 @@ def test_the_luckiest_set_is_drawn_beside_the_held_out_images(material):
     assert not set(synthetic.source_row.tolist()) & set(held.tolist())
 
 
+def test_the_best_on_the_held_out_images_is_taken(material, monkeypatch):
+    """Told that the second of three did best, whatever they are compared on: that is what stood in the call."""
+    calls = []
+
+    def compare(self, drawn, order, held_out, material, generator):
+        calls.append((drawn, held_out))
+        return [0.5, 0.75, 0.75]
+
+    monkeypatch.setattr(OptimisedSubset, "compare", compare)
+    method = OptimisedSubset(4, sets=3, runs=2, holdout=0.3, training=TrainingRecipe(20, 20, 0.05))
+    synthetic = method.init(material, seeded(2))
+    [(drawn, held_out)] = calls
+    _, held = split_holdout(material.real.labels, 10, 0.3, seeded(2))
+    assert torch.equal(held_out.images, material.real.images[held])
+    assert torch.equal(synthetic.source_row, drawn[1])
+    assert synthetic.notes == {"set": 2, "holdout_accuracy_by_set": {"1": 0.5, "2": 0.75, "3": 0.75}}
+
+
 def test_sets_are_compared_as_they_will_be_trained_on(material):
     method = OptimisedSubset(4, sets=2, runs=1, holdout=0.2, replay=replace(REPLAY, step_size=SCAN))
     synthetic = method.init(material, seeded(0))

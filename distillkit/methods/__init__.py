@@ -4,6 +4,7 @@ from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
+from distillkit.methods.dd import DatasetDistillation
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -27,6 +28,7 @@ METHODS: dict[str, type[Selection]] = {
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
+    "dd": DatasetDistillation,
     "dm": DistributionMatching,
     "dc": DatasetCondensation,
     "dsa": SiameseCondensation,

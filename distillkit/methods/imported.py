@@ -1,13 +1,12 @@
 """A set made elsewhere, by any method's code, taken through this pipeline beside our own."""
 
-import re
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator
 
-from distillkit.errors import ParamsError, check_range
+from distillkit.errors import ParamsError, check_range, check_sha256
 from distillkit.images import ImageSet, SyntheticSet
 from distillkit.protocol import About, Material
 from distillkit.settings import settings
@@ -34,10 +33,7 @@ class Imported:
 
     def __post_init__(self) -> None:
         check_range("ipc", self.ipc, 1)
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise ParamsError(
-                f"sha256 is {self.sha256!r}; expected the 64 hexadecimal digits of file, as distillkit import told them"
-            )
+        check_sha256("sha256", self.sha256, "as distillkit import told them")
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """The pixels as imported. Class names and normalisation become the real data's, which all sets here share."""

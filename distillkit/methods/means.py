@@ -21,13 +21,13 @@ CENTROIDS = About(
     title="k-means",
     summary="For every class the centres of `ipc` clusters of its images, found by k-means on pixels: averages of real "
     "images, not real ones, unless a cluster is a single image (a baseline of Wang et al., 2018).",
-    builds_on=("optimised",),
+    builds_on=("dd",),
     experts=False,
 )
 MEANS = About(
     title="Average",
     summary="One image for every class, the average of all its images (a baseline of Wang et al., 2018).",
-    builds_on=("optimised",),
+    builds_on=("dd",),
     experts=False,
 )
 

@@ -80,12 +80,12 @@ class Matching:
         return Stretch(start_P, unroll(material.kernel, start_P, iterate, steps, keep=material.compute.keep), target_P)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """‖θ_N − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² for one drawn stretch."""
+        """The distance that is left at the end of one drawn stretch."""
         stretch = self.stretch(iterate, material, generator)
         return self.distance(stretch.thetas[-1], stretch, iterate, material)
 
     def distance(self, student_P: Tensor, stretch: "Stretch", iterate: Iterate, material: Material) -> Tensor:
-        """How far the student still is, with the correction where there is one."""
+        """‖θ − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² for the student's θ, and the correction at θ*_t where there is one."""
         matched = trajectory_matching_loss(student_P, stretch.start_P, stretch.target_P)
         return corrected(matched, self.difficulty_correction, material.kernel, stretch.start_P, iterate)
 

@@ -22,13 +22,7 @@ ABOUT = About(
     title="Optimised real",
     summary="Of `sets` random sets of `ipc` real images of every class, unchanged, the one on which networks learned "
     "best, by their accuracy on training images held out for the purpose (a baseline of Wang et al., 2018).",
-    paper="""\
-@article{wang2018dd,
-  title   = {Dataset Distillation},
-  author  = {Wang, Tongzhou and Zhu, Jun-Yan and Torralba, Antonio and Efros, Alexei A.},
-  journal = {arXiv preprint arXiv:1811.10959},
-  year    = {2018}
-}""",
+    builds_on=("dd",),
 )
 
 
