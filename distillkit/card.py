@@ -24,6 +24,7 @@ from distillkit.front_matter import Recipe, front_matter, images_per_class, is_o
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
 from distillkit.protocol import About
+from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
@@ -67,6 +68,8 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         uses_experts=any(about(method).experts for method in methods(recipes)),
         learned=[recipe for recipe in recipes if recipe["nearest_source"]],
         inputs={path: md5 for recipe in recipes for path, md5 in recipe["inputs"].items()},
+        soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
+        scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
         **{function.__name__: function for function in WORDS},
     )
@@ -163,6 +166,7 @@ WORDS: tuple[Any, ...] = (  # functions
     images_per_class,
     imported_files,
     kept_start,
+    labels_words,
     link,
     names,
     network,
@@ -174,6 +178,7 @@ WORDS: tuple[Any, ...] = (  # functions
     params_lines,
     percent,
     quoted,
+    schedule_words,
     share,
     shortest,
     source_name,

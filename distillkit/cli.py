@@ -183,7 +183,9 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     "--dataset", default="digits", show_default=True, help="digits, a folder, owner/name, or torchvision:Name."
 )
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
-@click.option("--method", "methods", multiple=True, help="window, mtt, selmatch or confident; may be repeated.")
+@click.option(
+    "--method", "methods", multiple=True, help="window, mtt, selmatch, confident, herding …; may be repeated."
+)
 @click.option("--name", help="What the package will be called; by default after the dataset.")
 @click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
@@ -266,7 +268,11 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     help="What they were normalised with: cifar10, mnist, imagenet … or mean/std, such as 0.5,0.5,0.4/0.2,0.2,0.2.",
 )
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
-@click.option("--hard-labels", is_flag=True, help="Of soft labels take the likeliest class.")
+@click.option(
+    "--labels",
+    type=click.Choice(["probabilities", "logits", "hard"]),
+    help="What soft labels are (DATM saves logits), or hard: take the likeliest class.",
+)
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
@@ -276,7 +282,7 @@ def import_(
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
-    hard_labels: bool,
+    labels: Literal["probabilities", "logits", "hard"] | None,
     index: int | None,
     overwrite: bool,
     as_json: bool,
@@ -299,7 +305,7 @@ def import_(
         saved_as=saved_as,
         statistics=statistics,
         classes=classes,
-        hard_labels=hard_labels,
+        labels=labels,
         index=index,
         overwrite=overwrite,
     )

@@ -23,6 +23,7 @@ from distillkit.errors import ArtifactError
 from distillkit.images import SyntheticSet
 from distillkit.manifest import CARD, PARQUET, RECIPE, Package, printable
 from distillkit.package import LARGEST_WITH_PIXELS
+from distillkit.regime import regime_of
 
 ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")  # as distillkit.card.percent writes it
@@ -62,6 +63,7 @@ def described(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any])
         "normalisation": {key: value.tolist() for key, value in synthetic.normalisation._asdict().items()},
         "student_lr": synthetic.student_lr,
         "notes": dict(synthetic.notes),
+        **regime_of(synthetic, provenance.get("params")),
         "images.total": len(synthetic),
         "images.learned": learned,
         "images.real": len(synthetic) - learned,
@@ -179,10 +181,11 @@ def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
     if others := [column for column, check in expected.items() if not check(found[column])]:
         return others[0]
     values = prod(synthetic.images.shape[1:])
+    each = {"pixels": values, "soft_label": len(synthetic.class_names)}
     for group in groups:
         for chunk in (group.column(index) for index in range(group.num_columns)):
             column = chunk.path_in_schema.split(".")[0]
-            if chunk.num_values != group.num_rows * (values if column == "pixels" else 1):
+            if chunk.num_values != group.num_rows * each.get(column, 1):
                 return str(column)
             if column == "image" and chunk.total_uncompressed_size > group.num_rows * (2 * values + ENCODED) + ENCODED:
                 return str(column)
@@ -206,6 +209,10 @@ def column_types(synthetic: SyntheticSet) -> dict[str, Any]:
         "learned": arrow.bool_().equals,
         "source_row": arrow.int64().equals,
     }
+    if synthetic.soft_labels is not None:
+        expected["soft_label"] = arrow.list_(arrow.float32()).equals
+    if synthetic.schedule is not None:
+        expected["step"] = arrow.int64().equals
     return expected | ({"pixels": is_image_list} if prod(synthetic.images.shape[1:]) <= LARGEST_WITH_PIXELS else {})
 
 
@@ -214,8 +221,7 @@ def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
     start = 0
     for batch in file.iter_batches(batch_size=ROWS):
         rows = slice(start, start + batch.num_rows)
-        for column in ("label", "learned", "source_row"):
-            expected = synthetic.labels if column == "label" else getattr(synthetic, column)
+        for column, expected in plain_columns(synthetic).items():
             if batch.column(column).to_pylist() != expected[rows].tolist():
                 return column
         images_NCHW = synthetic.images[rows]
@@ -226,6 +232,14 @@ def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
             return "image"
         start = rows.stop
     return None if start == len(synthetic) else "rows"
+
+
+def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
+    """What the columns other than images hold."""
+    found = {"label": synthetic.labels, "learned": synthetic.learned, "source_row": synthetic.source_row}
+    if synthetic.soft_labels is not None:
+        found["soft_label"] = synthetic.soft_labels
+    return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
 
 
 def is_array(lists: Any, images_NCHW: Tensor) -> bool:

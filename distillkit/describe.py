@@ -6,6 +6,7 @@ from typing import Any
 
 from distillkit.artifact import Opened, load_synthetic
 from distillkit.errors import ArtifactError
+from distillkit.regime import labels_words, regime_of, schedule_words
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -34,6 +35,7 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
         "image_shape": list(synthetic.images.shape[1:]),
         "classes": len(synthetic.class_names),
         "images_per_class": counts[0] if len(set(counts)) == 1 else counts,
+        **regime_of(synthetic, provenance.get("params")),
         "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
     }
 
@@ -83,8 +85,15 @@ def synthetic_line(recipe: Mapping[str, Any]) -> str:
     images, shape = recipe["images"], "x".join(str(side) for side in recipe["image_shape"])
     return (
         f"method {recipe['method']}, {images['total']} images of {shape} in {recipe['classes']} classes "
-        f"({images['learned']} learned, {images['real']} real)"
+        f"({images['learned']} learned, {images['real']} real){regime_words(recipe)}"
     )
+
+
+def regime_words(recipe: Mapping[str, Any]) -> str:
+    """What is not as it is with most sets: soft labels, an order of training."""
+    soft, schedule = recipe["soft_labels"], recipe["schedule"]
+    labels = "" if soft is None else f", labels {labels_words(soft)}"
+    return labels if schedule is None else f"{labels}, trained on in its own order: {schedule_words(schedule)}"
 
 
 def shorten(value: Any, limit: int = 160) -> str:

@@ -50,6 +50,8 @@ def table_lines(difference: Difference) -> Iterator[str]:
     yield f"before    {difference.before.label}"
     yield f"after     {difference.after.label}"
     yield f"images    {images_words(difference)}"
+    if words := target_words(difference):
+        yield f"labels    {words}"
     if sources_differ(difference.before, difference.after):
         yield "          the sets come from different sources or splits, so training rows were not used to match images"
     yield f"accuracy  {accuracy_words(difference)}"
@@ -82,6 +84,15 @@ def images_words(difference: Difference) -> str:
     words = [word + amount if word.endswith(" changed") else word for word in words]
     order = ["unchanged ones in another order"] if difference.reordered else []
     return f"{before} → {after}: {', '.join(words + order)}"
+
+
+def target_words(difference: Difference) -> str:
+    """In how many of the matched images soft labels differ, and how much; nothing where they do not."""
+    sizes = [change.distance for change in difference.targets]
+    if not sizes:
+        return ""
+    amount = f"of the probability moved: median {statistics.median(sizes):.2%}, largest {max(sizes):.2%}"
+    return f"soft labels of {len(sizes)} matched {'image' if len(sizes) == 1 else 'images'} differ ({amount})"
 
 
 def accuracy_words(difference: Difference) -> str:
@@ -169,7 +180,7 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
         return
     rows = [("recipe", "images", "accuracy")]
     for name, each in difference.common.items():
-        rows.append((name, "the same" if each.same else images_words(each), short_accuracy(each)))
+        rows.append((name, "the same" if each.same else shortly(each), short_accuracy(each)))
     for kind, versions in (("added", difference.added), ("removed", difference.removed)):
         rows += [
             (name, f"recipe {kind}: {len(version.synthetic)} images", lone(version))
@@ -178,6 +189,10 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
     yield from aligned(rows)
     if any(each.accuracy for each in difference.common.values()):
         yield SPREAD
+
+
+def shortly(difference: Difference) -> str:
+    return "; ".join(words for words in (images_words(difference), target_words(difference)) if words)
 
 
 def short_accuracy(difference: Difference) -> str:
@@ -223,6 +238,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
             "added": [{"after": row, "class": new[row]} for row in images.added],
             "removed": [{"before": row, "class": old[row]} for row in images.removed],
         },
+        "soft_labels": [change._asdict() for change in difference.targets],
         **{name: plain(getattr(difference, name)) for name in ("properties", "params", "evaluation")},
         "not_known": unknown_parts(difference),
         "accuracy": {

@@ -22,8 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from distillkit.images import SyntheticSet
+from distillkit.regime import schedule_of
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 CONFIDENCE = 0.95  # of the interval within which a difference of accuracies says nothing
@@ -79,6 +81,14 @@ class AccuracyChange(NamedTuple):
         return None if self.margin is None else abs(self.points) <= self.margin
 
 
+class TargetChange(NamedTuple):
+    """A row before, the row after, and how far apart their soft labels are (see :func:`target_changes`)."""
+
+    before: int
+    after: int
+    distance: float
+
+
 @dataclass(frozen=True)
 class Matches:
     """Rows of two sets that belong together, most changed first, and those that stand alone."""
@@ -101,6 +111,7 @@ class Difference:
     after: Version
     incomparable: str | None
     images: Matches
+    targets: Sequence[TargetChange]
     properties: Changes
     params: Changes
     evaluation: Changes
@@ -117,7 +128,7 @@ class Difference:
         """Whether nothing that both sides know differs."""
         images = self.images
         moved = images.relabelled or images.changed or images.removed or images.added or self.reordered
-        noted = self.properties or self.params or self.evaluation
+        noted = self.targets or self.properties or self.params or self.evaluation
         return not (self.incomparable or moved or noted or self.remeasured)
 
     @property
@@ -136,11 +147,13 @@ class Difference:
 def compare(before: Version, after: Version) -> Difference:
     """What became of ``before`` in ``after``. Swapped, it says the same with added and removed swapped."""
     incomparable = why_incomparable(before.synthetic, after.synthetic)
+    images = Matches() if incomparable else match_images(before, after)
     return Difference(
         before=before,
         after=after,
         incomparable=incomparable,
-        images=Matches() if incomparable else match_images(before, after),
+        images=images,
+        targets=target_changes(before.synthetic, after.synthetic, images),
         properties=changes(properties(before.synthetic), properties(after.synthetic)),
         params=changes(before.params, after.params) if before.params and after.params else {},
         evaluation=changes(before.evaluation, after.evaluation) if before.evaluation and after.evaluation else {},
@@ -206,6 +219,25 @@ def match_images(before: Version, after: Version) -> Matches:
     removed, added = without(rest, nearest)
     changed = [Pair(row, other, rms(old.images[row], new.images[other])) for row, other, _ in traced + nearest]
     return Matches(unchanged, relabelled, sorted(changed, key=lambda pair: (-pair.rms, pair)), removed, added)
+
+
+def target_changes(before: SyntheticSet, after: SyntheticSet, images: Matches) -> list[TargetChange]:
+    """Matched images whose probabilities differ, the most changed first; none where both sets have hard labels only.
+
+    Distance is ½ Σ|p − q|, 0 to 1: the share of probability that went to other classes. A hard label is one class's.
+    """
+    if before.soft_labels is None and after.soft_labels is None:
+        return []
+    old_NK, new_NK = (probabilities(each) for each in (before, after))
+    pairs = [(pair.before, pair.after) for pair in (*images.unchanged, *images.relabelled, *images.changed)]
+    found = [TargetChange(*pair, float((old_NK[pair[0]] - new_NK[pair[1]]).abs().sum() / 2)) for pair in pairs]
+    return sorted((one for one in found if one.distance > 0), key=lambda one: (-one.distance, one))
+
+
+def probabilities(synthetic: SyntheticSet) -> Tensor:
+    """What is trained on as probabilities (N, K), float64."""
+    targets = synthetic.targets.cpu()
+    return (targets if targets.ndim == 2 else one_hot(targets, len(synthetic.class_names))).double()
 
 
 def without(rows: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> list[Sequence[int]]:
@@ -299,6 +331,8 @@ def properties(synthetic: SyntheticSet) -> dict[str, Any]:
         "class_names": list(synthetic.class_names),
         "normalisation": {"mean": mean, "std": std},
         "student_lr": synthetic.student_lr,
+        "labels": "hard" if synthetic.soft_labels is None else "soft",
+        "schedule": schedule_of(synthetic.schedule),
         "notes": dict(synthetic.notes),
     }
 

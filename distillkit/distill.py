@@ -3,7 +3,8 @@
 It learns images and, where the method has a use for them, the student's step sizes and the labels.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -71,6 +72,13 @@ class Step(NamedTuple):
     step: int
     loss: float
     student_lr: float  # nan where there is none
+
+
+def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Header and rows of the loss curve. The student's step size has no column where there is no student."""
+    without = {"student_lr"} if any(math.isnan(step.student_lr) for step in history) else set()
+    names = [name for name in Step._fields if name not in without]
+    return names, [tuple(getattr(step, name) for name in names) for step in history]
 
 
 class Learned:

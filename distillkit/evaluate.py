@@ -127,6 +127,15 @@ def evaluate(
     return summarise(predicted_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
 
 
+def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:
+    """The network that :func:`evaluate` trains, and images shown to all of them: the schedule's where there is one."""
+    schedule = synthetic.schedule
+    if schedule is None:
+        return recipe.network, recipe.visits
+    rounds = len(schedule.lr_T) // (int(schedule.step_N.max()) + 1)
+    return schedule.network, recipe.runs * rounds * len(synthetic)
+
+
 def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> float:
     """Share of test images whose class is that of the nearest of the set, in normalised pixels; no network, no chance.
 

@@ -91,6 +91,7 @@ class Row:
     hard: float
     knn: float | None = None  # accuracy of the nearest images' classes, where it was measured
     replayed: bool = False  # trained on in an order of its own
+    soft: bool = False  # trained on with soft labels
 
 
 def shorten(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from torch import Tensor
@@ -22,8 +23,11 @@ from distillkit.images import Normalisation, SyntheticSet, channel_statistics, t
 from distillkit.manifest import CARD, MANIFEST
 from distillkit.params import hint
 from distillkit.progress import tell
+from distillkit.regime import labels_words, regime_of
 
 SavedAs = Literal["normalised", "pixels"]
+LabelsAs = Literal["probabilities", "logits", "hard"]
+EXACT, ROUNDED = 1e-4, 1e-2  # how far from 1 an image's probabilities may sum, as they are and, rescaled, at all
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 STATISTICS = {  # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, DSA, DM) and in MTT's repository
@@ -84,14 +88,15 @@ def import_set(
     saved_as: SavedAs,
     statistics: Normalisation | None,
     class_names: Sequence[str] | None,
-    hard_labels: bool = False,
+    labels: LabelsAs | None = None,
     index: int | None = None,
 ) -> SyntheticSet:
     """The images (N, C, H, W) and labels (N,), or soft labels (N, K), that ``files`` hold together, in any order.
 
     ``saved_as`` says which space the images are in: normalised by ``statistics``, or pixels, whose own statistics are
-    taken when none are given. ``hard_labels`` allows to reduce soft labels to the likeliest class; ``index`` chooses
-    among several experiments in one file. Nothing says which real image an image comes from: all count as learned.
+    taken when none are given. ``labels`` says what soft labels are: probabilities, logits (their softmax is taken) or
+    to be reduced to the likeliest class; what is plainly probabilities need not be told. ``index`` chooses among
+    several experiments in one file. Nothing says which real image an image comes from: all count as learned.
     Raises SourceError for what the files hold, ParamsError for what is told. ZCA-whitened images (``--zca`` of MTT,
     DATM and others) cannot be told from normalised ones, but no mean and deviation lead from them back to pixels: take
     the ``images_zca_*.pt`` saved beside them, which are pixels.
@@ -100,8 +105,8 @@ def import_set(
     parts, index = chosen_parts(files, index)
     tensors = [part for part in parts if isinstance(part, Tensor)]
     images, found = split_tensors(names, tensors)
-    soft, labels = hardened(names, found, hard_labels)
-    class_names = checked_classes(names, labels, found.shape[1] if found.ndim == 2 else None, class_names)
+    kind, classes_N, soft_labels = read_labels(names, found, labels)
+    class_names = checked_classes(names, classes_N, found.shape[1] if found.ndim == 2 else None, class_names)
     normalisation, pixels = pixels_of(names, images, saved_as, statistics)
     imported = {
         "files": sorted(({"name": path.name, "sha256": artifact.sha256(path)} for path in files), key=str),
@@ -110,17 +115,18 @@ def import_set(
         "statistics": "given" if statistics is not None else "of the images themselves",
         "mean": normalisation.mean.tolist(),
         "std": normalisation.std.tolist(),
-        "labels": "the likeliest class of soft labels" if soft else "hard",
+        "labels": kind,
     }
     return SyntheticSet(
         images=pixels,
-        labels=labels,
+        labels=classes_N,
         class_names=tuple(class_names),
-        learned=torch.ones(len(labels), dtype=torch.bool),
-        source_row=torch.full((len(labels),), -1),
+        learned=torch.ones(len(classes_N), dtype=torch.bool),
+        source_row=torch.full((len(classes_N),), -1),
         normalisation=normalisation,
         student_lr=student_lr_of(names, [part for part in parts if isinstance(part, float)]),
         notes={"imported": imported},
+        soft_labels=soft_labels,
     )
 
 
@@ -165,26 +171,52 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     return images[0], labels[0]
 
 
-def hardened(names: str, labels: Tensor, hard_labels: bool) -> tuple[bool, Tensor]:
-    """Whether labels were soft, and labels (N,) int64: as they are, or the largest of each row."""
-    if labels.ndim == 1:
-        if labels.is_floating_point() or labels.dtype == torch.bool:
-            raise SourceError(
-                f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on; "
-                "if they are classes, save labels.long()"
-            )
-        return False, labels.long()
-    if not labels.isfinite().all():
+def read_labels(names: str, found: Tensor, labels_as: LabelsAs | None) -> tuple[str, Tensor, Tensor | None]:
+    """What the labels were, classes (N,) int64, and probabilities (N, K) where they are soft.
+
+    Rows of numbers from 0 on that sum to 1 are probabilities; of others it has to be told what they are. Whole numbers
+    0 and 1, one 1 a row, are hard.
+    """
+    if found.ndim == 1:
+        check_told(names, "hard", labels_as)
+        return "hard", whole_numbers(names, found), None
+    if not found.isfinite().all():
         raise SourceError(f"{names}: the soft labels hold nan or infinity; expected finite numbers; get them again")
-    likeliest = labels.argmax(1)
-    if torch.equal(labels.double(), torch.nn.functional.one_hot(likeliest, labels.shape[1]).double()):
-        return False, likeliest
-    if not hard_labels:
+    likeliest, found = found.argmax(1), found.double()
+    if torch.equal(found, F.one_hot(likeliest, found.shape[1]).double()) and labels_as != "logits":
+        return "hard", likeliest, None
+    if labels_as == "hard":
+        return "the likeliest class of soft labels", likeliest, None
+    if labels_as == "logits":
+        return "softmax of logits", likeliest, found.softmax(1).float()
+    total_N = found.sum(1)
+    if bool((found >= 0).all()) and bool(((total_N - 1).abs() <= ROUNDED).all()):
+        exact = bool(((total_N - 1).abs() <= EXACT).all())
+        return "probabilities", likeliest, (found if exact else found / total_N[:, None]).float()
+    span = f"rows of {found.min():.4g} to {found.max():.4g} that sum to {total_N.min():.4g} to {total_N.max():.4g}"
+    if labels_as == "probabilities":
         raise SourceError(
-            f"{names}: the labels are soft, {listed([labels])}; expected one class for each image; "
-            "--hard-labels takes the likeliest, with which a set made for soft labels is worth less"
+            f"{names}: the labels are {span}; expected probabilities, 0 to 1 and 1 in all; "
+            "say --labels logits, or --labels hard"
         )
-    return True, likeliest
+    raise SourceError(
+        f"{names}: the labels are soft, {span}; expected probabilities, or to be told what they are: "
+        "--labels logits (as DATM saves), or --labels hard for the likeliest class alone"
+    )
+
+
+def whole_numbers(names: str, labels: Tensor) -> Tensor:
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise SourceError(
+            f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on; "
+            "if they are classes, save labels.long()"
+        )
+    return labels.long()
+
+
+def check_told(names: str, found: str, told: LabelsAs | None) -> None:
+    if told not in (None, found):
+        raise ParamsError(f"labels are said to be {told}, but {names} holds one class for each image; leave that away")
 
 
 def checked_classes(
@@ -290,7 +322,7 @@ def import_files(
     saved_as: SavedAs,
     statistics: str | None,
     classes: str | None = None,
-    hard_labels: bool = False,
+    labels: LabelsAs | None = None,
     index: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -308,10 +340,10 @@ def import_files(
         saved_as=saved_as,
         statistics=None if statistics is None else statistics_named(statistics),
         class_names=None if classes is None else classes_named(classes),
-        hard_labels=hard_labels,
+        labels=labels,
         index=index,
     )
-    params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "hard_labels": hard_labels}
+    params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "labels": labels}
     provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
     artifact.save_synthetic(out, synthetic, provenance)
     return written(out, synthetic)
@@ -333,6 +365,7 @@ def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
         "image_shape": list(synthetic.images.shape[1:]),
         "classes": len(synthetic.class_names),
         "images_per_class": counts[0] if balanced else counts,
+        "soft_labels": regime_of(synthetic)["soft_labels"],
         "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
         "recipe": recipe_snippet(out.stem, out, synthetic) if balanced and file is not None else None,
     }
@@ -342,7 +375,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What was imported, for people, and what to do with it."""
     shape, (low, high) = "x".join(map(str, found["image_shape"])), found["pixel_range"]
     images = f"{found['images']} images of {shape} in {found['classes']} classes"
-    yield f"{found['path']}: {images}, pixels {low:g} to {high:g}"
+    soft = found["soft_labels"]
+    labels = "" if soft is None else f", labels {labels_words(soft)}"
+    yield f"{found['path']}: {images}, pixels {low:g} to {high:g}{labels}"
     if found["recipe"] is not None:
         yield "to measure and package it, put this below recipes: in params.yaml, and run dvc repro"
         yield str(found["recipe"]).rstrip()

@@ -24,6 +24,10 @@ TEMPLATES = Path(__file__).parent / "template"  # in the wheel; in a checkout th
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[1]
 PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are always there
     "confident": (),
+    "herding": (),
+    "k-centre": (),
+    "moderate": (),
+    "kmeans": (),
     "window": ("window_start",),
     "mtt": ("matching", "optim"),
     "selmatch": ("window_start", "distill_fraction", "matching", "optim"),

@@ -20,8 +20,8 @@ SECONDS_BETWEEN_WRITES = 1.0
 def shown(steps: Iterable[Row], folder: Path, before: Sequence[Row] = ()) -> Iterator[Row]:
     """Yield ``steps`` and write them into ``folder``, about once a second, after those that were done ``before``.
 
-    A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each, metrics.json
-    holds the last one. What an earlier run has left there goes, so no step is there twice.
+    A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each that is not nan,
+    metrics.json holds the last one. What an earlier run has left there goes, so no step is there twice.
     """
     clear(folder)
     rows, written = list(before), -math.inf
@@ -48,7 +48,11 @@ def append(folder: Path, rows: Sequence[Any]) -> None:
     curves.mkdir(parents=True, exist_ok=True)
     count, *names = rows[0]._fields
     for place, name in enumerate(names, start=1):
+        known = [row for row in rows if not math.isnan(row[place])]
+        if not known:
+            continue
         with (curves / f"{name}.tsv").open("a", encoding="utf-8") as file:
             header = "" if file.tell() else f"{count}\t{name}\n"
-            file.write(header + "".join(f"{row[0]}\t{row[place]:.8g}\n" for row in rows))
-    (folder / "metrics.json").write_text(json.dumps(rows[-1]._asdict(), indent=4) + "\n", encoding="utf-8")
+            file.write(header + "".join(f"{row[0]}\t{row[place]:.8g}\n" for row in known))
+    last = {name: value for name, value in rows[-1]._asdict().items() if not math.isnan(value)}
+    (folder / "metrics.json").write_text(json.dumps(last, indent=4) + "\n", encoding="utf-8")

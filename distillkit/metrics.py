@@ -11,6 +11,7 @@ from distillkit.artifact import pretty_json, write_text
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import THIRDS, Report, attack_success
 from distillkit.images import SyntheticSet
+from distillkit.regime import schedule_of
 
 
 def mean_and_std(values_R: Tensor) -> dict[str, float]:
@@ -20,13 +21,20 @@ def mean_and_std(values_R: Tensor) -> dict[str, float]:
 
 
 def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
-    """The figures of trained networks; accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently."""
+    """The figures of trained networks; accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently.
+
+    Only sets with soft labels or a schedule say so.
+    """
     runs = {f"run_{index}": round(value, 6) for index, value in enumerate(report.accuracy_R.tolist(), start=1)}
     learned = int(synthetic.learned.sum())
+    soft = {} if synthetic.soft_labels is None else {"soft_labelled": len(synthetic)}
+    schedule = schedule_of(synthetic.schedule)
+    ordered = {} if schedule is None else {"schedule": {key: schedule[key] for key in ("steps", "updates")}}
     return {
         "accuracy": {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs},
         **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
-        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
+        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned} | soft,
+        **ordered,
     }
 
 

@@ -178,8 +178,11 @@ def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | 
 
 
 def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
-    """The set as ``datasets`` reads it: a preview of 8 bits, and the floats themselves while images are small."""
-    from datasets import Array3D, ClassLabel, Dataset, DatasetInfo, Features, SplitDict, SplitInfo, Value
+    """The set as ``datasets`` reads it: a preview of 8 bits, and the floats themselves while images are small.
+
+    Soft labels and the steps of a schedule have columns of their own, in sets that have them.
+    """
+    from datasets import Array3D, ClassLabel, Dataset, DatasetInfo, Features, List, SplitDict, SplitInfo, Value
     from datasets import Image as ImageFeature
 
     shape = tuple(synthetic.images.shape[1:])
@@ -195,6 +198,10 @@ def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
         "learned": synthetic.learned.tolist(),
         "source_row": synthetic.source_row.tolist(),
     }
+    if synthetic.soft_labels is not None:
+        features["soft_label"], columns["soft_label"] = List(Value("float32")), synthetic.soft_labels.tolist()
+    if synthetic.schedule is not None:
+        features["step"], columns["step"] = Value("int64"), synthetic.schedule.step_N.tolist()
     if prod(shape) <= LARGEST_WITH_PIXELS:
         features["pixels"], columns["pixels"] = Array3D(shape, "float32"), synthetic.images.numpy()
     dataset = Dataset.from_dict(columns, features=Features(features))

@@ -19,6 +19,7 @@ from distillkit.errors import ArtifactError
 from distillkit.evaluate import THIRDS
 from distillkit.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.nearest import TIE, nearest_source, root_mean_square
+from distillkit.regime import regime_of
 
 SAMPLE = 500  # source images that the yardstick is measured on
 
@@ -48,6 +49,7 @@ def describe(
         "provenance": provenance,
         "student_lr": synthetic.student_lr,
         "notes": dict(synthetic.notes),
+        **{name: part for name, part in regime_of(synthetic, plain(entry.params)).items() if part is not None},
         "class_names": list(synthetic.class_names),
         "image_shape": list(synthetic.images.shape[1:]),
         "normalisation": {key: value.tolist() for key, value in synthetic.normalisation._asdict().items()},

@@ -14,12 +14,13 @@ from distillkit import params
 from distillkit.artifact import load_real, load_synthetic
 from distillkit.device import prepare_device
 from distillkit.errors import ArtifactError, ParamsError, SourceError
-from distillkit.evaluate import EvaluationRecipe, check_fit, evaluate
+from distillkit.evaluate import EvaluationRecipe, check_fit, evaluate, workload
 from distillkit.executors import plan_compute
 from distillkit.hub import parse_reference
-from distillkit.images import ImageSet, SyntheticSet
+from distillkit.images import ImageSet, Schedule, SyntheticSet
 from distillkit.manifest import open_package, printable
 from distillkit.metrics import classes_of, metrics_of
+from distillkit.networks import NetworkSpec, build_network
 from distillkit.progress import tell, track
 from distillkit.randomness import seed_for, seeded
 from distillkit.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
@@ -60,17 +61,29 @@ def reevaluate(
 def measure(
     synthetic: SyntheticSet, test: ImageSet, evaluation: EvaluationRecipe, runs: int | None, seed: int
 ) -> dict[str, Any]:
-    """Accuracy, in all and by class, of ``runs`` fresh networks; of as many as the recipe says when missing."""
+    """Accuracy, in all and by class, of ``runs`` fresh networks; of as many as the recipe says when missing.
+
+    Raises ArtifactError when the set comes with a schedule that asks for more than LARGEST.
+    """
     check_fit(test, synthetic)
+    if synthetic.schedule is not None:
+        check_schedule(synthetic.schedule, synthetic)
     evaluation, device = replace(evaluation, runs=runs or evaluation.runs), prepare_device()
     networks = "1 network" if evaluation.runs == 1 else f"{evaluation.runs} networks"
-    batch = min(evaluation.training.batch, len(synthetic))
-    tell(f"training {networks} for {evaluation.training.steps:,} updates of {batch:,} images")
-    compute = plan_compute(device, test.image_shape, evaluation.network, len(test.class_names), evaluation.visits)
+    tell(f"training {networks} {how_long(synthetic, evaluation)}")
+    spec, visits = workload(synthetic, evaluation)
+    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
     report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
     return {"accuracy": metrics_of(report, synthetic)["accuracy"], "class_accuracy": by_class}
+
+
+def how_long(synthetic: SyntheticSet, evaluation: EvaluationRecipe) -> str:
+    """Updates and images, in words."""
+    if synthetic.schedule is not None:
+        return f"for {len(synthetic.schedule.lr_T):,} updates in the set's own order"
+    return f"for {evaluation.training.steps:,} updates of {min(evaluation.training.batch, len(synthetic)):,} images"
 
 
 # How to train
@@ -93,22 +106,55 @@ def evaluation_recipe(
 
 def check_affordable(recipe: EvaluationRecipe, images: int) -> None:
     """Raise ArtifactError when ``recipe`` asks for more than LARGEST on a set of ``images``."""
-    network, training = recipe.network, recipe.training
+    training = recipe.training
     asked = {
         "runs": recipe.runs,
         "steps": training.steps,
         "batch": training.batch,
         "curve_points": recipe.curve_points,
+        **size_of(recipe.network),
+        "image visits a run": training.steps * min(training.batch, images),
+    }
+    check_within("recipe.json", asked)
+
+
+def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
+    """Raise ArtifactError when the set's own order of training asks for more than LARGEST, or starts elsewhere.
+
+    Its initial weights must be as many as its network has.
+    """
+    steps, starts_RP = int(schedule.step_N.max()) + 1, schedule.starts_RP
+    asked = {
+        "steps": len(schedule.lr_T),
+        **size_of(schedule.network),
+        "image visits a run": len(schedule.lr_T) // steps * len(synthetic),
+    }
+    check_within("the set's schedule", asked)
+    if starts_RP is None:
+        return
+    channels, height, width = synthetic.images.shape[1:]
+    with torch.device("meta"):
+        network = build_network(schedule.network, (channels, height, width), len(synthetic.class_names), 0)
+    expected = sum(part.numel() for part in network.parameters())
+    if starts_RP.shape[1] != expected:
+        raise ArtifactError(
+            f"the set's schedule starts from {starts_RP.shape[1]:,} weights; expected the {expected:,} of its network, "
+            f"{schedule.network}; do not use it"
+        )
+
+
+def size_of(network: NetworkSpec) -> dict[str, int]:
+    return {
         "width": network.width,
         "depth": network.depth,
         "weights of a network": 9 * network.depth * network.width**2,
-        "image visits a run": training.steps * min(training.batch, images),
     }
+
+
+def check_within(who: str, asked: Mapping[str, int]) -> None:
     for what, found in asked.items():
         if found > LARGEST[what]:
-            raise ArtifactError(
-                f"recipe.json asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it"
-            )
+            raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
 
 
 # What to test on

@@ -80,7 +80,8 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         middle=share(metrics, recipe, "middle.mean"),
         hard=share(metrics, recipe, "hard.mean"),
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
-        replayed=section.get("replay") is not None or is_ordered(section["method"]),
+        replayed=section.get("replay") is not None or is_ordered(section["method"]) or "schedule" in metrics,
+        soft="soft_labelled" in metrics["images"],
     )
 
 
@@ -197,11 +198,16 @@ def markdown_table(rows: Sequence[Row]) -> str:
     marked = best(rows)
     lines = [list(COLUMNS), ["---", "---", *["---:"] * (len(COLUMNS) - 2)]]
     for row in rows:
-        words = [SPECIAL.sub(r"\\\g<0>", cell) for cell in cells(row, rows)]
+        words = [escaped(cell) for cell in cells(row, rows)]
         for column in (NAME, ACCURACY) if row.recipe in marked else ():
             words[column] = f"**{words[column]}**"
         lines.append(words)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return SPECIAL.sub(r"\\\g<0>", text)
 
 
 def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
@@ -210,13 +216,21 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
     runs = str(most) if fewest == most else f"{fewest} to {most}"
     ordered = ", but those with an order of their own, trained on by it" if any(r.replayed for r in rows) else ""
     return (
-        f"Hard labels; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
+        f"{labels_words(rows)}; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
         f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
         "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; "
         "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
         "distillations; over random: percentage points; hard third: of the test images, as ranked by "
         "networks trained on all real images; bold: the highest mean of its IPC."
     )
+
+
+def labels_words(rows: Sequence[Row]) -> str:
+    """The label regime of all, and which recipes have another."""
+    soft = [" ".join(row.recipe.split()) for row in rows if row.soft]
+    if not soft:
+        return "Hard labels"
+    return f"Hard labels (random images, too), but soft ones, probabilities, in {', '.join(soft)}"
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -267,7 +281,7 @@ def write_report(
     pictures = {row.recipe: read_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
     note, marked = protocol(rows, recipe), best(rows)
-    write_text(folder / "table.md", f"{markdown_table(rows)}\n{note}\n")
+    write_text(folder / "table.md", f"{markdown_table(rows)}\n{escaped(note)}\n")
     write_text(folder / "summary.json", pretty_json(summary(rows)))
     draw_plots(folder, rows, loss_curves, training_curves)
     if pictures:

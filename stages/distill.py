@@ -12,7 +12,7 @@ import torch
 from distillkit import artifact, params
 from distillkit.checkpoint import checkpointed, resumed
 from distillkit.device import prepare_device
-from distillkit.distill import Distillation
+from distillkit.distill import Distillation, loss_table
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
@@ -105,7 +105,7 @@ def distill(
             learn(distillation, name, folder / "distillation.safetensors", provenance, interruption)
             synthetic, history = distillation.result(), distillation.history
         artifact.save_synthetic(out, synthetic, provenance)
-        write_csv(loss_csv, ["step", "loss", "student_lr"], history)
+        write_csv(loss_csv, *loss_table(history))
     clear(LIVE / name)
 
 

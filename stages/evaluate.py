@@ -7,7 +7,7 @@ import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy
+from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, workload
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
 from distillkit.metrics import attack_metrics, classes_of, metrics_of, neighbour_metrics, write_csv, write_json
@@ -30,7 +30,8 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     generator = seeded(seed_for(seed, "evaluate"))
     synthetic, test = artifact.load_synthetic(distilled)[0].to(device), artifact.load_real(real).test.to(device)
     test_difficulty_N = artifact.load_reference(reference, len(test))
-    compute = plan_compute(device, test.image_shape, recipe.network, len(test.class_names), recipe.visits)
+    spec, visits = workload(synthetic, recipe)
+    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     with unfinished(f"evaluate-{distilled.stem}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder:
         compute = remembering(compute, folder, Run)
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)

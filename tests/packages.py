@@ -40,16 +40,18 @@ def build_package(
     name: str = "tiny",
     seed: int = 0,
     learned: float = 0.0,
+    change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
     **claim: float,
 ) -> Path:
-    """A package of random subsets, of which ``learned`` is added to every pixel; its accuracies are measured, unless
-    ``claim`` overrides them."""
+    """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
+    measured, unless ``claim`` overrides them."""
     real, work = digits_data(), folder.parent / f"{folder.name}-artifacts"
     entries = []
     for ipc in ipcs:
         params: dict[str, Any] = {"method": "random", "ipc": ipc}
         synthetic = RandomSubset(ipc).init(Material(real.train, real.normalisation), seeded(seed))
         synthetic = moved(synthetic, learned) if learned else synthetic
+        synthetic = change(synthetic)
         recipe, artifact = f"random-ipc{ipc}", work / f"random-ipc{ipc}.safetensors"
         save_synthetic(artifact, synthetic, provenance_of(recipe, "random", params, seed, real))
         accuracy = measure(synthetic, real.test, EVALUATION, None, 0)["accuracy"] | (claim_of(**claim) if claim else {})

@@ -133,12 +133,54 @@ def test_soft_labels_of_datm_need_to_be_told(tmp_path):
         saved(tmp_path / "labels_best.pt", SOFT.clone().requires_grad_()),
     )
     assert refused(SourceError, *files) == (
-        "images_best.pt and labels_best.pt: the labels are soft, float32 (4, 2); expected one class for each image; "
-        "--hard-labels takes the likeliest, with which a set made for soft labels is worth less"
+        "images_best.pt and labels_best.pt: the labels are soft, rows of -1 to 3 that sum to 1 to 2; expected "
+        "probabilities, or to be told what they are: --labels logits (as DATM saves), or --labels hard for the "
+        "likeliest class alone"
     )
-    synthetic = read(*files, hard_labels=True)
+    synthetic = read(*files, labels="logits")
     assert synthetic.labels.tolist() == [0, 0, 1, 1]
+    # softmax of two logits is the logistic function of their difference: 0.8, 0.2, -0.6, -4
+    assert synthetic.soft_labels[:, 0].tolist() == pytest.approx([0.689974, 0.549834, 0.354344, 0.017986], abs=1e-6)
+    assert synthetic.soft_labels.sum(1).tolist() == pytest.approx([1.0] * 4)
+    assert synthetic.notes["imported"]["labels"] == "softmax of logits"
+    synthetic = read(*files, labels="hard")
+    assert synthetic.labels.tolist() == [0, 0, 1, 1]
+    assert synthetic.soft_labels is None
     assert synthetic.notes["imported"]["labels"] == "the likeliest class of soft labels"
+
+
+def test_probabilities_are_taken_as_they_are(tmp_path):
+    """Rows that sum to 1 need no telling; half precision rounds, and is rescaled."""
+    probability_NK = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.25, 0.75], [0.0, 1.0]])
+    path = saved(tmp_path / "p.pt", [NORMALISED, probability_NK])
+    synthetic = read(path)
+    assert torch.equal(synthetic.soft_labels, probability_NK)
+    assert synthetic.labels.tolist() == [0, 1, 1, 1]
+    assert synthetic.notes["imported"]["labels"] == "probabilities"
+    rounded = saved(tmp_path / "half.pt", [NORMALISED, probability_NK * 1.004])
+    assert torch.allclose(read(rounded).soft_labels, probability_NK, atol=1e-7)
+    assert torch.equal(read(path, labels="logits").soft_labels, probability_NK.double().softmax(1).float())
+
+
+def test_labels_are_not_what_they_are_said_to_be(tmp_path):
+    path = saved(tmp_path / "s.pt", [NORMALISED, SOFT])
+    assert refused(SourceError, path, labels="probabilities") == (
+        "s.pt: the labels are rows of -1 to 3 that sum to 1 to 2; expected probabilities, 0 to 1 and 1 in all; "
+        "say --labels logits, or --labels hard"
+    )
+    whole = saved(tmp_path / "w.pt", [NORMALISED, LABELS])
+    assert refused(ParamsError, whole, labels="logits") == (
+        "labels are said to be logits, but w.pt holds one class for each image; leave that away"
+    )
+
+
+def test_imported_soft_labels_reach_the_artifact_and_are_told(tmp_path):
+    probability_NK = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.0, 1.0]])
+    path, out = saved(tmp_path / "p.pt", [NORMALISED, probability_NK]), tmp_path / "p.safetensors"
+    found = import_files([path], out, saved_as="normalised", statistics=GREY)
+    assert torch.equal(artifact.load_synthetic(out)[0].soft_labels, probability_NK)
+    line = next(foreign.lines(found))
+    assert line.endswith("labels soft (largest probability 0.8 in the median)")
 
 
 def test_several_experiments(tmp_path, capsys):
@@ -281,7 +323,7 @@ def test_classes_that_do_not_fit(tmp_path):
     assert refused(SourceError, path, class_names=["a", "b", "c"]).startswith("s.pt: no image has label 2; expected")
     assert "labels run from 0 to 1; expected 0 to 0 for 1 classes" in refused(SourceError, path, class_names=["a"])
     soft = saved(tmp_path / "soft.pt", [NORMALISED, SOFT.detach()])
-    line = refused(SourceError, soft, class_names=["a", "b", "c"], hard_labels=True)
+    line = refused(SourceError, soft, class_names=["a", "b", "c"], labels="hard")
     assert line.startswith("soft.pt: labels run from 0 to 1 in 2 columns; expected 0 to 2 for 3 classes")
 
 
@@ -452,6 +494,7 @@ def test_what_the_command_writes_and_says(tmp_path, monkeypatch):
         "image_shape": [1, 1, 2],
         "classes": 2,
         "images_per_class": 2,
+        "soft_labels": None,
         "pixel_range": [0.0, 1.5],
     }
     expected = {"method": "imported", "ipc": 2, "file": "imported/dc-ipc2.safetensors", "sha256": digest}
@@ -460,7 +503,7 @@ def test_what_the_command_writes_and_says(tmp_path, monkeypatch):
     synthetic, provenance = artifact.load_synthetic(out)
     assert torch.equal(synthetic.images, PIXELS)
     assert synthetic.class_names == ("cat", "dog")
-    params = {"method": "imported", "saved_as": "normalised", "statistics": GREY, "hard_labels": False}
+    params = {"method": "imported", "saved_as": "normalised", "statistics": GREY, "labels": None}
     assert provenance == {"recipe": "dc-ipc2", "method": "imported", "params": params}
     assert (describe(out)["method"], describe(out)["images"]) == ("imported", {"total": 4, "learned": 4, "real": 0})
     assert str(tmp_path).encode() not in out.read_bytes(), "no path of this machine"

@@ -108,6 +108,15 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     assert again.returncode == 0 and files(repository) == after
 
 
+def test_selections_that_need_no_numbers_are_on_offer(repository):
+    methods = ("herding", "k-centre", "moderate", "kmeans")
+    options = [word for method in methods for word in ("--method", method)]
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", *options)
+    assert ran.returncode == 0, ran.stderr
+    data = read(repository / "distill")
+    assert list(data["recipes"]) == ["full", "random-ipc2", *(f"{method}-ipc2" for method in methods)]
+
+
 def test_a_workflow_for_a_pipeline_that_is_there(repository):
     """The pipeline has been changed since, and stays as it is."""
     assert distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2").returncode == 0

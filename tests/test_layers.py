@@ -44,6 +44,7 @@ EDGE = [
     "live",
     "hub",
     "executors",
+    "regime",
     "metrics",
     "score_file",
     "readers",

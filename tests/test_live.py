@@ -1,6 +1,7 @@
 """The curves that grow while a stage runs: what DVCLive would have written, each step once, gone when all is well."""
 
 import json
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -12,8 +13,9 @@ from test_interrupted import SELMATCH, TINY, command, until
 from test_pipeline import OPTIM, write_params
 
 from distillkit import live
-from distillkit.distill import Step
+from distillkit.distill import Step, loss_table
 from distillkit.live import LIVE, shown
+from distillkit.metrics import read_csv, write_csv
 
 STEPS = [Step(1, 0.5, 0.05), Step(2, 0.4321098765, 0.051), Step(3, 1e-9, 0.052)]
 LOSS = "step\tloss\n1\t0.5\n2\t0.43210988\n3\t1e-09\n"
@@ -27,6 +29,19 @@ def test_the_files_are_those_of_dvclive(tmp_path):
         tmp_path / "a/plots/metrics/student_lr.tsv"
     ).read_text() == "step\tstudent_lr\n1\t0.05\n2\t0.051\n3\t0.052\n"
     assert json.loads((tmp_path / "a/metrics.json").read_text()) == {"step": 3, "loss": 1e-9, "student_lr": 0.052}
+
+
+def test_a_method_without_a_student_has_no_curve_of_its_step_size(tmp_path):
+    """nan is no JSON and no number in a plot: the tracked curve and the live one leave the column out."""
+    steps = [Step(1, 0.5, math.nan), Step(2, 0.4321098765, math.nan), Step(3, 1e-9, math.nan)]
+    list(shown(iter(steps), tmp_path))
+    assert (tmp_path / "plots/metrics/loss.tsv").read_text() == LOSS
+    assert not (tmp_path / "plots/metrics/student_lr.tsv").exists()
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"step": 3, "loss": 1e-9}
+    write_csv(tmp_path / "loss.csv", *loss_table(steps))
+    assert (tmp_path / "loss.csv").read_text() == LOSS.replace("\t", ",")
+    assert read_csv(tmp_path / "loss.csv", "step", "loss") == [(1, 0.5), (2, 0.43210988), (3, 1e-9)]
+    assert loss_table(STEPS)[0] == loss_table([])[0] == ["step", "loss", "student_lr"]
 
 
 def test_steps_done_before_are_there_once(tmp_path):

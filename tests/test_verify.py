@@ -517,8 +517,8 @@ def test_a_folder_given_takes_the_place_of_the_recorded_one(honest, tmp_path, fe
     ("more", "error", "message"),
     [
         ({"size": [50_000, 50_000]}, ArtifactError, r"size \(50000, 50000\), but has images of \(8, 8\)"),
-        ({"per_class": -(10**400)}, ArtifactError, "records no source that can be read"),
-        ({"split_seed": 10**400}, ArtifactError, "records no source that can be read"),
+        ({"per_class": -(10**400)}, ParamsError, "per_class is below -1e308; expected at least 1"),
+        ({"split_seed": 10**400}, ParamsError, "split_seed is beyond 1e308; expected between 0 and"),
         ({"size": "large"}, ParamsError, "provenance.source.params.size"),
     ],
 )
