@@ -132,11 +132,8 @@ def pipeline_text(source: Source, folder: Path) -> str:
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if not line.strip().startswith(OURS)]
     lines = [line for line in lines if not line.startswith("#")]
-    return (
-        HEAD.format(version=__version__)
-        + "\n".join(with_inputs(lines, as_dvc_has_it(local_folder(source, folder))))
-        + "\n"
-    )
+    lines = list(with_inputs(lines, as_dvc_has_it(local_folder(source, folder))))
+    return HEAD.format(version=__version__) + "\n".join(lines) + "\n"
 
 
 def with_inputs(lines: Iterable[str], folder: str | None) -> Iterator[str]:

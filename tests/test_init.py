@@ -299,7 +299,7 @@ def test_a_name_that_is_no_text(bare):
 
 def test_what_the_stages_could_not_read_is_not_written(bare, monkeypatch):
     monkeypatch.setattr("distillkit.filling.quoted", str)
-    with pytest.raises(ParamsError, match="would read as"):
+    with pytest.raises(ParamsError, match=r"package.name is 2024"):
         planned(dataset="images", name="2024")
 
 
