@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
 
@@ -203,22 +204,37 @@ def init(
     They are filled in for the dataset. Nothing is ever overwritten: where a file is there already, its differences are
     shown, nothing is written, and the exit code is 2.
     """
-    from distillkit import init as pipeline
+    from distillkit.init import USUAL, plan_for
+    from distillkit.plan import differences, next_command, write
+    from distillkit.workflow import name_of_pipeline
 
-    planned = pipeline.plan_for(folder, dataset, ipcs or (10,), methods or pipeline.USUAL, name, ci)
+    if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
+        raise click.UsageError(
+            f"{given[0]} is for a new pipeline, but {folder} has one; leave it out, or name a folder"
+        )
+    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(f"==> {folder / path}\n{text}")
-    if changes := list(pipeline.differences(planned)):
-        click.echo("\n".join(changes))
-        stop = f"error: {planned.conflicts()[0]} is there already and differs, see above; nothing was written; "
-        click.echo(f"{stop}remove it, or name another folder: distillkit init distill", err=True)
+    if conflicts := planned.conflicts():
+        for line in differences(planned):
+            click.echo(line)
+        remedy = "remove it, or name another folder: distillkit init distill"
+        click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)
     if not dry_run:
-        pipeline.write(planned)
+        write(planned)
         paths = [os.path.normpath(folder / path) for path in planned.files]
         written = f"{len(paths)} files to {folder}" if len(paths) > 1 else paths[0]
-        click.echo(f"wrote {written}; next: {pipeline.next_command(folder)}")
+        click.echo(f"wrote {written}; next: {next_command(folder)}")
+
+
+def options_given(*names: str) -> list[str]:
+    """Those options of the running command that somebody gave, as they are written."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    given = [name for name in names if context.get_parameter_source(name) is not default]
+    return [option.opts[0] for option in context.command.params if option.name in given]
 
 
 @cli.command()
@@ -329,4 +345,6 @@ def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # rather a ? for what the terminal cannot show than a traceback
     run(cli)

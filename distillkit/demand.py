@@ -6,7 +6,8 @@ reasoned, not measured: compiled steps, bfloat16, kept graphs beyond their budge
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,13 +16,16 @@ import torch
 from torch import nn
 
 from distillkit.compute import Compute
+from distillkit.errors import ParamsError, check_range
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten
 from distillkit.params import section
 from distillkit.protocol import Method
+from distillkit.readers import DigitsSource
 from distillkit.recipes import Recipe, read_recipe
+from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec
 from distillkit.unroll import CPU_BUDGET
 
@@ -36,16 +40,18 @@ COPIES = 3  # of images as floats while they are normalised
 GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' outputs
 SCATTERED = 1.2  # what kept graphs take up for each of their bytes
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
+DEEPEST = 64  # blocks that halve an image; no file can hold a larger one
 ADJOINT = 2  # what the way back takes beside, in graphs of one step
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Bytes of memory at the peak of the largest stage, and of expert trajectories on disk."""
+    """Bytes of memory at the peak of the largest stage, and of the expert trajectories of all ``shards`` on disk."""
 
     memory: int
     largest: str
     disk: int
+    shards: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,12 @@ class Job:
     def compute(self) -> Compute:
         """How the stage will go about it."""
         shape, classes = self.images.shape, self.images.classes
-        return chosen_compute(torch.device("cpu"), shape, self.spec, classes, self.visits, self.passes)
+        with weightless(self.spec, shape):
+            return chosen_compute(torch.device("cpu"), shape, self.spec, classes, self.visits, self.passes)
 
     @property
     def workers(self) -> int:
+        """As many as ``side_by_side`` starts, which is not told of a container's limits."""
         return (os.cpu_count() or 1) if self.compute.run is side_by_side else 1
 
     @property
@@ -95,7 +103,8 @@ class Job:
 
     @cached_property
     def network(self) -> nn.Module:
-        return build_network(self.spec, self.images.shape, self.images.classes, seed=0)
+        with weightless(self.spec, self.images.shape):
+            return build_network(self.spec, self.images.shape, self.images.classes, seed=0)
 
     @property
     def theta(self) -> int:
@@ -105,22 +114,39 @@ class Job:
     @cached_property
     def outputs(self) -> list[int]:
         """Bytes of each layer's output for one image."""
-        network, found = self.network.to("meta").eval(), list[int]()
+        network, found = self.network.eval(), list[int]()
         for module in network.modules():
             if not list(module.children()) and not isinstance(module, nn.Identity):
                 module.register_forward_hook(lambda _module, _inputs, output: found.append(output.numel() * FLOAT))
-        with torch.no_grad():
+        with torch.no_grad(), weightless(self.spec, self.images.shape):
             network(torch.empty(1, *self.images.shape, device="meta"))
         return found
 
 
+@contextmanager
+def weightless(spec: NetworkSpec, shape: tuple[int, int, int]) -> Iterator[None]:
+    """A block that builds and runs networks without their numbers, so that none is too large to be looked at.
+
+    Raises ParamsError for sizes that no tensor can have.
+    """
+    check_range("network.depth", spec.depth, 1, DEEPEST)
+    try:
+        with torch.device("meta"):
+            yield
+    except (RuntimeError, OverflowError, TypeError) as error:
+        found = f"network {spec} for images of {shape[1]}x{shape[2]} cannot be built"
+        reason = " ".join(str(error).split())[:80]
+        raise ParamsError(f"params.yaml: {found} ({reason}); lower its width or data.size") from None
+
+
 def demand_of(data: Mapping[str, Any], images: Images | None) -> Demand:
     """The estimate. Raises ParamsError for parameters that cannot be read."""
+    expected = assumed(data)
     peaks = peaks_of(data, images)
     largest = max(peaks, key=lambda name: peaks[name])
     spec, shards = section(data, "experts", ExpertsSpec), section(data, "expert_shards", list[int])
-    disk = len(shards) * spec.per_shard * trajectory(spec, Job(spec.recipe.network, images or assumed(data), 0))
-    return Demand(peaks[largest], largest, disk)
+    disk = len(shards) * spec.per_shard * trajectory(spec, Job(spec.recipe.network, images or expected, 0))
+    return Demand(peaks[largest], largest, disk, tuple(shards))
 
 
 def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
@@ -179,9 +205,7 @@ def assumed(data: Mapping[str, Any]) -> Images:
 
 
 def shape_in(data: Mapping[str, Any]) -> tuple[int, int, int]:
-    """The image shape as far as params.yaml says it."""
-    source = data.get("data") or {}
-    if isinstance(source, Mapping) and isinstance(size := source.get("size"), list) and len(size) == 2:
-        return 3, int(size[0]), int(size[1])
-    digits = isinstance(source, Mapping) and source.get("source") == {"kind": "digits"}
-    return DIGITS if digits else SHAPE
+    """The image shape as far as params.yaml says it. Raises ParamsError as the stage fetch does."""
+    spec = section(data, "data", DataSpec)
+    channels, height, width = DIGITS if isinstance(spec.source, DigitsSource) else SHAPE
+    return (channels, *spec.size) if spec.size else (channels, height, width)

@@ -1,47 +1,39 @@
 """``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and how to mend it."""
 
-import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NoAnswerError
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distillkit import __version__, params
 from distillkit.artifact import Opened, class_names_of
 from distillkit.demand import Demand, Images, demand_of
 from distillkit.errors import DistillkitError
+from distillkit.findings import Finding, Status, brief, guarded
+from distillkit.machine import cores, memory_available
+from distillkit.remotes import dvc_remotes
 
-Status = Literal["ok", "warning", "failure"]
-PATIENCE = 20  # seconds for a remote to answer
 GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; ``remedy`` is empty where there is nothing to mend."""
-
-    check: str
-    status: Status
-    found: str
-    remedy: str = ""
+HERE = "activate the environment that distillkit is installed in"
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Everything that the pipeline in ``folder`` needs, one finding after the other."""
-    yield interpreter("python", "failure", "stages call it: activate the environment that distillkit is installed in")
-    yield interpreter("dvc", "warning", "activate the environment that distillkit is installed in")
-    yield torch_pair()
-    yield device()
-    yield git(folder)
-    yield from dvc_remotes(folder)
-    yield token()
-    yield from pipeline(folder)
+    """Everything that the pipeline in ``folder`` needs, one finding after the other; no error keeps the others back."""
+    yield from guarded("python", lambda: [interpreter("python", "failure", f"stages call it: {HERE}")])
+    yield from guarded("dvc", lambda: [interpreter("dvc", "warning", HERE)])
+    yield from guarded("torch", lambda: [torch_pair()])
+    yield from guarded("device", lambda: [device()])
+    yield from guarded("Hugging Face token", lambda: [token()])
+    if not folder.is_dir():
+        found = "is no folder" if folder.exists() else "does not exist"
+        yield Finding("folder", "failure", f"{folder} {found}", "name the folder that holds dvc.yaml")
+        return
+    yield from guarded("git", lambda: [git(folder)])
+    yield from guarded("dvc remote", partial(dvc_remotes, folder))
+    yield from guarded("pipeline", partial(pipeline, folder))
 
 
 def lines(findings: list[Finding]) -> Iterator[str]:
@@ -71,10 +63,8 @@ def torch_pair() -> Finding:
         import torch
         import torchvision
     except Exception as error:  # mismatched builds raise errors of every kind
-        reason = " ".join(str(error).split())[:120]
-        return Finding(
-            "torch", "failure", reason, "install both from one index: pip install --force-reinstall torch torchvision"
-        )
+        remedy = "install both from one index: pip install --force-reinstall torch torchvision"
+        return Finding("torch", "failure", brief(error), remedy)
     return Finding("torch", "ok", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 
@@ -93,15 +83,8 @@ def device() -> Finding:
             "device", "ok", f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
         )
     return Finding(
-        "device", "ok", f"{chosen.type}, {os.cpu_count()} cores, {memory_available() / GIB:.1f} GiB memory available"
+        "device", "ok", f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
     )
-
-
-def memory_available() -> int:
-    """Bytes that new processes can have."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 # Git, DVC, the Hub
@@ -109,6 +92,8 @@ def memory_available() -> int:
 
 def git(folder: Path) -> Finding:
     """Whether there is a commit, which experiments need, and whether files wait for one."""
+    if shutil.which("git") is None:
+        return Finding("git", "failure", "not on the PATH", "install Git")
     if not run("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
         return Finding("git", "failure", "no Git repository here", "git init")
     if not run("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
@@ -123,43 +108,6 @@ def run(*command: str) -> str:
     """What a command prints; nothing when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def dvc_remotes(folder: Path) -> Iterator[Finding]:
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        repo = Repo(str(folder))
-    except DvcException as error:
-        yield Finding("dvc repository", "failure", " ".join(str(error).split())[:120], "dvc init")
-        return
-    with repo:
-        names = list(repo.config["remote"])
-        if not names:
-            yield Finding("dvc remote", "warning", "none; results stay on this machine", "dvc remote add -d NAME URL")
-        for name in names:
-            yield answered(f"dvc remote {name}", partial(reached, repo, name))
-
-
-def reached(repo: Any, name: str) -> Finding:
-    store = repo.cloud.get_remote_odb(name)
-    store.fs.exists(store.path)
-    return Finding(f"dvc remote {name}", "ok", f"{store.fs.protocol} answers")
-
-
-def answered(check: str, question: Callable[[], Finding]) -> Finding:
-    """The finding, or a failure when the question raises or takes too long."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        return pool.submit(question).result(PATIENCE)
-    except NoAnswerError:
-        return Finding(check, "failure", f"no answer in {PATIENCE} s", "check the network and the address")
-    except Exception as error:  # every kind of remote raises errors of its own
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        return Finding(check, "failure", reason, "check its address and your credentials: dvc remote modify --local")
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def token() -> Finding:
@@ -210,12 +158,31 @@ def images(folder: Path) -> Images | None:
 
 
 def takes(demand: Demand, fetched: Images | None, folder: Path) -> Iterator[Finding]:
-    """Memory and disk against what is there."""
-    memory, disk = memory_available(), shutil.disk_usage(folder).free
+    """Memory and disk against what is there; trajectories that lie there already take no more."""
     unknown = "" if fetched else ", without the images, which are not fetched yet"
-    found = f"about {demand.memory / GIB:.2f} GiB ({demand.largest}{unknown}); {memory / GIB:.1f} available"
+    available, where = memory_here()
+    found = f"about {demand.memory / GIB:.2f} GiB on a CPU ({demand.largest}{unknown}); {available / GIB:.1f} {where}"
     remedy = "lower batch, width or network, or use a machine with more"
-    yield Finding("memory", "ok", found) if demand.memory < memory else Finding("memory", "warning", found, remedy)
-    found = f"about {demand.disk / GIB:.2f} GiB for trajectories, twice with DVC's cache; {disk / GIB:.1f} free"
+    yield Finding("memory", "ok", found) if demand.memory < available else Finding("memory", "warning", found, remedy)
+    free = shutil.disk_usage(folder).free
+    left = max(0, demand.disk - trained(folder, demand.shards))
+    found = f"about {left / GIB:.2f} GiB for trajectories, twice with DVC's cache; {free / GIB:.1f} free"
     remedy = "fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
-    yield Finding("disk", "ok", found) if 2 * demand.disk < disk else Finding("disk", "failure", found, remedy)
+    yield Finding("disk", "ok", found) if 2 * left < free else Finding("disk", "failure", found, remedy)
+
+
+def memory_here() -> tuple[int, str]:
+    """Bytes that a stage can have where it will run, and a word on them."""
+    import torch
+
+    from distillkit.device import prepare_device
+
+    if (chosen := prepare_device()).type == "cuda":
+        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, whose need is only roughly the same"
+    return memory_available(), "available"
+
+
+def trained(folder: Path, shards: tuple[int, ...]) -> int:
+    """Bytes of the trajectories that are there."""
+    files = [folder / f"artifacts/experts/shard-{shard}.safetensors" for shard in shards]
+    return sum(file.stat().st_size for file in files if file.is_file())

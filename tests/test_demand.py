@@ -54,6 +54,7 @@ def test_every_stage_that_trains_is_counted_and_images_once_they_are_known():
     assert demand_of(PARAMS, many).largest == "experts", "where each worker has its own"
 
 
+@pytest.mark.slow
 def test_the_estimate_against_what_a_distillation_takes(benchmark, tmp_path):
     """Two peaks, and what eight kept graphs more take, 300 MB, so that no fixed part hides an error in them."""
     cases = [

@@ -1,24 +1,29 @@
-"""``distillkit init`` and ``distillkit doctor`` in repositories of somebody else's."""
+"""``distillkit init`` in repositories of somebody else's."""
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
+from dvc.repo import Repo
 from hub_server import Hub
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from distillkit import __version__, params
+from distillkit import __version__, params, plan
+from distillkit.cli import cli
+from distillkit.errors import DistillkitError, ParamsError
 from distillkit.evaluate import EvaluationRecipe
-from distillkit.init import workflow_text
+from distillkit.init import plan_for
 from distillkit.package import PackageSpec
+from distillkit.plan import Plan
 from distillkit.recipes import read_recipe
 from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec
+from distillkit.workflow import workflow_text
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -104,7 +109,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     assert commands[0].endswith(f'\npip install "distillkit=={__version__}"\n')
     assert "distillkit push artifacts/hub/raw-distilled" in commands[-1]
 
-    again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
+    again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5")
     assert again.returncode == 0 and files(repository) == after
 
 
@@ -184,6 +189,184 @@ def test_outside_a_repository(tmp_path):
     assert ran.returncode == 1 and "run `git init && dvc init` first" in ran.stderr
 
 
+# In one process
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch) -> Path:
+    """What init takes for a Git and DVC repository, with a few images in images/; one stands in it."""
+    for folder in (".git", ".dvc"):
+        (tmp_path / folder).mkdir()
+    images_in(tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def images_in(folder: Path) -> None:
+    for label in ("a", "b"):
+        (folder / label).mkdir(parents=True)
+        for row in range(4):
+            Image.new("L", (8, 8), row).save(folder / label / f"{row}.png")
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["init", *arguments])
+
+
+def planned(folder: Path = Path("pipe"), dataset: str = "images", methods=("mtt",), name=None, ci=False) -> Plan:
+    return plan_for(folder, dataset, (1,), methods, name, ci)
+
+
+@pytest.mark.parametrize("name", ["stages", "artifacts", ".distillkit"])
+def test_a_file_where_a_folder_is_needed(bare, name):
+    (bare / "pipe").mkdir()
+    (bare / "pipe" / name).write_text("theirs")
+    before = files(bare)
+    ended = init("pipe", "--dataset", "images", "--ipc", "1")
+    assert ended.exit_code == 2 and f"error: pipe/{name} is there already and is no folder" in ended.stderr
+    assert files(bare) == before
+
+
+def test_a_file_where_the_pipeline_is_to_be(bare):
+    (bare / "file").write_text("theirs")
+    ended = init("file/pipe", "--dataset", "images", "--ipc", "1")
+    assert ended.exit_code == 2 and "error: file is there already and is no folder" in ended.stderr
+
+
+def test_a_link_to_nothing_is_in_the_way(bare):
+    (bare / "pipe").mkdir()
+    (bare / "pipe/dvc.yaml").symlink_to("nowhere")
+    ended = init("pipe", "--dataset", "images", "--ipc", "1")
+    assert ended.exit_code == 2 and "pipe/dvc.yaml is there already and differs" in ended.stderr
+    assert "cannot be read" in ended.stdout and list((bare / "pipe").iterdir()) == [bare / "pipe/dvc.yaml"]
+
+
+def test_a_workflow_is_seen_from_a_folder_that_is_not_there_yet(bare):
+    (bare / ".github/workflows").mkdir(parents=True)
+    (bare / ".github/workflows/distill.yml").write_text("name: theirs\n")
+    ended = init("pipe", "--dataset", "images", "--ipc", "1", "--ci")
+    assert ended.exit_code == 2 and "error: .github/workflows/distill.yml is there already" in ended.stderr
+    assert not (bare / "pipe").exists()
+
+
+def test_nothing_is_left_of_what_cannot_all_be_written(bare, monkeypatch):
+    def full(path: Path, text: str) -> None:
+        if path.name == "fetch.py":
+            raise OSError(28, "No space left on device")
+        write_text(path, text)
+
+    write_text = plan.write_text
+    monkeypatch.setattr(plan, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        plan.write(planned(Path("new/pipe")))
+    assert not (bare / "new").exists()
+
+
+def test_lines_that_end_otherwise_are_a_difference(bare):
+    there = planned()
+    plan.write(there)
+    (bare / "pipe/dvc.yaml").write_text(there.files[Path("dvc.yaml")].rstrip("\n"))
+    ended = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
+    assert ended.exit_code == 2 and ended.stdout == "pipe/dvc.yaml differs in how its lines end\n"
+
+
+@pytest.mark.parametrize("name", ["x: y", "../evil", "a b", "", "CON"])
+def test_a_name_that_no_package_can_have(bare, name):
+    with pytest.raises(ParamsError, match="package name is "):
+        planned(name=name)
+
+
+@pytest.mark.parametrize("name", ["2024", "yes", "1e5", "0x10"])
+def test_a_name_stays_text(bare, name):
+    plan.write(planned(name=name))
+    assert read(bare / "pipe")["package"]["name"] == name
+
+
+@pytest.mark.parametrize("name", ["img #1", "a: b", "- x", "${HOME}", "'quoted'", "*star", "2024", "Größe"])
+def test_a_folder_of_any_name_is_what_the_stages_read(bare, name):
+    images_in(bare / name)
+    plan.write(planned(dataset=name))
+    assert read(bare / "pipe")["data"]["source"]["path"] == f"../{name}"
+    (bare / ".git").rmdir()
+    for command in (["init", "-q"], ["config", "core.excludesFile", os.devnull]):
+        subprocess.run(["git", *command], cwd=bare, check=True)
+    (bare / ".dvc/config").touch()
+    with Repo(str(bare)) as repo:
+        (fetch,) = [stage for stage in repo.index.stages if stage.name == "fetch"]
+        assert bare / name in [Path(dependency.fs_path) for dependency in fetch.deps]
+
+
+def test_a_name_that_is_no_text(bare):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        images_in(bare / name)
+    except OSError:
+        pytest.skip("a filesystem that has but Unicode names")
+    with pytest.raises(ParamsError, match="no UTF-8"):
+        planned(dataset=name)
+
+
+def test_what_the_stages_could_not_read_is_not_written(bare, monkeypatch):
+    monkeypatch.setattr("distillkit.filling.quoted", str)
+    with pytest.raises(ParamsError, match=r"package.name is 2024"):
+        planned(dataset="images", name="2024")
+
+
+@pytest.mark.parametrize("folder", ["images", "images/pipe", "images/a/pipe"])
+def test_a_pipeline_among_its_own_images(bare, folder):
+    with pytest.raises(ParamsError, match="would lie inside the folder of the images"):
+        planned(Path(folder))
+
+
+def test_images_among_what_the_pipeline_writes(bare):
+    images_in(bare / "artifacts/mine")
+    with pytest.raises(ParamsError, match="which is for what the pipeline writes"):
+        planned(Path(), dataset="artifacts/mine")
+    assert planned(Path()).files, "images in another folder of the pipeline's are no obstacle"
+
+
+def test_a_method_named_twice_is_one(bare):
+    once, twice = planned(methods=["mtt"]), planned(methods=["mtt", "mtt"])
+    assert once.files == twice.files
+
+
+def test_what_is_next_can_be_pasted(bare):
+    ended = init("my exp", "--dataset", "images", "--ipc", "1")
+    assert ended.stdout.endswith("next: dvc repro 'my exp/dvc.yaml'\n"), ended.output
+
+
+def test_data_above_git(bare):
+    (bare / "inner/.git").mkdir(parents=True)
+    with pytest.raises(ParamsError, match="above the Git repository"):
+        planned(Path("inner/pipe"), ci=True)
+
+
+def test_a_workflow_in_a_folder_of_any_name(bare):
+    folder = bare / "a #1: b"
+    workflow = YAML(typ="safe").load(workflow_text(folder, bare, "flowers"))
+    assert workflow["defaults"]["run"]["working-directory"] == "a #1: b"
+
+
+@pytest.mark.parametrize("option", [["--dataset", "images"], ["--ipc", "10"], ["--method", "mtt"]])
+def test_what_a_workflow_alone_has_no_use_for(bare, option):
+    assert init("pipe", "--dataset", "images", "--ipc", "1").exit_code == 0
+    ended = init("pipe", "--ci", *option)
+    assert ended.exit_code == 2 and f"{option[0]} is for a new pipeline" in ended.stderr
+    assert not (bare / ".github").exists() and init("pipe", "--ci").exit_code == 0
+
+
+def test_a_template_without_a_place_to_fill_in(bare, tmp_path_factory, monkeypatch):
+    root = tmp_path_factory.mktemp("root")
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("student_batch: 50", "student: 50"))
+    (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.setattr("distillkit.filling.ROOT", root)
+    with pytest.raises(DistillkitError, match=r"internal error: .* has no 'student_batch: 50'"):
+        planned()
+
+
+# The Hub
+
+
 def test_a_dataset_of_the_hub_is_not_downloaded(repository):
     options = ["--dataset", "someone/flowers@v1.0", "--ipc", "10"]
     ran = distillkit(repository, "init", "distill", *options, HF_HUB_OFFLINE="1")
@@ -260,54 +443,3 @@ def test_from_the_wheel_in_a_fresh_environment(repository, tmp_path_factory):
     ran = run(repository, str(python), "-m", "dvc", "repro", "distill/dvc.yaml", **environment)
     assert ran.returncode == 0, ran.stderr
     assert (repository / "distill/artifacts/hub/digits-distilled/manifest.json").is_file()
-
-
-# doctor
-
-
-def findings(folder: Path, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
-    ran = distillkit(folder, "doctor", "--json", **environment)
-    report = json.loads(ran.stdout)
-    assert (ran.returncode == 0) == report["ready"], ran.stderr
-    return ran.returncode, {finding["check"]: finding for finding in report["findings"]}
-
-
-def test_a_healthy_machine(repository):
-    distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2")
-    code, found = findings(repository / "distill", HF_TOKEN="hf_secret")
-    assert code == 0
-    for check in ("python", "dvc", "torch", "device", "distillkit", "memory", "disk", "Hugging Face token"):
-        assert found[check]["status"] == "ok", found[check]
-    assert found["git"] == {
-        "check": "git",
-        "status": "warning",
-        "found": "no commit yet, which dvc exp and dvc metrics diff need",
-        "remedy": "git add -A && git commit",
-    }
-    assert found["dvc remote"]["status"] == "warning"
-    assert "hf_secret" not in json.dumps(found)
-
-
-def test_what_is_wrong_has_a_remedy(repository, tmp_path_factory):
-    empty = tmp_path_factory.mktemp("empty")
-    run(repository, sys.executable, "-m", "dvc", "remote", "add", "store", "ssh://127.0.0.1:9/nowhere")
-    (repository / "params.yaml").write_text("experts: 5\n")
-    code, found = findings(repository, PATH=f"{empty}{os.pathsep}/usr/bin{os.pathsep}/bin", HF_TOKEN="")
-    assert code == 1
-    for check in ("dvc", "dvc remote store", "params.yaml"):
-        assert found[check]["status"] == "failure" and found[check]["remedy"], found[check]
-    assert found["python" if "python" in found else "dvc"]["status"] == "failure"
-    assert found["Hugging Face token"]["status"] == "warning"
-
-
-def test_another_version_is_told(repository):
-    distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2")
-    path = repository / "distill/params.yaml"
-    path.write_text(path.read_text().replace(f"distillkit: {__version__}", "distillkit: 0.0.1"))
-    _, found = findings(repository / "distill")
-    assert found["distillkit"]["status"] == "warning" and "0.0.1 in params.yaml" in found["distillkit"]["found"]
-
-
-def test_lines_for_people(repository):
-    ran = distillkit(repository, "doctor")
-    assert "ok       torch: torch " in ran.stdout and "         → distillkit init" in ran.stdout

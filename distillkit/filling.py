@@ -1,0 +1,172 @@
+"""params.yaml of this very repository, filled in for somebody else's images."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, log2
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from distillkit import __version__, params
+from distillkit.errors import ParamsError
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.foreign import quoted
+from distillkit.package import PackageSpec
+from distillkit.plan import HEAD, ROOT
+from distillkit.readers import Source, TorchvisionSource
+from distillkit.recipes import read_recipe
+from distillkit.sources import DataSpec
+from distillkit.survey import Survey
+from distillkit.trajectories import ExpertsSpec
+from distillkit.workflow import replaced
+
+PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are always there
+    "confident": (),
+    "herding": (),
+    "k-centre": (),
+    "moderate": (),
+    "kmeans": (),
+    "window": ("window_start",),
+    "mtt": ("matching", "optim"),
+    "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
+}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What follows from the images; the rest of params.yaml is as it is here."""
+
+    depth: int
+    batch: int
+    expert_batch: int
+    student_batch: int
+    steps: int
+
+
+def numbers_for(found: Survey | None, size: tuple[int, int], ipcs: Sequence[int]) -> Numbers:
+    """A ConvNet that halves the images down to 4 pixels (to 2 those of 8), batches that the classes fill."""
+    classes, images = (10, 1000) if found is None else (found.classes, found.images)
+    side = max(size)
+    batch = 50 if classes <= 10 else 128
+    return Numbers(
+        depth=max(1, ceil(log2(side)) - 2) if side > 8 else 2 if side == 8 else 1,
+        batch=batch,
+        expert_batch=64 if images <= 5_000 else 128,
+        student_batch=min(batch, classes * min(ipcs)),
+        steps=200 if side <= 16 else 500,
+    )
+
+
+def params_text(
+    source: Source, found: Survey | None, ipcs: Sequence[int], methods: Sequence[str], package: PackageSpec
+) -> str:
+    """params.yaml of this repository with its comments, filled in for the images."""
+    size = size_for(found)
+    numbers = numbers_for(found, size, ipcs)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in {
+        "depth: 2": f"depth: {numbers.depth}",
+        "batch: 64": f"batch: {numbers.expert_batch}",
+        "student_batch: 50": f"student_batch: {numbers.student_batch}",
+        "batch: 50,": f"batch: {numbers.batch},",
+        "steps: 200,": f"steps: {numbers.steps},",
+    }.items():
+        text = replaced(text, old, new)
+    shown = [f"  source: {flow({key: value for key, value in asdict(source).items() if value not in unsaid(source)})}"]
+    if found is None or not found.uniform or max(found.shapes[0][1:]) != max(size):
+        shown.append(f"  size: [{size[0]}, {size[1]}]          # height, width to which every image is resized")
+    sections = dict(split_sections(text))
+    fraction = [line for line in sections["data"] if line.lstrip().startswith("test_fraction")]
+    sections["data"] = ["data:", *shown, *fraction, ""]
+    sections["recipes"] = [*recipe_lines(sections["recipes"], ipcs, methods), ""]
+    sections["package"] = ["package:", f"  name: {quoted(package.name)}", f"  default: {quoted(package.default)}"]
+    joined = "\n".join(line for lines in sections.values() for line in lines) + "\n"
+    version = f"distillkit: {__version__}  # what made the results; a change runs everything again"
+    return HEAD.format(version=__version__) + version + "\n" + joined
+
+
+def size_for(found: Survey | None) -> tuple[int, int]:
+    """The images' own size where they have one of at most 128 pixels, else a square that a laptop can bear."""
+    if found is not None and found.uniform and max(found.shapes[0][1:]) <= 128:
+        return found.shapes[0][1:]
+    return 32, 32
+
+
+def default_recipe(ipcs: Sequence[int], methods: Sequence[str]) -> str:
+    return f"{methods[-1]}-ipc{max(ipcs)}"
+
+
+def unsaid(source: Source) -> tuple[Any, ...]:
+    """Values that a source has anyway."""
+    return (None, "train", "test", True) if not isinstance(source, TorchvisionSource) else (None, True)
+
+
+def flow(values: Mapping[str, Any]) -> str:
+    return "{" + ", ".join(f"{key}: {quoted(str(value))}" for key, value in values.items()) + "}"
+
+
+def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The file's top-level sections by name, each with the comment above it; first what stands before them all."""
+    name, lines = "", list[str]()
+    comment: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#") and name:
+            comment.append(line)
+            continue
+        if match := re.match(r"(\w+):", line):
+            yield name, lines
+            name, lines = match[1], [*comment, line]
+            comment = []
+        else:
+            lines.append(line)
+    yield name, lines
+
+
+def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence[str]) -> Iterator[str]:
+    """The recipes section for every IPC and method; a block is written out where it is first used, then named."""
+    yield from template[: template.index("recipes:") + 1]
+    yield "  full: {method: full}"
+    written: set[str] = set()
+    for ipc in sorted(set(ipcs)):
+        yield ""
+        yield f"  random-ipc{ipc}: {{method: random, ipc: {ipc}}}"
+        for method in methods:
+            yield f"  {method}-ipc{ipc}:"
+            yield f"    method: {method}"
+            yield f"    ipc: {ipc}"
+            for key in PARTS[method]:
+                yield from part(template, key, written)
+
+
+def part(template: Sequence[str], key: str, written: set[str]) -> Iterator[str]:
+    """One entry of a recipe as it stands in the template, or its alias."""
+    start = next(index for index, line in enumerate(template) if line.startswith(f"    {key}: "))
+    anchor = re.search(r"&(\w+)", template[start])
+    if anchor and key in written:
+        yield f"    {key}: *{anchor[1]}"
+        return
+    written.add(key)
+    yield template[start]
+    for line in template[start + 1 :]:
+        if not line.startswith("      "):
+            return
+        yield line
+
+
+def read_back(text: str, source: Source, package: PackageSpec) -> None:
+    """Read params.yaml as the stages will. Raises ParamsError when they could not, or would read something else."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / params.FILE
+        try:
+            file.write_text(text, encoding="utf-8")
+        except UnicodeEncodeError:
+            raise ParamsError("--dataset has a name that is no UTF-8; expected one; rename the folder") from None
+        data = params.load(file)
+    params.section(data, "experts", ExpertsSpec)
+    params.section(data, "evaluation", EvaluationRecipe)
+    for name in data["recipes"]:
+        read_recipe(data, name)
+    read = params.section(data, "data", DataSpec).source, params.section(data, "package", PackageSpec)
+    if read != (source, package):
+        raise ParamsError(f"params.yaml would read as {read}, not as {(source, package)}; choose other names")

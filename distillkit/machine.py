@@ -1,0 +1,62 @@
+"""What of this machine a process may have: not what is built in, where a container or a batch system gives less."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def memory_available() -> int:
+    """Bytes that new processes can have."""
+    import psutil
+
+    return min([int(psutil.virtual_memory().available), *memory_left()])
+
+
+def cores() -> int:
+    """Cores that this process may use, at least one."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *quotas()]))
+
+
+def groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """The control groups of this process, from the innermost out, of version 2 and of version 1."""
+    for line in text_of(own).splitlines() or ["0::/"]:
+        _, controllers, name = (*line.split(":", 2), "", "")[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        base = root / controller if controllers else root
+        inner = base / name.lstrip("/")
+        yield from (path for path in (inner, *inner.parents) if path == base or base in path.parents)
+
+
+def memory_left(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
+    """Bytes that are left of every limit; files that were read and could be forgotten count as left."""
+    names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+    for group in groups("memory", root, own):
+        for limit, used in names:
+            most = text_of(group / limit)
+            if most.isdecimal():
+                statistics = dict(line.split(" ", 1) for line in text_of(group / "memory.stat").splitlines())
+                forgettable = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+                yield max(0, int(most) - max(0, int(text_of(group / used) or 0) - forgettable))
+
+
+def quotas(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
+    """Cores that the limits of CPU time are worth, rounded up."""
+    for group in groups("cpu", root, own):
+        share, period, *_ = (*text_of(group / "cpu.max").split(), "", "")
+        share = share or text_of(group / "cpu.cfs_quota_us")
+        period = period or text_of(group / "cpu.cfs_period_us")
+        if share.isdecimal() and period.isdecimal() and int(period):
+            yield math.ceil(int(share) / int(period))
+
+
+def text_of(path: Path) -> str:
+    """A small file's text; nothing where it cannot be read."""
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,304 @@
+"""``distillkit doctor``: what is found on machines that are ready and on machines that are not."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from dvc_objects.fs.base import ObjectFileSystem
+from dvc_objects.fs.local import LocalFileSystem
+
+from distillkit import __version__, doctor, findings, machine, remotes
+from distillkit.findings import Finding
+
+ROOT = Path(__file__).parents[1]
+QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
+PIPELINE = (ROOT / "params.yaml").read_text()
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command of this environment, as when it is activated."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = {**os.environ, **QUIET, "PATH": path, **environment}
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
+
+
+def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", "distillkit", *arguments, **environment)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """A Git and DVC repository with the parameters of this one."""
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    Repo.init(str(tmp_path)).close()
+    (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")
+    return tmp_path
+
+
+def examined(folder: Path) -> dict[str, Finding]:
+    return {finding.check: finding for finding in doctor.examine(folder)}
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    path = folder / "params.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def remote(folder: Path, url: str) -> Finding:
+    """What is found of a remote at an address."""
+    (folder / ".dvc/config").write_text(f"['remote \"store\"']\n    url = {url}\n")
+    (found,) = remotes.dvc_remotes(folder)
+    assert found.check == "dvc remote store"
+    return found
+
+
+def findings_of(folder: Path, **environment: str) -> tuple[int, dict[str, dict[str, str]]]:
+    ran = distillkit(folder, "doctor", "--json", **environment)
+    report = json.loads(ran.stdout)
+    assert (ran.returncode == 0) == report["ready"], ran.stderr
+    return ran.returncode, {finding["check"]: finding for finding in report["findings"]}
+
+
+def test_a_healthy_machine(repository):
+    code, found = findings_of(repository, HF_TOKEN="hf_secret")
+    assert code == 0
+    for check in ("python", "dvc", "torch", "device", "distillkit", "memory", "disk", "Hugging Face token"):
+        assert found[check]["status"] == "ok", found[check]
+    assert found["git"] == {
+        "check": "git",
+        "status": "warning",
+        "found": "no commit yet, which dvc exp and dvc metrics diff need",
+        "remedy": "git add -A && git commit",
+    }
+    assert found["dvc remote"]["status"] == "warning"
+    assert "hf_secret" not in json.dumps(found)
+
+
+def test_another_version_is_told(repository):
+    change(repository, f"distillkit: {__version__}", "distillkit: 0.0.1")
+    found = examined(repository)["distillkit"]
+    assert found.status == "warning" and "0.0.1 in params.yaml" in found.found
+
+
+def test_lines_for_people(repository):
+    (repository / "params.yaml").unlink()
+    ran = distillkit(repository, "doctor")
+    assert "ok       torch: torch " in ran.stdout and "         → distillkit init" in ran.stdout
+
+
+def test_what_is_wrong_has_a_remedy(repository, tmp_path_factory):
+    """All of it in one report, of a process whose PATH has neither Git nor the environment."""
+    empty = tmp_path_factory.mktemp("empty")
+    (repository / ".dvc/config").write_text("['remote \"store\"']\n    url = http://127.0.0.1:9/nowhere\n")
+    (repository / "params.yaml").write_text("experts: 5\n")
+    code, found = findings_of(repository, PATH=str(empty), HF_TOKEN="", HF_HOME=str(empty))
+    assert code == 1
+    for check in ("python", "dvc", "git", "dvc remote store", "params.yaml"):
+        assert found[check]["status"] == "failure" and found[check]["remedy"], found[check]
+    assert found["git"]["found"] == "not on the PATH"
+    assert found["Hugging Face token"]["status"] == "warning"
+
+
+# Remotes
+
+
+def test_a_remote_that_is_dead_is_a_failure(repository):
+    found = remote(repository, "http://127.0.0.1:9/store")
+    assert found.status == "failure" and "127.0.0.1:9" in found.found and "dvc remote modify" in found.remedy
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, "ok"), (404, "ok"), (403, "failure"), (501, "failure")])
+def test_a_web_server_that_answers(repository, status, expected):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        found = remote(repository, f"http://127.0.0.1:{server.server_port}/store")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert found.status == expected, found
+
+
+def test_a_remote_in_a_folder(repository):
+    (repository / "store").mkdir()
+    assert remote(repository, "../store").status == "ok"
+    later = remote(repository, "../later")
+    assert later.status == "warning" and later.remedy == "dvc push makes it"
+    gone = remote(repository, "/nowhere/at/all")
+    assert gone.status == "failure" and "neither the folder nor what should hold it exists" in gone.found
+    (repository / "file").write_text("")
+    assert remote(repository, "../file").status == "failure"
+
+
+def test_a_bucket_without_the_folder(tmp_path):
+    """In an object store a folder is but a name: any part of its path that is there will do."""
+
+    class Bucket(LocalFileSystem, ObjectFileSystem):
+        pass
+
+    path = str(tmp_path / "a/b/c")
+    assert str(tmp_path) in remotes.parents(Bucket(), path)
+    assert remotes.parents(LocalFileSystem(), path) == [str(tmp_path / "a/b")]
+
+
+def test_a_plugin_that_is_missing_is_named(repository, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dvc_ssh", None)
+    found = remote(repository, "ssh://127.0.0.1:9/store")
+    assert (found.status, found.remedy) == ("failure", "pip install dvc-ssh")
+
+
+def test_nobody_waits_for_a_remote_that_does_not_answer(repository, tmp_path):
+    """Neither the report nor the end of the process."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (repository / ".dvc/config").write_text(
+            f"['remote \"store\"']\n    url = http://127.0.0.1:{silent.getsockname()[1]}/store\n"
+        )
+        code = (
+            "from pathlib import Path\nfrom distillkit import findings, remotes\nfindings.PATIENCE = 1\n"
+            "print(*remotes.dvc_remotes(Path()), flush=True)\n"
+        )
+        ran = run(repository, sys.executable, "-c", code)  # which times out where the process waits
+    assert "no answer in 1 s" in ran.stdout and ran.returncode == 0, ran.stderr
+
+
+def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
+    monkeypatch.setattr(findings, "PATIENCE", 0.05)
+    found = findings.answered("remote", lambda: time.sleep(3))
+    assert found.status == "failure" and "no answer" in found.found
+    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+
+
+# params.yaml, and what goes wrong in looking
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("data:\n", "data:\n  size: [a, 32]\n", 'data.size.0 is "a"'),
+        ("data:\n", "data:\n  size: [-4, 32]\n", "data.size is -4"),
+        ("width: 32", "width: 1000000000000", "lower its width or data.size"),
+        ("depth: 2", "depth: 1000000000000", "network.depth is 1e+12"),
+    ],
+)
+def test_parameters_that_cannot_be_are_one_failure(repository, old, new, message):
+    change(repository, old, new)
+    found = examined(repository)["params.yaml"]
+    assert found.status == "failure" and message in found.found, found
+
+
+def test_a_wide_network_is_estimated_without_its_memory(repository):
+    change(repository, "width: 32", "width: 400000")
+    assert examined(repository)["memory"].status == "warning"
+
+
+def test_an_error_nobody_thought_of_is_a_finding_and_not_the_end(repository, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(doctor, "git", broken)
+    monkeypatch.setattr(doctor, "version", broken)
+    found = examined(repository)
+    assert found["git"].status == "failure" and "ZeroDivisionError: by nothing" in found["git"].found
+    assert found["pipeline"].status == "failure" and found["dvc remote"].status == "warning"
+
+
+def test_without_git(repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    found = examined(repository)
+    assert found["git"] == Finding("git", "failure", "not on the PATH", "install Git") and "memory" in found
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    found = examined(tmp_path / "nowhere")
+    assert found["folder"].status == "failure" and found["folder"].found.endswith("nowhere does not exist")
+    assert not {"git", "dvc remote", "pipeline"} & found.keys()
+
+
+def test_a_terminal_without_arrows(tmp_path):
+    ran = distillkit(tmp_path, "doctor", "nowhere", PYTHONIOENCODING="latin-1")
+    assert ran.returncode == 1 and "? name the folder" in ran.stdout and not ran.stderr
+
+
+# Memory, cores and disk
+
+
+def test_memory_on_a_gpu_is_not_that_of_the_system(repository, monkeypatch):
+    """The estimate is one for a CPU, and says so."""
+    import torch
+
+    monkeypatch.setattr("distillkit.device.prepare_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**20, 2**30))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU")
+    found = examined(repository)["memory"]
+    assert found.status == "warning" and "GiB on a CPU" in found.found and "0.0 free on the GPU" in found.found
+
+
+def test_trajectories_that_are_there_take_nothing_more(repository):
+    before = examined(repository)["disk"].found
+    (repository / "artifacts/experts").mkdir(parents=True)
+    for shard in (0, 1):
+        with (repository / f"artifacts/experts/shard-{shard}.safetensors").open("wb") as file:
+            file.truncate(2**30)
+    change(repository, "epochs: 12", "epochs: 12000")
+    assert before.startswith("about 0.00 GiB")
+    data = doctor.params.load(repository / "params.yaml")
+    all_of_it = doctor.demand_of(data, None).disk / 2**30
+    assert all_of_it > 3 and examined(repository)["disk"].found.startswith(f"about {all_of_it - 2:.2f} GiB")
+
+
+def test_the_limits_of_a_container(tmp_path):
+    """Version 2: a limit of 1000 bytes, 600 of them used, 100 of those forgettable; and one and a half cores."""
+    inner = tmp_path / "root/a/b"
+    inner.mkdir(parents=True)
+    (tmp_path / "own").write_text("0::/a/b\n")
+    (inner / "memory.max").write_text("max\n")
+    (inner.parent / "memory.max").write_text("1000\n")
+    (inner.parent / "memory.current").write_text("600\n")
+    (inner.parent / "memory.stat").write_text("anon 500\ninactive_file 100\n")
+    (inner / "cpu.max").write_text("150000 100000\n")
+    (inner.parent / "cpu.max").write_text("max 100000\n")
+    assert list(machine.memory_left(tmp_path / "root", tmp_path / "own")) == [500]
+    assert list(machine.quotas(tmp_path / "root", tmp_path / "own")) == [2]
+
+
+def test_the_limits_of_an_old_container(tmp_path):
+    """Version 1, where the group's own path is not seen from inside."""
+    (tmp_path / "own").write_text("5:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n0::/\n")
+    for name, files in {
+        "memory": {"memory.limit_in_bytes": "1000", "memory.usage_in_bytes": "300"},
+        "cpu": {"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"},
+    }.items():
+        (tmp_path / name).mkdir()
+        for file, text in files.items():
+            (tmp_path / name / file).write_text(text)
+    assert list(machine.memory_left(tmp_path, tmp_path / "own")) == [700]
+    assert list(machine.quotas(tmp_path, tmp_path / "own")) == [3]
+
+
+def test_the_limits_are_what_is_told(monkeypatch):
+    monkeypatch.setattr(machine, "memory_left", lambda: iter([17]))
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(machine, "quotas", lambda: iter([]))
+    assert machine.memory_available() == 17 and machine.cores() == 3
+    monkeypatch.setattr(machine, "quotas", lambda: iter([1]))
+    assert machine.cores() == 1
