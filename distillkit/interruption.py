@@ -25,8 +25,8 @@ class Interruption:
     Inside :meth:`held_back` the first one waits until the work there has come to a good place to stop.
     """
 
-    def __init__(self) -> None:
-        self.number, self.arrived, self.held = 0, 0.0, False
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.number, self.arrived, self.held, self.clock = 0, 0.0, False, clock
 
     def listen(self) -> None:
         """Hear the signals from here on, but for those that this process was started to ignore."""
@@ -37,10 +37,10 @@ class Interruption:
     def hear(self, number: int, frame: FrameType | None) -> None:
         del frame
         if not self.number:
-            self.number, self.arrived = number, time.monotonic()
+            self.number, self.arrived = number, self.clock()
             if not self.held:
                 raise Interrupted
-        elif time.monotonic() - self.arrived > ONE_REQUEST:
+        elif self.clock() - self.arrived > ONE_REQUEST:
             os._exit(128 + number)
 
     @property
