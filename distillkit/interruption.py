@@ -93,3 +93,17 @@ def started_by() -> list[int]:
     if "-c" not in command or not any(sys.argv[0] in part for part in command):
         return [parent]
     return [parent, int(Path(f"/proc/{parent}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])]
+
+
+def orphaned() -> bool:
+    """Whether the dvc that started us has ended before :func:`end_with_parent` could watch it.
+
+    Then whoever takes in orphans stands where dvc stood: init, or a user's systemd. A dvc that is itself the first
+    process of a container shares our session. False where there is no telling.
+    """
+    try:
+        parent = started_by()[-1]
+        takes_orphans = parent == 1 or Path(f"/proc/{parent}/comm").read_text().strip() == "systemd"
+        return takes_orphans and os.getsid(parent) != os.getsid(0)
+    except (OSError, AttributeError):
+        return False

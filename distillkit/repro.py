@@ -6,6 +6,7 @@ use, and reads dvc.lock anew, under its lock, before it writes to it; so the pro
 the end this process becomes an ordinary ``dvc repro``, which has nothing left to do, or does it.
 """
 
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from distillkit.errors import DistillkitError
 from distillkit.interruption import Interruption, end_with_parent
@@ -44,6 +45,10 @@ def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None], interru
     """Bring ``targets``, by default all of dvc.yaml, up to date, ``jobs`` stages at a time; this process ends."""
     from dvc.exceptions import DvcException
 
+    try:
+        forget_the_dead(say)
+    except DvcException as error:
+        raise DistillkitError(str(error)) from error
     if jobs > 1:
         try:
             plan = plan_for(targets)
@@ -58,6 +63,45 @@ def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None], interru
             raise DistillkitError(f"{', '.join(failed)} failed, see above; {beside}")
     sys.stdout.flush()
     os.execv(PYTHON[0], [*PYTHON, "-m", "dvc", "--wait-for-lock", "repro", *targets])
+
+
+def forget_the_dead(say: Callable[[str], None]) -> None:
+    """Take out of DVC's rwlock what DVC would ask a person to: half a file, and pids that have another owner now."""
+    from dvc.lock import make_lock
+    from dvc.repo import Repo, lock_repo
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
+    from voluptuous import Invalid
+
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        path, guard = Path(repo.tmp_dir, RWLOCK_FILE), Path(repo.tmp_dir, RWLOCK_LOCK)
+        with make_lock(str(guard), tmp_dir=repo.tmp_dir, hardlink_lock=repo.config["core"].get("hardlink_lock", False)):
+            try:
+                in_use = SCHEMA(json.loads(path.read_text(encoding="utf-8")))
+            except FileNotFoundError:
+                return
+            except (ValueError, Invalid):
+                path.unlink()
+                say(f"removed {os.path.relpath(path)}, which a process that was killed has left unreadable")
+                return
+            kept = {
+                "write": {at: info for at, info in in_use["write"].items() if may_live(info)},
+                "read": {at: own for at, infos in in_use["read"].items() if (own := [*filter(may_live, infos)])},
+            }
+            if kept != in_use:
+                from distillkit.artifact import write_text  # and torch with it
+
+                write_text(path, json.dumps(kept))
+
+
+def may_live(entry: Mapping[str, Any]) -> bool:
+    """Whether the process of an entry of the rwlock may run still; of pids that nobody has, DVC knows better."""
+    import psutil
+
+    try:
+        command = " ".join(psutil.Process(entry["pid"]).cmdline())
+    except psutil.Error:
+        return True
+    return "dvc" in command or any(word in command for word in entry["cmd"].split()[-1:] or [""])
 
 
 def plan_for(targets: Sequence[str]) -> Plan:

@@ -268,6 +268,41 @@ def test_dvc_repro_interrupted(long_project, tmp_path):
     assert "up to date" in dvc(long_project, "status")
 
 
+SLOW_TO_IMPORT = """
+import os, sys, time
+open("importing", "w").write(str(os.getpid()))
+while not os.path.exists("killed"):
+    time.sleep(0.02)
+import click
+from distillkit.stage import run_stage
+
+run_stage(click.command()(lambda: open("ran", "w").close()))
+"""
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "bash"])
+def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
+    """The stage finds itself without the dvc that started it, whether a shell stands in between or not."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\nno_scm = true\n")
+    (tmp_path / "stage.py").write_text(SLOW_TO_IMPORT)
+    YAML(typ="safe").dump({"stages": {"a": {"cmd": "python stage.py"}}}, tmp_path / "dvc.yaml")
+    said = tmp_path / "said"
+    options = {"cwd": tmp_path, "env": environment() | {"SHELL": shutil.which(shell) or "/bin/sh"}}
+    with (
+        said.open("w") as file,
+        background([sys.executable, "-m", "dvc", "repro"], **options, stderr=file, start_new_session=True) as running,
+    ):
+        until(lambda: (tmp_path / "importing").exists() and (tmp_path / "importing").read_text(), "the stage has begun")
+        stage = psutil.Process(int((tmp_path / "importing").read_text()))
+        running.kill()
+        running.wait()
+    (tmp_path / "killed").touch()
+    until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
+    assert not (tmp_path / "ran").exists()
+    assert said.read_text() == "the dvc that started this stage has ended; run the same command again to go on\n"
+
+
 @pytest.mark.parametrize("mapper", [map, side_by_side])
 def test_results_come_back_as_they_were(tmp_path, mapper):
     numbers = torch.arange(6.0).view(2, 3)

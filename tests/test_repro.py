@@ -1,6 +1,7 @@
 """``distillkit repro -j N`` with the real dvc and stages that take no time: what runs beside what, and how it ends."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -20,7 +21,7 @@ from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
 from distillkit.interruption import Interrupted, Interruption
-from distillkit.repro import Plan, begin, interrupt, put_in_order, repro, run_all
+from distillkit.repro import Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
 
@@ -193,7 +194,7 @@ def test_nobody_reads_what_is_said(tmp_path):
 
 
 def test_what_would_wait_for_ever(tmp_path):
-    """A stage that leaves a process behind, which holds its pipe, and one that asks at our terminal and is not heard."""
+    """A stage that leaves a process behind, which holds its pipe, and one that asks at our terminal."""
     stages = {
         "leaves": {"cmd": "echo done; (sleep 300 & echo $! > pid); touch one", "outs": ["one"]},
         "asks": {"cmd": "head -c 1 /dev/tty; touch two", "outs": ["two"]},
@@ -268,3 +269,36 @@ def test_the_lock_is_whole_whenever_somebody_looks(tmp_path, monkeypatch):
     before = lock.stat()
     put_in_order({lock: order, Path("elsewhere/dvc.lock"): ["a"]})
     assert (lock.stat().st_ino, lock.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_entries_of_the_dead_go_and_others_stay(tmp_path, monkeypatch):
+    """What DVC asks a person to clear away: its rwlock names a pid that has another owner now, or is half a file."""
+    folder = project(tmp_path / "used", {"a": copy("one")})
+    monkeypatch.chdir(folder)
+    rwlock, said = folder / ".dvc/tmp/rwlock", []
+    forget_the_dead(said.append)
+    assert not rwlock.exists()
+    with background(["sleep", "100"]) as other:
+        dead = {"pid": other.pid, "cmd": "/usr/bin/dvc repro"}
+        live = {"pid": os.getpid(), "cmd": " ".join(psutil.Process().cmdline())}
+        gone = {"pid": 2**22 + 1, "cmd": "/usr/bin/dvc repro"}  # above any pid: DVC tells of it and drops it
+        used = {"write": {str(folder / "one"): dead, "b": live, "c": gone}, "read": {"d": [dead, live], "e": [dead]}}
+        rwlock.write_text(json.dumps(used))
+        forget_the_dead(said.append)
+    assert json.loads(rwlock.read_text()) == {"write": {"b": live, "c": gone}, "read": {"d": [live]}}
+    assert said == []
+    for broken in ("", "[]"):
+        rwlock.write_text(broken)
+        forget_the_dead(said.append)
+        assert not rwlock.exists()
+    assert said == ["removed .dvc/tmp/rwlock, which a process that was killed has left unreadable"] * 2
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_after_a_kill_nobody_has_to_clear_up(tmp_path, jobs):
+    folder = project(tmp_path / "killed", {"a": copy("one")})
+    (folder / ".dvc/tmp").mkdir()
+    (folder / ".dvc/tmp/rwlock").touch()
+    code, said = run(folder, "-j", jobs)
+    assert code == 0, said
+    assert (folder / "one").exists()
