@@ -21,7 +21,7 @@ from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
 from distillkit.interruption import Interrupted, Interruption
-from distillkit.repro import Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
+from distillkit.repro import ONE_STAGE, PYTHON, Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
 
@@ -302,3 +302,16 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path, jobs):
     code, said = run(folder, "-j", jobs)
     assert code == 0, said
     assert (folder / "one").exists()
+
+
+def test_who_is_stopped_is_interrupted():
+    with background(["sleep", "100"], start_new_session=True) as process:
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+        interrupt([process])
+        assert process.returncode == -signal.SIGINT
+
+
+def test_a_stage_whose_parent_is_gone_is_not_begun(tmp_path):
+    done = subprocess.run([*PYTHON, "-c", ONE_STAGE, "1", "a"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (128 + signal.SIGTERM, b"")
