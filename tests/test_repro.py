@@ -214,16 +214,19 @@ def test_what_would_wait_for_ever(tmp_path):
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
 
-def test_ctrl_c_at_once_says_nothing(tmp_path, monkeypatch):
-    """While Python starts."""
+def test_ctrl_c_at_once_leaves_no_traceback(tmp_path, monkeypatch):
+    """While Python starts, nothing is said; later on, DVC may have its own line."""
     monkeypatch.chdir(tmp_path)
-    said: list[str] = []
     for seconds in (0, 0.02, 0.05):
+        said: list[str] = []
         process = begin("a", SimpleQueue(), said.append)
         time.sleep(seconds)
         interrupt([process])
-        assert process.returncode == 128 + signal.SIGINT
-    assert said == []
+        assert (process.returncode, said) in [
+            (128 + signal.SIGINT, []),
+            (252, []),  # DVC's code; its line may not be read yet
+            (252, ["a: ERROR: interrupted by the user"]),
+        ]
 
 
 def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
