@@ -11,6 +11,7 @@ from typing import Any, Literal
 import click
 
 from distillkit import __version__
+from distillkit.interruption import Interruption
 from distillkit.stage import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -259,7 +260,8 @@ def doctor(folder: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("targets", nargs=-1)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
-def repro(targets: tuple[str, ...], jobs: int) -> None:
+@click.pass_obj
+def repro(interruption: Interruption, targets: tuple[str, ...], jobs: int) -> None:
     """`dvc repro`, of all of dvc.yaml or of TARGETS, with stages that do not need one another side by side.
 
     Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
@@ -268,7 +270,7 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     from distillkit.progress import presentable
     from distillkit.repro import repro as side_by_side
 
-    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
+    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)), interruption)
 
 
 @cli.command("import")

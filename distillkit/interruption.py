@@ -25,8 +25,8 @@ class Interruption:
     Inside :meth:`held_back` the first one waits until the work there has come to a good place to stop.
     """
 
-    def __init__(self) -> None:
-        self.number, self.arrived, self.held = 0, 0.0, False
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.number, self.arrived, self.held, self.clock = 0, 0.0, False, clock
 
     def listen(self) -> None:
         """Hear the signals from here on, but for those that this process was started to ignore."""
@@ -37,10 +37,10 @@ class Interruption:
     def hear(self, number: int, frame: FrameType | None) -> None:
         del frame
         if not self.number:
-            self.number, self.arrived = number, time.monotonic()
+            self.number, self.arrived = number, self.clock()
             if not self.held:
                 raise Interrupted
-        elif time.monotonic() - self.arrived > ONE_REQUEST:
+        elif self.clock() - self.arrived > ONE_REQUEST:
             os._exit(128 + number)
 
     @property
@@ -93,3 +93,17 @@ def started_by() -> list[int]:
     if "-c" not in command or not any(sys.argv[0] in part for part in command):
         return [parent]
     return [parent, int(Path(f"/proc/{parent}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])]
+
+
+def orphaned() -> bool:
+    """Whether the dvc that started us has ended before :func:`end_with_parent` could watch it.
+
+    Then whoever takes in orphans stands where dvc stood: init, or a user's systemd. A dvc that is itself the first
+    process of a container shares our session. False where there is no telling.
+    """
+    try:
+        parent = started_by()[-1]
+        takes_orphans = parent == 1 or Path(f"/proc/{parent}/comm").read_text().strip() == "systemd"
+        return takes_orphans and os.getsid(parent) != os.getsid(0)
+    except (OSError, AttributeError):
+        return False

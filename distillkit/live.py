@@ -7,9 +7,11 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from distillkit.artifact import write_text
 
 Row = TypeVar("Row", bound=NamedTuple)
 
@@ -17,7 +19,9 @@ LIVE = Path(".distillkit/live")
 SECONDS_BETWEEN_WRITES = 1.0
 
 
-def shown(steps: Iterable[Row], folder: Path, before: Sequence[Row] = ()) -> Iterator[Row]:
+def shown(
+    steps: Iterable[Row], folder: Path, before: Sequence[Row] = (), clock: Callable[[], float] = time.monotonic
+) -> Iterator[Row]:
     """Yield ``steps`` and write them into ``folder``, about once a second, after those that were done ``before``.
 
     A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each that is not nan,
@@ -28,9 +32,9 @@ def shown(steps: Iterable[Row], folder: Path, before: Sequence[Row] = ()) -> Ite
     try:
         for step in steps:
             rows.append(step)
-            if time.monotonic() - written >= SECONDS_BETWEEN_WRITES:
+            if clock() - written >= SECONDS_BETWEEN_WRITES:
                 append(folder, rows)
-                rows, written = [], time.monotonic()
+                rows, written = [], clock()
             yield step
     finally:
         append(folder, rows)
@@ -55,4 +59,4 @@ def append(folder: Path, rows: Sequence[Any]) -> None:
             header = "" if file.tell() else f"{count}\t{name}\n"
             file.write(header + "".join(f"{row[0]}\t{row[place]:.8g}\n" for row in known))
     last = {name: value for name, value in rows[-1]._asdict().items() if not math.isnan(value)}
-    (folder / "metrics.json").write_text(json.dumps(last, indent=4) + "\n", encoding="utf-8")
+    write_text(folder / "metrics.json", json.dumps(last, indent=4) + "\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from distillkit.errors import DistillkitError
-from distillkit.interruption import Interrupted, Interruption, end_with_parent
+from distillkit.interruption import Interrupted, Interruption, end_with_parent, orphaned
 from distillkit.progress import presentable
 
 LOCKS = Path(".distillkit/locks")
@@ -22,6 +23,8 @@ def run_stage(command: click.Command) -> NoReturn:
     """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc."""
     if "DVC_STAGE" in os.environ:
         end_with_parent()
+        if orphaned():
+            leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
 
     def alone(**context: Any) -> None:
         with sole(sys.argv):

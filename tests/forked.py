@@ -69,6 +69,8 @@ def stage(folder: Path, command: Sequence[str], moment: Moment | None) -> None:
     def naming(method):
         def instead(self, target):
             nonlocal count
+            if Path(target).name == "metrics.json":  # a view, written by the clock
+                return method(self, target)
             count += 1
             if moment and moment.at == count - 1:
                 os.kill(os.getpid(), moment.signal)

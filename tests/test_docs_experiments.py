@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pages import DOCS, follow
 from ruamel.yaml import YAML
-from test_interrupted import until
+from test_interrupted import background, until
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, write_params
 
 from distillkit.live import LIVE
@@ -88,7 +88,7 @@ def test_watching(tmp_path):
     with (project / "dvc.yaml").open("a") as file:
         file.write(declaration[1])
     command = [sys.executable, "-m", "dvc", "repro", "-s", "distill@mtt-ipc5"]
-    with subprocess.Popen(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL) as running:
+    with background(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL) as running:
         until((project / LIVE / "mtt-ipc5/metrics.json").exists, "the first step is done")
         followed, metrics, page = (shown_by(line, project) for line in watching())
         charts = dvc(project, "plots", "show", "--json")

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import forked
@@ -184,6 +185,19 @@ def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
     assert not list(project.rglob("*.lock"))
 
 
+@contextmanager
+def background(command: Sequence[str], **options) -> Iterator[subprocess.Popen]:
+    """A process that is gone, with all that it has started, when the block ends, however it does."""
+    with subprocess.Popen(command, **options) as running:
+        try:
+            yield running
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                for process in [*psutil.Process(running.pid).children(recursive=True), running]:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+
+
 def until(condition: Callable[[], object], what: str) -> None:
     waited = time.monotonic() + 60
     while not condition():
@@ -198,38 +212,33 @@ def long_project(tmp_path) -> Path:
     declared = YAML(typ="safe").load(project / "dvc.yaml")
     kept = {name: declared["stages"][name] for name in ("fetch", "experts", "score", "distill")}
     YAML(typ="safe").dump({"stages": kept}, project / "dvc.yaml")
-    write_params(project, TINY | {"recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 800}}}})
+    write_params(project, TINY | {"recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 300}}}})
     return project
 
 
 def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh") -> str:
     """Start ``dvc repro``, send a signal to it, or to its stage as well, in the middle of distilling; what was said."""
     with (project.with_name("said")).open("w+") as said:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro"],
-            cwd=project,
-            env=environment() | {"SHELL": shell},
-            stdout=said,
-            stderr=said,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        folders, kept = project / WORK, "distill-*/distillation.safetensors"
-        if not list(folders.glob(kept)):
-            until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")
-        else:
-            until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
-        *_, stage = psutil.Process(running.pid).children(recursive=True)
-        assert "stages/distill.py" in stage.cmdline()
-        (os.killpg if everybody else os.kill)(running.pid, number)
-        assert running.wait(60) != 0
-        until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
-        said.seek(0)
-        return said.read()
+        options = {"stdout": said, "stderr": said, "start_new_session": True}
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+        command = [sys.executable, "-m", "dvc", "repro"]
+        with background(command, cwd=project, env=environment() | {"SHELL": shell}, **options) as running:
+            folders, kept = project / WORK, "distill-*/distillation.safetensors"
+            if not list(folders.glob(kept)):
+                until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")
+            else:
+                until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
+            *_, stage = psutil.Process(running.pid).children(recursive=True)
+            assert "stages/distill.py" in stage.cmdline()
+            (os.killpg if everybody else os.kill)(running.pid, number)
+            assert running.wait(60) != 0
+            until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
+            said.seek(0)
+            return said.read()
 
 
 def steps(said: str, word: str) -> int:
-    found = re.search(rf"{word} at step (\d+) of 800", said)
+    found = re.search(rf"{word} at step (\d+) of 300", said)
     assert found, said
     return int(found[1])
 
@@ -247,7 +256,7 @@ def test_dvc_repro_interrupted(long_project, tmp_path):
     assert steps(said, "resumed") == waited_for
     terminated = steps(said, "interrupted")
     assert steps(interrupt(long_project, signal.SIGKILL, everybody=True), "resumed") == terminated
-    assert 0 < ctrl_c < waited_for < terminated < 800
+    assert 0 < ctrl_c < waited_for < terminated < 300
 
     assert repro(long_project) == {"distill@selmatch"}
     assert (long_project / "dvc.lock").read_text() == (uninterrupted / "dvc.lock").read_text()
@@ -257,6 +266,41 @@ def test_dvc_repro_interrupted(long_project, tmp_path):
     (long_project / "dvc.lock").unlink()
     assert repro(long_project) == set(), "the run-cache restores what was made in parts"
     assert "up to date" in dvc(long_project, "status")
+
+
+SLOW_TO_IMPORT = """
+import os, sys, time
+open("importing", "w").write(str(os.getpid()))
+while not os.path.exists("killed"):
+    time.sleep(0.02)
+import click
+from distillkit.stage import run_stage
+
+run_stage(click.command()(lambda: open("ran", "w").close()))
+"""
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "bash"])
+def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
+    """The stage finds itself without the dvc that started it, whether a shell stands in between or not."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\nno_scm = true\n")
+    (tmp_path / "stage.py").write_text(SLOW_TO_IMPORT)
+    YAML(typ="safe").dump({"stages": {"a": {"cmd": "python stage.py"}}}, tmp_path / "dvc.yaml")
+    said = tmp_path / "said"
+    options = {"cwd": tmp_path, "env": environment() | {"SHELL": shutil.which(shell) or "/bin/sh"}}
+    with (
+        said.open("w") as file,
+        background([sys.executable, "-m", "dvc", "repro"], **options, stderr=file, start_new_session=True) as running,
+    ):
+        until(lambda: (tmp_path / "importing").exists() and (tmp_path / "importing").read_text(), "the stage has begun")
+        stage = psutil.Process(int((tmp_path / "importing").read_text()))
+        running.kill()
+        running.wait()
+    (tmp_path / "killed").touch()
+    until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
+    assert not (tmp_path / "ran").exists()
+    assert said.read_text() == "the dvc that started this stage has ended; run the same command again to go on\n"
 
 
 @pytest.mark.parametrize("mapper", [map, side_by_side])
@@ -350,8 +394,7 @@ def test_the_first_signal_ends_in_order_and_a_later_one_at_once(monkeypatch):
     exits: list[int] = []
     monkeypatch.setattr("os._exit", exits.append)
     now = iter([10.0, 10.5, 11.5])
-    monkeypatch.setattr("distillkit.interruption.time.monotonic", lambda: next(now))
-    interruption = Interruption()
+    interruption = Interruption(clock=lambda: next(now))
     with pytest.raises(Interrupted):
         interruption.hear(signal.SIGTERM, None)
     assert interruption.code == 143

@@ -12,9 +12,8 @@ from forked import Moment
 from test_interrupted import SELMATCH, TINY, command, until
 from test_pipeline import OPTIM, write_params
 
-from distillkit import live
 from distillkit.distill import Step, loss_table
-from distillkit.live import LIVE, shown
+from distillkit.live import LIVE, append, shown
 from distillkit.metrics import read_csv, write_csv
 
 STEPS = [Step(1, 0.5, 0.05), Step(2, 0.4321098765, 0.051), Step(3, 1e-9, 0.052)]
@@ -50,11 +49,19 @@ def test_steps_done_before_are_there_once(tmp_path):
     assert (tmp_path / "plots/metrics/loss.tsv").read_text() == LOSS
 
 
-def test_it_is_written_once_a_second_and_at_the_end(tmp_path, monkeypatch):
+def test_it_is_written_once_a_second_and_at_the_end(tmp_path):
     now = iter([10.0, 10.0, 10.9, 11.0, 11.0])
-    monkeypatch.setattr(live.time, "monotonic", lambda: next(now))
     loss = tmp_path / "plots/metrics/loss.tsv"
-    assert [len(rows(loss, "\t")) - 1 for _ in shown(iter(STEPS), tmp_path)] == [1, 1, 3]
+    steps = shown(iter(STEPS), tmp_path, clock=lambda: next(now))
+    assert [len(rows(loss, "\t")) - 1 for _ in steps] == [1, 1, 3]
+
+
+def test_who_reads_the_last_step_reads_a_whole_file(tmp_path):
+    append(tmp_path, STEPS[:1])
+    with (tmp_path / "metrics.json").open() as reader:
+        append(tmp_path, STEPS[1:])
+        assert json.load(reader)["step"] == 1
+    assert json.loads((tmp_path / "metrics.json").read_text())["step"] == 3
 
 
 def test_an_interrupted_loop_has_written_its_steps(tmp_path):

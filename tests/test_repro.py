@@ -1,25 +1,35 @@
 """``distillkit repro -j N`` with the real dvc and stages that take no time: what runs beside what, and how it ends."""
 
+import fcntl
+import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
+import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from queue import SimpleQueue
 
 import psutil
 import pytest
 from ruamel.yaml import YAML
-from test_interrupted import until
+from test_interrupted import background, until
 from test_pipeline import dvc, environment
+
+from distillkit.interruption import Interrupted, Interruption
+from distillkit.repro import ONE_STAGE, PYTHON, Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
 
 
 def project(folder: Path, stages: dict[str, dict]) -> Path:
-    folder.mkdir(parents=True)
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc/config").touch()
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    dvc(folder, "init", "-q")
     YAML(typ="safe").dump({"stages": stages}, folder / "dvc.yaml")
     return folder
 
@@ -29,22 +39,28 @@ def copy(name: str, *needed: str) -> dict:
     return {"cmd": f"cat /dev/null {' '.join(needed)} > {name}", "deps": list(needed), "outs": [name]}
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "distillkit", "repro", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+COMMAND = [sys.executable, "-m", "distillkit", "repro"]
+
+
+def start(folder: Path, *arguments: str, sigint=signal.default_int_handler, **options) -> AbstractContextManager:
+    """`distillkit repro` in the background; what it says is piped."""
+    return background(
+        [*COMMAND, *arguments],
+        **{"cwd": folder, "env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        | {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, sigint)}
+        | options,
     )
 
 
 def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=60)
     return running.returncode, said
+
+
+def run(folder: Path, *arguments: str) -> tuple[int, str]:
+    """The exit code of `distillkit repro`, and what it says."""
+    with start(folder, *arguments) as running:
+        return ended(running)
 
 
 def names(lock: Path) -> list[str]:
@@ -59,12 +75,12 @@ def test_two_stages_meet(tmp_path):
         "zero": copy("all", "slow", "fast"),
     }
     folder = project(tmp_path / "meet", stages)
-    code, said = ended(start(folder, "-j", "2"))
+    code, said = run(folder, "-j", "2")
     assert code == 0, said
     assert "one: Running stage 'one':\n" in said
     assert said.endswith("Data and pipelines are up to date.\n")
     assert names(folder / "dvc.lock") == re.findall(r"^Stage '(\w+)' didn't", said, re.M) == ["one", "two", "zero"]
-    code, said = ended(start(folder))
+    code, said = run(folder)
     assert code == 0
     assert "Running" not in said
 
@@ -76,10 +92,10 @@ def test_only_what_is_asked_for_in_a_folder_of_its_own(tmp_path):
     )
     folder.mkdir()
     (folder.parent / "dvc.yaml").rename(folder / "dvc.yaml")
-    code, said = ended(start(folder.parent, "-j", "2", "distill/dvc.yaml:b"))
+    code, said = run(folder.parent, "-j", "2", "distill/dvc.yaml:b")
     assert code == 0, said
     assert names(folder / "dvc.lock") == ["a", "b"]
-    code, said = ended(start(folder.parent, "-j", "1", "distill/dvc.yaml"))
+    code, said = run(folder.parent, "-j", "1", "distill/dvc.yaml")
     assert code == 0
     assert "Running stage 'distill/dvc.yaml:c':\n" in said
     assert names(folder / "dvc.lock") == ["a", "b", "c"]
@@ -88,12 +104,12 @@ def test_only_what_is_asked_for_in_a_folder_of_its_own(tmp_path):
 def test_after_a_failure_nothing_is_begun(tmp_path):
     stages = {
         "bad": {"cmd": f"echo no luck >&2; {UNTIL.format('started')}; exit 3", "outs": ["bad"]},
-        "good": {"cmd": "touch started; sleep 2; touch good", "outs": ["good"]},
+        "good": {"cmd": "touch started; sleep 1; touch good", "outs": ["good"]},
         "idle": copy("idle"),
         "last": copy("all", "bad", "good", "idle"),
     }
     folder = project(tmp_path / "failing", stages)
-    code, said = ended(start(folder))
+    code, said = run(folder)
     assert code == 1
     assert "bad: no luck\n" in said
     assert re.search(r"^bad: ERROR: failed to reproduce 'bad': .*exited with 3$", said, re.M), said
@@ -105,7 +121,7 @@ def test_after_a_failure_nothing_is_begun(tmp_path):
 def test_what_dvc_cannot_read_is_one_line(tmp_path):
     folder = project(tmp_path / "wrong", {"a": copy("one")})
     for target, found in {"b": "Stage 'b' not found", "nowhere/dvc.yaml": "nowhere/dvc.yaml' does not exist"}.items():
-        code, said = ended(start(folder, target))
+        code, said = run(folder, target)
         assert code == 1
         assert re.fullmatch(rf"error: .*{found}.*\n", said), said
 
@@ -131,23 +147,173 @@ run_stage(stage)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_all_end_in_order(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "sigint"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_IGN),  # as a script starts what it puts into the background
+        (signal.SIGKILL, signal.default_int_handler),
+    ],
+)
+def test_interrupted_all_end_in_order(tmp_path, number, sigint):
     """Stages keep what they have; also when nobody is left to tell them. DVC takes the same up again."""
     stages = {name: {"cmd": f"python stage.py {name}", "outs": [name]} for name in ("one", "two")}
     folder = project(tmp_path / "long", stages)
     (folder / "stage.py").write_text(STAGE)
-    running = start(folder)
-    until(lambda: all((folder / f"{name}.begun").exists() for name in stages), "both have begun")
-    below = psutil.Process(running.pid).children(recursive=True)
-    assert len(below) >= 4
-    os.kill(running.pid, number)
-    code, said = ended(running)
-    assert code == (-number if number == signal.SIGKILL else 128 + number), said
+    with start(folder, sigint=sigint) as running:
+        until(lambda: all((folder / f"{name}.begun").exists() for name in stages), "both have begun")
+        below = psutil.Process(running.pid).children(recursive=True)
+        assert len(below) >= 4
+        os.kill(running.pid, number)
+        code, said = ended(running)
+        assert code == (-number if number == signal.SIGKILL else 128 + number), said
     until(lambda: not any(process.is_running() for process in below), "all have ended")
     assert all((folder / f"{name}.kept").exists() for name in stages)
     assert "Traceback" not in said
+    if number != signal.SIGKILL:
+        return
     (folder / "stage.py").write_text("import sys\nopen(sys.argv[1], 'w').close()\n")
-    code, said = ended(start(folder))
+    code, said = run(folder)
     assert code == 0, said
     assert names(folder / "dvc.lock") == ["one", "two"]
+
+
+def test_nobody_reads_what_is_said(tmp_path):
+    """As with `| head -1`: one line, and nothing runs on."""
+    talk = "echo begun; until ! echo more; do sleep 0.02; done"
+    folder = project(tmp_path / "talking", {"a": {"cmd": talk, "outs": ["one"]}})
+    with start(folder, stderr=subprocess.PIPE) as running:
+        assert running.stdout.readline() == "a: Running stage 'a':\n"
+        below = psutil.Process(running.pid).children(recursive=True)
+        running.stdout.close()
+        said = running.stderr.read()
+        assert running.wait(60) == 1
+    assert re.fullmatch(r"error: what the stages say cannot be written \(Broken pipe\); .*\n", said), said
+    assert len(below) >= 1
+    assert not any(process.is_running() for process in below)
+
+
+def test_what_would_wait_for_ever(tmp_path):
+    """A stage that leaves a process behind, which holds its pipe, and one that asks at our terminal."""
+    stages = {
+        "leaves": {"cmd": "echo done; (sleep 300 & echo $! > pid); touch one", "outs": ["one"]},
+        "asks": {"cmd": "head -c 1 /dev/tty; touch two", "outs": ["two"]},
+    }
+    folder = project(tmp_path / "waiting", stages)
+    ours, theirs = pty.openpty()
+    try:
+        with start(folder, stdin=theirs, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) as running:
+            code, said = ended(running)
+        assert code == 0, said
+        assert "leaves: done\n" in said
+        assert re.search("^asks: .*/dev/tty", said, re.M)
+        assert psutil.pid_exists(int((folder / "pid").read_text()))
+    finally:
+        os.close(ours)
+        os.close(theirs)
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+def test_ctrl_c_at_once_leaves_no_traceback(tmp_path, monkeypatch):
+    """While Python starts, nothing is said; later on, DVC may have its own line."""
+    monkeypatch.chdir(tmp_path)
+    for seconds in (0, 0.02, 0.05):
+        said: list[str] = []
+        process = begin("a", SimpleQueue(), said.append)
+        time.sleep(seconds)
+        interrupt([process])
+        assert (process.returncode, said) in [
+            (128 + signal.SIGINT, []),
+            (252, []),  # DVC's code; its line may not be read yet
+            (252, ["a: ERROR: interrupted by the user"]),
+        ]
+
+
+def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
+    interruption, asked = Interruption(), []
+
+    def begin(*_: object) -> str:
+        interruption.hear(signal.SIGINT, None)
+        return "process"
+
+    monkeypatch.setattr("distillkit.repro.begin", begin)
+    monkeypatch.setattr("distillkit.repro.interrupt", asked.extend)
+    with pytest.raises(Interrupted):
+        run_all(Plan({"a": frozenset()}, frozenset("a"), {}), 1, print, interruption)
+    assert asked == ["process"]
+
+
+def test_after_an_interruption_the_lock_is_in_order(monkeypatch):
+    def run_all(*_: object) -> list[str]:
+        raise Interrupted
+
+    asked: list[object] = []
+    monkeypatch.setattr("distillkit.repro.plan_for", lambda _: Plan({}, frozenset(), {Path("dvc.lock"): ["a"]}))
+    monkeypatch.setattr("distillkit.repro.run_all", run_all)
+    monkeypatch.setattr("distillkit.repro.put_in_order", asked.append)
+    with pytest.raises(Interrupted):
+        repro([], 2, print, Interruption())
+    assert asked == [{Path("dvc.lock"): ["a"]}]
+
+
+def test_the_lock_is_whole_whenever_somebody_looks(tmp_path, monkeypatch):
+    """It is replaced, never written to, and left alone when the order is right."""
+    folder = project(tmp_path / "locked", {name: copy(name) for name in ("c", "a", "b")})
+    dvc(folder, "repro")
+    monkeypatch.chdir(folder)
+    lock = Path("dvc.lock")
+    as_dvc_wrote_it, order = lock.read_bytes(), names(lock)
+    with lock.open("rb") as reader:
+        put_in_order({lock: order[::-1]})
+        assert reader.read() == as_dvc_wrote_it
+    assert names(lock) == order[::-1]
+    put_in_order({lock: order})
+    assert lock.read_bytes() == as_dvc_wrote_it
+    before = lock.stat()
+    put_in_order({lock: order, Path("elsewhere/dvc.lock"): ["a"]})
+    assert (lock.stat().st_ino, lock.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_entries_of_the_dead_go_and_others_stay(tmp_path, monkeypatch):
+    """What DVC asks a person to clear away: its rwlock names a pid that has another owner now, or is half a file."""
+    folder = project(tmp_path / "used", {"a": copy("one")})
+    monkeypatch.chdir(folder)
+    rwlock, said = folder / ".dvc/tmp/rwlock", []
+    forget_the_dead(said.append)
+    assert not rwlock.exists()
+    with background(["sleep", "100"]) as other:
+        dead = {"pid": other.pid, "cmd": "/usr/bin/dvc repro"}
+        live = {"pid": os.getpid(), "cmd": " ".join(psutil.Process().cmdline())}
+        gone = {"pid": 2**22 + 1, "cmd": "/usr/bin/dvc repro"}  # above any pid: DVC tells of it and drops it
+        used = {"write": {str(folder / "one"): dead, "b": live, "c": gone}, "read": {"d": [dead, live], "e": [dead]}}
+        rwlock.write_text(json.dumps(used))
+        forget_the_dead(said.append)
+    assert json.loads(rwlock.read_text()) == {"write": {"b": live, "c": gone}, "read": {"d": [live]}}
+    assert said == []
+    for broken in ("", "[]"):
+        rwlock.write_text(broken)
+        forget_the_dead(said.append)
+        assert not rwlock.exists()
+    assert said == ["removed .dvc/tmp/rwlock, which a process that was killed has left unreadable"] * 2
+
+
+def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
+    folder = project(tmp_path / "killed", {"a": copy("one")})
+    (folder / ".dvc/tmp").mkdir()
+    (folder / ".dvc/tmp/rwlock").touch()
+    code, said = run(folder, "-j", "1")
+    assert code == 0, said
+    assert (folder / "one").exists()
+
+
+def test_who_is_stopped_is_interrupted():
+    with background(["sleep", "100"], start_new_session=True) as process:
+        process.send_signal(signal.SIGSTOP)
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+        interrupt([process])
+        assert process.returncode == -signal.SIGINT
+
+
+def test_a_stage_whose_parent_is_gone_is_not_begun(tmp_path):
+    done = subprocess.run([*PYTHON, "-c", ONE_STAGE, "1", "a"], cwd=tmp_path, capture_output=True)
+    assert (done.returncode, done.stdout + done.stderr) == (128 + signal.SIGTERM, b"")
