@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distillkit import __version__, params
+from distillkit import __version__
 from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
 from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
 from distillkit.networks import NetworkSpec
@@ -338,6 +338,8 @@ def read_schedule(opened: Opened, images: int) -> Schedule | None:
 
 def read_network(opened: Opened, entry: str, mend: str) -> NetworkSpec:
     """The network that a header entry describes."""
+    from distillkit import params  # not for machines without pydantic, which read and write tensors only
+
     try:
         return params.read(opened.field(entry), NetworkSpec, entry, opened.path)
     except ParamsError as error:

@@ -48,7 +48,22 @@ COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart
     "selmatch": "#d55e00",
     "imported": "#e69f00",
 }
-OTHER_COLOURS = ("#cc79a7", "#8c564b", "#b3a100", "#6a51a3", "#17becf", "#a6761d", "#e7298a", "#1b7837", "#4d4d9f")
+OTHER_COLOURS = (
+    "#cc79a7",
+    "#8c564b",
+    "#b3a100",
+    "#6a51a3",
+    "#17becf",
+    "#a6761d",
+    "#e7298a",
+    "#1b7837",
+    "#4d4d9f",
+    "#b15928",
+    "#80b1d3",
+    "#c51b7d",
+    "#5ab4ac",
+    "#998ec3",
+)
 THIRD_MARKERS: dict[str, dict[str, Any]] = {
     "easy": {"marker": "o", "markersize": 7, "markerfacecolor": "white"},
     "middle": {"marker": "|", "markersize": 9, "markeredgewidth": 2},

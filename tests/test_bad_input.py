@@ -148,7 +148,9 @@ def test_divergence_stops_the_process_and_keeps_the_last_good_set(work):
     line = mistake(process(work, "distill", "diverging", *DISTILL))
     assert "lower optim.image_lr (1e+30)" in line
     kept = re.search(rf"the set after step (\d) is kept in ({re.escape(str(WORK))}/\S+-last-good\.safetensors)$", line)
-    assert files(work) == INPUTS | {kept[2]}
+    curves = {name for name in files(work) if name.startswith(".distillkit/live/diverging/")}
+    assert len(curves) == 3, "how it went stays to be looked at"
+    assert files(work) == INPUTS | curves | {kept[2]}
     command = [str(Path(sys.executable).parent / "distillkit"), "show", kept[2]]
     shown = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
     assert "recipe diverging, method mtt, 10 images of 1x8x8 in 10 classes (10 learned, 0 real)" in shown
