@@ -183,9 +183,10 @@ def test_nobody_waits_for_a_remote_that_does_not_answer(repository, tmp_path):
 
 def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
     monkeypatch.setattr(findings, "PATIENCE", 0.05)
+    before = set(threading.enumerate())
     found = findings.answered("remote", lambda: time.sleep(3))
     assert found.status == "failure" and "no answer" in found.found
-    assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
+    assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
 
 
 # params.yaml, and what goes wrong in looking
