@@ -3,6 +3,7 @@
 Axes: R runs; K classes; N test images; S points of the training curve.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,35 +97,40 @@ def evaluate(
             if step in curve_steps:
                 curve.append(accuracy(predict(network, test_NCHW), test.labels))
 
-        if synthetic.schedule is not None:
-            network = replay(
-                train_NCHW,
-                synthetic.targets,
-                len(synthetic.class_names),
-                synthetic.schedule,
-                run_generator,
-                start_of(synthetic.schedule, number),
-                on_step=record,
-                compute=compute,
-            )
-        else:
-            network = fit(
-                recipe.network,
-                train_NCHW,
-                synthetic.targets,
-                len(synthetic.class_names),
-                recipe.training,
-                run_generator,
-                learned_N=synthetic.learned,
-                on_step=record,
-                compute=compute,
-            )
+        network = trained(synthetic, train_NCHW, recipe, number, run_generator, record, compute)
         predicted_N = predict(network, test_NCHW).argmax(1)
         return Run(predicted_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
 
     runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
     predicted_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
     return summarise(predicted_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def trained(
+    synthetic: SyntheticSet,
+    train_NCHW: Tensor,
+    recipe: EvaluationRecipe,
+    number: int,
+    generator: Generator,
+    on_step: Callable[[int, nn.Module], None],
+    compute: Compute,
+) -> nn.Module:
+    """The network of one run: by the set's schedule where it has one, else by the recipe."""
+    targets, classes, schedule = synthetic.targets, len(synthetic.class_names), synthetic.schedule
+    if schedule is not None:
+        start_P = start_of(schedule, number)
+        return replay(train_NCHW, targets, classes, schedule, generator, start_P, on_step=on_step, compute=compute)
+    return fit(
+        recipe.network,
+        train_NCHW,
+        targets,
+        classes,
+        recipe.training,
+        generator,
+        learned_N=synthetic.learned,
+        on_step=on_step,
+        compute=compute,
+    )
 
 
 def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:

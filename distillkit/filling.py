@@ -124,10 +124,9 @@ def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence[str]) -> Iterator[str]:
-    """The recipes section for every IPC and method; a block is written out where it is first used, then named."""
+    """The recipes section for every IPC and method, each with all its numbers."""
     yield from template[: template.index("recipes:") + 1]
     yield "  full: {method: full}"
-    written: set[str] = set()
     for ipc in sorted(set(ipcs)):
         yield ""
         yield f"  random-ipc{ipc}: {{method: random, ipc: {ipc}}}"
@@ -136,17 +135,12 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
             yield f"    method: {method}"
             yield f"    ipc: {ipc}"
             for key in PARTS[method]:
-                yield from part(template, key, written)
+                yield from part(template, key)
 
 
-def part(template: Sequence[str], key: str, written: set[str]) -> Iterator[str]:
-    """One entry of a recipe as it stands in the template, or its alias."""
+def part(template: Sequence[str], key: str) -> Iterator[str]:
+    """One entry of a recipe as it stands in the template."""
     start = next(index for index, line in enumerate(template) if line.startswith(f"    {key}: "))
-    anchor = re.search(r"&(\w+)", template[start])
-    if anchor and key in written:
-        yield f"    {key}: *{anchor[1]}"
-        return
-    written.add(key)
     yield template[start]
     for line in template[start + 1 :]:
         if not line.startswith("      "):
