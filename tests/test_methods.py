@@ -59,7 +59,7 @@ EXAMPLES = {
     "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
     "optimised": [
         OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
-        OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY),
+        OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY, best_fraction=1.0),
     ],
     "kmeans": [Centroids(IPC, tries=2), Centroids(IPC, tries=1, replay=REPLAY)],
     "average": [ClassMeans(1), ClassMeans(1, replace(REPLAY, steps=1))],
@@ -381,6 +381,15 @@ def test_coverage_as_published_is_over_all_classes(material):
     assert material.difficulty_N[synthetic.source_row].max() <= material.difficulty_N.sort().values[150]
 
 
+def test_optimised_takes_the_best_set_or_one_of_the_best():
+    accuracies = [0.1, 0.5, 0.9, 0.9, 0.3, 0.2, 0.6, 0.0, 0.4, 0.8]
+    best = OptimisedSubset(IPC, sets=10, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+    assert best.chosen(accuracies, seeded(0)) == 2
+    among = replace(best, best_fraction=0.3)
+    assert {among.chosen(accuracies, seeded(seed)) for seed in range(30)} == {2, 3, 9}
+    assert replace(best, best_fraction=0.01).chosen(accuracies, seeded(0)) == 2
+
+
 def test_scan_chooses_on_held_out_training_images(material):
     synthetic = WindowSubset(IPC, SCAN).init(material, seeded(0))
     accuracy = synthetic.notes["holdout_accuracy_by_window_start"]
@@ -423,6 +432,7 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
         (lambda: OptimisedSubset(4, 0, 1, 0.2, SCAN.training), "sets is 0; expected at least 1"),
         (lambda: OptimisedSubset(4, 1, 0, 0.2, SCAN.training), "runs is 0; expected at least 1"),
         (lambda: OptimisedSubset(4, 1, 1, 0.0, SCAN.training), "holdout is 0; expected between 0.01 and 0.9"),
+        (lambda: OptimisedSubset(4, 1, 1, 0.2, SCAN.training, best_fraction=2), "best_fraction is 2; expected between"),
         (lambda: OptimisedSubset(4, 1, 1, 0.2), "training is missing; expected either training or replay"),
         (lambda: OptimisedSubset(4, 1, 1, 0.2, SCAN.training, REPLAY), "training is given beside replay; expected"),
         (lambda: Centroids(4, tries=0), "tries is 0; expected at least 1"),
