@@ -19,6 +19,8 @@ from distillkit.card_tables import (
     params_lines,
     shortest,
     unpackaged,
+    whitened_words,
+    zca_words,
 )
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
@@ -71,6 +73,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        zca=whitening(first),
         **{function.__name__: function for function in WORDS},
     )
     return f"{card}\n"
@@ -109,6 +112,14 @@ def distance(value: float) -> str:
 
 
 # What the page says of the measurement and the source
+
+
+def whitening(recipe: Recipe) -> Mapping[str, Any]:
+    """What is known of the ZCA whitening, nothing where there is none."""
+    if "zca" not in recipe["normalisation"]:
+        return {}
+    told = recipe["pipeline"].get("data", {}).get("normalisation") or {}
+    return {**recipe["normalisation"]["zca"], **told}
 
 
 def source_name(source: Mapping[str, Any]) -> str:
@@ -184,4 +195,6 @@ WORDS: tuple[Any, ...] = (  # functions
     source_name,
     title,
     unpackaged,
+    whitened_words,
+    zca_words,
 )
