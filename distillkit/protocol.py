@@ -128,7 +128,6 @@ class Method(Selection, Protocol):
         """A scalar, differentiable in the iterate's images and step size; smaller is better."""
         ...
 
-    @property
-    def visits(self) -> int:
-        """Images shown to a network in one outer step: how long a run is, for choosing how to compute it."""
+    def visits(self, classes: int) -> int:
+        """Images shown to networks in one outer step: how long a run is, for choosing how to compute it."""
         ...

@@ -495,3 +495,25 @@ def finished(method, material):
 
 def as_double(experts):
     return replace(experts, trajectories_ETP=experts.trajectories_ETP.double())
+
+
+@pytest.mark.parametrize(
+    ("method", "visits"),
+    [
+        (DistributionMatching(2, real_batch=30), 10 * (2 + 30)),
+        # three updates a network, and before two of them four epochs of 20 images
+        (DatasetCondensation(2, "noise", GradientMatching(3, 4, 30)), 10 * (2 + 30) + 20 * 4 * 2 // 3),
+        (SiameseCondensation(2, "noise", GradientMatching(1, 9, 30)), 10 * (2 + 30)),
+        (TrajectoryMatching(2, Matching(5, 15, 1, 2)), 5 * 15),
+        (TrajectoryMatching(2, Matching(5, 50, 1, 2)), 5 * 20),  # no more than there are
+        (DatasetDistillation(2, steps=2, epochs=3, networks=4, real_batch=100), 4 * (3 * 20 + 100)),
+    ],
+)
+def test_images_shown_in_one_outer_step_by_hand(method, visits):
+    """Of ten classes."""
+    assert method.visits(10) == visits
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_images_shown_count_every_class(method):
+    assert method.visits(1000) >= method.visits(10) > 0

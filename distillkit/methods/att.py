@@ -57,6 +57,5 @@ class AutomaticTrajectories:
         closest_P = stretch.thetas[closest_step(stretch.thetas, stretch.target_P)]
         return self.matching.distance(closest_P, stretch, iterate, material)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)

@@ -162,7 +162,5 @@ class DatasetDistillation:
         assert schedule.starts_RP is not None, "the set has no weights to start from"
         return schedule.starts_RP[0].to(fresh_P)
 
-    @property
-    def visits(self) -> int:
-        """Synthetic images of one class, since it is not known here how many there are, and the real ones."""
-        return self.networks * (self.epochs * self.ipc + self.real_batch)
+    def visits(self, classes: int) -> int:
+        return self.networks * (self.epochs * self.ipc * classes + self.real_batch)

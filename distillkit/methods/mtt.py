@@ -89,10 +89,9 @@ class Matching:
         matched = trajectory_matching_loss(student_P, stretch.start_P, stretch.target_P)
         return corrected(matched, self.difficulty_correction, material.kernel, stretch.start_P, iterate)
 
-    @property
-    def visits(self) -> int:
-        """Images shown to the student in one outer step."""
-        return self.student_steps * self.student_batch
+    def visits(self, images: int) -> int:
+        """Images of a set of so many that the student is shown in one outer step."""
+        return self.student_steps * min(self.student_batch, images)
 
 
 class Stretch(NamedTuple):
@@ -144,6 +143,5 @@ class TrajectoryMatching:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)

@@ -75,6 +75,5 @@ class SelMatch:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)
