@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distillkit import params
 from distillkit.card_tables import (
     baseline,
     code,
@@ -22,10 +23,11 @@ from distillkit.card_tables import (
     whitened_words,
     zca_words,
 )
+from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import About
+from distillkit.protocol import About, Selection, options_cited
 from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -147,9 +149,22 @@ def augmentation(spec: Mapping[str, Any]) -> str:
 
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:
-    """BibTeX of the papers that the methods come from."""
+    """BibTeX of the papers that the methods and their options come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    return list(dict.fromkeys(about(method).paper for method in named if about(method).paper))
+    of_methods = [about(method).paper for method in named if about(method).paper]
+    return list(
+        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper in options_cited(settings(recipe)))])
+    )
+
+
+def settings(recipe: Recipe) -> Selection | None:
+    """The method with its settings, if this version of distillkit can read them."""
+    kind = METHODS.get(recipe["method"])
+    given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
+    try:
+        return None if kind is None else params.read(given, kind, recipe["name"])
+    except ParamsError:
+        return None
 
 
 def number(value: float) -> str:

@@ -34,7 +34,7 @@ from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import Method
+from distillkit.protocol import Method, options_cited
 from distillkit.randomness import seeded
 from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
@@ -517,3 +517,19 @@ def test_images_shown_in_one_outer_step_by_hand(method, visits):
 @pytest.mark.parametrize("method", LEARNING)
 def test_images_shown_count_every_class(method):
     assert method.visits(1000) >= method.visits(10) > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        (TrajectoryMatching(2, MATCHING), []),
+        (TrajectoryMatching(2, MATCHING, labels="learned"), ["guo2024datm"]),
+        (AutomaticTrajectories(2, replace(MATCHING, first_max_start_epoch=1, widen_steps=9)), ["guo2024datm"]),
+        (SelMatch(2, 0.5, replace(MATCHING, difficulty_correction=CORRECTION), 0.1), ["wang2024sdc"]),
+        (DatasetCondensation(2, matching=replace(CONDENSING, difficulty_correction=CORRECTION)), ["wang2024sdc"]),
+        (DatasetDistillation(2, 1, labels="learned"), ["guo2024datm"]),
+        (None, []),
+    ],
+)
+def test_options_name_the_papers_that_they_come_from(method, keys):
+    assert [re.search(r"\{(\w+),", paper).group(1) for paper in options_cited(method)] == keys

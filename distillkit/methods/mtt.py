@@ -11,7 +11,7 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import trajectory_matching_loss
 from distillkit.methods.correction import DifficultyCorrection, corrected
-from distillkit.methods.labels import Labels, with_labels
+from distillkit.methods.labels import DATM, Labels, cited_for, with_labels
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
 from distillkit.protocol import About, Material
@@ -50,6 +50,11 @@ class Matching:
             first = "matching.first_max_start_epoch"
             check_range(first, self.first_max_start_epoch, self.min_start_epoch + 1, self.max_start_epoch)
             check_range("matching.widen_steps", self.widen_steps, 1)
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The paper that a widening range comes from."""
+        return () if self.widen_steps is None else (DATM,)
 
     def check_against(self, snapshots: int) -> None:
         """Raise ParamsError when the longest stretch ends after the last of ``snapshots``."""
@@ -134,6 +139,10 @@ class TrajectoryMatching:
 
     def __post_init__(self) -> None:
         check_start(self.start, self.window_start)
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        return cited_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)
