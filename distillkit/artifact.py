@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from math import prod
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -25,6 +26,7 @@ from distillkit import __version__
 from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
 from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
 from distillkit.networks import NetworkSpec
+from distillkit.whitening import Whitening
 
 FORMAT = "distillkit/1"
 KEY = "distillkit"
@@ -190,11 +192,35 @@ def checked_images(opened: Opened, images: Tensor, labels: Tensor, class_names: 
         raise ArtifactError(f"{opened.path}: {error}; run its stage again") from error
 
 
-def read_normalisation(opened: Opened, channels: int) -> Normalisation:
-    mean, std = (opened.tensor(name, [channels], torch.float32) for name in ("mean", "std"))
+def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisation:
+    """For images of this (C, H, W)."""
+    values = prod(image_shape)
+    mean, std = (opened.tensor(name, [image_shape[0]], torch.float32) for name in ("mean", "std"))
     if not (std > 0).all():
         raise ArtifactError(f"{opened.path}: 'std' is {std.tolist()}; expected numbers above 0; run its stage again")
-    return Normalisation(mean, std)
+    return Normalisation(mean, std, read_whitening(opened, values) if opened.has("zca_mean") else None)
+
+
+def read_whitening(opened: Opened, values: int) -> Whitening:
+    """The whitening of images of so many values: a basis at right angles, scales above 0."""
+    mean_D, basis_DD = opened.tensor("zca_mean", [values]), opened.tensor("zca_basis", [values, values])
+    scale_D = opened.tensor("zca_scale", [values])
+    if not (scale_D > 0).all():
+        raise ArtifactError(
+            f"{opened.path}: 'zca_scale' has {scale_D.min():g}; expected all above 0; run its stage again"
+        )
+    lengths_D = basis_DD.square().sum(0)
+    if not ((lengths_D - 1).abs() < 1e-3).all():
+        raise ArtifactError(f"{opened.path}: 'zca_basis' is no basis of unit vectors; run its stage again")
+    return Whitening(mean_D, basis_DD, scale_D)
+
+
+def normalisation_tensors(normalisation: Normalisation) -> dict[str, Tensor]:
+    """As they are kept: whitening, where there is one, beside the statistics."""
+    tensors = {"mean": normalisation.mean, "std": normalisation.std}
+    if (zca := normalisation.whitening) is not None:
+        tensors |= {"zca_mean": zca.mean_D, "zca_basis": zca.basis_DD, "zca_scale": zca.scale_D}
+    return tensors
 
 
 def save_real(path: Path, data: RealData) -> None:
@@ -203,8 +229,7 @@ def save_real(path: Path, data: RealData) -> None:
         "train_labels": data.train.labels,
         "test_images": data.test.images,
         "test_labels": data.test.labels,
-        "mean": data.normalisation.mean,
-        "std": data.normalisation.std,
+        **normalisation_tensors(data.normalisation),
     }
     save(path, "real", tensors, {"class_names": list(data.train.class_names), "source": asdict(data.info)})
 
@@ -225,7 +250,7 @@ def load_real(path: Path) -> RealData:
         info = SourceInfo(**opened.field("source", dict))
     except TypeError as error:
         raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
-    return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape[0]), info)
+    return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape), info)
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -270,8 +295,7 @@ def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str,
         "labels": synthetic.labels,
         "learned": synthetic.learned,
         "source_row": synthetic.source_row,
-        "mean": synthetic.normalisation.mean,
-        "std": synthetic.normalisation.std,
+        **normalisation_tensors(synthetic.normalisation),
     }
     if synthetic.soft_labels is not None:
         tensors["soft_labels"] = synthetic.soft_labels
@@ -302,7 +326,7 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         class_names=names,
         learned=opened.tensor("learned", [len(images)], torch.bool),
         source_row=opened.tensor("source_row", [len(images)], torch.int64),
-        normalisation=read_normalisation(opened, images.shape[1]),
+        normalisation=read_normalisation(opened, images.shape[1:]),
         student_lr=opened.field("student_lr", float, NoneType),
         notes=opened.field("notes", dict),
         soft_labels=read_soft_labels(opened, len(images), len(names)),

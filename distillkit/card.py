@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distillkit import params
 from distillkit.card_tables import (
     baseline,
     code,
@@ -19,11 +20,14 @@ from distillkit.card_tables import (
     params_lines,
     shortest,
     unpackaged,
+    whitened_words,
+    zca_words,
 )
+from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import About
+from distillkit.protocol import About, Selection, options_cited
 from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -71,6 +75,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        zca=whitening(first),
         **{function.__name__: function for function in WORDS},
     )
     return f"{card}\n"
@@ -111,6 +116,14 @@ def distance(value: float) -> str:
 # What the page says of the measurement and the source
 
 
+def whitening(recipe: Recipe) -> Mapping[str, Any]:
+    """What is known of the ZCA whitening, nothing where there is none."""
+    if "zca" not in recipe["normalisation"]:
+        return {}
+    told = recipe["pipeline"].get("data", {}).get("normalisation") or {}
+    return {**recipe["normalisation"]["zca"], **told}
+
+
 def source_name(source: Mapping[str, Any]) -> str:
     """Where the images come from, in words that do not take a name for an id on the Hub."""
     if source["kind"] == "digits":
@@ -136,9 +149,22 @@ def augmentation(spec: Mapping[str, Any]) -> str:
 
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:
-    """BibTeX of the papers that the methods come from."""
+    """BibTeX of the papers that the methods and their options come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    return list(dict.fromkeys(about(method).paper for method in named if about(method).paper))
+    of_methods = [about(method).paper for method in named if about(method).paper]
+    return list(
+        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper in options_cited(settings(recipe)))])
+    )
+
+
+def settings(recipe: Recipe) -> Selection | None:
+    """The method with its settings, if this version of distillkit can read them."""
+    kind = METHODS.get(recipe["method"])
+    given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
+    try:
+        return None if kind is None else params.read(given, kind, recipe["name"])
+    except ParamsError:
+        return None
 
 
 def number(value: float) -> str:
@@ -184,4 +210,6 @@ WORDS: tuple[Any, ...] = (  # functions
     source_name,
     title,
     unpackaged,
+    whitened_words,
+    zca_words,
 )

@@ -84,6 +84,22 @@ def kept_start(recipe: Recipe) -> str:
     return f"{recipe['nearest_source']['from_start']:,} of {started:,}" if started else "–"
 
 
+# How networks see images
+
+
+def zca_words(zca: Mapping[str, Any]) -> str:
+    """How the whitening was fitted, after the parameters of the data where they are known."""
+    eps = f", with eps {zca['eps']:g}" if "eps" in zca else ""
+    return f"fitted on the training images' pixels{eps}"
+
+
+def whitened_words(zca: Mapping[str, Any]) -> str:
+    return (
+        f"They are to be **ZCA-whitened** before training, and test images likewise ({zca_words(zca)}): experts "
+        "and all networks saw whitened images only. The whitening is in the config's `distilled.safetensors`."
+    )
+
+
 # How the sets were made
 
 

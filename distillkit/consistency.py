@@ -23,7 +23,7 @@ from distillkit.errors import ArtifactError
 from distillkit.images import SyntheticSet
 from distillkit.manifest import CARD, PARQUET, RECIPE, Package, printable
 from distillkit.package import LARGEST_WITH_PIXELS
-from distillkit.regime import regime_of
+from distillkit.regime import normalisation_of, regime_of
 
 ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")  # as distillkit.card.percent writes it
@@ -60,7 +60,7 @@ def described(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any])
         "provenance": provenance,
         "class_names": list(synthetic.class_names),
         "image_shape": list(synthetic.images.shape[1:]),
-        "normalisation": {key: value.tolist() for key, value in synthetic.normalisation._asdict().items()},
+        "normalisation": normalisation_of(synthetic.normalisation),
         "student_lr": synthetic.student_lr,
         "notes": dict(synthetic.notes),
         **regime_of(synthetic, provenance.get("params")),

@@ -159,7 +159,8 @@ def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
     for name in section(data, "recipes", dict[str, Any]):
         recipe = read_recipe(dict(data), name)
         if isinstance(recipe.method, Method):
-            peaks[f"distill {name}"] = distill_peak(recipe, Job(spec.recipe.network, images, recipe.visits, UNROLLED))
+            job = Job(spec.recipe.network, images, recipe.visits(images.classes), UNROLLED)
+            peaks[f"distill {name}"] = distill_peak(recipe, job)
         if recipe.method_name == "full":
             peaks["evaluate full"] = reference
     return peaks

@@ -34,6 +34,7 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
         "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
         "image_shape": list(synthetic.images.shape[1:]),
         "classes": len(synthetic.class_names),
+        "normalisation": "channel" if synthetic.normalisation.whitening is None else "zca",
         "images_per_class": counts[0] if len(set(counts)) == 1 else counts,
         **regime_of(synthetic, provenance.get("params")),
         "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
@@ -90,9 +91,10 @@ def synthetic_line(recipe: Mapping[str, Any]) -> str:
 
 
 def regime_words(recipe: Mapping[str, Any]) -> str:
-    """What is not as it is with most sets: soft labels, an order of training."""
+    """What is not as it is with most sets: ZCA whitening, soft labels, an order of training."""
     soft, schedule = recipe["soft_labels"], recipe["schedule"]
-    labels = "" if soft is None else f", labels {labels_words(soft)}"
+    labels = ", to be ZCA-whitened" if recipe["normalisation"] == "zca" else ""
+    labels += "" if soft is None else f", labels {labels_words(soft)}"
     return labels if schedule is None else f"{labels}, trained on in its own order: {schedule_words(schedule)}"
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from distillkit.images import SyntheticSet
-from distillkit.regime import schedule_of
+from distillkit.regime import normalisation_of, schedule_of
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 CONFIDENCE = 0.95  # of the interval within which a difference of accuracies says nothing
@@ -323,13 +323,15 @@ def rms(left_CHW: Tensor, right_CHW: Tensor) -> float:
 
 def properties(synthetic: SyntheticSet) -> dict[str, Any]:
     """What a set says of itself beside its images, as plain data."""
-    mean, std = ([float(str(np.float32(value))) for value in part.tolist()] for part in synthetic.normalisation)
+    normalisation = normalisation_of(synthetic.normalisation)
+    for key in ("mean", "std"):
+        normalisation[key] = [float(str(np.float32(value))) for value in normalisation[key]]
     return {
         "images": len(synthetic),
         "learned": int(synthetic.learned.sum()),
         "image_shape": list(synthetic.images.shape[1:]),
         "class_names": list(synthetic.class_names),
-        "normalisation": {"mean": mean, "std": std},
+        "normalisation": normalisation,
         "student_lr": synthetic.student_lr,
         "labels": "hard" if synthetic.soft_labels is None else "soft",
         "schedule": schedule_of(synthetic.schedule),

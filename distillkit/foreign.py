@@ -61,7 +61,11 @@ def statistics_named(text: str) -> Normalisation:
     except ValueError:
         raise ParamsError(f"{wrong} such as 0.49,0.48,0.45/0.25,0.24,0.26") from None
     statistics = Normalisation(torch.tensor(means), torch.tensor(stds))
-    if len(means) != len(stds) or not all(part.isfinite().all() for part in statistics) or statistics.std.min() <= 0:
+    if (
+        len(means) != len(stds)
+        or not all(part.isfinite().all() for part in (statistics.mean, statistics.std))
+        or statistics.std.min() <= 0
+    ):
         raise ParamsError(f"{wrong}, as many numbers before the slash as behind it, those behind it above 0")
     return statistics
 

@@ -1,7 +1,7 @@
 """The data types that everything else speaks: real images, a synthetic set, its iterate.
 
 Two image spaces occur, and names or docstrings always say which. *Pixel space* is [0, 1], as stored;
-*normalised* is (pixel − mean) / std per channel, as networks see it.
+*normalised* is as networks see them: (pixel − mean) / std per channel, or ZCA-whitened.
 """
 
 from collections.abc import Mapping
@@ -13,24 +13,34 @@ from torch import Tensor
 
 from distillkit.errors import SourceError
 from distillkit.networks import NetworkSpec
+from distillkit.whitening import Whitening
 
 
 class Normalisation(NamedTuple):
-    """Per-channel statistics of the training pixels: ``mean`` and ``std``, float32 of shape (C,)."""
+    """Per-channel statistics of the training pixels: ``mean`` and ``std``, float32 of shape (C,).
+
+    Where there is a ``whitening``, it takes their place.
+    """
 
     mean: Tensor
     std: Tensor
+    whitening: Whitening | None = None
 
     def apply(self, pixels_NCHW: Tensor) -> Tensor:
         """Pixel space to normalised space."""
+        if self.whitening is not None:
+            return self.whitening.apply(pixels_NCHW)
         return (pixels_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
 
     def undo(self, normalised_NCHW: Tensor) -> Tensor:
         """Normalised space to pixel space."""
+        if self.whitening is not None:
+            return self.whitening.undo(normalised_NCHW)
         return normalised_NCHW * self.std[:, None, None] + self.mean[:, None, None]
 
     def to(self, device: torch.device) -> "Normalisation":
-        return Normalisation(self.mean.to(device), self.std.to(device))
+        whitening = None if self.whitening is None else self.whitening.to(device)
+        return Normalisation(self.mean.to(device), self.std.to(device), whitening)
 
 
 @dataclass(frozen=True)

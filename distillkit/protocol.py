@@ -1,8 +1,9 @@
 """What a method is: where to start and, if it learns anything, how far we still are."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -108,6 +109,14 @@ class About(NamedTuple):
     ordered: bool = False
 
 
+def options_cited(settings: Any) -> Iterator[str]:
+    """BibTeX of the papers that options come from: what the settings, and all settings in them, have as ``cites``."""
+    if is_dataclass(settings):
+        yield from getattr(settings, "cites", ())
+        for part in fields(settings):
+            yield from options_cited(getattr(settings, part.name))
+
+
 class Selection(Protocol):
     """A method with nothing to learn."""
 
@@ -128,7 +137,6 @@ class Method(Selection, Protocol):
         """A scalar, differentiable in the iterate's images and step size; smaller is better."""
         ...
 
-    @property
-    def visits(self) -> int:
-        """Images shown to a network in one outer step: how long a run is, for choosing how to compute it."""
+    def visits(self, classes: int) -> int:
+        """Images shown to networks in one outer step: how long a run is, for choosing how to compute it."""
         ...

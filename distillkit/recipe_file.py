@@ -19,7 +19,7 @@ from distillkit.errors import ArtifactError
 from distillkit.evaluate import THIRDS
 from distillkit.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.nearest import TIE, nearest_source, root_mean_square
-from distillkit.regime import regime_of
+from distillkit.regime import normalisation_of, regime_of
 
 SAMPLE = 500  # source images that the yardstick is measured on
 
@@ -52,7 +52,7 @@ def describe(
         **{name: part for name, part in regime_of(synthetic, plain(entry.params)).items() if part is not None},
         "class_names": list(synthetic.class_names),
         "image_shape": list(synthetic.images.shape[1:]),
-        "normalisation": {key: value.tolist() for key, value in synthetic.normalisation._asdict().items()},
+        "normalisation": normalisation_of(synthetic.normalisation),
         "versions": {"distilled": Opened(entry.artifact).field("distillkit"), "packaged": __version__},
         "images": {
             "total": len(synthetic),
@@ -214,12 +214,14 @@ def check_artifact(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[st
 
 def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData) -> None:
     """Raise ArtifactError unless the set comes from ``real``: its source, classes, image shape, statistics and rows."""
+    own, given = (normalisation_of(part.normalisation) for part in (synthetic, real))
     pairs = {
         "source": (provenance["source"], plain(asdict(real.info))),
         "classes": (synthetic.class_names, real.train.class_names),
         "image shape": (tuple(synthetic.images.shape[1:]), real.train.image_shape),
-        "mean": (synthetic.normalisation.mean.tolist(), real.normalisation.mean.tolist()),
-        "standard deviation": (synthetic.normalisation.std.tolist(), real.normalisation.std.tolist()),
+        "mean": (own["mean"], given["mean"]),
+        "standard deviation": (own["std"], given["std"]),
+        "whitening": (own.get("zca"), given.get("zca")),
     }
     if different := [name for name, (found, expected) in pairs.items() if found != expected]:
         raise ArtifactError(

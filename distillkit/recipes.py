@@ -21,10 +21,9 @@ class Recipe:
     optim: Optim | None
     params: Mapping[str, Any]
 
-    @property
-    def visits(self) -> int:
+    def visits(self, classes: int) -> int:
         """Images shown to networks while it learns."""
-        return self.optim.steps * self.method.visits if self.optim and isinstance(self.method, Method) else 0
+        return self.optim.steps * self.method.visits(classes) if self.optim and isinstance(self.method, Method) else 0
 
 
 def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:

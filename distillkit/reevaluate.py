@@ -24,7 +24,7 @@ from distillkit.networks import NetworkSpec, build_network
 from distillkit.progress import tell, track
 from distillkit.randomness import seed_for, seeded
 from distillkit.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
-from distillkit.sources import DataSpec, fetch
+from distillkit.sources import ChannelWise, DataSpec, fetch
 
 LARGEST = {  # far beyond the papers, and within this machine's reach
     "runs": 1000,
@@ -177,7 +177,7 @@ def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
     spec, revision = recorded_source(path, synthetic, provenance)
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
     try:
-        return fetch(replace(spec, source=source), track).test
+        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track).test  # the set has its own
     except SourceError as error:
         raise SourceError(f"{error}; or name the source's folder here, or a real.safetensors, with --test") from None
 

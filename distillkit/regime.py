@@ -1,4 +1,4 @@
-"""How a set is to be trained on, in plain data: its soft labels and its order of training, where it has some.
+"""How a set is to be trained on, in plain data: normalisation, soft labels and order of training.
 
 What is written here is exact (counts, single values of a tensor), so that any machine finds the same in the same set.
 """
@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from distillkit.images import Schedule, SyntheticSet
+from distillkit.images import Normalisation, Schedule, SyntheticSet
 
 
 def regime_of(synthetic: SyntheticSet, params: Any = None) -> dict[str, Any]:
@@ -52,14 +53,22 @@ def schedule_of(schedule: Schedule | None) -> dict[str, Any] | None:
         "updates": len(lr_T),
         "lr": {"first": lr_T[0].item(), "last": lr_T[-1].item(), "min": lr_T.min().item(), "max": lr_T.max().item()},
         "starts": None if starts_RP is None else len(starts_RP),
-        "sha256": fingerprint(schedule),
+        "sha256": fingerprint(schedule.step_N, schedule.lr_T, schedule.starts_RP),
     }
 
 
-def fingerprint(schedule: Schedule) -> str:
-    """SHA-256 in hexadecimal of the schedule's tensors: steps, step sizes, starts."""
+def normalisation_of(normalisation: Normalisation) -> dict[str, Any]:
+    """``mean`` and ``std`` of the channels and, where images are whitened, the fingerprint of ``zca``."""
+    found: dict[str, Any] = {"mean": normalisation.mean.tolist(), "std": normalisation.std.tolist()}
+    if (zca := normalisation.whitening) is not None:
+        found["zca"] = {"sha256": fingerprint(zca.mean_D, zca.basis_DD, zca.scale_D)}
+    return found
+
+
+def fingerprint(*tensors: Tensor | None) -> str:
+    """SHA-256 in hexadecimal of those tensors that are there."""
     found = hashlib.sha256()
-    for tensor in (schedule.step_N, schedule.lr_T, schedule.starts_RP):
+    for tensor in tensors:
         if tensor is not None:
             found.update(f"{tensor.dtype} {list(tensor.shape)} ".encode())
             found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)

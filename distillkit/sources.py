@@ -7,18 +7,19 @@ the training images, classes are capped, and only the images that remain are dec
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distillkit.errors import SourceError, check_range
+from distillkit.errors import SourceError, check_positive, check_range
 from distillkit.images import ImageSet, RealData, channel_statistics
 from distillkit.randomness import seeded
 from distillkit.readers import Source, Split, brief, folder_name, listed, open_source
 from distillkit.settings import settings
+from distillkit.whitening import zca
 
 Track = Callable[[Iterable[int], str], Iterable[int]]
 
@@ -27,8 +28,29 @@ Item = TypeVar("Item")
 
 
 @settings
+class ChannelWise:
+    """Networks see (pixel − mean) / std, by the mean and deviation of each channel."""
+
+    kind: Literal["channel"] = "channel"
+
+
+@settings
+class ZCA:
+    """Networks see whitened images; ``eps`` is in squared pixels, see :func:`~distillkit.whitening.zca`."""
+
+    kind: Literal["zca"]
+    eps: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_positive("normalisation.eps", self.eps)
+
+
+@settings
 class DataSpec:
-    """Which images: ``size`` is (height, width); the caps are images per class, drawn at random by ``split_seed``."""
+    """Which images: ``size`` is (height, width); the caps are images per class, drawn at random by ``split_seed``.
+
+    ``normalisation`` is how all networks of the pipeline see images.
+    """
 
     source: Source
     size: tuple[int, int] | None = None
@@ -37,6 +59,7 @@ class DataSpec:
     per_class: int | None = None
     test_per_class: int | None = None
     licence: str | None = None
+    normalisation: ChannelWise | ZCA = ChannelWise()
 
     def __post_init__(self) -> None:
         check_range("data.size", min(self.size or (1, 1)), 1)
@@ -63,17 +86,23 @@ def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
     check_classes(train, test)
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     train_images, test_images = decode((train, test), spec.size, track)
+    whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
     return RealData(
         train=ImageSet(train_images, train.labels, train.class_names),
         test=ImageSet(test_images, test.labels, test.class_names),
-        normalisation=channel_statistics(train_images),
+        normalisation=channel_statistics(train_images)._replace(whitening=whitening),
         info=replace(info, licence=spec.licence or info.licence or "unknown", params=recorded_params(spec)),
     )
 
 
 def recorded_params(spec: DataSpec) -> dict[str, Any]:
-    """``spec`` as JSON values; of an absolute path only the last component, so that no machine's paths leak."""
+    """``spec`` as JSON values; of an absolute path only the last component, so that no machine's paths leak.
+
+    Normalisation by channel is not mentioned, as in files from before there was another.
+    """
     params = asdict(spec) | {"size": list(spec.size) if spec.size else None}
+    if isinstance(spec.normalisation, ChannelWise):
+        del params["normalisation"]
     for key in {"id", "path", "root"} & params["source"].keys():
         if Path(params["source"][key]).expanduser().is_absolute():
             params["source"][key] = folder_name(params["source"][key])

@@ -93,7 +93,7 @@ def distill(
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
-    material = read_material(source, shards, difficulty, recipe.visits, prepare_device())
+    material = read_material(source, shards, difficulty, recipe.visits(len(source.train.class_names)), prepare_device())
     material = read_for(recipe.method, material)
 
     inputs = [Path(__file__), real, difficulty, *shards]

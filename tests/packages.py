@@ -23,15 +23,16 @@ from distillkit.protocol import Material
 from distillkit.randomness import seeded
 from distillkit.readers import DigitsSource
 from distillkit.reevaluate import measure
-from distillkit.sources import DataSpec, fetch
+from distillkit.sources import ZCA, ChannelWise, DataSpec, fetch
 from distillkit.training import TrainingRecipe
 
+BY_CHANNEL = ChannelWise()
 EVALUATION = EvaluationRecipe(NetworkSpec("convnet", "batch", depth=1, width=4), TrainingRecipe(20, 20, 0.05), runs=3)
 
 
-def digits_data() -> RealData:
+def digits_data(normalisation: ChannelWise | ZCA = BY_CHANNEL) -> RealData:
     """Eight digits a class to train, thirty to test."""
-    return fetch(DataSpec(DigitsSource(), per_class=8, test_per_class=30))
+    return fetch(DataSpec(DigitsSource(), per_class=8, test_per_class=30, normalisation=normalisation))
 
 
 def build_package(
@@ -41,11 +42,12 @@ def build_package(
     seed: int = 0,
     learned: float = 0.0,
     change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
+    normalisation: ChannelWise | ZCA = BY_CHANNEL,
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
     measured, unless ``claim`` overrides them."""
-    real, work = digits_data(), folder.parent / f"{folder.name}-artifacts"
+    real, work = digits_data(normalisation), folder.parent / f"{folder.name}-artifacts"
     entries = []
     for ipc in ipcs:
         params: dict[str, Any] = {"method": "random", "ipc": ipc}

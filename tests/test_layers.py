@@ -14,6 +14,7 @@ CORE = [
     "compute",
     "randomness",
     "networks",
+    "whitening",
     "images",
     "parameters",
     "augment",

@@ -34,7 +34,7 @@ from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import Method
+from distillkit.protocol import Method, options_cited
 from distillkit.randomness import seeded
 from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
@@ -505,3 +505,41 @@ def finished(method, material):
 
 def as_double(experts):
     return replace(experts, trajectories_ETP=experts.trajectories_ETP.double())
+
+
+@pytest.mark.parametrize(
+    ("method", "visits"),
+    [
+        (DistributionMatching(2, real_batch=30), 10 * (2 + 30)),
+        # three updates a network, and before two of them four epochs of 20 images
+        (DatasetCondensation(2, "noise", GradientMatching(3, 4, 30)), 10 * (2 + 30) + 20 * 4 * 2 // 3),
+        (SiameseCondensation(2, "noise", GradientMatching(1, 9, 30)), 10 * (2 + 30)),
+        (TrajectoryMatching(2, Matching(5, 15, 1, 2)), 5 * 15),
+        (TrajectoryMatching(2, Matching(5, 50, 1, 2)), 5 * 20),  # no more than there are
+        (DatasetDistillation(2, steps=2, epochs=3, networks=4, real_batch=100), 4 * (3 * 20 + 100)),
+    ],
+)
+def test_images_shown_in_one_outer_step_by_hand(method, visits):
+    """Of ten classes."""
+    assert method.visits(10) == visits
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_images_shown_count_every_class(method):
+    assert method.visits(1000) >= method.visits(10) > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "keys"),
+    [
+        (TrajectoryMatching(2, MATCHING), []),
+        (TrajectoryMatching(2, MATCHING, labels="learned"), ["guo2024datm"]),
+        (AutomaticTrajectories(2, replace(MATCHING, first_max_start_epoch=1, widen_steps=9)), ["guo2024datm"]),
+        (SelMatch(2, 0.5, replace(MATCHING, difficulty_correction=CORRECTION), 0.1), ["wang2024sdc"]),
+        (DatasetCondensation(2, matching=replace(CONDENSING, difficulty_correction=CORRECTION)), ["wang2024sdc"]),
+        (DatasetDistillation(2, 1, labels="learned"), ["guo2024datm"]),
+        (None, []),
+    ],
+)
+def test_options_name_the_papers_that_they_come_from(method, keys):
+    assert [re.search(r"\{(\w+),", paper).group(1) for paper in options_cited(method)] == keys

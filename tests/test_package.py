@@ -852,3 +852,14 @@ def test_a_folder_of_something_else_is_never_replaced(entries: dict[str, Entry],
     with pytest.raises(ArtifactError, match="exists and is no package"):
         build_from(entries, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "draft.tex").read_text() == "Introduction"
+
+
+def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of settings that this version cannot read nothing is known; the method is cited all the same."""
+    correction = {"matching": {**MATCHING, "difficulty_correction": {"weight": 0.1}}}
+    changes = {"mtt-ipc2": RECIPES["mtt-ipc2"] | correction | {"labels": "learned"}}
+    changes["selmatch-ipc2"] = RECIPES["selmatch-ipc2"] | {"of_tomorrow": 1}
+    monkeypatch.setattr(sys.modules[__name__], "RECIPES", RECIPES | changes)
+    card = card_of(build_example(tmp_path))
+    for key in ("cazenavette2022mtt", "lee2024selmatch", "guo2024datm", "wang2024sdc"):
+        assert card.count(key) == 1

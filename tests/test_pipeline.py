@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from ruamel.yaml import YAML
 
-from distillkit.artifact import load_synthetic
+from distillkit.artifact import load_real, load_synthetic
 
 ROOT = Path(__file__).parents[1]
 MATCHING = {"student_steps": 2, "student_batch": 20, "expert_epochs": 1, "max_start_epoch": 2}
@@ -169,3 +170,14 @@ def test_two_runs_give_the_same_bytes(finished, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(re.findall(r"^(\S+): Running stage '\1'", done.stdout, re.MULTILINE)) == EVERYTHING
     assert (again / "dvc.lock").read_text() == (finished[0] / "dvc.lock").read_text()
+
+
+def test_every_stage_goes_through_zca_whitening(project):
+    """All of them run again: the images that networks see are others."""
+    write_params(project, {**PARAMS, "data": {**PARAMS["data"], "normalisation": {"kind": "zca", "eps": 0.1}}})
+    assert repro(project) == EVERYTHING
+    made = load_synthetic(project / "artifacts/distilled/selmatch-ipc2.safetensors")[0]
+    real = load_real(project / "artifacts/real.safetensors")
+    assert torch.equal(made.normalisation.whitening.basis_DD, real.normalisation.whitening.basis_DD)
+    assert torch.equal(made.images[~made.learned], real.train.take(made.source_row[~made.learned]).pixels())
+    assert "**ZCA-whitened**" in (project / "artifacts/hub/tiny/README.md").read_text(encoding="utf-8")

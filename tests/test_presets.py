@@ -1,5 +1,6 @@
 """The presets: read strictly, and the published numbers, which are written here a second time on purpose."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,13 @@ from ruamel.yaml import YAML
 from distillkit import params
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
+from distillkit.methods.att import AutomaticTrajectories
+from distillkit.methods.mtt import TrajectoryMatching
 from distillkit.methods.selmatch import SelMatch
 from distillkit.package import PackageSpec
 from distillkit.recipes import read_recipe
 from distillkit.score_file import ScoreSpec
-from distillkit.sources import DataSpec
+from distillkit.sources import ZCA, DataSpec
 from distillkit.trajectories import ExpertsSpec
 
 PRESETS = Path(__file__).parents[1] / "presets"
@@ -23,7 +26,8 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-OTHERS = {f"{name}-cifar10" for name in ("baselines", "coresets", "dc", "dd", "dm", "dsa")}  # of other methods
+NAMES = ("att", "baselines", "coresets", "datm", "dc", "dd", "dm", "dsa", "mtt", "sdc")
+OTHERS = {f"{name}-cifar10" for name in NAMES}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
 
@@ -121,6 +125,75 @@ def test_numbers_of_distribution_matching_are_the_published_ones():
         for recipe in (read_recipe(data, name) for name in data["recipes"] if name.startswith("dm-"))
     }
     assert found == {(ipc, 10 if ipc >= 100 else 1, 20_000, 0.5) for ipc in (1, 10, 50, 100, 200, 500, 1000, 1250)}
+
+
+# ipc, N, M, max start, image rate, step size, its rate, outer steps: FTD's README for MTT, and ATT's repository
+TRAJECTORIES = {
+    "mtt": [
+        (1, 50, 2, 2, 1e2, 0.01, 1e-7, 5000),
+        (10, 30, 2, 20, 1e2, 0.001, 1e-5, 5000),
+        (50, 30, 2, 40, 1e3, 0.01, 1e-5, 5000),
+    ],
+    "att": [
+        (1, 80, 4, 2, 1e2, 0.01, 1e-7, 6000),
+        (10, 30, 2, 20, 1e4, 0.01, 1e-4, 60_000),
+        (50, 50, 2, 40, 1e2, 0.001, 1e-5, 1_000_000),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_numbers_of_trajectory_matching_are_the_published_ones(name):
+    data = params.load(PRESETS / f"{name}-cifar10.yaml")
+    assert params.section(data, "data", DataSpec).normalisation == ZCA("zca", 0.1)
+    for ipc, steps, expert_epochs, max_start, image_lr, step_size, step_size_lr, outer in TRAJECTORIES[name]:
+        recipe = read_recipe(data, f"{name}-ipc{ipc}")
+        matching, optim = recipe.method.matching, recipe.optim
+        assert (matching.student_steps, matching.student_batch) == (steps, 10 * ipc)
+        assert (matching.expert_epochs, matching.max_start_epoch) == (expert_epochs, max_start)
+        assert (optim.steps, optim.image_lr, optim.momentum) == (outer, image_lr, 0.5)
+        assert optim.student_lr_init == step_size
+        assert optim.student_lr_lr * step_size**2 == pytest.approx(step_size_lr)
+
+
+def test_numbers_of_datm_are_the_published_ones():
+    """Guo et al.'s repository, configs/CIFAR-10/ConvIN; the range is lowest start, first and last upper end."""
+    data = params.load(PRESETS / "datm-cifar10.yaml")
+    assert params.section(data, "data", DataSpec).normalisation == ZCA("zca", 0.1)
+    for ipc, steps, image_lr, label_lr, batch, span, widen, step_size_lr, skip in (
+        (1, 80, 100, 5, 10, (0, None, 4), None, 1e-7, 1.1),
+        (10, 80, 100, 2, 100, (0, 10, 20), 1000, 1e-5, 1),
+        (50, 80, 1000, 2, 500, (0, 20, 40), 2000, 1e-5, 1),
+        (500, 40, 50, 10, 1000, (40, None, 60), None, 1e-5, 1),
+        (1000, 100, 50, 10, 1000, (40, None, 60), None, 1e-5, 1),
+    ):
+        recipe = read_recipe(data, f"datm-ipc{ipc}")
+        matching, optim = recipe.method.matching, recipe.optim
+        assert recipe.method.labels == "learned"
+        assert (matching.student_steps, matching.student_batch, matching.expert_epochs) == (steps, batch, 2)
+        assert (matching.min_start_epoch, matching.first_max_start_epoch, matching.max_start_epoch) == span
+        assert matching.widen_steps == widen
+        assert (optim.steps, optim.image_lr, optim.label_lr, optim.label_momentum) == (10_000, image_lr, label_lr, 0.9)
+        assert (optim.skip_above, optim.student_lr_init) == (skip, 0.01)
+        assert optim.student_lr_lr * 0.01**2 == pytest.approx(step_size_lr)
+
+
+def test_each_method_of_the_sdc_preset_is_there_with_and_without_the_correction():
+    data = params.load(PRESETS / "sdc-cifar10.yaml")
+    for name in ("dc", "dsa", "mtt"):
+        own, corrected = (read_recipe(data, f"{name}{part}-ipc10") for part in ("", "-sdc"))
+        assert corrected.method.matching.difficulty_correction is not None
+        assert replace(corrected.method.matching, difficulty_correction=None) == own.method.matching
+        assert corrected.optim == own.optim
+
+
+def test_experts_reach_as_far_as_recipes_want():
+    for name in (*TRAJECTORIES, "datm", "sdc"):
+        data = params.load(PRESETS / f"{name}-cifar10.yaml")
+        epochs = params.section(data, "experts", ExpertsSpec).recipe.epochs
+        for recipe in (read_recipe(data, key) for key in data["recipes"]):
+            if isinstance(recipe.method, TrajectoryMatching | AutomaticTrajectories):
+                recipe.method.matching.check_against(epochs + 1)
 
 
 def test_selmatch_numbers_are_the_published_ones(preset):

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import closest_step
-from distillkit.methods.labels import Labels
+from distillkit.methods.labels import Labels, cited_for
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.starts import Start, check_start
 from distillkit.methods.window import WindowScan
@@ -45,6 +45,10 @@ class AutomaticTrajectories:
     def __post_init__(self) -> None:
         check_start(self.start, self.window_start)
 
+    @property
+    def cites(self) -> tuple[str, ...]:
+        return cited_for(self.labels)
+
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """As MTT's."""
         return TrajectoryMatching(self.ipc, self.matching, self.start, self.window_start, self.labels).init(
@@ -57,6 +61,5 @@ class AutomaticTrajectories:
         closest_P = stretch.thetas[closest_step(stretch.thetas, stretch.target_P)]
         return self.matching.distance(closest_P, stretch, iterate, material)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)

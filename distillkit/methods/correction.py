@@ -1,5 +1,7 @@
 """SDC: sample difficulty correction, a penalty that any matching loss may carry (Wang et al., arXiv 2408.12483)."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,14 @@ from distillkit.images import Iterate
 from distillkit.kernels import Kernel
 from distillkit.piecewise import gradient_norm
 from distillkit.settings import settings
+
+SDC = """\
+@misc{wang2024sdc,
+  title  = {Not All Samples Should Be Utilized Equally: Towards Understanding and Improving Dataset Distillation},
+  author = {Wang, Shaobo and Yang, Yantai and Wang, Qilong and Li, Kaixin and Zhang, Linfeng and Yan, Junchi},
+  year   = {2024},
+  note   = {arXiv:2408.12483}
+}"""
 
 
 @settings
@@ -18,6 +28,7 @@ class DifficultyCorrection:
     gradient is taken over batches of at most ``batch`` images, which bounds memory.
     """
 
+    cites: ClassVar = (SDC,)
     weight: float
     final_weight: float | None = None
     over: int | None = None

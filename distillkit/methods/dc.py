@@ -123,6 +123,11 @@ class GradientMatching:
             measure_statistics(network, material.normalised(rows).to(images_NCHW.dtype))
         return network
 
+    def visits(self, ipc: int, classes: int) -> int:
+        """Images that are matched, and those that train the network between the updates, in the mean."""
+        updates, epochs = self.loop(ipc)
+        return classes * (ipc + self.real_batch) + classes * ipc * epochs * (updates - 1) // updates
+
     def train(
         self,
         network: nn.Module,
@@ -184,10 +189,8 @@ class DatasetCondensation:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, Augmentation(), generator)
 
-    @property
-    def visits(self) -> int:
-        """Images of one class; how many classes there are is not known here."""
-        return self.ipc + self.matching.real_batch
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc, classes)
 
 
 DSA = About(
@@ -228,7 +231,5 @@ class SiameseCondensation:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, self.augmentation, generator)
 
-    @property
-    def visits(self) -> int:
-        """Images of one class; how many classes there are is not known here."""
-        return self.ipc + self.matching.real_batch
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc, classes)

@@ -15,7 +15,7 @@ from distillkit.images import Iterate, Schedule, SyntheticSet
 from distillkit.kernels import EagerKernel, batch_loss
 from distillkit.methods.attack import Attack
 from distillkit.methods.condensation import NoiseOrReal, network_like, start_from
-from distillkit.methods.labels import Labels, with_labels
+from distillkit.methods.labels import Labels, cited_for, with_labels
 from distillkit.methods.pretrained import Initialisation, Pretrained, check_norm, checked_population, population
 from distillkit.methods.replay import Replay
 from distillkit.networks import NetworkSpec
@@ -91,6 +91,10 @@ class DatasetDistillation:
             if getattr(self, name) is not None and not trained:
                 raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")
 
+    @property
+    def cites(self) -> tuple[str, ...]:
+        return cited_for(self.labels)
+
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """Images dealt to steps, with equal step sizes, and the weights to be tested from, where they are known."""
         start = with_labels(start_from(self.start, self.ipc, material, generator), self.labels, material)
@@ -162,7 +166,5 @@ class DatasetDistillation:
         assert schedule.starts_RP is not None, "the set has no weights to start from"
         return schedule.starts_RP[0].to(fresh_P)
 
-    @property
-    def visits(self) -> int:
-        """Synthetic images of one class, since it is not known here how many there are, and the real ones."""
-        return self.networks * (self.epochs * self.ipc + self.real_batch)
+    def visits(self, classes: int) -> int:
+        return self.networks * (self.epochs * self.ipc * classes + self.real_batch)

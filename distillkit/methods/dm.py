@@ -93,7 +93,5 @@ class DistributionMatching:
         parts = [batches] if has_batch_norm(network) else [[batch] for batch in batches]
         return summed([partial(distance, part) for part in parts], iterate.images_NCHW)
 
-    @property
-    def visits(self) -> int:
-        """Images of one class; how many classes there are is not known here."""
-        return self.ipc + self.real_batch
+    def visits(self, classes: int) -> int:
+        return classes * (self.ipc + self.real_batch)

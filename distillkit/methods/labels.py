@@ -13,6 +13,20 @@ from distillkit.training import predict
 
 Labels = Literal["hard", "learned"]
 
+DATM = """\
+@inproceedings{guo2024datm,
+  title     = {Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching},
+  author    = {Guo, Ziyao and Wang, Kai and Cazenavette, George and Li, Hui and Zhang, Kaipeng and You, Yang},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2024},
+  note      = {arXiv:2310.05773}
+}"""
+
+
+def cited_for(labels: Labels) -> tuple[str, ...]:
+    """The paper that learned labels come from."""
+    return (DATM,) if labels == "learned" else ()
+
 
 def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> SyntheticSet:
     """``start`` with soft labels for the images that are learned, where ``labels`` says so; real ones stay certain."""

@@ -11,7 +11,7 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import trajectory_matching_loss
 from distillkit.methods.correction import DifficultyCorrection, corrected
-from distillkit.methods.labels import Labels, with_labels
+from distillkit.methods.labels import DATM, Labels, cited_for, with_labels
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
 from distillkit.protocol import About, Material
@@ -51,6 +51,11 @@ class Matching:
             check_range(first, self.first_max_start_epoch, self.min_start_epoch + 1, self.max_start_epoch)
             check_range("matching.widen_steps", self.widen_steps, 1)
 
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The paper that a widening range comes from."""
+        return () if self.widen_steps is None else (DATM,)
+
     def check_against(self, snapshots: int) -> None:
         """Raise ParamsError when the longest stretch ends after the last of ``snapshots``."""
         last = self.max_start_epoch - 1 + self.expert_epochs
@@ -89,10 +94,9 @@ class Matching:
         matched = trajectory_matching_loss(student_P, stretch.start_P, stretch.target_P)
         return corrected(matched, self.difficulty_correction, material.kernel, stretch.start_P, iterate)
 
-    @property
-    def visits(self) -> int:
-        """Images shown to the student in one outer step."""
-        return self.student_steps * self.student_batch
+    def visits(self, images: int) -> int:
+        """Images of a set of so many that the student is shown in one outer step."""
+        return self.student_steps * min(self.student_batch, images)
 
 
 class Stretch(NamedTuple):
@@ -136,6 +140,10 @@ class TrajectoryMatching:
     def __post_init__(self) -> None:
         check_start(self.start, self.window_start)
 
+    @property
+    def cites(self) -> tuple[str, ...]:
+        return cited_for(self.labels)
+
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)
         start = starting_selection(self.start, self.ipc, self.window_start).init(material, generator)
@@ -144,6 +152,5 @@ class TrajectoryMatching:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)

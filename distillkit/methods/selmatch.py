@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
-from distillkit.methods.labels import Labels, with_labels
+from distillkit.methods.labels import Labels, cited_for, with_labels
 from distillkit.methods.mtt import Matching
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
@@ -65,6 +65,10 @@ class SelMatch:
                 "raise it, or use method: window, which learns nothing"
             )
 
+    @property
+    def cites(self) -> tuple[str, ...]:
+        return cited_for(self.labels)
+
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)
         window = starting_selection(self.start, self.ipc, self.window_start, self.window_unit).init(material, generator)
@@ -75,6 +79,5 @@ class SelMatch:
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         return self.matching.loss(iterate, material, generator)
 
-    @property
-    def visits(self) -> int:
-        return self.matching.visits
+    def visits(self, classes: int) -> int:
+        return self.matching.visits(self.ipc * classes)
