@@ -83,14 +83,12 @@ def read_table(path: Path) -> dict[str, Any]:
     return data
 
 
-def cells_of(data: Mapping[str, Any], only: Sequence[str], seeds: int | None) -> list[Cell]:
+def cells_of(data: Mapping[str, Any], only: Sequence[str]) -> list[Cell]:
     """Seed by seed, so that what is there at any moment is a table of fewer seeds."""
     wanted = {name: row for name, row in data["rows"].items() if not only or row in only or name in only}
     if unknown := set(only) - {*data["rows"], *data["rows"].values()}:
         raise ParamsError(f"--only names {sorted(unknown)[0]}; expected one of {', '.join(data['recipes'])}")
-    return [
-        Cell(row, name, data["recipes"][name], seed) for seed in data["seeds"][:seeds] for name, row in wanted.items()
-    ]
+    return [Cell(row, name, data["recipes"][name], seed) for seed in data["seeds"] for name, row in wanted.items()]
 
 
 @cache
@@ -300,10 +298,11 @@ def main(
 ) -> None:
     """Measure all methods of TABLE; see the head of this file."""
     data = read_table(path or TABLES / f"{table}.yaml")
+    data["seeds"] = data["seeds"][:seeds]
     if source is not None:
         data["data"]["source"]["id"] = str(Path(source).resolve()) if Path(source).exists() else source
     shard_paths(data, Path())
-    cells = cells_of(data, only, seeds)
+    cells = cells_of(data, only)
     prepare_processes()
     material, experts_s = make_material(data, holdout, kept.resolve())
     found = run_cells(cells, data, material, jobs)

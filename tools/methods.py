@@ -24,6 +24,7 @@ PICTURES = Path("docs/methods/pictures")
 KEPT = Path(".distillkit/methods")
 RESULTS = Path("benchmarks/results")
 NOTE = "written by tools/methods.py, do not edit -->\n"
+CAPS = {"per_class": "learn from", "test_per_class": "test on"}
 AVERAGES = {"kmeans", "average"}
 ROWS_SHOWN, BETWEEN = 5, 4
 Cells = Sequence[Mapping[str, Any]]
@@ -83,7 +84,7 @@ def accuracy_table(found: Mapping[str, Any]) -> str:
 
 
 def cost_table(found: Mapping[str, Any]) -> str:
-    """Median-free: means over seeds of CPU seconds and of memory above what was read."""
+    """Means over seeds of CPU seconds and of memory above what was read."""
     ipcs, lines = ipcs_of(found), []
     for row, cells in by_row(found).items():
         if None in cells:
@@ -117,15 +118,22 @@ def conditions(found: Mapping[str, Any]) -> str:
     training, network = evaluation["training"], named(evaluation["network"])
     count, seeds = experts["per_shard"] * len(found["expert_shards"]), len(found["seeds"])
     augmented = training.get("augmentation", {"kind": "none"})["kind"]
+    data = found["data"]
+    parts = [f"{data[key]} images a class to {do}" for key, do in CAPS.items() if data.get(key)]
     return (
         f"`{found['command']}` on {found['device']}, torch {found['versions']['torch']}. Every set trains {network} by "
         f"{training['steps']} updates of {training['batch']} images, augmentation: {augmented}; pixels are normalised "
         f"by the training images' statistics; no ZCA. Mean ± standard deviation over {seeds} seeds, each with its own "
         f"start images, its own distillation and {evaluation['runs']} network{'s'[: evaluation['runs'] > 1]}, tested "
-        f"after the last update. {count} experts ({named(experts['recipe']['network'])}, "
+        f"after the last update. {capital(', '.join(parts))}{count} experts ({named(experts['recipe']['network'])}, "
         f"{experts['recipe']['epochs']} epochs) were trained once for all seeds, in {found['experts_cpu_s']:.0f} CPU "
         "seconds."
     )
+
+
+def capital(text: str) -> str:
+    """As a sentence before another, where there is any."""
+    return f"{text[:1].upper()}{text[1:]}. " if text else ""
 
 
 def named(network: Mapping[str, Any]) -> str:
