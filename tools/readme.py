@@ -85,9 +85,9 @@ def memory_rows() -> list[str]:
     return lines
 
 
-def put(text: str, name: str, table: str) -> str:
+def put(text: str, name: str, table: str, note: str = NOTE) -> str:
     """``text`` with ``table`` between the markers called ``name``."""
-    begin, end = f"<!-- {name}: {NOTE}", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: {note}", f"<!-- end of {name} -->"
     before, rest = text.split(begin)
     _, after = rest.split(end)
     return f"{before}{begin}\n{table.strip()}\n\n{end}{after}"
