@@ -29,6 +29,9 @@ CORE = [
     "neighbours",
     "nearest",
     "matching",
+    "diffusion",
+    "generator_networks",
+    "generators",
     "protocol",
     "methods",
     "distill",
@@ -36,6 +39,7 @@ CORE = [
 ]
 EDGE = [
     "interruption",
+    "locks",
     "params",
     "artifact",
     "expert_files",
@@ -52,6 +56,8 @@ EDGE = [
     "recipes",
     "work",
     "checkpoint",
+    "generator_files",
+    "generate",
     "figures",
     "report",
     "manifest",
@@ -137,6 +143,7 @@ def test_core_imports_torch_only():
         "sklearn",
         "PIL",
         "tqdm",
+        "diffusers",
     ]
     code = f"""
 import sys
