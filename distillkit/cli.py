@@ -352,7 +352,7 @@ def generator(interruption: Interruption, recipe: str, folder: Path, real: Path,
 @click.option("--per-class", type=click.IntRange(1), required=True, help="Images of each class.")
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
 @click.option("--guidance", type=float, help="How far towards the class; the recipe's when missing.")
-@click.option("--steps", "sampling_steps", type=click.IntRange(1, 1000), help="Of DDIM; the recipe's when missing.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Of DDIM; the recipe's when missing.")
 @click.option("--seed", type=int, help="The recipe's when missing.")
 @JSON
 def sample(
@@ -360,15 +360,15 @@ def sample(
     per_class: int,
     out: Path,
     guidance: float | None,
-    sampling_steps: int | None,
+    steps: int | None,
     seed: int | None,
     as_json: bool,
 ) -> None:
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     from distillkit.generate import draw, drawn_lines
 
-    settings = {"guidance": guidance, "sampling_steps": sampling_steps}
-    drawn = draw(folder, out, per_class, {key: value for key, value in settings.items() if value is not None}, seed)
+    sampling = {"guidance": guidance, "steps": steps}
+    drawn = draw(folder, out, per_class, {key: value for key, value in sampling.items() if value is not None}, seed)
     answer(as_json, drawn, drawn_lines(drawn))
 
 

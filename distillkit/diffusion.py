@@ -14,6 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from distillkit.errors import check_range
+from distillkit.settings import settings
+
 LEVELS = 1000  # T
 
 Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t (N, C, H, W), levels (N,), labels (N,) -> v (N, C, H, W)
@@ -88,22 +91,49 @@ def ddim_step(
     """From level ᾱ to ᾱ', without new noise: √ᾱ' x̂ + √(1 − ᾱ') ε̂.
 
     x̂ = √ᾱ x_t − √(1 − ᾱ) v is the image as far as it can be told, clipped to ± ``limit`` if there is one, and
-    ε̂ = √(1 − ᾱ) x_t + √ᾱ v the noise in it.
+    ε̂ = (x_t − √ᾱ x̂) / √(1 − ᾱ) the noise that is then in x_t; without it, guidance would add up.
     """
     root, rest = math.sqrt(signal), math.sqrt(1 - signal)
-    image, noise = root * x_NCHW - rest * velocity_NCHW, rest * x_NCHW + root * velocity_NCHW
+    image = root * x_NCHW - rest * velocity_NCHW
     if limit is not None:
         image = image.clamp(-limit, limit)
-    return math.sqrt(next_signal) * image + math.sqrt(1 - next_signal) * noise
+    return math.sqrt(next_signal) * image + math.sqrt(1 - next_signal) * (x_NCHW - root * image) / rest
+
+
+@settings
+class Sampling:
+    """``steps`` of DDIM, with ``guidance`` while the share of noise levels is between those of ``guided``.
+
+    Guidance above 1 makes images more typical of their class, and more alike; at the noisiest levels, where all that
+    can be told is the class's mean, it only exaggerates (Kynkäänniemi et al., NeurIPS 2024).
+    """
+
+    steps: int = 50
+    guidance: float = 2.0
+    guided: tuple[float, float] = (0.0, 0.7)
+
+    def __post_init__(self) -> None:
+        check_range("steps", self.steps, 1, LEVELS)
+        check_range("guidance", self.guidance, 0, 100)
+        check_range("guided", self.guided[0], 0, 1)
+        check_range("guided", self.guided[1], self.guided[0], 1)
+
+    def denoise_at(self, denoise: Denoise, nobody: int) -> Callable[[int], Denoise]:
+        """How to ask ``denoise`` at a level."""
+        low, high = self.guided
+        towards = guided(denoise, nobody, self.guidance)
+        return lambda level: towards if low <= level / LEVELS <= high else denoise
 
 
 @torch.no_grad()
-def sample(denoise: Denoise, noise_NCHW: Tensor, labels_N: Tensor, steps: int, limit: float | None = None) -> Tensor:
+def sample(
+    denoise_at: Callable[[int], Denoise], noise_NCHW: Tensor, labels_N: Tensor, steps: int, limit: float | None = None
+) -> Tensor:
     """Images (N, C, H, W) of the classes ``labels_N`` from noise, by DDIM; the same noise gives the same images."""
     signal_T = signal_levels().tolist()
     visited = walk(steps)
     x_NCHW = noise_NCHW
     for level, after in zip(visited, [*visited[1:], None], strict=True):
-        velocity = denoise(x_NCHW, torch.full_like(labels_N, level), labels_N)
+        velocity = denoise_at(level)(x_NCHW, torch.full_like(labels_N, level), labels_N)
         x_NCHW = ddim_step(x_NCHW, velocity, signal_T[level], 1.0 if after is None else signal_T[after], limit)
     return x_NCHW

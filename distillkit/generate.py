@@ -9,9 +9,9 @@ from distillkit import artifact, params
 from distillkit.checkpoint import finishing
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
-from distillkit.errors import ArtifactError, ParamsError
+from distillkit.errors import ParamsError
 from distillkit.executors import plan_compute
-from distillkit.generator_files import SavedGenerator, check_new, load_generator, save_generator
+from distillkit.generator_files import DESCRIPTION, SavedGenerator, check_new, load_generator, save_generator
 from distillkit.images import made_set
 from distillkit.interruption import Interruption
 from distillkit.methods.diffusion import Diffusion
@@ -49,8 +49,8 @@ def seed_of(seed: int) -> int:
     return draw_seed(seeded(seed_for(seed, "distill")))
 
 
-def draw(folder: Path, out: Path, per_class: int, settings: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """Write a set of ``per_class`` images a class; ``settings`` replace the recipe's, ``seed`` its seed where given.
+def draw(folder: Path, out: Path, per_class: int, sampling: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Write a set of ``per_class`` images a class; ``sampling`` replaces the recipe's, ``seed`` its seed, where given.
 
     With as many images as the recipe has, and nothing replaced, it is the recipe's set, within rounding.
     """
@@ -58,15 +58,12 @@ def draw(folder: Path, out: Path, per_class: int, settings: Mapping[str, Any], s
         raise ParamsError(f"--out is {out}; expected a file name that ends in .safetensors")
     device = prepare_device()
     saved = load_generator(folder, device)
-    given = {**saved.provenance["params"], "ipc": per_class, **settings}
-    try:
-        recipe = read_recipe({"recipes": {"it": given}}, "it")
-        seed = params.read(saved.provenance["seed"], int, "seed") if seed is None else seed
-    except ParamsError as error:
-        raise ArtifactError(f"{folder}: {error}") from None
-    if not isinstance(recipe.method, Diffusion):
-        raise ArtifactError(f"{folder} says that its method is {recipe.method_name}; expected diffusion")
-    pixels = recipe.method.images(saved.generator, seed_of(seed), Compute(channels_last=True, say=tell))
+    own = saved.provenance["params"]
+    given = {**own, "ipc": per_class, "sampling": {**own.get("sampling", {}), **sampling}}
+    rest = {key: value for key, value in given.items() if key != "method"}
+    method = params.read(rest, Diffusion, "params", folder / DESCRIPTION)
+    seed = params.read(saved.provenance["seed"], int, "seed", folder / DESCRIPTION) if seed is None else seed
+    pixels = method.images(saved.generator, seed_of(seed), Compute(channels_last=True, say=tell))
     synthetic = made_set(pixels, saved.class_names, saved.normalisation)
     artifact.save_synthetic(out, synthetic, {**saved.provenance, "params": given, "seed": seed})
     return {"path": str(out), "images": len(synthetic), "classes": len(saved.class_names), "seed": seed}

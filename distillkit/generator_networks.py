@@ -15,6 +15,7 @@ from distillkit.networks import initialising
 from distillkit.settings import settings
 
 Shape = tuple[int, int, int]
+MOST = 1000  # layers, blocks, heads: more is a mistake
 
 
 @settings
@@ -28,7 +29,7 @@ class UNetSpec:
 
     def __post_init__(self) -> None:
         check_widths(self.widths)
-        check_range("layers", self.layers, 1)
+        check_range("layers", self.layers, 1, MOST)
 
 
 @settings
@@ -43,7 +44,7 @@ class DiTSpec:
 
     def __post_init__(self) -> None:
         for name in ("depth", "heads", "head_width", "patch"):
-            check_range(name, getattr(self, name), 1)
+            check_range(name, getattr(self, name), 1, MOST)
         if self.heads * self.head_width % 4:
             raise ParamsError(f"head_width is {self.head_width}; expected 4 to divide heads x head_width")
 
@@ -86,7 +87,7 @@ class AutoencoderSpec:
     def __post_init__(self) -> None:
         check_widths(self.widths)
         check_range("channels", self.channels, 1)
-        check_range("layers", self.layers, 1)
+        check_range("layers", self.layers, 1, MOST)
         check_range("divergence", self.divergence, 0)
 
 
@@ -123,7 +124,7 @@ class GeneratorSpec:
 
 
 def check_widths(widths: Sequence[int]) -> None:
-    if not widths or any(width < 8 or width % 8 for width in widths):
+    if not 1 <= len(widths) <= MOST or any(width < 8 or width % 8 for width in widths):
         raise ParamsError(f"widths is {list(widths)}; expected one or several multiples of 8, such as [64, 128]")
 
 

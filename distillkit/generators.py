@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from distillkit.compute import Compute, onto
-from distillkit.diffusion import denoising_loss, draw, guided, sample
+from distillkit.diffusion import Sampling, denoising_loss, draw, sample
 from distillkit.errors import DivergedError
 from distillkit.generator_networks import FitSpec, GeneratorSpec, Shape, new_autoencoder, new_denoiser
 from distillkit.images import ImageSet
@@ -115,10 +115,11 @@ class ImageGenerator:
     scale: float = 1.0
 
     @torch.no_grad()
-    def images(self, noise_NCHW: Tensor, labels_N: Tensor, steps: int, guidance: float) -> Tensor:
+    def images(self, noise_NCHW: Tensor, labels_N: Tensor, sampling: Sampling) -> Tensor:
         """Pixels in [0, 1] (N, C, H, W) of these classes; ``noise_NCHW`` has the shape that the spec says."""
-        denoise = guided(partial(velocity, self.denoiser), self.classes, guidance)
-        x_NCHW = sample(denoise, noise_NCHW, labels_N, steps, limit=1.0 if self.autoencoder is None else None)
+        denoise_at = sampling.denoise_at(partial(velocity, self.denoiser), self.classes)
+        limit = 1.0 if self.autoencoder is None else None
+        x_NCHW = sample(denoise_at, noise_NCHW, labels_N, sampling.steps, limit)
         if self.autoencoder is not None:
             x_NCHW = self.autoencoder.decode(x_NCHW / self.scale).sample
         pixels: Tensor = (x_NCHW / 2 + 0.5).clamp(0, 1)
@@ -203,9 +204,7 @@ def denoiser_loss(untrained: ImageGenerator, real: ImageSet, compute: Compute, g
         return denoising_loss(denoise, compute.layout(images_NCHW), labels_N, untrained.classes, drawn)
 
 
-def make_images(
-    generator: ImageGenerator, per_class: int, seed: int, steps: int, guidance: float, compute: Compute
-) -> Tensor:
+def make_images(generator: ImageGenerator, per_class: int, seed: int, sampling: Sampling, compute: Compute) -> Tensor:
     """Pixels (N, C, H, W) of ``per_class`` images of every class, class by class.
 
     Each image has noise of its own, so that a smaller set is the beginning of every class of a larger one, within
@@ -219,7 +218,7 @@ def make_images(
     def make(batch: Sequence[tuple[int, int]]) -> Tensor:
         noise = [torch.randn(shape, generator=seeded(seed_for(seed, "image", *place))) for place in batch]
         labels_N = onto(device, torch.tensor([label for label, _ in batch]))
-        found = generator.images(compute.layout(onto(device, torch.stack(noise))), labels_N, steps, guidance).cpu()
+        found = generator.images(compute.layout(onto(device, torch.stack(noise))), labels_N, sampling).cpu()
         made.append(len(batch))
         return found.contiguous()
 

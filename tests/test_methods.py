@@ -8,6 +8,7 @@ import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.coresets import herd, moderate
+from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
@@ -97,8 +98,8 @@ EXAMPLES = {
         SelMatch(IPC, 0.5, MATCHING, 0.25, labels="learned"),
     ],
     "diffusion": [
-        Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), guidance=2.0, sampling_steps=3),
-        Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), sampling_steps=3),
+        Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), Sampling(steps=3)),
+        Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), Sampling(steps=3)),
     ],
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Generator, Tensor
 
 from distillkit.compute import Compute
+from distillkit.diffusion import Sampling
 from distillkit.errors import check_range
 from distillkit.generator_networks import GeneratorSpec
 from distillkit.generators import ImageGenerator, make_images, train_generator
@@ -36,21 +37,15 @@ ABOUT = About(
 
 @settings
 class Diffusion:
-    """``model`` is trained, then makes ``ipc`` images of every class in ``sampling_steps`` steps of DDIM.
-
-    ``guidance`` above 1 makes images more typical of their class, and more alike.
-    """
+    """``model`` is trained on the source, then makes ``ipc`` images of every class by ``sampling``."""
 
     about: ClassVar = ABOUT
     ipc: int
     model: GeneratorSpec
-    guidance: float = 1.5
-    sampling_steps: int = 50
+    sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
         check_range("ipc", self.ipc, 1)
-        check_range("guidance", self.guidance, 0, 100)
-        check_range("sampling_steps", self.sampling_steps, 1, 1000)
 
     def trained(self, material: Material, seed: int) -> ImageGenerator:
         """The generator; recipes that differ in other settings only have the same."""
@@ -58,8 +53,7 @@ class Diffusion:
 
     def images(self, trained: ImageGenerator, seed: int, compute: Compute) -> Tensor:
         """Pixels (N, C, H, W) of ``ipc`` images of every class, class by class."""
-        own = seed_for(seed, "images")
-        return make_images(trained, self.ipc, own, self.sampling_steps, self.guidance, compute)
+        return make_images(trained, self.ipc, seed_for(seed, "images"), self.sampling, compute)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         real, seed = material.real, draw_seed(generator)
