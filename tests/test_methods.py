@@ -8,9 +8,11 @@ import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.coresets import herd, moderate
+from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
+from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.images import Iterate, to_pixels
 from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
@@ -21,6 +23,7 @@ from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moder
 from distillkit.methods.correction import DifficultyCorrection
 from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
 from distillkit.methods.dd import DatasetDistillation
+from distillkit.methods.diffusion import Diffusion
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -47,6 +50,7 @@ CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
 CONDENSING = GradientMatching(updates=4, inner_epochs=3, real_batch=64)
 REPLAY = Replay(steps=2, epochs=3, step_size=StepSizeScan((0.01, 0.1), holdout=0.2, runs=1))
+FIT = FitSpec(steps=4, batch=8, lr=1e-3)
 PRETRAINED = Pretrained("experts.safetensors", 64 * "0")
 EXAMPLES = {
     "full": [FullSet()],
@@ -93,10 +97,14 @@ EXAMPLES = {
         SelMatch(IPC, 0.75, MATCHING, start="confident"),
         SelMatch(IPC, 0.5, MATCHING, 0.25, labels="learned"),
     ],
+    "diffusion": [
+        Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), Sampling(steps=3)),
+        Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), Sampling(steps=3)),
+    ],
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
-MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans)]
+MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans | Diffusion)]
 SELECTING = [param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported)]
 LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 
