@@ -76,7 +76,7 @@ def read_material(folder: Path, recipe: Recipe, device: torch.device) -> tuple[M
     scores = artifact.load_difficulty(folder / "difficulty.safetensors", len(real.train))
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
     experts = ExpertFiles(sorted((folder / "experts").glob("*.safetensors")))
-    compute = compute_for(device, real.train, experts.spec, recipe.visits, UNROLLED)
+    compute = compute_for(device, real.train, experts.spec, recipe.visits(len(real.train.class_names)), UNROLLED)
     return Material(real.train, real.normalisation, difficulty_N, confidence_N, experts, compute), real.test
 
 

@@ -34,14 +34,15 @@ def build(name: str, folder: Path, real: Path, interruption: Interruption) -> di
     check_new(folder)
     source, experts = artifact.load_real(real), params.section(data, "experts", ExpertsSpec)
     device, train = prepare_device(), source.train
-    compute = plan_compute(device, train.image_shape, experts.recipe.network, len(train.class_names), recipe.visits)
+    classes = len(train.class_names)
+    compute = plan_compute(device, train.image_shape, experts.recipe.network, classes, recipe.visits(classes))
     compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name, interruption))
     material = Material(train.to(device), source.normalisation.to(device), compute=compute)
     trained = recipe.method.trained(material, seed_of(seed))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     save_generator(folder, SavedGenerator(trained, train.class_names, source.normalisation, provenance))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return {"path": str(folder), "recipe": name, "classes": len(train.class_names), "bytes": size}
+    return {"path": str(folder), "recipe": name, "classes": classes, "bytes": size}
 
 
 def seed_of(seed: int) -> int:

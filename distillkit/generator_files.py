@@ -1,7 +1,7 @@
 """A trained generator as a folder: weights in safetensors, the rest in JSON, nothing that could be executed.
 
 `denoiser/` and `autoencoder/` are as diffusers saves models, `scheduler/` has the settings of its DDIM. We ourselves
-read the weights and `generator.json`, from which the networks are built anew.
+read the weights, `generator.json`, from which the networks are built anew, and the statistics of the source's pixels.
 """
 
 import json
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from distillkit import __version__, params
-from distillkit.artifact import FORMAT, pretty_json
+from distillkit.artifact import FORMAT, Opened, normalisation_tensors, pretty_json, read_normalisation, save
 from distillkit.diffusion import LEVELS
 from distillkit.errors import ArtifactError, ParamsError, check_positive
 from distillkit.generator_networks import GeneratorSpec, library, new_autoencoder, new_denoiser
@@ -27,7 +27,8 @@ from distillkit.generators import ImageGenerator
 from distillkit.images import Normalisation
 from distillkit.settings import settings
 
-DESCRIPTION, WEIGHTS = "generator.json", "diffusion_pytorch_model.safetensors"
+DESCRIPTION, STATISTICS = "generator.json", "normalisation.safetensors"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 LARGEST, LARGEST_SIDE = 2**24, 2**14  # bytes of a description, and pixels
 AGAIN = "make it again with distillkit generator"
 
@@ -44,7 +45,7 @@ class SavedGenerator:
 
 @settings
 class Description:
-    """What stands in `generator.json`; the statistics are those of the source's pixels."""
+    """What stands in `generator.json`."""
 
     format: Literal["distillkit/1"]
     kind: Literal["generator"]
@@ -53,8 +54,6 @@ class Description:
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     provenance: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -63,10 +62,6 @@ class Description:
             raise ParamsError(f"image_shape is {list(self.image_shape)}; expected channels, height and width")
         if not self.class_names:
             raise ParamsError("class_names is empty; expected a name for each class")
-        if (len(self.mean), len(self.std)) != (channels, channels) or min(self.std) <= 0:
-            raise ParamsError(
-                f"std is {list(self.std)} and mean {list(self.mean)}; expected one a channel, std above 0"
-            )
         check_positive("scale", self.scale)
         if missing := {"recipe", "params", "seed", "source", "source_images"} - self.provenance.keys():
             raise ParamsError(f"provenance says nothing of {sorted(missing)[0]}; expected what its recipe was")
@@ -108,10 +103,9 @@ def save_generator(folder: Path, saved: SavedGenerator) -> None:
             "image_shape": list(generator.image_shape),
             "scale": generator.scale,
             "class_names": list(saved.class_names),
-            "mean": saved.normalisation.mean.tolist(),
-            "std": saved.normalisation.std.tolist(),
             "provenance": saved.provenance,
         }
+        save(built / STATISTICS, "normalisation", normalisation_tensors(saved.normalisation), {})
         (built / DESCRIPTION).write_text(pretty_json(described), encoding="utf-8")
 
 
@@ -148,7 +142,7 @@ def load_generator(folder: Path, device: torch.device) -> SavedGenerator:
     except ParamsError as error:
         raise ArtifactError(f"{folder / DESCRIPTION}: {error}; {AGAIN}") from None
     generator = ImageGenerator(spec, shape, classes, denoiser.to(device), autoencoder, found.scale)
-    normalisation = Normalisation(torch.tensor(found.mean), torch.tensor(found.std))
+    normalisation = read_normalisation(Opened(folder / STATISTICS, "normalisation"), shape)
     return SavedGenerator(generator, found.class_names, normalisation, found.provenance)
 
 

@@ -20,7 +20,7 @@ from distillkit.diffusion import Sampling, ddim_step, denoising_loss, draw, guid
 from distillkit.errors import ArtifactError, DivergedError, ParamsError
 from distillkit.generate import build, seed_of
 from distillkit.generate import draw as draw_set
-from distillkit.generator_files import DESCRIPTION, SavedGenerator, ddim, load_generator, save_generator
+from distillkit.generator_files import DESCRIPTION, STATISTICS, SavedGenerator, ddim, load_generator, save_generator
 from distillkit.generator_networks import (
     AutoencoderSpec,
     DiTSpec,
@@ -39,11 +39,12 @@ from distillkit.generators import (
     train_generator,
     velocity,
 )
-from distillkit.images import Normalisation, RealData, SourceInfo
+from distillkit.images import Normalisation, RealData, SourceInfo, channel_statistics
 from distillkit.interruption import Interrupted, Interruption
 from distillkit.methods.diffusion import Diffusion
 from distillkit.randomness import seeded
 from distillkit.recipes import read_recipe
+from distillkit.whitening import zca
 
 FIT = FitSpec(steps=6, batch=8, lr=1e-3)
 UNET, DIT = UNetSpec("unet", (8, 16), 1), DiTSpec("dit", 1, 2, 8)
@@ -425,9 +426,19 @@ def test_a_folder_gives_the_generator_back(digits, tmp_path, name):
     torch.testing.assert_close(make_images(loaded.generator, 2, 1, SAMPLING, Compute()), expected)
     assert all(torch.equal(a, b) for a, b in zip(weights(loaded.generator), weights(saved.generator), strict=True))
     assert (loaded.class_names, loaded.provenance) == (saved.class_names, saved.provenance)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.normalisation, saved.normalisation, strict=True))
+    assert torch.equal(loaded.normalisation.apply(digits.pixels()), saved.normalisation.apply(digits.pixels()))
     with pytest.raises(ParamsError, match="folder is there already; expected the name of a new folder"):
         save_generator(tmp_path / "folder", saved)
+
+
+def test_whitening_goes_with_the_folder(digits, tmp_path):
+    whitened = replace(
+        trained(digits, SPECS["unet"]),
+        normalisation=channel_statistics(digits.images)._replace(whitening=zca(digits.images, 0.1)),
+    )
+    save_generator(tmp_path / "folder", whitened)
+    loaded = load_generator(tmp_path / "folder", torch.device("cpu"))
+    assert torch.equal(loaded.normalisation.apply(digits.pixels()), whitened.normalisation.apply(digits.pixels()))
 
 
 def test_diffusers_reads_its_parts(digits, tmp_path):
@@ -489,11 +500,11 @@ MANY = {"network": {"kind": "dit", "depth": 10**9}, "training": {"steps": 1, "ba
         (edited(scale=0), "scale is 0; expected a finite number above 0"),
         (edited(image_shape=[1, 8, -8]), "image_shape is .*; expected channels, height and width"),
         (edited(image_shape=[1, 8, 9]), "network.widths has 2 entries, but 8x9 cannot be halved"),
-        (edited(image_shape=[2, 8, 8], mean=[0.1, 0.1], std=[0.1, 0.1]), "has other weights than generator.json says"),
+        (edited(image_shape=[2, 8, 8]), "has other weights than generator.json says"),
         (edited(class_names=[]), "class_names is empty"),
         (edited(class_names=["a"]), "has other weights than generator.json says"),
-        (edited(std=[0.0]), "std is .*; expected"),
-        (edited(std=[]), "std is .*; expected"),
+        (written(STATISTICS, b"no"), "normalisation.safetensors cannot be read"),
+        (lambda folder: (folder / STATISTICS).unlink(), "normalisation.safetensors does not exist"),
         (edited(provenance={}), "provenance says nothing of params; expected"),
         (edited(model=HUGE), "has other weights than generator.json says"),
         (edited(model=MANY), "depth is 1e\\+09; expected between"),
