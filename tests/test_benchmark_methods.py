@@ -105,11 +105,11 @@ def test_tables_are_those_of_the_record(page):
     found = {"cells": cells}
     table = page.accuracy_table(found).splitlines()
     assert table[2] == "| `random` | real images chosen | hard | 50.0 ± 14.1 |"
-    assert table[3] == "| `dd` | images learned | hard | 40.0 ± 0.0 |"
+    assert table[3] == "| `dd` | images learned for an order of their own | hard | 40.0 ± 0.0 |"
     assert table[4] == "| `dd` † | the same, in its own order | hard | 80.0 ± 14.1 |"
     assert page.cost_table(found).splitlines()[2] == "| `random` | 2.5 | 10 |"
     leads = page.lead_table(found)
-    assert "| images learned | -10.0 (-10.0) |" in leads
+    assert "| images learned for an order of their own | -10.0 (-10.0) |" in leads
     assert "| averages of real images | +25.0 (+25.0) |" in leads
 
 
