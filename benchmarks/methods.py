@@ -54,12 +54,16 @@ JUDGES = ("distill", "evaluate", "executors", "expert_files", "sources", "trajec
 
 
 class Cell(NamedTuple):
-    """One recipe, called ``name`` with its number of images, and one seed."""
+    """One recipe, called ``name`` with its number of images, and one seed; ``row`` is the recipe without the number."""
 
     row: str
     name: str
     recipe: Mapping[str, Any]
     seed: int
+
+    @property
+    def place(self) -> tuple[str, int]:
+        return self.name, self.seed
 
 
 def read_table(path: Path) -> dict[str, Any]:
@@ -205,33 +209,40 @@ def alone(request: dict[str, Any]) -> str:
 def run_cells(cells: Sequence[Cell], data: Mapping[str, Any], material: Path, jobs: int) -> list[dict[str, Any]]:
     """All cells in their order; a line for each as it ends. After an error no cell is begun."""
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    kept = sum((material.parent / f"{key_of(cell, data, material)}.json").exists() for cell in cells)
+    records = {cell.place: material.parent / f"{key_of(cell, data, material)}.json" for cell in cells}
+    kept = {place for place, path in records.items() if path.exists()}
     started = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(run_cell, cell, data, material, cell.seed == cells[0].seed): cell for cell in cells}
         try:
             for future in as_completed(waiting):
                 cell = waiting[future]
-                found[cell.name, cell.seed] = future.result()
-                say(
-                    cell,
-                    found[cell.name, cell.seed],
-                    len(found),
-                    len(cells),
-                    (time.monotonic() - started) / max(1, len(found) - kept),
-                )
+                found[cell.place] = future.result()
+                left = minutes_left(found, list(records), kept, time.monotonic() - started)
+                click.echo(f"{len(found)}/{len(cells)} {line(found[cell.place])}; about {left:.0f} min left", err=True)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [found[cell.name, cell.seed] for cell in cells]
+    return [found[place] for place in records]
 
 
-def say(cell: Cell, found: Mapping[str, Any], done: int, total: int, seconds_each: float) -> None:
-    accuracy = 100 * mean(found["accuracy"])
-    left = seconds_each * (total - done) / 60
-    cost = f"{found['cpu_s']:.1f} + {found['evaluation_cpu_s']:.1f} CPU s, {found['growth_mb']:.0f} MB"
-    line = f"{done}/{total} {cell.name}, seed {cell.seed}: {accuracy:.2f} %, {cost}; about {left:.0f} min left"
-    click.echo(line, err=True)
+def minutes_left(
+    found: Mapping[tuple[str, int], Mapping[str, Any]],
+    places: Sequence[tuple[str, int]],
+    kept: set[tuple[str, int]],
+    elapsed: float,
+) -> float:
+    """By the CPU seconds of the same recipe with another seed, else of the mean recipe so far."""
+    costs = {place: cell["cpu_s"] + cell["evaluation_cpu_s"] + 1 for place, cell in found.items()}
+    known = {name: cost for (name, _), cost in costs.items()}
+    expected = [known.get(name, mean(costs.values())) for name, seed in places if (name, seed) not in {*found, *kept}]
+    fresh = [cost for place, cost in costs.items() if place not in kept]
+    return elapsed / 60 * sum(expected) / max(1.0, sum(fresh))
+
+
+def line(cell: Mapping[str, Any]) -> str:
+    cost = f"{cell['cpu_s']:.1f} + {cell['evaluation_cpu_s']:.1f} CPU s, {cell['growth_mb']:.0f} MB"
+    return f"{cell['recipe']}, seed {cell['seed']}: {100 * mean(cell['accuracy']):.2f} %, {cost}"
 
 
 def summary(cells: Sequence[Mapping[str, Any]]) -> str:

@@ -85,6 +85,13 @@ def test_a_list_of_ipc_is_a_recipe_each(benchmark, tmp_path):
         benchmark.cells_of(data, ("nobody",))
 
 
+def test_what_is_left_is_told_by_the_same_recipe_of_another_seed(benchmark):
+    """By hand: 2 + 7 + 1 = 10 and 1 + 0 + 1 = 2 CPU seconds took 120 s; left are 10 of a: b is kept."""
+    a, b = ({"cpu_s": 2, "evaluation_cpu_s": 7}, {"cpu_s": 1, "evaluation_cpu_s": 0})
+    places = [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert benchmark.minutes_left({places[0]: a, places[1]: b}, places, {places[3]}, 120) == pytest.approx(2 * 10 / 12)
+
+
 def test_the_code_that_a_cell_depends_on_is_its_method_and_what_that_imports(benchmark):
     found = {path.name for path in benchmark.closure(("distillkit.methods.selmatch", "distillkit.evaluate"))}
     assert {"selmatch.py", "mtt.py", "window.py", "unroll.py", "training.py"} <= found
@@ -98,11 +105,11 @@ def test_tables_are_those_of_the_record(page):
     found = {"cells": cells}
     table = page.accuracy_table(found).splitlines()
     assert table[2] == "| `random` | real images chosen | hard | 50.0 ± 14.1 |"
-    assert table[3] == "| `dd` | images learned | hard | 40.0 ± 0.0 |"
+    assert table[3] == "| `dd` | images learned for an order of their own | hard | 40.0 ± 0.0 |"
     assert table[4] == "| `dd` † | the same, in its own order | hard | 80.0 ± 14.1 |"
     assert page.cost_table(found).splitlines()[2] == "| `random` | 2.5 | 10 |"
     leads = page.lead_table(found)
-    assert "| images learned | -10.0 (-10.0) |" in leads
+    assert "| images learned for an order of their own | -10.0 (-10.0) |" in leads
     assert "| averages of real images | +25.0 (+25.0) |" in leads
 
 

@@ -45,7 +45,7 @@ def of_seeds(cells: Cells, field: str = "accuracy") -> list[float]:
 def group_of(method: str) -> str:
     """The kind of set that a method makes."""
     if hasattr(METHODS[method], "loss"):
-        return "images learned"
+        return "images learned for an order of their own" if METHODS[method].about.ordered else "images learned"
     return "averages of real images" if method in AVERAGES else "real images chosen"
 
 
@@ -102,7 +102,7 @@ def lead_table(found: Mapping[str, Any]) -> str:
     leads: dict[str, dict[int, list[float]]] = {}
     for row, cells in rows.items():
         for ipc in ipcs:
-            if row != "random" and ipc in cells:
+            if row != "random" and ipc in cells and ipc in rows.get("random", {}):
                 lead = mean(of_seeds(cells[ipc])) - mean(of_seeds(rows["random"][ipc]))
                 leads.setdefault(group_of(cells[ipc][0]["method"]), {}).setdefault(ipc, []).append(100 * lead)
     lines = [
