@@ -25,7 +25,7 @@ KEPT = Path(".distillkit/methods")
 RESULTS = Path("benchmarks/results")
 NOTE = "written by tools/methods.py, do not edit -->\n"
 CAPS = {"per_class": "learn from", "test_per_class": "test on"}
-AVERAGES = {"kmeans", "average"}
+MADE = {"kmeans": "averages of real images", "average": "averages of real images", "diffusion": "from a generator"}
 ROWS_SHOWN, BETWEEN = 5, 4
 Cells = Sequence[Mapping[str, Any]]
 
@@ -46,7 +46,7 @@ def group_of(method: str) -> str:
     """The kind of set that a method makes."""
     if hasattr(METHODS[method], "loss"):
         return "images learned for an order of their own" if METHODS[method].about.ordered else "images learned"
-    return "averages of real images" if method in AVERAGES else "real images chosen"
+    return MADE.get(method, "real images chosen")
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

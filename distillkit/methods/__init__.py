@@ -29,6 +29,7 @@ METHODS: dict[str, type[Selection]] = {
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
+    "diffusion": Diffusion,
     "dd": DatasetDistillation,
     "dm": DistributionMatching,
     "dc": DatasetCondensation,
@@ -36,6 +37,5 @@ METHODS: dict[str, type[Selection]] = {
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,
-    "diffusion": Diffusion,
     "imported": Imported,
 }
