@@ -24,8 +24,7 @@ def resumed(work: Stepwise, path: Path) -> None:
     fresh = {name: tensor.clone() for name, tensor in work.state().items()}
     try:
         work.restore(load_state(path))
-        if work.done < work.steps:
-            tell(f"resumed at step {work.done} of {work.steps} from {path}")
+        tell(f"resumed at step {work.done} of {work.steps} from {path}")
     except (ArtifactError, KeyError, RuntimeError, TypeError, ValueError) as error:
         work.restore(fresh)
         tell(f"warning: {path} cannot be resumed ({' '.join(str(error).split())}); starting again")
@@ -74,7 +73,6 @@ def finishing(folder: Path, name: str, ask: Interruption) -> Finisher:
         with one_at_a_time(folder.name, f"waiting for another process that trains the same {what}"):
             resumed(work, path)
             if work.done == work.steps:
-                tell(f"{what} of {name}: trained before, in {folder}")
                 return
             try:
                 with ask.held_back() as stopping:

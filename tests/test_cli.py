@@ -117,7 +117,20 @@ def test_help_and_version():
     run = CliRunner().invoke
     assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
     assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == sorted(
-        ["diff", "doctor", "evaluate", "import", "init", "pull", "push", "repro", "show", "verify"]
+        [
+            "diff",
+            "doctor",
+            "evaluate",
+            "generator",
+            "import",
+            "init",
+            "pull",
+            "push",
+            "repro",
+            "sample",
+            "show",
+            "verify",
+        ]
     )
     assert run(cli, ["--version"]).output == f"distillkit, version {__version__}\n"
     assert "--json" in run(cli, ["show", "-h"]).output

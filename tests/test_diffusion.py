@@ -333,7 +333,7 @@ def test_interrupted_it_is_kept_and_then_not_trained_again(digits, tmp_path, mon
     assert set(load_state(tmp_path / "model/denoiser.safetensors")) == {"average", "losses"}
     said = capsys.readouterr().err
     assert "resumed at step 5 of 6" in said
-    assert f"denoiser of made: trained before, in {tmp_path / 'model'}" in said
+    assert f"resumed at step 6 of 6 from {tmp_path / 'model/denoiser.safetensors'}" in said
 
 
 @pytest.mark.parametrize("spoil", ["other", "short", "text"])
