@@ -328,6 +328,48 @@ def import_(
     answer(as_json, found, lines(found))
 
 
+@cli.command()
+@click.argument("recipe")
+@click.argument("folder", type=Path)
+@click.option("--real", type=Path, default=Path("artifacts/real.safetensors"), show_default=True, help="The images.")
+@JSON
+@click.pass_obj
+def generator(interruption: Interruption, recipe: str, folder: Path, real: Path, as_json: bool) -> None:
+    """Write the image generator of RECIPE (of method diffusion) into a new FOLDER: safetensors and JSON.
+
+    It is trained, unless the recipe's stage has left it; Ctrl-C keeps what is done. diffusers reads its parts.
+    """
+    from distillkit.generate import build, built_lines
+
+    built = build(recipe, folder, real, interruption)
+    answer(as_json, built, built_lines(built))
+
+
+@cli.command()
+@click.argument("folder", type=Path)
+@click.option("--per-class", type=click.IntRange(1), required=True, help="Images of each class.")
+@click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
+@click.option("--guidance", type=float, help="How far towards the class; the recipe's when missing.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Of DDIM; the recipe's when missing.")
+@click.option("--seed", type=int, help="The recipe's when missing.")
+@JSON
+def sample(
+    folder: Path,
+    per_class: int,
+    out: Path,
+    guidance: float | None,
+    steps: int | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
+    from distillkit.generate import draw, drawn_lines
+
+    sampling = {"guidance": guidance, "steps": steps}
+    drawn = draw(folder, out, per_class, {key: value for key, value in sampling.items() if value is not None}, seed)
+    answer(as_json, drawn, drawn_lines(drawn))
+
+
 def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
     """What a person answers; where nobody can, the option is missing."""
     if not sys.stdin.isatty():

@@ -35,6 +35,43 @@ def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
     return map(function, items)
 
 
+class Stepwise(Protocol):
+    """Work in steps that can stop after any of them and go on elsewhere, bit for bit."""
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are in all."""
+        ...
+
+    @property
+    def done(self) -> int: ...
+
+    def advance(self) -> object:
+        """One step more."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the rest of the work depends on."""
+        ...
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a :meth:`state`. Raises KeyError, RuntimeError or ValueError for one that does not fit."""
+        ...
+
+
+class Finisher(Protocol):
+    """How to take work to its end; ``name`` is what it is called, once in a run."""
+
+    def __call__(self, work: Stepwise, name: str, /) -> None: ...
+
+
+def to_the_end(work: Stepwise, name: str, /) -> None:
+    """Step after step, keeping nothing."""
+    del name
+    while work.done < work.steps:
+        work.advance()
+
+
 def onto(device: torch.device, tensor: Tensor) -> Tensor:
     """``tensor`` on ``device``; the host does not wait until a GPU has its copy."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
@@ -44,13 +81,15 @@ def onto(device: torch.device, tensor: Tensor) -> Tensor:
 class Compute:
     """How to run a job.
 
-    ``run`` maps independent tasks. ``channels_last`` stores images and convolution weights pixel by pixel, which large
-    networks like. ``compile`` compiles the step that is repeated, which pays on long jobs. ``keep`` is how many inner
-    steps of an unroll keep their graph instead of being run again for the gradient (None: as many as fit the memory).
-    ``say`` is told in one line what compiling cost, or why it was not possible.
+    ``run`` maps independent tasks, ``finish`` takes work in steps to its end. ``channels_last`` stores images and
+    convolution weights pixel by pixel, which large networks like. ``compile`` compiles the step that is repeated, which
+    pays on long jobs. ``keep`` is how many inner steps of an unroll keep their graph instead of being run again for the
+    gradient (None: as many as fit the memory). ``say`` is told in one line what compiling cost, why it was not
+    possible, or how fast work went.
     """
 
     run: Mapper = serial
+    finish: Finisher = to_the_end
     channels_last: bool = False
     compile: bool = False
     keep: int | None = None

@@ -149,8 +149,16 @@ class Distillation:
         return record
 
     @property
+    def steps(self) -> int:
+        return self.optim.steps
+
+    @property
+    def done(self) -> int:
+        return len(self.history)
+
+    @property
     def steps_left(self) -> int:
-        return self.optim.steps - len(self.history)
+        return self.steps - self.done
 
     def iterate(self) -> Iterate:
         return Iterate(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     try:
         data = params.load(file)
         yield version(data)
+        yield from extras(data)
         yield from takes(demand_of(data, fetched := images(folder)), fetched, folder)
     except DistillkitError as error:
         yield Finding("params.yaml", "failure", str(error), "correct it")
@@ -144,6 +146,15 @@ def version(data: dict[str, Any]) -> Finding:
         return Finding("distillkit", "ok", __version__)
     remedy = f"write distillkit: {__version__} into params.yaml to run everything again with it, or install {written}"
     return Finding("distillkit", "warning", f"{__version__} here, {written} in params.yaml", remedy)
+
+
+def extras(data: dict[str, Any]) -> Iterator[Finding]:
+    """What only some recipes need, where it is missing."""
+    recipes = params.section(data, "recipes", dict[str, Any]).items()
+    wanted = [name for name, recipe in recipes if isinstance(recipe, dict) and recipe.get("method") == "diffusion"]
+    if wanted and find_spec("diffusers") is None:
+        remedy = "pip install 'distillkit[diffusion]'"
+        yield Finding("diffusers", "failure", f"not installed, but {wanted[0]} needs it", remedy)
 
 
 def images(folder: Path) -> Images | None:

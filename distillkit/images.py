@@ -226,6 +226,20 @@ def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> S
     )
 
 
+def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normalisation) -> SyntheticSet:
+    """Images (N, C, H, W) in pixel space that are no real ones, as many of every class, class by class."""
+    count = len(pixels) // len(class_names)
+    labels = torch.arange(len(class_names), device=pixels.device).repeat_interleave(count)
+    return SyntheticSet(
+        images=pixels,
+        labels=labels,
+        class_names=class_names,
+        learned=torch.ones_like(labels, dtype=torch.bool),
+        source_row=torch.full_like(labels, -1),
+        normalisation=normalisation,
+    )
+
+
 class Iterate(NamedTuple):
     """A synthetic set at one outer step, as tensors that gradients flow through."""
 

@@ -5,7 +5,8 @@ counts and published settings carry over: 320,010 parameters for CIFAR-10, 317,7
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Literal
 
@@ -147,8 +148,15 @@ NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module
 INITIALISING = threading.Lock()  # the global generator is one; networks may be built side by side
 
 
-def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone."""
+@contextmanager
+def initialising(seed: int) -> Iterator[None]:
+    """A block in which new layers get the weights of ``seed``; the global generator is left as it was."""
     with INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        yield
+
+
+def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone."""
+    with initialising(seed):
         return NETWORKS[spec.name](spec, image_shape, classes)

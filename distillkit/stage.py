@@ -13,9 +13,9 @@ import click
 
 from distillkit.errors import DistillkitError
 from distillkit.interruption import Interrupted, Interruption, end_with_parent, orphaned
+from distillkit.locks import one_at_a_time
 from distillkit.progress import presentable
 
-LOCKS = Path(".distillkit/locks")
 AGAIN = "run the same command again to go on"
 
 
@@ -73,19 +73,6 @@ def sole(command: Sequence[str]) -> Iterator[None]:
 
     A stage that outlived its dvc is waited for, so that it cannot write what a later run has already written anew.
     """
-    from filelock import FileLock, Timeout  # not for --help
-
-    name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}.lock"
-    LOCKS.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(LOCKS / name)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        sys.stderr.write(f"waiting for another process to end that runs the same: {' '.join(command)}\n")
-        lock.acquire()
-    try:
+    name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}"
+    with one_at_a_time(name, f"waiting for another process to end that runs the same: {' '.join(command)}"):
         yield
-    finally:
-        with suppress(OSError):  # an open file cannot be removed everywhere; it does no harm
-            (LOCKS / name).unlink()
-        lock.release()

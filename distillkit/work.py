@@ -54,6 +54,11 @@ def work_folder(name: str, settings: Any, inputs: Sequence[Path]) -> Path:
     return WORK / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
+def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
+    """Where recipes of one method with the same ``model`` keep it: trained once, for all of them."""
+    return work_folder("model", [params["method"], params.get("model"), seed], [real])
+
+
 def remembering(compute: Compute, folder: Path, kind: type[Any]) -> Compute:
     """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
 
@@ -66,7 +71,7 @@ def remembering(compute: Compute, folder: Path, kind: type[Any]) -> Compute:
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
         if found := sum(path.exists() for path in paths):
-            tell(f"going on with {found} of {len(paths)} networks from {folder}")
+            tell(f"going on with {found} of {len(paths)} parts from {folder}")
 
         def once(task: tuple[Path, A]) -> B:
             path, item = task

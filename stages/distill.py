@@ -10,7 +10,7 @@ import click
 import torch
 
 from distillkit import artifact, params
-from distillkit.checkpoint import checkpointed, resumed
+from distillkit.checkpoint import checkpointed, finishing, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation, loss_table
 from distillkit.errors import ArtifactError, ParamsError
@@ -27,7 +27,7 @@ from distillkit.protocol import Material, Selection
 from distillkit.randomness import seed_for, seeded
 from distillkit.recipes import read_recipe
 from distillkit.stage import run_stage
-from distillkit.work import remembering, unfinished
+from distillkit.work import model_folder, remembering, unfinished
 
 
 def read_material(
@@ -98,7 +98,9 @@ def distill(
 
     inputs = [Path(__file__), real, difficulty, *shards]
     with unfinished(f"distill-{name}", [recipe.params, seed], inputs) as folder:
-        material = replace(material, compute=remembering(material.compute, folder, torch.Tensor))
+        compute = remembering(material.compute, folder, torch.Tensor)
+        compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name, interruption))
+        material = replace(material, compute=compute)
         synthetic, history = recipe.method.init(material, generator), []
         if recipe.optim is not None:
             distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from distillkit.methods import METHODS
 from distillkit.recipes import read_recipe
 
-PAGES = sorted((DOCS / "methods").glob("*.md"))
+PAGES = sorted(path for path in (DOCS / "methods").glob("*.md") if path.name != "README.md")
 WITHOUT_A_PAGE = {"full", "confident", "imported"}
 
 

@@ -303,3 +303,16 @@ def test_the_limits_are_what_is_told(monkeypatch):
     assert machine.memory_available() == 17 and machine.cores() == 3
     monkeypatch.setattr(machine, "quotas", lambda: iter([1]))
     assert machine.cores() == 1
+
+
+def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
+    """Told where a recipe has the method and the package is missing, and only there."""
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    assert "diffusers" not in examined(repository)
+    made = "made: {method: diffusion, ipc: 1, model: {network: {kind: unet}, training: {steps: 1, batch: 1, lr: 1}}}"
+    change(repository, "recipes:\n", f"recipes:\n  {made}\n")
+    found = examined(repository)["diffusers"]
+    assert (found.status, found.found) == ("failure", "not installed, but made needs it")
+    assert found.remedy == "pip install 'distillkit[diffusion]'"
+    monkeypatch.undo()
+    assert "diffusers" not in examined(repository)

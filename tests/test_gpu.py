@@ -1,15 +1,20 @@
 """The core on a CUDA device: the same results as on the CPU, within rounding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from distillkit.augment import Augmentation
 from distillkit.compute import Compute
+from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
 from distillkit.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
+from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.images import Iterate, RealData, SourceInfo
 from distillkit.kernels import CompiledKernel, EagerKernel
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.methods.diffusion import Diffusion
 from distillkit.methods.means import Centroids, ClassMeans
 from distillkit.methods.mtt import Matching
 from distillkit.methods.optimised import OptimisedSubset
@@ -70,6 +75,20 @@ def test_made_and_replayed_sets_run(material):
     here, there = (ClassMeans(1).init(each, seeded(0)) for each in (material, own))
     assert torch.allclose(here.images, there.images.cpu(), atol=1e-7)
     assert neighbour_accuracy(here, material.real, 3) == neighbour_accuracy(there, own.real, 3)
+
+
+@pytest.mark.parametrize("network", [UNetSpec("unet", (8, 16), 1), DiTSpec("dit", 1, 2, 8)])
+@pytest.mark.parametrize("latent", [False, True])
+def test_generators_agree_with_the_cpu(material, network, latent):
+    """After a few steps in float32, within rounding; bfloat16 gives images, too."""
+    fit = FitSpec(steps=3, batch=16, lr=1e-4)
+    spec = GeneratorSpec(network, fit, AutoencoderSpec(fit, (8, 8), 2) if latent else None)
+    method = Diffusion(4, spec, Sampling(steps=3))
+    here, there = (method.init(own, seeded(0)) for own in (material, moved(material)))
+    assert there.images.is_cuda
+    assert torch.allclose(here.images, there.images.cpu(), atol=2e-2)
+    half = replace(method, model=replace(spec, training=replace(fit, precision="bf16")))
+    assert half.init(moved(material), seeded(0)).images.isfinite().all()
 
 
 def test_experts_and_evaluation_run(digits, material):

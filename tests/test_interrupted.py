@@ -336,7 +336,7 @@ def test_only_what_is_missing_is_computed(tmp_path, capsys):
         assert [int(x) for x in run(lambda item: torch.tensor(-item), range(2))] == [0, -1]
         assert ran == missing
         (tmp_path / "1-1.safetensors").unlink()
-    assert f"going on with 2 of 3 networks from {tmp_path}\n" in capsys.readouterr().err
+    assert f"going on with 2 of 3 parts from {tmp_path}\n" in capsys.readouterr().err
 
 
 def test_the_folder_tells_settings_inputs_and_machines_apart(tmp_path, monkeypatch):

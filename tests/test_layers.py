@@ -30,6 +30,9 @@ CORE = [
     "neighbours",
     "nearest",
     "matching",
+    "diffusion",
+    "generator_networks",
+    "generators",
     "protocol",
     "methods",
     "distill",
@@ -37,6 +40,7 @@ CORE = [
 ]
 EDGE = [
     "interruption",
+    "locks",
     "params",
     "artifact",
     "expert_files",
@@ -53,6 +57,8 @@ EDGE = [
     "recipes",
     "work",
     "checkpoint",
+    "generator_files",
+    "generate",
     "figures",
     "report",
     "manifest",
@@ -138,6 +144,7 @@ def test_core_imports_torch_only():
         "sklearn",
         "PIL",
         "tqdm",
+        "diffusers",
     ]
     code = f"""
 import sys

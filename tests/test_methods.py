@@ -8,9 +8,11 @@ import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
 from distillkit.coresets import herd, moderate
+from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
+from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.images import Iterate, to_pixels
 from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
@@ -21,6 +23,7 @@ from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moder
 from distillkit.methods.correction import DifficultyCorrection
 from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
 from distillkit.methods.dd import DatasetDistillation
+from distillkit.methods.diffusion import Diffusion
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -47,6 +50,7 @@ CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
 CONDENSING = GradientMatching(updates=4, inner_epochs=3, real_batch=64)
 REPLAY = Replay(steps=2, epochs=3, step_size=StepSizeScan((0.01, 0.1), holdout=0.2, runs=1))
+FIT = FitSpec(steps=4, batch=8, lr=1e-3)
 PRETRAINED = Pretrained("experts.safetensors", 64 * "0")
 EXAMPLES = {
     "full": [FullSet()],
@@ -59,7 +63,7 @@ EXAMPLES = {
     "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
     "optimised": [
         OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
-        OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY),
+        OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY, best_fraction=1.0),
     ],
     "kmeans": [Centroids(IPC, tries=2), Centroids(IPC, tries=1, replay=REPLAY)],
     "average": [ClassMeans(1), ClassMeans(1, replace(REPLAY, steps=1))],
@@ -93,10 +97,14 @@ EXAMPLES = {
         SelMatch(IPC, 0.75, MATCHING, start="confident"),
         SelMatch(IPC, 0.5, MATCHING, 0.25, labels="learned"),
     ],
+    "diffusion": [
+        Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), Sampling(steps=3)),
+        Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), Sampling(steps=3)),
+    ],
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
-MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans)]
+MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans | Diffusion)]
 SELECTING = [param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported)]
 LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 
@@ -381,6 +389,15 @@ def test_coverage_as_published_is_over_all_classes(material):
     assert material.difficulty_N[synthetic.source_row].max() <= material.difficulty_N.sort().values[150]
 
 
+def test_optimised_takes_the_best_set_or_one_of_the_best():
+    accuracies = [0.1, 0.5, 0.9, 0.9, 0.3, 0.2, 0.6, 0.0, 0.4, 0.8]
+    best = OptimisedSubset(IPC, sets=10, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
+    assert best.chosen(accuracies, seeded(0)) == 2
+    among = replace(best, best_fraction=0.3)
+    assert {among.chosen(accuracies, seeded(seed)) for seed in range(30)} == {2, 3, 9}
+    assert replace(best, best_fraction=0.01).chosen(accuracies, seeded(0)) == 2
+
+
 def test_scan_chooses_on_held_out_training_images(material):
     synthetic = WindowSubset(IPC, SCAN).init(material, seeded(0))
     accuracy = synthetic.notes["holdout_accuracy_by_window_start"]
@@ -424,6 +441,7 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
         (lambda: OptimisedSubset(4, 0, 1, 0.2, SCAN.training), "sets is 0; expected at least 1"),
         (lambda: OptimisedSubset(4, 1, 0, 0.2, SCAN.training), "runs is 0; expected at least 1"),
         (lambda: OptimisedSubset(4, 1, 1, 0.0, SCAN.training), "holdout is 0; expected between 0.01 and 0.9"),
+        (lambda: OptimisedSubset(4, 1, 1, 0.2, SCAN.training, best_fraction=2), "best_fraction is 2; expected between"),
         (lambda: OptimisedSubset(4, 1, 1, 0.2), "training is missing; expected either training or replay"),
         (lambda: OptimisedSubset(4, 1, 1, 0.2, SCAN.training, REPLAY), "training is given beside replay; expected"),
         (lambda: Centroids(4, tries=0), "tries is 0; expected at least 1"),

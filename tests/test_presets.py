@@ -26,7 +26,7 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-NAMES = ("att", "baselines", "coresets", "datm", "dc", "dd", "dm", "dsa", "mtt", "sdc")
+NAMES = ("att", "baselines", "coresets", "datm", "dc", "dd", "diffusion", "dm", "dsa", "mtt", "sdc")
 OTHERS = {f"{name}-cifar10" for name in NAMES}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 

@@ -307,7 +307,12 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
 
 
 def test_who_is_stopped_is_interrupted():
-    with background(["sleep", "100"], start_new_session=True) as process:
+    """Also where the tests run in the background of a shell, which lets processes begin with SIGINT ignored."""
+
+    def listening():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with background(["sleep", "100"], start_new_session=True, preexec_fn=listening) as process:
         process.send_signal(signal.SIGSTOP)
         until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
         interrupt([process])

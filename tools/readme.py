@@ -1,11 +1,12 @@
-"""Put the results into README.md, from committed files; with --check, only say whether they are there.
+"""Put results into README.md and docs/speed.md, from committed files; with --check, only say whether they are there.
 
-The tables are made from metrics/ (by the code that makes the report's) and from benchmarks/results/, so the README can
+The tables are made from metrics/ (by the code that makes the report's) and from benchmarks/results/, so they can
 never say more than the last ``dvc repro`` and the last benchmark.
 """
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,24 +85,33 @@ def memory_rows() -> list[str]:
     return lines
 
 
-def put(text: str, name: str, table: str) -> str:
+def put(text: str, name: str, table: str, note: str = NOTE) -> str:
     """``text`` with ``table`` between the markers called ``name``."""
-    begin, end = f"<!-- {name}: {NOTE}", f"<!-- end of {name} -->"
+    begin, end = f"<!-- {name}: {note}", f"<!-- end of {name} -->"
     before, rest = text.split(begin)
     _, after = rest.split(end)
     return f"{before}{begin}\n{table.strip()}\n\n{end}{after}"
 
 
+PAGES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"results": results, "splits": splits},
+    "docs/speed.md": {"speed": speed},
+}
+
+
 def main() -> int:
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    wanted = put(put(put(text, "results", results()), "splits", splits()), "speed", speed())
-    if "--check" in sys.argv:
-        if wanted != text:
-            sys.stderr.write("README.md does not show the committed figures; run: python tools/readme.py\n")
-        return int(wanted != text)
-    readme.write_text(wanted, encoding="utf-8")
-    return 0
+    stale = []
+    for name, tables in PAGES.items():
+        text = wanted = Path(name).read_text(encoding="utf-8")
+        for marker, table in tables.items():
+            wanted = put(wanted, marker, table())
+        if wanted != text and "--check" in sys.argv:
+            stale.append(name)
+        elif wanted != text:
+            Path(name).write_text(wanted, encoding="utf-8")
+    if stale:
+        sys.stderr.write(f"{', '.join(stale)}: not the committed figures; run: python tools/readme.py\n")
+    return int(bool(stale))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from distillkit.methods.confident import ConfidentSubset
 from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.methods.dc import DatasetCondensation, SiameseCondensation
 from distillkit.methods.dd import DatasetDistillation
+from distillkit.methods.diffusion import Diffusion
 from distillkit.methods.dm import DistributionMatching
 from distillkit.methods.full import FullSet
 from distillkit.methods.imported import Imported
@@ -35,5 +36,6 @@ METHODS: dict[str, type[Selection]] = {
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,
+    "diffusion": Diffusion,
     "imported": Imported,
 }

@@ -6,11 +6,11 @@ They are no photographs and start from no image: ``learned`` is true and ``sourc
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from distillkit.coresets import cluster_centres
 from distillkit.errors import ParamsError, check_range
-from distillkit.images import SyntheticSet
+from distillkit.images import SyntheticSet, made_set
 from distillkit.methods.replay import Replay, made
 from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed
@@ -56,7 +56,8 @@ class Centroids:
             cluster_centres(real.take(rows).pixels().flatten(1), self.ipc, self.tries, draw_seed(generator))
             for rows in class_rows(real.labels, len(real.class_names))
         ]
-        return images_from_nowhere(torch.cat(centres), self.ipc, material)
+        pixels = torch.cat(centres).view(-1, *real.image_shape)
+        return made_set(pixels, real.class_names, material.normalisation)
 
 
 @settings
@@ -83,18 +84,4 @@ class ClassMeans:
         means = [
             real.take(rows).pixels().double().mean(0).float() for rows in class_rows(real.labels, len(real.class_names))
         ]
-        return images_from_nowhere(torch.stack(means), self.ipc, material)
-
-
-def images_from_nowhere(pixels: Tensor, ipc: int, material: Material) -> SyntheticSet:
-    """A set of made images in pixel space, ``ipc`` of every class, class by class."""
-    real = material.real
-    labels = torch.arange(len(real.class_names), device=pixels.device).repeat_interleave(ipc)
-    return SyntheticSet(
-        images=pixels.view(-1, *real.image_shape),
-        labels=labels,
-        class_names=real.class_names,
-        learned=torch.ones_like(labels, dtype=torch.bool),
-        source_row=torch.full_like(labels, -1),
-        normalisation=material.normalisation,
-    )
+        return made_set(torch.stack(means), real.class_names, material.normalisation)
