@@ -185,9 +185,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     "--dataset", default="digits", show_default=True, help="digits, a folder, owner/name, or torchvision:Name."
 )
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
-@click.option(
-    "--method", "methods", multiple=True, help="window, mtt, selmatch, confident, herding …; may be repeated."
-)
+@click.option("--method", "methods", multiple=True, help="window, mtt, selmatch, att, dm, herding …; may be repeated.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
 @click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")

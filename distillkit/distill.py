@@ -32,6 +32,8 @@ class Optim:
     ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
     gradients: a reading of SelMatch found in the literature, though not in its code. ``max_move`` clips: gradients of
     long unrolls explode now and then, and one such step can undo all others; the published methods do not clip.
+    With ``image_average`` d the result is not the last images x but their moving average a, from where images start:
+    a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are the last ones.
     """
 
     steps: int
@@ -47,6 +49,7 @@ class Optim:
     decay: float = 1.0
     decay_every: int | None = None
     skip_above: float | None = None
+    image_average: float | None = None
 
     def __post_init__(self) -> None:
         check_range("optim.steps", self.steps, 1)
@@ -58,6 +61,8 @@ class Optim:
         check_range("optim.label_momentum", self.label_momentum, 0, 0.9999)
         check_range("optim.update_fraction", self.update_fraction, 0, 1)
         check_range("optim.decay", self.decay, 0, 1)
+        if self.image_average is not None:
+            check_range("optim.image_average", self.image_average, 0, 0.99999)
         if self.decay_every is not None:
             check_range("optim.decay_every", self.decay_every, 1)
 
@@ -110,6 +115,7 @@ class Distillation:
         self.normalised_NCHW = start.normalisation.apply(start.images)
         self.rows = start.learned.nonzero().squeeze(1)
         self.images = Learned(self.normalised_NCHW[self.rows], optim.image_lr, optim.momentum)
+        self.average = None if optim.image_average is None else self.images.value.detach().clone()
         self.learned = {"images": self.images}
         if (lr := initial_step_sizes(start, optim)) is not None:
             self.learned["log_lr"] = Learned(lr.log(), optim.student_lr_lr, optim.momentum)
@@ -137,6 +143,8 @@ class Distillation:
                 gradient = gradients[name] * scale
                 moving = largest_gradients(gradient, optim.update_fraction) if learned is self.images else None
                 learned.move_(gradient, optim, done, moving)
+            if self.average is not None and optim.image_average is not None:
+                self.average.lerp_(self.images.value.detach(), 1 - optim.image_average)
         self.history.append(record)
         return record
 
@@ -176,7 +184,8 @@ class Distillation:
 
     def result(self) -> SyntheticSet:
         """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""
-        pixels = self.start.normalisation.undo(self.images.value.detach())
+        learned_NCHW = self.images.value.detach() if self.average is None else self.average
+        pixels = self.start.normalisation.undo(learned_NCHW)
         images, lr = self.start.images.index_copy(0, self.rows, pixels), self.student_lr().detach()
         schedule, soft_labels = self.start.schedule, None if self.start.soft_labels is None else self.labels().detach()
         done = replace(self.start, images=images, soft_labels=soft_labels)
@@ -203,6 +212,7 @@ class Distillation:
         values = {f"learned.{name}": learned.value.detach() for name, learned in self.learned.items()}
         moments = {f"{i}.{name}": part for name, x in self.learned.items() for i, part in enumerate(x.moments)}
         memory = {f"memory.{name}": value for name, value in self.memory.items()}
+        memory |= {} if self.average is None else {"average": self.average}
         history = torch.tensor(self.history, dtype=torch.float64).view(-1, 3)
         return {"history": history, "generator": self.generator.get_state(), **values, **moments, **memory}
 
@@ -214,6 +224,8 @@ class Distillation:
                 learned.value.copy_(state[f"learned.{name}"])
                 for i, moment in enumerate(learned.moments):
                     moment.copy_(state[f"{i}.{name}"])
+        if self.average is not None:
+            self.average.copy_(state["average"])
         device = self.start.images.device
         kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
         self.memory = {name: part.to(device) for name, part in kept.items()}

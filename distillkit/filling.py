@@ -29,7 +29,30 @@ PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are alway
     "kmeans": (),
     "window": ("window_start",),
     "mtt": ("matching", "optim"),
+    "att": ("matching", "optim"),
     "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
+    "ccs": (),
+    "dm": (),
+    "dc": (),
+    "dsa": (),
+}
+CONDENSING = (
+    "start: random",
+    "matching: {inner_epochs: 20, network_lr: 0.05}  # of the networks that are matched, between updates",
+    "optim: {steps: 200, image_lr: 0.3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 10000 and 0.1",
+)
+NOT_FROM_HERE: dict[str, tuple[str, ...]] = {  # numbers that params.yaml of this repository has not
+    "ccs": ("hardest_dropped: 0.1  # share of each class, as likely to be mislabelled; fit it to your data",),
+    "dm": (
+        "augmentation: {kind: none}  # published: dsa; leave out flip where left and right matter",
+        "optim: {steps: 200, image_lr: 3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 20000 and 1",
+    ),
+    "dc": CONDENSING,
+    "dsa": (
+        *CONDENSING[:2],
+        "augmentation: {kind: dsa, operations: [crop, scale, rotate]}  # published: also color, cutout and flip",
+        CONDENSING[2],
+    ),
 }
 
 
@@ -136,6 +159,7 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
             yield f"    ipc: {ipc}"
             for key in PARTS[method]:
                 yield from part(template, key)
+            yield from (f"    {line}" for line in NOT_FROM_HERE.get(method, ()))
 
 
 def part(template: Sequence[str], key: str) -> Iterator[str]:

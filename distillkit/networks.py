@@ -1,4 +1,4 @@
-"""The networks of the field: ConvNet and ResNet18, built from a specification and a seed.
+"""The networks of the field, built from a specification and a seed: ConvNet, ResNet18, LeNet and AlexCifarNet.
 
 Layers follow the networks shared by DC, DSA, DM, MTT and SelMatch (VICO-UoE/DatasetCondensation), so that parameter
 counts and published settings carry over: 320,010 parameters for CIFAR-10, 317,706 for MNIST.
@@ -17,13 +17,17 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.settings import settings
 
 Norm = Literal["batch", "instance", "none"]
+PLAIN = {"lenet": "LeNet", "alexcifarnet": "AlexCifarNet"}
 
 
 @settings
 class NetworkSpec:
-    """Which network: ``depth`` blocks of ``width`` channels (ConvNet only) and the kind of normalisation."""
+    """Which network: ``depth`` blocks of ``width`` channels (ConvNet only) and the kind of normalisation.
 
-    name: Literal["convnet", "resnet18"]
+    ``lenet`` and ``alexcifarnet`` have none, and say so: ``norm: none``.
+    """
+
+    name: Literal["convnet", "resnet18", "lenet", "alexcifarnet"]
     norm: Norm = "batch"
     depth: int = 3
     width: int = 128
@@ -33,8 +37,12 @@ class NetworkSpec:
         check_range("network.depth", self.depth, 1)
         check_range("network.width", self.width, 1)
         check_range("network.stem_stride", self.stem_stride, 1, 2)
+        if self.name in PLAIN and self.norm != "none":
+            raise ParamsError(f"network.norm is {self.norm}, but {self.name} is a network without; expected none")
 
     def __str__(self) -> str:
+        if self.name in PLAIN:
+            return PLAIN[self.name]
         norm = {"batch": "BN", "instance": "IN", "none": ""}[self.norm]
         return f"ConvNet{norm}-{self.depth}-{self.width}" if self.name == "convnet" else f"ResNet18{norm}"
 
@@ -87,6 +95,41 @@ def resnet18(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int)
     return result
 
 
+def lenet(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """LeNet with ReLU and max-pooling, for 32x32 images and, padded to them, 28x28 (Wang et al. 2018)."""
+    del spec
+    channels, height, width = image_shape
+    if (height, width) not in ((28, 28), (32, 32)):
+        raise ParamsError(f"network.name is lenet, but images are {height}x{width}; expected 28x28 or 32x32")
+    layers: list[nn.Module] = [nn.Conv2d(channels, 6, 5, padding=2 if height == 28 else 0), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    layers += [nn.Linear(16 * 5 * 5, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, classes)]
+    return xavier(nn.Sequential(*layers))
+
+
+def alexcifarnet(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """The AlexNet of dataset distillation for CIFAR-10: two 5x5 convolutions, local response normalisation."""
+    del spec
+    if image_shape != (3, 32, 32):
+        found = "x".join(map(str, image_shape))
+        raise ParamsError(f"network.name is alexcifarnet, but images are {found}; expected 3x32x32; set data.size")
+    pool, response = partial(nn.MaxPool2d, 3, stride=2, padding=1), partial(nn.LocalResponseNorm, 4, 0.001 / 9, 0.75, 1)
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 5, padding=2), nn.ReLU(), pool(), response()]
+    layers += [nn.Conv2d(64, 64, 5, padding=2), nn.ReLU(), response(), pool(), nn.Flatten()]
+    layers += [nn.Linear(64 * 8 * 8, 384), nn.ReLU(), nn.Linear(384, 192), nn.ReLU(), nn.Linear(192, classes)]
+    return xavier(nn.Sequential(*layers))
+
+
+def xavier(network: nn.Module) -> nn.Module:
+    """Weights from N(0, 2 / (fan in + fan out)), biases 0, as dataset distillation starts; changed in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+    return network
+
+
 def without_classifier(network: nn.Module) -> nn.Module:
     """``network`` up to what its last linear layer sees: features (N, F), flattened; changed in place."""
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
@@ -97,6 +140,8 @@ def without_classifier(network: nn.Module) -> nn.Module:
 NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module]] = {
     "convnet": convnet,
     "resnet18": resnet18,
+    "lenet": lenet,
+    "alexcifarnet": alexcifarnet,
 }
 
 

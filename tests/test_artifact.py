@@ -517,7 +517,10 @@ def test_a_shard_of_a_network_that_there_is_not(tmp_path):
     path = tmp_path / "x"
     artifact.save(path, "experts", {"trajectories": torch.zeros(1, 2, 3)}, {"network": {"name": "vgg"}})
     line = refused(lambda: ExpertFiles([path]), path)
-    assert line == "FILE: network.name is \"vgg\"; expected 'convnet' or 'resnet18'; train it again"
+    assert (
+        line
+        == "FILE: network.name is \"vgg\"; expected 'convnet', 'resnet18', 'lenet' or 'alexcifarnet'; train it again"
+    )
 
 
 def anonymous_memory() -> int:

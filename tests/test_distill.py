@@ -47,6 +47,23 @@ def test_momentum_by_hand():
     assert [step.loss for step in run.history] == [(16 + 64) / 2, (9 + 64) / 2]
 
 
+def test_the_moving_average_of_the_images_by_hand():
+    """x = 4, 3, 1.75 as above; a = 4, then (3 · 4 + 3) / 4 = 3.75, then (3 · 3.75 + 1.75) / 4 = 3.25."""
+    run = Distillation(Quadratic(), two_images(), None, replace(OPTIM, image_average=0.75), seeded(0))
+    assert run.result().images.flatten().tolist() == [4.0, 8.0]
+    run.advance()
+    assert run.result().images.flatten().tolist() == [3.75, 8.0]
+    run.advance()
+    assert run.result().images.flatten().tolist() == [3.25, 8.0]
+    assert run.iterate().images_NCHW.flatten().tolist() == [1.75, 8.0], "steps go on from the images themselves"
+
+
+def test_a_step_that_is_skipped_leaves_the_average():
+    run = Distillation(Quadratic(), two_images(), None, replace(OPTIM, image_average=0.75, skip_above=1), seeded(0))
+    run.advance()
+    assert run.result().images.flatten().tolist() == [4.0, 8.0]
+
+
 def test_steps_are_counted_and_the_last_is_reached():
     run = Distillation(Quadratic(), two_images(), None, OPTIM, seeded(0))
     assert [step.step for step in run] == [1, 2, 3, 4, 5, 6]
@@ -81,9 +98,10 @@ def test_largest_gradients_ties_and_counts():
     assert largest_gradients(gradients, 1.0).tolist() == [0, 1, 2, 3]
 
 
-def test_resumed_run_equals_an_uninterrupted_one(material):
+@pytest.mark.parametrize("average", [None, 0.9])
+def test_resumed_run_equals_an_uninterrupted_one(material, average):
     method = TrajectoryMatching(2, Matching(2, 10, 1, 2))
-    optim = Optim(steps=8, image_lr=5, student_lr_init=0.05, student_lr_lr=0.1)
+    optim = Optim(steps=8, image_lr=5, student_lr_init=0.05, student_lr_lr=0.1, image_average=average)
 
     def fresh() -> Distillation:
         generator = seeded(3)

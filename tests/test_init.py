@@ -17,7 +17,9 @@ from distillkit import __version__, params, plan
 from distillkit.cli import cli
 from distillkit.errors import DistillkitError, ParamsError
 from distillkit.evaluate import EvaluationRecipe
+from distillkit.filling import PARTS
 from distillkit.init import plan_for
+from distillkit.methods import METHODS
 from distillkit.package import PackageSpec
 from distillkit.plan import Plan
 from distillkit.recipes import read_recipe
@@ -120,6 +122,16 @@ def test_selections_that_need_no_numbers_are_on_offer(repository):
     assert ran.returncode == 0, ran.stderr
     data = read(repository / "distill")
     assert list(data["recipes"]) == ["full", "random-ipc2", *(f"{method}-ipc2" for method in methods)]
+
+
+def test_every_method_on_offer_can_be_read_and_fits_the_images(repository):
+    options = [word for method in PARTS for word in ("--method", method)]
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", *options)
+    assert ran.returncode == 0, ran.stderr
+    data = read(repository / "distill")
+    assert list(data["recipes"]) == ["full", "random-ipc2", *(f"{method}-ipc2" for method in PARTS)]
+    offered = {"window", "mtt", "att", "selmatch", "dm", "dc", "dsa", "ccs"}
+    assert offered <= set(PARTS) and set(PARTS) <= set(METHODS)
 
 
 def test_a_workflow_for_a_pipeline_that_is_there(repository):

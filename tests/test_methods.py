@@ -422,6 +422,7 @@ def test_scan_leaves_out_windows_that_do_not_fit(material):
         (lambda: Matching(1, 1, 1, 5, 2, first_max_start_epoch=2, widen_steps=1), "is 2; expected between 3 and 5"),
         (lambda: Optim(1, 1, skip_above=0), "optim.skip_above is 0; expected a finite number above 0"),
         (lambda: Optim(1, 1, decay_every=0), "optim.decay_every is 0; expected at least 1"),
+        (lambda: Optim(1, 1, image_average=1), "optim.image_average is 1; expected between 0 and 0.99999"),
         (lambda: Optim(1, 1, decay=2), "optim.decay is 2; expected between 0 and 1"),
         (lambda: SelMatch(4, 0.1, MATCHING, 0.5), "distill_fraction 0.1 of ipc 4 is no image"),
         (lambda: SelMatch(4, 1.5, MATCHING, 0.5), "distill_fraction is 1.5; expected between 0 and 1"),

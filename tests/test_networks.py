@@ -5,8 +5,12 @@ import torch
 from torch import nn
 
 from distillkit.errors import ParamsError
+from distillkit.images import Iterate
+from distillkit.kernels import EagerKernel
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import call_with, flatten, forget_statistics
+from distillkit.randomness import seeded
+from distillkit.unroll import InnerStep, unroll
 
 
 @pytest.mark.parametrize(
@@ -81,3 +85,52 @@ def test_flatten_copies():
         for parameter in network.parameters():
             parameter.add_(1)
     assert torch.equal(theta, kept)
+
+
+LENET, ALEX = NetworkSpec("lenet", "none"), NetworkSpec("alexcifarnet", "none")
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "parameters"),
+    [
+        # 6 (25 + 1), 16 (6 x 25 + 1), 120 (400 + 1), 84 (120 + 1), 10 (84 + 1)
+        (LENET, (1, 28, 28), 156 + 2416 + 48_120 + 10_164 + 850),
+        (LENET, (3, 32, 32), 6 * (3 * 25 + 1) + 2416 + 48_120 + 10_164 + 850),
+        # 64 (3 x 25 + 1), 64 (64 x 25 + 1), 384 (4096 + 1), 192 (384 + 1), 10 (192 + 1)
+        (ALEX, (3, 32, 32), 4864 + 102_464 + 1_573_248 + 73_920 + 1930),
+    ],
+)
+def test_networks_of_dataset_distillation(spec, shape, parameters):
+    network = build_network(spec, shape, 10, seed=0)
+    assert len(flatten(network)) == parameters
+    assert network(torch.zeros(2, *shape)).abs().max() == 0, "biases are 0"
+    weight = network[-3].weight
+    fan_in, fan_out = weight.shape[1], weight.shape[0]
+    assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.05)
+    assert str(spec) in ("LeNet", "AlexCifarNet")
+
+
+@pytest.mark.parametrize(("spec", "shape"), [(LENET, (1, 28, 28)), (ALEX, (3, 32, 32))])
+def test_an_unrolled_step_goes_through_them(spec, shape):
+    """The gradient with respect to images, through one step, is that of plain autograd."""
+    network = build_network(spec, shape, 3, seed=0).double()
+    theta_P = flatten(network)
+    images, labels = torch.rand(3, *shape, dtype=torch.float64, generator=seeded(0)).requires_grad_(), torch.arange(3)
+    iterate = Iterate(images, labels, torch.tensor(0.1, dtype=torch.float64))
+    end_P = unroll(EagerKernel(network), theta_P, iterate, [InnerStep(labels, [])])[-1]
+    (found,) = torch.autograd.grad((end_P - theta_P - 0.01).square().sum(), images)
+    start_P = theta_P.clone().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(call_with(network, start_P, images), labels)
+    (gradient,) = torch.autograd.grad(loss, start_P, create_graph=True)
+    (expected,) = torch.autograd.grad((-0.1 * gradient - 0.01).square().sum(), images)
+    assert expected.abs().max() > 0
+    assert torch.allclose(found, expected, atol=1e-14, rtol=1e-9)
+
+
+def test_images_that_do_not_fit_and_normalisation_are_refused():
+    with pytest.raises(ParamsError, match=r"^network.name is lenet, but images are 8x8; expected 28x28 or 32x32"):
+        build_network(LENET, (1, 8, 8), 10, seed=0)
+    with pytest.raises(ParamsError, match=r"alexcifarnet, but images are 1x28x28; expected 3x32x32"):
+        build_network(ALEX, (1, 28, 28), 10, seed=0)
+    with pytest.raises(ParamsError, match=r"^network.norm is batch, but lenet is a network without; expected none"):
+        NetworkSpec("lenet")
