@@ -122,13 +122,21 @@ def conditions(found: Mapping[str, Any]) -> str:
     parts = [f"{data[key]} images a class to {do}" for key, do in CAPS.items() if data.get(key)]
     return (
         f"`{found['command']}` on {found['device']}, torch {found['versions']['torch']}. Every set trains {network} by "
-        f"{training['steps']} updates of {training['batch']} images, augmentation: {augmented}; pixels are normalised "
-        f"by the training images' statistics; no ZCA. Mean ± standard deviation over {seeds} seeds, each with its own "
+        f"{training['steps']} updates of {training['batch']} images, augmentation: {augmented}; pixels are "
+        f"{normalised(data)}. Mean ± standard deviation over {seeds} seeds, each with its own "
         f"start images, its own distillation and {evaluation['runs']} network{'s'[: evaluation['runs'] > 1]}, tested "
         f"after the last update. {capital(', '.join(parts))}{count} experts ({named(experts['recipe']['network'])}, "
         f"{experts['recipe']['epochs']} epochs) were trained once for all seeds, in {found['experts_cpu_s']:.0f} CPU "
         "seconds."
     )
+
+
+def normalised(data: Mapping[str, Any]) -> str:
+    """How networks see pixels."""
+    found = data.get("normalisation") or {"kind": "channel"}
+    if found["kind"] == "zca":
+        return f"ZCA-whitened (eps {found['eps']:g}), by the training images"
+    return "normalised by the training images' statistics, without ZCA whitening"
 
 
 def capital(text: str) -> str:
@@ -163,7 +171,17 @@ def published_section(found: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in [conditions(found), table, note.strip()] if part)
 
 
-SECTIONS = {"digits": digits_section, "cifar10": published_section, "full": published_section}
+def whitened_section(found: Mapping[str, Any]) -> str:
+    """The same rows as in the table of all methods."""
+    return "\n\n".join([conditions(found), accuracy_table(found)])
+
+
+SECTIONS = {
+    "digits": digits_section,
+    "digits-zca": whitened_section,
+    "cifar10": published_section,
+    "full": published_section,
+}
 
 
 def written(text: str) -> str:
