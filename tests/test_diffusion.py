@@ -360,14 +360,17 @@ def test_a_state_that_is_none_is_told_and_trained_again(digits, tmp_path, monkey
     [
         (lambda: UNetSpec("unet", ()), r"widths is \[\]; expected one or several multiples of 8"),
         (lambda: UNetSpec("unet", (8, 12)), r"widths is \[8, 12\]; expected"),
+        (lambda: UNetSpec("unet", (8_000_000_000,)), r"widths is \[8e\+09\]; expected .* multiples of 8 up to 8192"),
+        (lambda: DiTSpec("dit", heads=1000, head_width=1000), "heads is 1000, heads x head_width 1000000; expected"),
         (lambda: UNetSpec("unet", layers=0), "layers is 0; expected between 1 and"),
         (lambda: DiTSpec("dit", depth=0), "depth is 0; expected between 1 and"),
         (lambda: DiTSpec("dit", heads=1, head_width=6), "head_width is 6; expected 4 to divide heads x head_width"),
         (lambda: FitSpec(0, 1, 1), "steps is 0; expected at least 1"),
-        (lambda: FitSpec(1, 0, 1), "batch is 0; expected at least 1"),
+        (lambda: FitSpec(1, 0, 1), "batch is 0; expected between 1 and 65536"),
+        (lambda: FitSpec(1, 10**15, 1), r"batch is 1e\+15; expected between 1 and 65536"),
         (lambda: FitSpec(1, 1, 0), "lr is 0; expected a finite number above 0"),
         (lambda: FitSpec(1, 1, 1, average=1), "average is 1; expected between 0 and 0.99999"),
-        (lambda: AutoencoderSpec(FIT, (8,), 0), "channels is 0; expected at least 1"),
+        (lambda: AutoencoderSpec(FIT, (8,), 0), "channels is 0; expected between 1 and 1000"),
         (lambda: AutoencoderSpec(FIT, divergence=-1), "divergence is -1; expected at least 0"),
         (lambda: GeneratorSpec(UNET, FIT, label_dropout=2), "label_dropout is 2; expected between 0 and 1"),
         (lambda: Diffusion(0, SPECS["unet"]), "ipc is 0; expected at least 1"),
@@ -387,6 +390,26 @@ def test_a_state_that_is_none_is_told_and_trained_again(digits, tmp_path, monkey
 def test_bad_parameters(build, message):
     with pytest.raises(ParamsError, match=f"^{message}"):
         build()
+
+
+@pytest.mark.parametrize("ipc", [2**36 // (10 * 64 * 4) + 1, 10**12, 10**400])
+def test_more_images_than_fit_are_refused_before_anything_is_trained(material, ipc):
+    expected = (
+        r"^ipc is .*, but 10 classes of so many images of 1x8x8 are more than 64 GiB; expected at most 26,843,545"
+    )
+    with pytest.raises(ParamsError, match=expected):
+        Diffusion(ipc, SPECS["unet"]).init(material, seeded(0))
+    with pytest.raises(ParamsError, match=expected):
+        make_images(untrained(SPECS["unet"]), ipc, 0, Sampling(), Compute())
+
+
+def test_a_model_of_too_many_parameters_is_refused_before_it_is_built(digits):
+    spec = GeneratorSpec(UNetSpec("unet", (8192, 8192), 1), FIT)
+    with pytest.raises(ParamsError, match=r"^network of the model has 1\d,\d{3},\d{3},\d{3} parameters; expected"):
+        train_generator(spec, digits, seeded(0), Compute())
+    spec = GeneratorSpec(UNET, FIT, AutoencoderSpec(FIT, (8192, 8192)))
+    with pytest.raises(ParamsError, match=r"^autoencoder of the model has \d\d,\d{3},\d{3},\d{3} parameters"):
+        train_generator(spec, digits, seeded(0), Compute())
 
 
 def test_shape_of_what_is_diffused():
