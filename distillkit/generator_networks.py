@@ -112,7 +112,7 @@ class GeneratorSpec:
     label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        check_range("label_dropout", self.label_dropout, 0, 1)
+        check_range("label_dropout", self.label_dropout, 0, 0.999)
 
     def noise_shape(self, image_shape: Shape) -> Shape:
         """(C, H, W) of what is diffused. Raises ParamsError for images that the networks cannot take."""

@@ -236,6 +236,7 @@ def test_batch_normalisation_is_refused(material):
         (lambda: DatasetDistillation(0, 1), "^ipc is 0; expected at least 1$"),
         (lambda: DatasetDistillation(1, 1, 0), "^epochs is 0; expected at least 1$"),
         (lambda: replace(DD, step_size=0.0), "^step_size is 0; expected a finite number above 0$"),
+        (lambda: replace(DD, kept_apart=2), "^kept_apart is 2, but initialisation is fixed; remove it, or set init"),
         (lambda: replace(DD, networks=2), "^networks is 2, but initialisation is fixed: there is one; expected 1$"),
         (lambda: replace(DD, network=NetworkSpec("convnet")), "^network is ConvNetBN-3-128, with batch normalisation"),
         (lambda: replace(ADAPTED, network=PLAIN), "^network is given, but initialisation is random-pretrained: netw"),
