@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from distillkit.artifact import load_state, load_synthetic, save_real, save_state
 from distillkit.checkpoint import finishing, resumed
+from distillkit.cli import main
 from distillkit.compute import Compute
 from distillkit.diffusion import Sampling, ddim_step, denoising_loss, draw, guided, mixed, sample, signal_levels, walk
 from distillkit.errors import ArtifactError, DivergedError, ParamsError
@@ -455,6 +457,42 @@ def test_a_folder_gives_the_generator_back(digits, tmp_path, name):
         save_generator(tmp_path / "folder", saved)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_follow_the_umask(digits, tmp_path, umask, mode):
+    saved, before = trained(digits, SPECS["latent"]), os.umask(umask)
+    try:
+        save_generator(tmp_path / "folder", saved)
+    finally:
+        os.umask(before)
+    found = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in found} == {mode}
+    assert sum(path.name == "diffusion_pytorch_model.safetensors" for path in found) == 2
+
+
+def test_defaults_stand_in_the_folder(digits, tmp_path):
+    """So that a folder stays what it is when a default changes; without them it is read all the same."""
+    saved, short = trained(digits, SPECS["unet"]), {key: RECIPE["model"][key] for key in ("network", "training")}
+    params = saved.provenance["params"] | {"model": short}
+    save_generator(tmp_path / "folder", replace(saved, provenance={**saved.provenance, "params": params}))
+    path = tmp_path / "folder/generator.json"
+    described = json.loads(path.read_text())
+    model = described["model"]
+    assert (model["label_dropout"], model["flip"], model["autoencoder"]) == (0.1, False, None)
+    assert model["network"] == {"kind": "unet", "widths": [8, 16], "layers": 1, "attention": True}
+    assert set(model["training"]) == {"steps", "batch", "lr", "average", "precision"}
+    assert load_generator(tmp_path / "folder", torch.device("cpu")).generator.spec == SPECS["unet"]
+    path.write_text(json.dumps(described | {"model": short}))
+    assert load_generator(tmp_path / "folder", torch.device("cpu")).generator.spec == SPECS["unet"]
+
+
+def test_a_folder_without_diffusers(digits, tmp_path, monkeypatch):
+    """Nothing is wrong with the folder, which is not to be made again."""
+    save_generator(tmp_path / "folder", trained(digits, SPECS["unet"]))
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ParamsError, match=r"^method diffusion needs .*; run pip install 'distillkit\[diffusion\]'$"):
+        load_generator(tmp_path / "folder", torch.device("cpu"))
+
+
 def test_whitening_goes_with_the_folder(digits, tmp_path):
     whitened = replace(
         trained(digits, SPECS["unet"]),
@@ -614,9 +652,46 @@ def test_commands(pipeline):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"path": "set.safetensors", "images": 20, "classes": 10, "seed": 1}
     assert "made 20 images in " in done.stderr
-    done = call("sample", "nowhere", "--per-class", "2", "--out", "set.safetensors")
+    done = call("sample", "nowhere", "--per-class", "2", "--out", "other.safetensors")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: nowhere/generator.json does not exist; expected a folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (
+            ("--per-class", "2"),
+            1,
+            "error: set.safetensors exists; expected a new file; choose another name, or say --o",
+        ),
+        (("--per-class", "2", "--seed", "-1"), 2, "Invalid value for '--seed': -1 is not in the range x>=0"),
+        (
+            ("--per-class", str(10**12), "--overwrite"),
+            1,
+            "error: ipc is 1e+12, but 10 classes of so many images of 1x8x8",
+        ),
+    ],
+)
+def test_what_sample_refuses(digits, tmp_path, monkeypatch, capsys, arguments, code, expected):
+    monkeypatch.chdir(tmp_path)
+    save_generator(Path("folder"), trained(digits, SPECS["unet"]))
+    Path("set.safetensors").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["distillkit", "sample", "folder", "--out", "set.safetensors", *arguments])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    assert expected in capsys.readouterr().err
+    assert Path("set.safetensors").read_text() == "mine"
+
+
+def test_sample_overwrites_when_told(digits, tmp_path):
+    out = tmp_path / "set.safetensors"
+    save_generator(tmp_path / "folder", trained(digits, SPECS["unet"]))
+    out.write_text("mine")
+    draw_set(tmp_path / "folder", out, 1, {"steps": 1}, 0, overwrite=True)
+    assert len(load_synthetic(out)[0]) == 10
 
 
 def untrained(spec, shape=(1, 8, 8)):
