@@ -545,7 +545,7 @@ def written(path, data):
     return lambda folder: (folder / path).write_bytes(data)
 
 
-HUGE = {"network": {"kind": "unet", "widths": [8 * 10**6]}, "training": {"steps": 1, "batch": 1, "lr": 1}}
+HUGE = {"network": {"kind": "unet", "widths": [8192]}, "training": {"steps": 1, "batch": 1, "lr": 1}}
 MANY = {"network": {"kind": "dit", "depth": 10**9}, "training": {"steps": 1, "batch": 1, "lr": 1}}
 
 
