@@ -142,7 +142,7 @@ def test_networks_are_like_the_experts_but_for_batch_normalisation(material):
 def test_poisoning_turns_one_class_into_another(material):
     """From good networks one kept apart takes threes for fives; the rest suffers less."""
     method = replace(ADAPTED, attack=Attack("3", 5))
-    synthetic = distilled(method, material, replace(OPTIM, steps=60, decay_every=None))
+    synthetic = distilled(method, material, replace(OPTIM, steps=60, decay=1.0, decay_every=None))
     report, labels_N = evaluated(synthetic, material.real), material.real.labels
     modified_R, taken_R = attack_success(report.predicted_RN, labels_N, 3, 5)
     before = predict(start_network(synthetic, material), material.normalisation.apply(material.real.pixels())).argmax(1)
@@ -164,7 +164,7 @@ def test_success_of_an_attack_by_hand():
 def test_adapting_to_another_domain(material):
     """Experts of digits, shown inverted digits: distilled images help more than none and than random real ones."""
     inverted = replace(material, real=replace(material.real, images=255 - material.real.images))
-    adapted = distilled(ADAPTED, inverted, replace(OPTIM, steps=60, decay_every=None))
+    adapted = distilled(ADAPTED, inverted, replace(OPTIM, steps=60, decay=1.0, decay_every=None))
     random = RandomSubset(1).init(inverted, seeded(0))
     best = max(
         evaluated(replace(random, schedule=scheduled(adapted, lr)), inverted.real).accuracy_R.mean()
