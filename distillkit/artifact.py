@@ -54,11 +54,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        temporary.touch(exist_ok=False)  # with the permissions that the umask leaves
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode & 0o777  # what the umask leaves; libraries give fewer
     except OSError as error:  # which would name the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

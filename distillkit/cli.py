@@ -351,7 +351,8 @@ def generator(interruption: Interruption, recipe: str, folder: Path, real: Path,
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
 @click.option("--guidance", type=float, help="How far towards the class; the recipe's when missing.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Of DDIM; the recipe's when missing.")
-@click.option("--seed", type=int, help="The recipe's when missing.")
+@click.option("--seed", type=click.IntRange(0), help="The recipe's when missing.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def sample(
     folder: Path,
@@ -360,13 +361,14 @@ def sample(
     guidance: float | None,
     steps: int | None,
     seed: int | None,
+    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     from distillkit.generate import draw, drawn_lines
 
-    sampling = {"guidance": guidance, "steps": steps}
-    drawn = draw(folder, out, per_class, {key: value for key, value in sampling.items() if value is not None}, seed)
+    given = {key: value for key, value in {"guidance": guidance, "steps": steps}.items() if value is not None}
+    drawn = draw(folder, out, per_class, given, seed, overwrite)
     answer(as_json, drawn, drawn_lines(drawn))
 
 

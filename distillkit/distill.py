@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from distillkit.errors import DivergedError, check_positive, check_range
+from distillkit.errors import DivergedError, ParamsError, check_positive, check_range, shown
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.protocol import Material, Method
 from distillkit.settings import settings
@@ -65,6 +65,13 @@ class Optim:
             check_range("optim.image_average", self.image_average, 0, 0.99999)
         if self.decay_every is not None:
             check_range("optim.decay_every", self.decay_every, 1)
+        if self.decay < 1 and self.decay_every is None:
+            raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
+        if self.decay == 1 and self.decay_every is not None:
+            raise ParamsError(
+                f"optim.decay_every is {shown(self.decay_every)}, but decay is 1; expected it below 1; add decay, or "
+                "remove decay_every"
+            )
 
     def rate(self, lr: float, step: int) -> float:
         """``lr`` after ``step`` steps."""

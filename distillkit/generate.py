@@ -9,7 +9,7 @@ from distillkit import artifact, params
 from distillkit.checkpoint import finishing
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
-from distillkit.errors import ParamsError
+from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import plan_compute
 from distillkit.generator_files import DESCRIPTION, SavedGenerator, check_new, load_generator, save_generator
 from distillkit.images import made_set
@@ -50,13 +50,17 @@ def seed_of(seed: int) -> int:
     return draw_seed(seeded(seed_for(seed, "distill")))
 
 
-def draw(folder: Path, out: Path, per_class: int, sampling: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+def draw(
+    folder: Path, out: Path, per_class: int, sampling: Mapping[str, Any], seed: int | None, overwrite: bool = False
+) -> dict[str, Any]:
     """Write a set of ``per_class`` images a class; ``sampling`` replaces the recipe's, ``seed`` its seed, where given.
 
     With as many images as the recipe has, and nothing replaced, it is the recipe's set, within rounding.
     """
     if out.suffix != ".safetensors":
         raise ParamsError(f"--out is {out}; expected a file name that ends in .safetensors")
+    if out.exists() and not overwrite:
+        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or say --overwrite")
     device = prepare_device()
     saved = load_generator(folder, device)
     own = saved.provenance["params"]

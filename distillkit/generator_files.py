@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -83,9 +83,18 @@ def new_folder(folder: Path) -> Iterator[Path]:
         built = temporary / "new"
         built.mkdir()
         yield built
+        allow_as_usual(built)
         built.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def allow_as_usual(folder: Path) -> None:
+    """Give every file in ``folder`` the permissions that the umask leaves, which its own show; libraries give fewer."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def save_generator(folder: Path, saved: SavedGenerator) -> None:
@@ -99,7 +108,7 @@ def save_generator(folder: Path, saved: SavedGenerator) -> None:
             "format": FORMAT,
             "kind": "generator",
             "distillkit": __version__,
-            "model": saved.provenance["params"]["model"],
+            "model": asdict(generator.spec),  # with all defaults, which may change
             "image_shape": list(generator.image_shape),
             "scale": generator.scale,
             "class_names": list(saved.class_names),
@@ -129,8 +138,12 @@ def ddim(generator: ImageGenerator) -> Any:
 
 
 def load_generator(folder: Path, device: torch.device) -> SavedGenerator:
-    """The generator in ``folder``, every part checked. Raises ArtifactError for what is none."""
+    """The generator in ``folder``, every part checked.
+
+    Raises ArtifactError for what is none, ParamsError without the package that it needs.
+    """
     found = read_description(folder / DESCRIPTION)
+    library()  # where it is missing, nothing is wrong with the folder
     spec, shape, classes = found.model, found.image_shape, len(found.class_names)
     try:
         spec.noise_shape(shape)

@@ -4,18 +4,22 @@ Axes: C, H, W channels, height, width.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import nn
 
 from distillkit.compute import Precision
-from distillkit.errors import ParamsError, check_positive, check_range
+from distillkit.errors import ParamsError, check_positive, check_range, shown
 from distillkit.networks import initialising
 from distillkit.settings import settings
 
 Shape = tuple[int, int, int]
 MOST = 1000  # layers, blocks, heads: more is a mistake
+WIDEST = 2**13  # channels
+MOST_PARAMETERS = 2**30  # 4 GiB, and training keeps three more numbers for each
+MOST_AT_ONCE = 2**16  # images of a batch
 
 
 @settings
@@ -45,6 +49,9 @@ class DiTSpec:
     def __post_init__(self) -> None:
         for name in ("depth", "heads", "head_width", "patch"):
             check_range(name, getattr(self, name), 1, MOST)
+        if self.heads * self.head_width > WIDEST:
+            found = self.heads * self.head_width
+            raise ParamsError(f"heads is {self.heads}, heads x head_width {found}; expected a product up to {WIDEST}")
         if self.heads * self.head_width % 4:
             raise ParamsError(f"head_width is {self.head_width}; expected 4 to divide heads x head_width")
 
@@ -61,7 +68,7 @@ class FitSpec:
 
     def __post_init__(self) -> None:
         check_range("steps", self.steps, 1)
-        check_range("batch", self.batch, 1)
+        check_range("batch", self.batch, 1, MOST_AT_ONCE)
         check_positive("lr", self.lr)
         check_range("average", self.average, 0, 0.99999)
 
@@ -86,7 +93,7 @@ class AutoencoderSpec:
 
     def __post_init__(self) -> None:
         check_widths(self.widths)
-        check_range("channels", self.channels, 1)
+        check_range("channels", self.channels, 1, MOST)
         check_range("layers", self.layers, 1, MOST)
         check_range("divergence", self.divergence, 0)
 
@@ -105,7 +112,7 @@ class GeneratorSpec:
     label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        check_range("label_dropout", self.label_dropout, 0, 1)
+        check_range("label_dropout", self.label_dropout, 0, 0.999)
 
     def noise_shape(self, image_shape: Shape) -> Shape:
         """(C, H, W) of what is diffused. Raises ParamsError for images that the networks cannot take."""
@@ -124,8 +131,11 @@ class GeneratorSpec:
 
 
 def check_widths(widths: Sequence[int]) -> None:
-    if not 1 <= len(widths) <= MOST or any(width < 8 or width % 8 for width in widths):
-        raise ParamsError(f"widths is {list(widths)}; expected one or several multiples of 8, such as [64, 128]")
+    if not 1 <= len(widths) <= MOST or any(not 8 <= width <= WIDEST or width % 8 for width in widths):
+        raise ParamsError(
+            f"widths is [{', '.join(map(shown, widths))}]; expected one or several multiples of 8 up to {WIDEST}, such "
+            "as [64, 128]"
+        )
 
 
 def check_sides(name: str, widths: Sequence[int], sides: tuple[int, int]) -> int:
@@ -137,6 +147,17 @@ def check_sides(name: str, widths: Sequence[int], sides: tuple[int, int]) -> int
             "expected fewer entries, or another data.size"
         )
     return factor
+
+
+def check_size(name: str, build: Callable[[], nn.Module]) -> None:
+    """Raise ParamsError where the network that ``build`` gives has too many parameters; it is built without memory."""
+    with torch.device("meta"):
+        found = sum(parameter.numel() for parameter in build().parameters())
+    if found > MOST_PARAMETERS:
+        raise ParamsError(
+            f"{name} of the model has {found:,} parameters; expected at most {MOST_PARAMETERS:,}; lower its widths, "
+            "depth or layers"
+        )
 
 
 def library() -> Any:

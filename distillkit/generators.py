@@ -18,8 +18,8 @@ from torch import Generator, Tensor, nn
 from distillkit.compute import Compute, onto
 from distillkit.diffusion import Sampling, denoising_loss, draw, sample
 from distillkit.errors import DivergedError
-from distillkit.generator_networks import FitSpec, GeneratorSpec, Shape, new_autoencoder, new_denoiser
-from distillkit.images import ImageSet
+from distillkit.generator_networks import FitSpec, GeneratorSpec, Shape, check_size, new_autoencoder, new_denoiser
+from distillkit.images import ImageSet, check_fits
 from distillkit.parameters import load_flat_
 from distillkit.randomness import draw_seed, seed_for, seeded
 from distillkit.training import adam_
@@ -135,9 +135,11 @@ def train_generator(spec: GeneratorSpec, real: ImageSet, generator: Generator, c
     """The generator of these images: the autoencoder first, if there is one, then the denoiser."""
     seeds = [draw_seed(generator) for _ in range(4)]
     device, shape, classes = real.images.device, real.image_shape, len(real.class_names)
+    check_size("network", partial(new_denoiser, spec, shape, classes, seeds[0]))
     denoiser = compute.place(new_denoiser(spec, shape, classes, seeds[0]), device)
     autoencoder, scale = None, 1.0
     if spec.autoencoder is not None:
+        check_size("autoencoder", partial(new_autoencoder, spec.autoencoder, shape, seeds[1]))
         network = compute.place(new_autoencoder(spec.autoencoder, shape, seeds[1]), device)
         loss = partial(autoencoder_loss, network, spec, real, compute)
         fit = Fit("autoencoder", network, loss, spec.autoencoder.training, seeds[2])
@@ -208,16 +210,18 @@ def make_images(generator: ImageGenerator, per_class: int, seed: int, sampling: 
     """Pixels (N, C, H, W) of ``per_class`` images of every class, class by class.
 
     Each image has noise of its own, so that a smaller set is the beginning of every class of a larger one, within
-    rounding. The rate is told.
+    rounding. The rate is told. Raises ParamsError for more images than fit any machine.
     """
+    check_fits(per_class, generator.classes, generator.image_shape)
     shape = generator.spec.noise_shape(generator.image_shape)
     device = next(generator.denoiser.parameters()).device
-    wanted = [(label, number) for label in range(generator.classes) for number in range(per_class)]
+    wanted = range(generator.classes * per_class)
     made: list[int] = []
 
-    def make(batch: Sequence[tuple[int, int]]) -> Tensor:
-        noise = [torch.randn(shape, generator=seeded(seed_for(seed, "image", *place))) for place in batch]
-        labels_N = onto(device, torch.tensor([label for label, _ in batch]))
+    def make(batch: range) -> Tensor:
+        places = [divmod(row, per_class) for row in batch]  # class, number in it
+        noise = [torch.randn(shape, generator=seeded(seed_for(seed, "image", *place))) for place in places]
+        labels_N = onto(device, torch.tensor([label for label, _ in places]))
         found = generator.images(compute.layout(onto(device, torch.stack(noise))), labels_N, sampling).cpu()
         made.append(len(batch))
         return found.contiguous()

@@ -6,14 +6,17 @@ Two image spaces occur, and names or docstrings always say which. *Pixel space* 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from distillkit.errors import SourceError
+from distillkit.errors import ParamsError, SourceError, shown
 from distillkit.networks import NetworkSpec
 from distillkit.whitening import Whitening
+
+MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
 
 
 class Normalisation(NamedTuple):
@@ -224,6 +227,17 @@ def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> S
         source_row=rows,
         normalisation=normalisation,
     )
+
+
+def check_fits(ipc: int, classes: int, image_shape: tuple[int, int, int]) -> None:
+    """Raise ParamsError where ``ipc`` float32 images (C, H, W) of every class are more than any machine holds."""
+    each = 4 * classes * prod(image_shape)
+    if ipc * each > MOST_BYTES:
+        shape = "x".join(map(str, image_shape))
+        raise ParamsError(
+            f"ipc is {shown(ipc)}, but {classes} classes of so many images of {shape} are more than "
+            f"{MOST_BYTES // 2**30} GiB; expected at most {MOST_BYTES // each:,} a class; make fewer"
+        )
 
 
 def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normalisation) -> SyntheticSet:

@@ -17,6 +17,7 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.settings import settings
 
 Norm = Literal["batch", "instance", "none"]
+DEEPEST, WIDEST = 32, 2**13  # blocks that each halve the image, and channels: more is a mistake
 PLAIN = {"lenet": "LeNet", "alexcifarnet": "AlexCifarNet"}
 
 
@@ -34,8 +35,8 @@ class NetworkSpec:
     stem_stride: int = 1
 
     def __post_init__(self) -> None:
-        check_range("network.depth", self.depth, 1)
-        check_range("network.width", self.width, 1)
+        check_range("network.depth", self.depth, 1, DEEPEST)
+        check_range("network.width", self.width, 1, WIDEST)
         check_range("network.stem_stride", self.stem_stride, 1, 2)
         if self.name in PLAIN and self.norm != "none":
             raise ParamsError(f"network.norm is {self.norm}, but {self.name} is a network without; expected none")

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 from distillkit.distill import Optim
@@ -34,16 +36,30 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
         raise ParamsError(f"params.yaml has no {where}{hint(name, recipes)}; found {', '.join(recipes) or 'none'}")
     params = read(recipes[name], dict[str, Any], where)
     if "method" not in params:
-        raise ParamsError(f"params.yaml: {where}.method is missing; expected one of {', '.join(METHODS)}")
+        close = get_close_matches("method", map(str, params), n=1)
+        mend = f"found {close[0]!r}; rename it; " if close else ""
+        raise ParamsError(f"params.yaml: {where}.method is missing; {mend}expected one of {', '.join(METHODS)}")
     method_name = params["method"]
     if not isinstance(method_name, str) or method_name not in METHODS:
         raise ParamsError(
             f"params.yaml: {where}.method is {method_name!r}{hint(str(method_name), METHODS)}; "
             f"expected one of {', '.join(METHODS)}"
         )
+    check_names(params, method_name, where)
     rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
     method: Selection = read(rest, METHODS[method_name], where)
     return Recipe(name, method_name, method, read_optim(params, method, where), params)
+
+
+def check_names(params: Mapping[str, Any], method_name: str, where: str) -> None:
+    """Raise ParamsError for what is no parameter of a recipe of this method; ``optim`` has a check of its own."""
+    kind = METHODS[method_name]
+    known = ["method", *signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else [])]
+    for key in params:
+        if key not in (*known, "optim"):
+            raise ParamsError(
+                f"params.yaml: {where}.{key} is not a parameter{hint(str(key), known)}; expected {', '.join(known)}"
+            )
 
 
 def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Optim | None:
@@ -59,9 +75,25 @@ def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Opti
     if not isinstance(method, Method):
         return None
     optim = read(params["optim"], Optim, f"{where}.optim")
+    check_useful(optim, method, f"params.yaml: {where}.optim")
     if method.student != (optim.student_lr_init is not None):
         found, mend = (
             ("missing", "add it") if method.student else ("given, but the method has no use for it", "remove it")
         )
         raise ParamsError(f"params.yaml: {where}.optim.student_lr_init is {found}; {mend}")
     return optim
+
+
+def check_useful(optim: Optim, method: Method, where: str) -> None:
+    """Raise ParamsError for rates of what the method does not learn."""
+    if optim.student_lr_lr > 0 and not (method.student or method.about.ordered):
+        raise ParamsError(
+            f"{where}.student_lr_lr is {optim.student_lr_lr:g}, but the method learns no step size; remove it"
+        )
+    if optim.label_lr is not None and (labels := getattr(method, "labels", None)) != "learned":
+        found, mend = (
+            ("the method learns no labels", "remove it")
+            if labels is None
+            else (f"labels is {labels}", "remove it, or set labels: learned")
+        )
+        raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")

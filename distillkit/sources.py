@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from distillkit.errors import SourceError, check_positive, check_range
+from distillkit.errors import SourceError, check_range
 from distillkit.images import ImageSet, RealData, channel_statistics
 from distillkit.randomness import seeded
 from distillkit.readers import Source, Split, brief, folder_name, listed, open_source
@@ -42,7 +42,7 @@ class ZCA:
     eps: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive("normalisation.eps", self.eps)
+        check_range("normalisation.eps", self.eps, 1e-8, 1e3)
 
 
 @settings

@@ -295,6 +295,17 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
     assert (tmp_path / "x").read_bytes() == "ä".encode()
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_of_artifacts_follow_the_umask(tmp_path, umask, mode):
+    """Whatever the library that writes them gives."""
+    before = os.umask(umask)
+    try:
+        artifact.save_synthetic(tmp_path / "x", TINY, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == mode
+
+
 def test_folders_on_the_way_are_made(tmp_path):
     artifact.save_synthetic(tmp_path / "a" / "b" / "x", TINY, {})
     assert same(artifact.load_synthetic(tmp_path / "a" / "b" / "x")[0], TINY)

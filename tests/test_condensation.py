@@ -271,6 +271,13 @@ def test_a_run_resumes_with_the_network_that_it_had(material, steps):
     assert [step.loss for step in second.history] == [step.loss for step in whole.history]
 
 
+@pytest.mark.parametrize("method", [DistributionMatching, DatasetCondensation])
+@pytest.mark.parametrize("ipc", [10**9, 10**18])
+def test_more_noise_than_any_machine_holds_is_refused(material, method, ipc):
+    with pytest.raises(ParamsError, match=r"^ipc is 1e\+\d\d?, but 10 classes of so many images of 1x8x8 are"):
+        method(ipc, start="noise").init(material, seeded(0))
+
+
 def test_hundreds_of_images_a_class_may_start_from_noise(material):
     """More than there are real ones, which is none of noise's business."""
     assert DistributionMatching(200, "noise").init(material, seeded(0)).images_per_class == [200] * 10

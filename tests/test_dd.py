@@ -142,7 +142,7 @@ def test_networks_are_like_the_experts_but_for_batch_normalisation(material):
 def test_poisoning_turns_one_class_into_another(material):
     """From good networks one kept apart takes threes for fives; the rest suffers less."""
     method = replace(ADAPTED, attack=Attack("3", 5))
-    synthetic = distilled(method, material, replace(OPTIM, steps=60, decay_every=None))
+    synthetic = distilled(method, material, replace(OPTIM, steps=60, decay=1.0, decay_every=None))
     report, labels_N = evaluated(synthetic, material.real), material.real.labels
     modified_R, taken_R = attack_success(report.predicted_RN, labels_N, 3, 5)
     before = predict(start_network(synthetic, material), material.normalisation.apply(material.real.pixels())).argmax(1)
@@ -164,7 +164,7 @@ def test_success_of_an_attack_by_hand():
 def test_adapting_to_another_domain(material):
     """Experts of digits, shown inverted digits: distilled images help more than none and than random real ones."""
     inverted = replace(material, real=replace(material.real, images=255 - material.real.images))
-    adapted = distilled(ADAPTED, inverted, replace(OPTIM, steps=60, decay_every=None))
+    adapted = distilled(ADAPTED, inverted, replace(OPTIM, steps=60, decay=1.0, decay_every=None))
     random = RandomSubset(1).init(inverted, seeded(0))
     best = max(
         evaluated(replace(random, schedule=scheduled(adapted, lr)), inverted.real).accuracy_R.mean()
@@ -236,6 +236,7 @@ def test_batch_normalisation_is_refused(material):
         (lambda: DatasetDistillation(0, 1), "^ipc is 0; expected at least 1$"),
         (lambda: DatasetDistillation(1, 1, 0), "^epochs is 0; expected at least 1$"),
         (lambda: replace(DD, step_size=0.0), "^step_size is 0; expected a finite number above 0$"),
+        (lambda: replace(DD, kept_apart=2), "^kept_apart is 2, but initialisation is fixed; remove it, or set init"),
         (lambda: replace(DD, networks=2), "^networks is 2, but initialisation is fixed: there is one; expected 1$"),
         (lambda: replace(DD, network=NetworkSpec("convnet")), "^network is ConvNetBN-3-128, with batch normalisation"),
         (lambda: replace(ADAPTED, network=PLAIN), "^network is given, but initialisation is random-pretrained: netw"),

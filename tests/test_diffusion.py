@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from distillkit.artifact import load_state, load_synthetic, save_real, save_state
 from distillkit.checkpoint import finishing, resumed
+from distillkit.cli import main
 from distillkit.compute import Compute
 from distillkit.diffusion import Sampling, ddim_step, denoising_loss, draw, guided, mixed, sample, signal_levels, walk
 from distillkit.errors import ArtifactError, DivergedError, ParamsError
@@ -360,16 +362,20 @@ def test_a_state_that_is_none_is_told_and_trained_again(digits, tmp_path, monkey
     [
         (lambda: UNetSpec("unet", ()), r"widths is \[\]; expected one or several multiples of 8"),
         (lambda: UNetSpec("unet", (8, 12)), r"widths is \[8, 12\]; expected"),
+        (lambda: UNetSpec("unet", (8_000_000_000,)), r"widths is \[8e\+09\]; expected .* multiples of 8 up to 8192"),
+        (lambda: DiTSpec("dit", heads=1000, head_width=1000), "heads is 1000, heads x head_width 1000000; expected"),
         (lambda: UNetSpec("unet", layers=0), "layers is 0; expected between 1 and"),
         (lambda: DiTSpec("dit", depth=0), "depth is 0; expected between 1 and"),
         (lambda: DiTSpec("dit", heads=1, head_width=6), "head_width is 6; expected 4 to divide heads x head_width"),
         (lambda: FitSpec(0, 1, 1), "steps is 0; expected at least 1"),
-        (lambda: FitSpec(1, 0, 1), "batch is 0; expected at least 1"),
+        (lambda: FitSpec(1, 0, 1), "batch is 0; expected between 1 and 65536"),
+        (lambda: FitSpec(1, 10**15, 1), r"batch is 1e\+15; expected between 1 and 65536"),
         (lambda: FitSpec(1, 1, 0), "lr is 0; expected a finite number above 0"),
         (lambda: FitSpec(1, 1, 1, average=1), "average is 1; expected between 0 and 0.99999"),
-        (lambda: AutoencoderSpec(FIT, (8,), 0), "channels is 0; expected at least 1"),
+        (lambda: AutoencoderSpec(FIT, (8,), 0), "channels is 0; expected between 1 and 1000"),
         (lambda: AutoencoderSpec(FIT, divergence=-1), "divergence is -1; expected at least 0"),
-        (lambda: GeneratorSpec(UNET, FIT, label_dropout=2), "label_dropout is 2; expected between 0 and 1"),
+        (lambda: GeneratorSpec(UNET, FIT, label_dropout=2), "label_dropout is 2; expected between 0 and 0.999"),
+        (lambda: GeneratorSpec(UNET, FIT, label_dropout=1.0), "label_dropout is 1; expected between 0 and 0.999"),
         (lambda: Diffusion(0, SPECS["unet"]), "ipc is 0; expected at least 1"),
         (lambda: Sampling(guidance=-1), "guidance is -1; expected between 0 and 100"),
         (lambda: Sampling(steps=1001), "steps is 1001; expected between 1 and 1000"),
@@ -387,6 +393,26 @@ def test_a_state_that_is_none_is_told_and_trained_again(digits, tmp_path, monkey
 def test_bad_parameters(build, message):
     with pytest.raises(ParamsError, match=f"^{message}"):
         build()
+
+
+@pytest.mark.parametrize("ipc", [2**36 // (10 * 64 * 4) + 1, 10**12, 10**400])
+def test_more_images_than_fit_are_refused_before_anything_is_trained(material, ipc):
+    expected = (
+        r"^ipc is .*, but 10 classes of so many images of 1x8x8 are more than 64 GiB; expected at most 26,843,545"
+    )
+    with pytest.raises(ParamsError, match=expected):
+        Diffusion(ipc, SPECS["unet"]).init(material, seeded(0))
+    with pytest.raises(ParamsError, match=expected):
+        make_images(untrained(SPECS["unet"]), ipc, 0, Sampling(), Compute())
+
+
+def test_a_model_of_too_many_parameters_is_refused_before_it_is_built(digits):
+    spec = GeneratorSpec(UNetSpec("unet", (8192, 8192), 1), FIT)
+    with pytest.raises(ParamsError, match=r"^network of the model has 1\d,\d{3},\d{3},\d{3} parameters; expected"):
+        train_generator(spec, digits, seeded(0), Compute())
+    spec = GeneratorSpec(UNET, FIT, AutoencoderSpec(FIT, (8192, 8192)))
+    with pytest.raises(ParamsError, match=r"^autoencoder of the model has \d\d,\d{3},\d{3},\d{3} parameters"):
+        train_generator(spec, digits, seeded(0), Compute())
 
 
 def test_shape_of_what_is_diffused():
@@ -429,6 +455,42 @@ def test_a_folder_gives_the_generator_back(digits, tmp_path, name):
     assert torch.equal(loaded.normalisation.apply(digits.pixels()), saved.normalisation.apply(digits.pixels()))
     with pytest.raises(ParamsError, match="folder is there already; expected the name of a new folder"):
         save_generator(tmp_path / "folder", saved)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_permissions_follow_the_umask(digits, tmp_path, umask, mode):
+    saved, before = trained(digits, SPECS["latent"]), os.umask(umask)
+    try:
+        save_generator(tmp_path / "folder", saved)
+    finally:
+        os.umask(before)
+    found = [path for path in (tmp_path / "folder").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in found} == {mode}
+    assert sum(path.name == "diffusion_pytorch_model.safetensors" for path in found) == 2
+
+
+def test_defaults_stand_in_the_folder(digits, tmp_path):
+    """So that a folder stays what it is when a default changes; without them it is read all the same."""
+    saved, short = trained(digits, SPECS["unet"]), {key: RECIPE["model"][key] for key in ("network", "training")}
+    params = saved.provenance["params"] | {"model": short}
+    save_generator(tmp_path / "folder", replace(saved, provenance={**saved.provenance, "params": params}))
+    path = tmp_path / "folder/generator.json"
+    described = json.loads(path.read_text())
+    model = described["model"]
+    assert (model["label_dropout"], model["flip"], model["autoencoder"]) == (0.1, False, None)
+    assert model["network"] == {"kind": "unet", "widths": [8, 16], "layers": 1, "attention": True}
+    assert set(model["training"]) == {"steps", "batch", "lr", "average", "precision"}
+    assert load_generator(tmp_path / "folder", torch.device("cpu")).generator.spec == SPECS["unet"]
+    path.write_text(json.dumps(described | {"model": short}))
+    assert load_generator(tmp_path / "folder", torch.device("cpu")).generator.spec == SPECS["unet"]
+
+
+def test_a_folder_without_diffusers(digits, tmp_path, monkeypatch):
+    """Nothing is wrong with the folder, which is not to be made again."""
+    save_generator(tmp_path / "folder", trained(digits, SPECS["unet"]))
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(ParamsError, match=r"^method diffusion needs .*; run pip install 'distillkit\[diffusion\]'$"):
+        load_generator(tmp_path / "folder", torch.device("cpu"))
 
 
 def test_whitening_goes_with_the_folder(digits, tmp_path):
@@ -483,7 +545,7 @@ def written(path, data):
     return lambda folder: (folder / path).write_bytes(data)
 
 
-HUGE = {"network": {"kind": "unet", "widths": [8 * 10**6]}, "training": {"steps": 1, "batch": 1, "lr": 1}}
+HUGE = {"network": {"kind": "unet", "widths": [8192]}, "training": {"steps": 1, "batch": 1, "lr": 1}}
 MANY = {"network": {"kind": "dit", "depth": 10**9}, "training": {"steps": 1, "batch": 1, "lr": 1}}
 
 
@@ -590,9 +652,46 @@ def test_commands(pipeline):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"path": "set.safetensors", "images": 20, "classes": 10, "seed": 1}
     assert "made 20 images in " in done.stderr
-    done = call("sample", "nowhere", "--per-class", "2", "--out", "set.safetensors")
+    done = call("sample", "nowhere", "--per-class", "2", "--out", "other.safetensors")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: nowhere/generator.json does not exist; expected a folder")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (
+            ("--per-class", "2"),
+            1,
+            "error: set.safetensors exists; expected a new file; choose another name, or say --o",
+        ),
+        (("--per-class", "2", "--seed", "-1"), 2, "Invalid value for '--seed': -1 is not in the range x>=0"),
+        (
+            ("--per-class", str(10**12), "--overwrite"),
+            1,
+            "error: ipc is 1e+12, but 10 classes of so many images of 1x8x8",
+        ),
+    ],
+)
+def test_what_sample_refuses(digits, tmp_path, monkeypatch, capsys, arguments, code, expected):
+    monkeypatch.chdir(tmp_path)
+    save_generator(Path("folder"), trained(digits, SPECS["unet"]))
+    Path("set.safetensors").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["distillkit", "sample", "folder", "--out", "set.safetensors", *arguments])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    assert expected in capsys.readouterr().err
+    assert Path("set.safetensors").read_text() == "mine"
+
+
+def test_sample_overwrites_when_told(digits, tmp_path):
+    out = tmp_path / "set.safetensors"
+    save_generator(tmp_path / "folder", trained(digits, SPECS["unet"]))
+    out.write_text("mine")
+    draw_set(tmp_path / "folder", out, 1, {"steps": 1}, 0, overwrite=True)
+    assert len(load_synthetic(out)[0]) == 10
 
 
 def untrained(spec, shape=(1, 8, 8)):

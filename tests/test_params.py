@@ -170,7 +170,7 @@ def test_a_misspelt_section_is_found_under_its_wrong_name():
     ("place", "meant", "known"),
     [
         ("recipes.mtt-ipc5.matching.student_stepz", "student_steps", "student_steps, student_batch, expert_epochs"),
-        ("recipes.selmatch-ipc5.matchin", "matching", "ipc, distill_fraction, matching, window_start"),
+        ("recipes.selmatch-ipc5.matchin", "matching", "method, ipc, distill_fraction, matching, window_start"),
         ("recipes.selmatch-ipc5.optim.stepz", "steps", "steps, image_lr, student_lr_init, student_lr_lr"),
         ("recipes.selmatch-ipc5.window_start.candidatez", "candidates", "candidates, holdout, runs, training"),
         ("recipes.selmatch-ipc5.window_start.training.batsh", "batch", "steps, batch, lr, momentum"),
@@ -187,7 +187,7 @@ def test_a_misspelt_key_is_named_in_full_with_what_was_meant(place, meant, known
 
 
 def test_a_key_that_nothing_resembles_comes_without_a_guess():
-    assert problem("recipes.full.ipc", 5) == "recipes.full.ipc is not a parameter; expected none"
+    assert problem("recipes.full.ipc", 5) == "recipes.full.ipc is not a parameter; expected method"
     assert problem("data.source.xyzzy", 5) == "data.source.xyzzy is not a parameter; expected kind"
 
 
@@ -246,7 +246,8 @@ def test_an_integer_will_do_for_a_number():
         ("experts.per_shard", 0, "0; expected at least 1"),
         ("experts.recipe.epochs", 0, "0; expected at least 1"),
         ("experts.recipe.lr", 0, "0; expected a finite number above 0"),
-        ("experts.recipe.network.depth", 0, "0; expected at least 1"),
+        ("experts.recipe.network.depth", 0, "0; expected between 1 and 32"),
+        ("experts.recipe.network.width", 8 * 10**9, "8e+09; expected between 1 and 8192"),
         ("evaluation.runs", 0, "0; expected at least 1"),
         ("evaluation.curve_points", -1, "-1; expected at least 0"),
         ("evaluation.training.batch", 1, "1; expected at least 2"),
@@ -378,6 +379,52 @@ def test_optim_is_given_exactly_to_methods_that_learn():
     superfluous = problem("recipes.random-ipc5.optim", OPTIM)
     assert superfluous == "recipes.random-ipc5.optim is given, but method random learns nothing; remove it"
     assert problem("recipes.mtt-ipc5.optim", None) == "recipes.mtt-ipc5.optim is null; expected a mapping"
+
+
+def test_optim_and_method_are_known_to_who_misspells_them():
+    line = problem("recipes.mtt-ipc5.optm", OPTIM)
+    assert line.startswith("recipes.mtt-ipc5.optm is not a parameter (did you mean 'optim'?); expected method, ipc, ")
+    assert line.endswith(", optim")
+    data = changed("recipes.mtt-ipc5.metod", "mtt")
+    del data["recipes"]["mtt-ipc5"]["method"]
+    with pytest.raises(
+        ParamsError, match=r"recipes.mtt-ipc5.method is missing; found 'metod'; rename it; expected one"
+    ):
+        read_recipe(data, "mtt-ipc5")
+
+
+DM = {"method": "dm", "ipc": 1, "optim": {"steps": 1, "image_lr": 1}}
+DD = {"method": "dd", "ipc": 1, "steps": 1, "optim": {"steps": 1, "image_lr": 1}}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "expected"),
+    [
+        (DM, {"label_lr": 2}, "label_lr is 2, but the method learns no labels; remove it"),
+        (DD, {"label_lr": 2}, "label_lr is 2, but labels is hard; remove it, or set labels: learned"),
+        (DM, {"student_lr_lr": 0.1}, "student_lr_lr is 0.1, but the method learns no step size; remove it"),
+        (DM, {"decay": 0.5}, "decay is 0.5, but decay_every is missing; add it, or remove decay"),
+    ],
+)
+def test_rates_of_what_is_not_learned(recipe, more, expected):
+    data = changed("recipes.x", recipe | {"optim": recipe["optim"] | more})
+    with pytest.raises(ParamsError) as caught:
+        read_recipe(data, "x")
+    assert str(caught.value) == f"params.yaml: recipes.x.optim.{expected}"
+
+
+def test_rates_of_what_is_learned():
+    """Step sizes by a method without a student, and labels."""
+    more = {"student_lr_lr": 0.1, "label_lr": 2}
+    recipe = DD | {"labels": "learned", "optim": DD["optim"] | more}
+    assert read_recipe(changed("recipes.x", recipe), "x").optim.label_lr == 2
+
+
+@pytest.mark.parametrize("eps", [1e-300, 1e-9, 0, 1e30])
+def test_whitening_that_leaves_nothing(eps):
+    place = "data.normalisation"
+    line = problem(place, {"kind": "zca", "eps": eps})
+    assert line == f"{place}.eps is {eps:g}; expected between 1e-08 and 1000"
 
 
 @pytest.mark.parametrize("shards", [[], [0, 0], [-1, 0]])

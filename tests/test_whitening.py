@@ -109,7 +109,7 @@ def test_what_cannot_be_whitened_is_refused():
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        ({"kind": "zca", "eps": 0}, "data.normalisation.eps is 0; expected a finite number above 0"),
+        ({"kind": "zca", "eps": 0}, "data.normalisation.eps is 0; expected between 1e-08 and 1000"),
         ({"kind": "zca", "eps": -0.1}, "data.normalisation.eps is -0.1; expected"),
         ({"kind": "zac"}, r"data.normalisation.kind is \"zac\" \(did you mean 'zca'\?\); expected one of channel, zca"),
         ({"eps": 0.1}, "data.normalisation.kind is missing; expected one of channel, zca"),

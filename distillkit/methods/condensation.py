@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from distillkit import augment
 from distillkit.augment import Augmentation, Draw
 from distillkit.errors import ParamsError
-from distillkit.images import Iterate, SyntheticSet
+from distillkit.images import Iterate, SyntheticSet, check_fits
 from distillkit.methods.random_subset import RandomSubset
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.protocol import Material
@@ -31,8 +31,9 @@ def start_from(start: NoiseOrReal, ipc: int, material: Material, generator: Gene
 
 
 def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
-    """``ipc`` images of every class that come from no real one."""
+    """``ipc`` images of every class that come from no real one. Raises ParamsError for more than fit any machine."""
     classes, device = len(material.real.class_names), material.real.images.device
+    check_fits(ipc, classes, material.real.image_shape)
     noise_NCHW = torch.randn(ipc * classes, *material.real.image_shape, generator=generator).to(device)
     return SyntheticSet(
         images=material.normalisation.undo(noise_NCHW),

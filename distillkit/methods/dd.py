@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillkit.compute import onto
-from distillkit.errors import ParamsError, check_positive, check_range
+from distillkit.errors import ParamsError, check_positive, check_range, shown
 from distillkit.images import Iterate, Schedule, SyntheticSet
 from distillkit.kernels import EagerKernel, batch_loss
 from distillkit.methods.attack import Attack
@@ -87,6 +87,11 @@ class DatasetDistillation:
             check_norm(self.network, "network is")
         if trained and self.network is not None:
             raise ParamsError(f"network is given, but initialisation is {kind}: networks are the experts'; remove it")
+        if self.kept_apart != 1 and kind != "random-pretrained":
+            raise ParamsError(
+                f"kept_apart is {shown(self.kept_apart)}, but initialisation is {kind}; remove it, or set "
+                "initialisation: random-pretrained"
+            )
         for name in ("pretrained", "attack"):
             if getattr(self, name) is not None and not trained:
                 raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")

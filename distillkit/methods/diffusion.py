@@ -13,7 +13,7 @@ from distillkit.diffusion import Sampling
 from distillkit.errors import check_range
 from distillkit.generator_networks import GeneratorSpec
 from distillkit.generators import ImageGenerator, make_images, train_generator
-from distillkit.images import SyntheticSet, made_set
+from distillkit.images import SyntheticSet, check_fits, made_set
 from distillkit.protocol import About, Material
 from distillkit.randomness import draw_seed, seed_for, seeded
 from distillkit.settings import settings
@@ -57,5 +57,6 @@ class Diffusion:
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         real, seed = material.real, draw_seed(generator)
+        check_fits(self.ipc, len(real.class_names), real.image_shape)  # before hours of training
         pixels = self.images(self.trained(material, seed), seed, material.compute)
         return made_set(pixels.to(real.images.device), real.class_names, material.normalisation)
