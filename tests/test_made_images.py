@@ -1,15 +1,16 @@
 """Sets whose images are averages, are replayed or are poisoned: package, card and report say so."""
 
 import json
+import re
 from dataclasses import asdict
 
 import pytest
 from packages import EVALUATION, digits_data
 
 from distillkit.artifact import provenance_of, save_synthetic
-from distillkit.evaluate import evaluate, neighbour_accuracy
+from distillkit.evaluate import evaluate, neighbour_accuracy, start_accuracy
 from distillkit.manifest import open_package
-from distillkit.metrics import metrics_of, neighbour_metrics
+from distillkit.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.package import Entry, build
 from distillkit.parameters import flatten
@@ -63,7 +64,8 @@ def entries(real, tmp_path_factory):
         save_synthetic(folder / f"{name}.safetensors", synthetic, provenance)
         report = evaluate(synthetic, real.test, EVALUATION, real.test.labels.float(), seeded(0))
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, real.test, 1), 1)
-        metrics = metrics_of(report, synthetic) | nearest
+        harm = attack_metrics(report, synthetic, real.test.labels)
+        metrics = metrics_of(report, synthetic) | nearest | harm | start_metrics(start_accuracy(synthetic, real.test))
         found.append(Entry(name, folder / f"{name}.safetensors", metrics, section))
     return found
 
@@ -121,7 +123,7 @@ def test_the_report_shows_them(entries, tmp_path):
     arguments = {"evaluation": asdict(EVALUATION), "source": {}, "previews": {}, "scans": {}}
     write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "whatever its size, but those with an order of their own" in (tmp_path / "table.md").read_text(
-        encoding="utf-8"
-    )
-    assert "1-NN" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert re.search(r"no best checkpoint; but average, dd, poisoned, a-replayed: by plain steps in an order of", table)
+    assert re.search(r"; starts trained \(poisoned, [\d.]+ % before\): its networks were trained on real images", table)
+    assert "1-NN" not in table
