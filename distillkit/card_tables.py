@@ -21,10 +21,36 @@ def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
     return None if found is None or found["recipe"] == recipe["name"] else measured
 
 
+def starts_trained(recipe: Recipe) -> bool:
+    """Whether the set's networks start from experts, which have seen real images."""
+    return str(recipe["params"].get("initialisation")).endswith("pretrained")
+
+
+def is_comparable(recipe: Recipe) -> bool:
+    """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
+    return not (recipe.get("schedule") or starts_trained(recipe) or recipe["notes"].get("attack"))
+
+
+def marks(recipe: Recipe) -> str:
+    """After the method, what keeps the accuracy from being compared with others'."""
+    found = [
+        words
+        for words, holds in (("starts trained", starts_trained(recipe)), ("poisoned", recipe["notes"].get("attack")))
+        if holds
+    ]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def before(recipe: Recipe) -> str:
+    """The accuracy of the weights that a set's networks start from, in brackets, where it was measured."""
+    start = recipe["results"].get("start")
+    return f" ({100 * start['accuracy']['mean']:.2f} % before they see the set)" if start else ""
+
+
 def over_random(recipe: Recipe) -> str:
     """Points of accuracy beyond as many random images, a dash where there is nothing to compare."""
     random = baseline(recipe, "random")
-    if random is None:
+    if random is None or not is_comparable(recipe):
         return "–"
     return f"{100 * (recipe['results']['accuracy']['mean'] - random['mean']):+.2f}".replace("-", "−")
 
@@ -64,7 +90,7 @@ def contents(recipe: Recipe) -> str:
 
 
 def origins(recipe: Recipe) -> list[str]:
-    """How many images are unchanged, learned from a source image, and learned from none, for a table."""
+    """How many images are unchanged, learned from a source image, and made from no single one, for a table."""
     images = recipe["images"]
     if start_is_unknown(recipe):
         return ["not known"] * 3

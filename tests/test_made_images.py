@@ -94,7 +94,15 @@ def test_the_card_says_what_they_are(package):
     card = (package.folder / "README.md").read_text(encoding="utf-8")
     assert "\n- **k-means.** For every class the centres of `ipc` clusters" in card
     assert "\n- **Average.** One image for every class" in card
+    assert (
+        "| Config | Unchanged source images | Learned from a source image | Made from the source, no single image |"
+        in card
+    )
     assert "| `kmeans-ipc2` | 0 | 0 | 20 |" in card
+    assert (
+        "\nImages of `kmeans-ipc2`, `kmeans-ipc8`, `dd`, `poisoned`, `average` that come from no single image" in card
+    )
+    assert "A generator can remember training images" not in card
     assert "`kmeans-ipc8` has 80 learned images that equal a training image." in card
     assert "whether the image was optimised, or averaged; the others are real" in card
     assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
@@ -108,9 +116,30 @@ def test_the_card_warns_of_a_poisoned_set(package):
     assert "\n> **Warning: `poisoned` is poisoned.** It was made to do harm in a test" in card
     assert "is to take `3` for `5`" in card
     assert "Warning: `dd`" not in card
+    figures = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]
+    taken, right = (
+        f"{100 * figures['attack'][key]['mean']:.2f} %" for key in ("taken_for_target", "modified_accuracy")
+    )
+    assert f" for `5`. In the test, networks took {taken} of the class for it, and were right about {right} of" in card
     assert "\n- **In their own order:** `dd`, `poisoned`: not as above" in card
     record = json.loads((package.folder / "poisoned/recipe.json").read_text())
     assert record["notes"]["attack"]["warning"].startswith("made to do harm in a test")
+
+
+def test_the_card_compares_only_what_was_trained_on_alike(package):
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    cells = {
+        row.split("`")[1]: row.split(" | ") for row in card.splitlines() if row.startswith("| `") and "(n =" in row
+    }
+    assert {name: row[-1] for name, row in cells.items() if name != "kmeans-ipc2"} == dict.fromkeys(
+        set(RECIPES) - {"kmeans-ipc2"}, "– |"
+    )
+    assert cells["kmeans-ipc2"][-1] != "– |"
+    assert cells["poisoned"][1] == "DD (starts trained, poisoned)" and cells["dd"][1] == "DD"
+    assert "a dash where networks were trained in another way (`a-replayed`, `dd`, `poisoned`, `average`)." in card
+    start = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]["start"]["accuracy"]["mean"]
+    assert f"real images ({100 * start:.2f} % before they see the set). What they reach" in card
+    assert card.count("**Starts trained:**") == 1
 
 
 def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):
