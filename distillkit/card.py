@@ -31,7 +31,7 @@ from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import About, Selection, options_cited
+from distillkit.protocol import About, Selection, options_cited, options_told
 from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -82,6 +82,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        options=options(recipes),
         zca=whitening(first),
         **{function.__name__: function for function in WORDS},
     )
@@ -162,6 +163,15 @@ def papers(recipes: Sequence[Recipe]) -> list[str]:
     return list(
         dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper in options_cited(settings(recipe)))])
     )
+
+
+def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
+    """What options of the methods do, each with the recipes that have it."""
+    told: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        for sentence in dict.fromkeys(options_told(settings(recipe))):
+            told.setdefault(sentence, []).append(recipe)
+    return told
 
 
 def settings(recipe: Recipe) -> Selection | None:

@@ -889,3 +889,7 @@ def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytes
     card = card_of(build_example(tmp_path))
     for key in ("cazenavette2022mtt", "lee2024selmatch", "guo2024datm", "wang2024sdc"):
         assert card.count(key) == 1
+    made = card.split("## How it was made")[1].split("\n| Parameter")[0]
+    assert "\n- **Of `mtt-ipc2`:** Its labels are soft (`labels: learned`)" in made
+    assert "\n- **Of `mtt-ipc2`:** Its loss has a penalty on top (`matching.difficulty_correction`)" in made
+    assert "it is not known whether this is the paper's exact form." in made
