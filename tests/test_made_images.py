@@ -2,12 +2,13 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 from packages import EVALUATION, digits_data
 
-from distillkit.artifact import provenance_of, save_synthetic
+from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.evaluate import evaluate, neighbour_accuracy, start_accuracy
 from distillkit.manifest import open_package
 from distillkit.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
@@ -140,6 +141,17 @@ def test_the_card_compares_only_what_was_trained_on_alike(package):
     start = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]["start"]["accuracy"]["mean"]
     assert f"real images ({100 * start:.2f} % before they see the set). What they reach" in card
     assert card.count("**Starts trained:**") == 1
+
+
+def test_accuracy_before_training_is_that_of_the_weights_alone(entries, real):
+    """Weights of 0 take every image for a 0, one in ten; sets without weights have no such figure."""
+    sets = {entry.name: load_synthetic(entry.artifact)[0] for entry in entries}
+    poisoned = sets["poisoned"]
+    zeros_RP = torch.zeros_like(poisoned.schedule.starts_RP).repeat(2, 1)
+    blank = replace(poisoned, schedule=replace(poisoned.schedule, starts_RP=zeros_RP))
+    assert start_accuracy(blank, real.test).tolist() == pytest.approx([0.1, 0.1])
+    assert start_metrics(start_accuracy(sets["dd"], real.test)) == {}
+    assert start_accuracy(sets["random-ipc2"], real.test) is None
 
 
 def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):

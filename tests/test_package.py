@@ -893,3 +893,10 @@ def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytes
     assert "\n- **Of `mtt-ipc2`:** Its labels are soft (`labels: learned`)" in made
     assert "\n- **Of `mtt-ipc2`:** Its loss has a penalty on top (`matching.difficulty_correction`)" in made
     assert "it is not known whether this is the paper's exact form." in made
+
+
+def test_a_generator_can_remember_what_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "can remember" not in card_of(build_example(tmp_path / "one"))
+    monkeypatch.setattr(sys.modules[__name__], "RECIPES", RECIPES | {"mtt-ipc2": {"method": "diffusion", "ipc": 2}})
+    real = card_of(build_example(tmp_path / "other")).split("## What in it is real")[1]
+    assert "not an anonymised one.** A generator can remember training images: what it made may show some" in real

@@ -21,8 +21,8 @@ from distillkit.unroll import plan, unroll
 
 WIDENING = (
     "The range of epochs from which stretches of the experts' trajectories are drawn widens (`matching.widen_steps`): "
-    "it ends at `matching.first_max_start_epoch` first, and at `matching.max_start_epoch` after so many outer steps, as "
-    "in DATM (Guo et al., 2024): easy patterns first."
+    "it ends at `matching.first_max_start_epoch` first, and at `matching.max_start_epoch` after so many outer steps, "
+    "as in DATM (Guo et al., 2024): easy patterns first."
 )
 
 
