@@ -8,17 +8,21 @@ from typing import Any
 from distillkit import params
 from distillkit.card_tables import (
     baseline,
+    before,
     code,
     content,
     contents,
     imported_files,
+    is_comparable,
     kept_start,
+    marks,
     origins,
     outcome_table,
     over_random,
     parameter_table,
     params_lines,
     shortest,
+    starts_trained,
     unpackaged,
     whitened_words,
     zca_words,
@@ -27,7 +31,7 @@ from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import About, Selection, options_cited
+from distillkit.protocol import About, Selection, options_cited, options_told
 from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -67,6 +71,9 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         methods={method: about(method).summary for method in methods(recipes)},
         ordered=[recipe for recipe in recipes if about(recipe["method"]).ordered],
         attacks=[recipe for recipe in recipes if recipe["notes"].get("attack")],
+        apart=[recipe for recipe in recipes if not is_comparable(recipe)],
+        unnamed=[recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
+        trained=[recipe for recipe in recipes if starts_trained(recipe)],
         imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
         all_imported=methods(recipes) == ["imported"],
         uses_experts=any(about(method).experts for method in methods(recipes)),
@@ -75,6 +82,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        options=options(recipes),
         zca=whitening(first),
         **{function.__name__: function for function in WORDS},
     )
@@ -157,6 +165,15 @@ def papers(recipes: Sequence[Recipe]) -> list[str]:
     )
 
 
+def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
+    """What options of the methods do, each with the recipes that have it."""
+    told: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        for sentence in dict.fromkeys(options_told(settings(recipe))):
+            told.setdefault(sentence, []).append(recipe)
+    return told
+
+
 def settings(recipe: Recipe) -> Selection | None:
     """The method with its settings, if this version of distillkit can read them."""
     kind = METHODS.get(recipe["method"])
@@ -185,15 +202,18 @@ def quoted(text: str) -> str:
 WORDS: tuple[Any, ...] = (  # functions
     augmentation,
     baseline,
+    before,
     code,
     content,
     contents,
     distance,
     images_per_class,
     imported_files,
+    is_comparable,
     kept_start,
     labels_words,
     link,
+    marks,
     names,
     network,
     number,
@@ -208,6 +228,7 @@ WORDS: tuple[Any, ...] = (  # functions
     share,
     shortest,
     source_name,
+    starts_trained,
     title,
     unpackaged,
     whitened_words,

@@ -3,11 +3,14 @@
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, cast
 
 import numpy as np
 
+from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, images_per_class
+from distillkit.recipes import read_recipe
 
 WIDTH = 80  # characters of a line of parameters, where it can be broken
 
@@ -21,10 +24,36 @@ def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
     return None if found is None or found["recipe"] == recipe["name"] else measured
 
 
+def starts_trained(recipe: Recipe) -> bool:
+    """Whether the set's networks start from experts, which have seen real images."""
+    return str(recipe["params"].get("initialisation")).endswith("pretrained")
+
+
+def is_comparable(recipe: Recipe) -> bool:
+    """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
+    return not (recipe.get("schedule") or starts_trained(recipe) or recipe["notes"].get("attack"))
+
+
+def marks(recipe: Recipe) -> str:
+    """After the method, what keeps the accuracy from being compared with others'."""
+    found = [
+        words
+        for words, holds in (("starts trained", starts_trained(recipe)), ("poisoned", recipe["notes"].get("attack")))
+        if holds
+    ]
+    return f" ({', '.join(found)})" if found else ""
+
+
+def before(recipe: Recipe) -> str:
+    """The accuracy of the weights that a set's networks start from, in brackets, where it was measured."""
+    start = recipe["results"].get("start")
+    return f" ({100 * start['accuracy']['mean']:.2f} % before they see the set)" if start else ""
+
+
 def over_random(recipe: Recipe) -> str:
     """Points of accuracy beyond as many random images, a dash where there is nothing to compare."""
     random = baseline(recipe, "random")
-    if random is None:
+    if random is None or not is_comparable(recipe):
         return "–"
     return f"{100 * (recipe['results']['accuracy']['mean'] - random['mean']):+.2f}".replace("-", "−")
 
@@ -64,7 +93,7 @@ def contents(recipe: Recipe) -> str:
 
 
 def origins(recipe: Recipe) -> list[str]:
-    """How many images are unchanged, learned from a source image, and learned from none, for a table."""
+    """How many images are unchanged, learned from a source image, and made from no single one, for a table."""
     images = recipe["images"]
     if start_is_unknown(recipe):
         return ["not known"] * 3
@@ -116,25 +145,50 @@ def imported_files(recipe: Recipe) -> str:
 
 
 def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, list[str]]]:
-    """The methods of ours that have parameters beside ``ipc``, and for each parameter a cell for each of them."""
-    columns: dict[str, dict[str, dict[str, str]]] = {}
+    """The methods of ours that have parameters beside ``ipc``, and for each parameter a cell for each of them.
+
+    Where one recipe names a parameter, those that leave it out show the default that they were made with.
+    """
+    given: dict[str, dict[str, dict[str, Any]]] = {}
     for recipe in recipes:
-        found = {key: shown(value) for key, value in flattened(recipe["params"]) if key not in ("method", "ipc")}
+        found = {key: value for key, value in flattened(recipe["params"]) if key not in ("method", "ipc")}
         if recipe["method"] != "imported":
-            columns.setdefault(recipe["method"], {})[recipe["name"]] = found
-    columns = {method: column for method, column in columns.items() if any(column.values())}
-    keys = dict.fromkeys(key for column in columns.values() for found in column.values() for key in found)
-    return list(columns), {key: [agreed(key, column) for column in columns.values()] for key in keys}
+            given.setdefault(recipe["method"], {})[recipe["name"]] = found
+    given = {method: column for method, column in given.items() if any(column.values())}
+    keys = dict.fromkeys(key for column in given.values() for found in column.values() for key in found)
+    known = {recipe["name"]: defaults(recipe) for recipe in recipes}
+    return list(given), {key: [agreed(key, column, known) for column in given.values()] for key in keys}
 
 
-def agreed(key: str, column: Mapping[str, Mapping[str, str]]) -> str:
+def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
+    """All parameters in force, those left out as well, by their paths; None where this version cannot read them."""
+    try:
+        read = read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
+    except ParamsError:
+        return None
+    optim = {} if read.optim is None else {"optim": asdict(read.optim)}
+    return dict(flattened({**asdict(cast(Any, read.method)), **optim}))
+
+
+def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any] | None]) -> str:
     """The one value where all recipes of a method agree, else each value with those that have it; a dash for none."""
+    named = [found[key] for found in column.values() if key in found]
     names: dict[str, list[str]] = {}
     for name, found in column.items():
-        names.setdefault(found.get(key, "–"), []).append(f"`{name}`")
+        names.setdefault(in_force(key, found, known[name], named), []).append(f"`{name}`")
     if len(names) == 1:
         return next(iter(names))
     return "; ".join(f"{value} ({', '.join(having)})" for value, having in names.items())
+
+
+def in_force(key: str, found: Mapping[str, Any], known: Mapping[str, Any] | None, named: Sequence[Any]) -> str:
+    """A recipe's value of a parameter, given or default, which is written as others (``named``) write the same."""
+    if key in found:
+        return shown(found[key])
+    if known is None:
+        return "not given"
+    value = known.get(key)
+    return "–" if value is None else shown(next((other for other in named if other == value), value))
 
 
 def outcome_table(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:

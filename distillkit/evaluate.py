@@ -14,7 +14,8 @@ from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, check_range
 from distillkit.images import ImageSet, Schedule, SyntheticSet
 from distillkit.neighbours import nearest_classes
-from distillkit.networks import NetworkSpec
+from distillkit.networks import NetworkSpec, build_network
+from distillkit.parameters import load_flat_
 from distillkit.randomness import spawn
 from distillkit.settings import settings
 from distillkit.training import TrainingRecipe, fit, predict, replay
@@ -158,6 +159,20 @@ def start_of(schedule: Schedule, run: int) -> Tensor | None:
     """The initial weights (P,) of one run, in turn, where the set has some."""
     starts_RP = schedule.starts_RP
     return None if starts_RP is None else starts_RP[run % len(starts_RP)]
+
+
+def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
+    """Test accuracy (R,) of the initial weights that the set carries, before any step; None where it carries none."""
+    schedule, classes = synthetic.schedule, len(test.class_names)
+    if schedule is None or schedule.starts_RP is None:
+        return None
+    test_NCHW = synthetic.normalisation.apply(test.pixels())
+    network = build_network(schedule.network, test.image_shape, classes, seed=0).to(test_NCHW.device)
+    found = []
+    for start_P in schedule.starts_RP:
+        load_flat_(network, start_P)
+        found.append(accuracy(predict(network, test_NCHW), test.labels))
+    return torch.stack(found).cpu()
 
 
 def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:

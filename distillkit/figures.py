@@ -88,6 +88,15 @@ STYLE = {
 }
 
 
+class Attacked(NamedTuple):
+    """Which class a poisoned set has taken for which, of what share; and the accuracy by the attacker's labels."""
+
+    attack_class: str
+    target_class: str
+    taken: float
+    modified: float
+
+
 @dataclass(frozen=True)
 class Row:
     """One recipe's result; accuracies, their standard deviation over ``runs`` and thirds are shares of 1."""
@@ -107,6 +116,9 @@ class Row:
     knn: float | None = None  # accuracy of the nearest images' classes, where it was measured
     replayed: bool = False  # trained on in an order of its own
     soft: bool = False  # trained on with soft labels
+    starts_trained: bool = False  # its networks have been trained before
+    before: float | None = None  # accuracy of its own initial weights, where it was measured
+    attack: Attacked | None = None  # poisoned
 
 
 def shorten(name: str) -> str:

@@ -47,6 +47,11 @@ def attack_metrics(report: Report, synthetic: SyntheticSet, labels_N: Tensor) ->
     return {"attack": {"modified_accuracy": mean_and_std(modified_R), "taken_for_target": mean_and_std(taken_R)}}
 
 
+def start_metrics(accuracy_R: Tensor | None) -> dict[str, Any]:
+    """The figure of a set's own initial weights before training: see :func:`distillkit.evaluate.start_accuracy`."""
+    return {} if accuracy_R is None else {"start": {"accuracy": mean_and_std(accuracy_R)}}
+
+
 def neighbour_metrics(accuracy: float, neighbours: int) -> dict[str, Any]:
     """The figure that needs no network: see :func:`distillkit.evaluate.neighbour_accuracy`."""
     return {"knn": {"accuracy": round(accuracy, 6), "neighbours": neighbours}}

@@ -111,10 +111,20 @@ class About(NamedTuple):
 
 def options_cited(settings: Any) -> Iterator[str]:
     """BibTeX of the papers that options come from: what the settings, and all settings in them, have as ``cites``."""
+    return of_options(settings, "cites")
+
+
+def options_told(settings: Any) -> Iterator[str]:
+    """What these options do, in Markdown, a sentence for each: what the same settings have as ``tells``."""
+    return of_options(settings, "tells")
+
+
+def of_options(settings: Any, name: str) -> Iterator[str]:
+    """What the settings, and all settings in them, have under ``name``."""
     if is_dataclass(settings):
-        yield from getattr(settings, "cites", ())
+        yield from getattr(settings, name, ())
         for part in fields(settings):
-            yield from options_cited(getattr(settings, part.name))
+            yield from of_options(getattr(settings, part.name), name)
 
 
 class Selection(Protocol):

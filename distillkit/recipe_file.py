@@ -66,6 +66,7 @@ def describe(
         "results": {
             "accuracy": accuracy(entry),
             **{third: entry.metrics[third] for third in THIRDS if third in entry.metrics},
+            **{part: entry.metrics[part] for part in ("attack", "start") if part in entry.metrics},
         },
     }
 

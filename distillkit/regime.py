@@ -95,4 +95,5 @@ def schedule_words(schedule: Mapping[str, Any] | None) -> str:
     sizes = f"{first:.3g}" if schedule["lr"]["min"] == schedule["lr"]["max"] else f"{first:.3g} to {last:.3g}"
     starts = schedule["starts"]
     begin = "fresh weights" if starts is None else f"{starts} initial {'weight vector' if starts == 1 else 'weights'}"
-    return f"{schedule['updates']:,} updates over {schedule['steps']:,} steps, step sizes {sizes}, from {begin}"
+    updates, steps = (f"{schedule[key]:,} {key[:-1] if schedule[key] == 1 else key}" for key in ("updates", "steps"))
+    return f"{updates} over {steps}, step {'size' if schedule['updates'] == 1 else 'sizes'} {sizes}, from {begin}"

@@ -6,7 +6,7 @@ Accuracies are shares of 1 in data and percent in what people read. Everything i
 import base64
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -18,8 +18,9 @@ from distillkit import figures, params
 from distillkit.artifact import atomic_write, pretty_json, write_text
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe
-from distillkit.figures import Curves, Row
+from distillkit.figures import Attacked, Curves, Row
 from distillkit.methods import METHODS
+from distillkit.report_words import is_comparable, marked, percent, protocol, warnings
 
 __all__ = ["Row", "markdown_table", "rows", "summary", "write_report"]
 
@@ -82,7 +83,20 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
         replayed=section.get("replay") is not None or is_ordered(section["method"]) or "schedule" in metrics,
         soft="soft_labelled" in metrics["images"],
+        starts_trained=str(section.get("initialisation")).endswith("pretrained"),
+        before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
+        attack=attacked(metrics, recipe, section.get("attack")),
     )
+
+
+def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] | None) -> Attacked | None:
+    """What a poisoned set was measured to do."""
+    if attack is None:
+        return None
+    taken, modified = (
+        share(metrics, recipe, f"attack.{key}.mean") for key in ("taken_for_target", "modified_accuracy")
+    )
+    return Attacked(str(attack["attack_class"]), str(attack["target_class"]), taken, modified)
 
 
 def place(row: Row) -> tuple[bool, float, bool, int, str]:
@@ -145,20 +159,26 @@ def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
 
 
 def over_random(row: Row, among: Sequence[Row]) -> float | None:
-    """Accuracy beyond the first random selection of as many images per class; None without one, and for random."""
-    if row.method == "random" or row.ipc is None:
+    """Accuracy beyond the first random selection of as many images per class.
+
+    None without one, for random, and for sets that were not trained on as random ones are.
+    """
+    if row.method == "random" or row.ipc is None or not is_comparable(row):
         return None
-    baselines = (other for other in among if other.method == "random" and not other.replayed)
+    baselines = (other for other in among if other.method == "random" and is_comparable(other))
     baseline = next((other for other in baselines if other.ipc == row.ipc), None)
     return None if baseline is None else row.accuracy - baseline.accuracy
 
 
 def best(among: Sequence[Row]) -> set[str]:
-    """The recipes with the highest accuracy for their number of images per class, the full set aside."""
+    """The recipes with the highest accuracy for their number of images per class, where there are several to compare.
+
+    The full set is none of them, nor are sets that were not trained on like the rest.
+    """
     chosen: set[str] = set()
-    for group in by_ipc([row for row in among if row.method != "full"]).values():
+    for group in by_ipc([row for row in among if row.method != "full" and is_comparable(row)]).values():
         highest = max(row.accuracy for row in group)
-        chosen |= {row.recipe for row in group if row.accuracy == highest}
+        chosen |= {row.recipe for row in group if row.accuracy == highest and len(group) > 1}
     return chosen
 
 
@@ -168,7 +188,7 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
     spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
         " ".join(row.recipe.split()),
-        row.method,
+        marked(row),
         "–" if row.ipc is None else str(row.ipc),
         f"{row.images} ({row.real} + {row.learned})",
         f"{percent(row.accuracy)}{spread} ({row.runs})",
@@ -182,10 +202,6 @@ def details(row: Row, among: Sequence[Row]) -> list[str]:
     return [*cells(row, among), "–" if row.knn is None else percent(row.knn)]
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
 def points(value: float) -> str:
     """Percentage points with their sign; what rounds to nothing has none."""
     rounded = round(100 * value, 2)
@@ -195,11 +211,11 @@ def points(value: float) -> str:
 
 def markdown_table(rows: Sequence[Row]) -> str:
     """The table in GitHub's Markdown; the best recipe of each number of images per class is bold."""
-    marked = best(rows)
+    bold = best(rows)
     lines = [list(COLUMNS), ["---", "---", *["---:"] * (len(COLUMNS) - 2)]]
     for row in rows:
         words = [escaped(cell) for cell in cells(row, rows)]
-        for column in (NAME, ACCURACY) if row.recipe in marked else ():
+        for column in (NAME, ACCURACY) if row.recipe in bold else ():
             words[column] = f"**{words[column]}**"
         lines.append(words)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
@@ -208,29 +224,6 @@ def markdown_table(rows: Sequence[Row]) -> str:
 def escaped(text: str) -> str:
     """Text that Markdown shows as it stands."""
     return SPECIAL.sub(r"\\\g<0>", text)
-
-
-def protocol(rows: Sequence[Row], recipe: EvaluationRecipe) -> str:
-    """In one line, under which conditions the table's numbers hold."""
-    fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
-    runs = str(most) if fewest == most else f"{fewest} to {most}"
-    ordered = ", but those with an order of their own, trained on by it" if any(r.replayed for r in rows) else ""
-    return (
-        f"{labels_words(rows)}; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
-        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size{ordered}, "
-        "no best checkpoint; pixels normalised by the mean and standard deviation of the source's training images; "
-        "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
-        "distillations; over random: percentage points; hard third: of the test images, as ranked by "
-        "networks trained on all real images; bold: the highest mean of its IPC."
-    )
-
-
-def labels_words(rows: Sequence[Row]) -> str:
-    """The label regime of all, and which recipes have another."""
-    soft = [" ".join(row.recipe.split()) for row in rows if row.soft]
-    if not soft:
-        return "Hard labels"
-    return f"Hard labels (random images, too), but soft ones, probabilities, in {', '.join(soft)}"
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
@@ -269,27 +262,30 @@ def write_report(
     training_curves: Curves,
     previews: Mapping[str, Path],
     scans: Mapping[str, Mapping[str, float]],
+    whitened: Collection[str] = (),
 ) -> None:
     """Write table.md, summary.json, the plots, preview.png and report.html, which holds all of them, into ``folder``.
 
     ``evaluation`` is that section of params.yaml; ``scans`` gives, by recipe and window start, the accuracy on
-    held-out training images. Everything is read and checked before anything is written.
+    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening.
+    Everything is read and checked before anything is written.
     """
     if not rows:
         raise ArtifactError("there is no recipe to report on; expected at least one; add it to recipes in params.yaml")
     recipe = params.read(evaluation, EvaluationRecipe, "evaluation")
     pictures = {row.recipe: read_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
-    note, marked = protocol(rows, recipe), best(rows)
-    write_text(folder / "table.md", f"{markdown_table(rows)}\n{escaped(note)}\n")
+    notes = [*warnings(rows), protocol(rows, recipe, whitened)]
+    write_text(folder / "table.md", "\n".join([markdown_table(rows), *(f"{escaped(note)}\n" for note in notes)]))
     write_text(folder / "summary.json", pretty_json(summary(rows)))
     draw_plots(folder, rows, loss_curves, training_curves)
     if pictures:
         write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
         columns=DETAILS,
-        rows=[(details(row, rows), row.recipe in marked) for row in rows],
-        note=note,
+        rows=[(details(row, rows), row.recipe in best(rows)) for row in rows],
+        warnings=notes[:-1],
+        note=notes[-1],
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,

@@ -7,10 +7,18 @@ import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, workload
+from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, start_accuracy, workload
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
-from distillkit.metrics import attack_metrics, classes_of, metrics_of, neighbour_metrics, write_csv, write_json
+from distillkit.metrics import (
+    attack_metrics,
+    classes_of,
+    metrics_of,
+    neighbour_metrics,
+    start_metrics,
+    write_csv,
+    write_json,
+)
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
 from distillkit.work import remembering, unfinished
@@ -37,7 +45,8 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)
-        write_json(metrics, metrics_of(report, synthetic) | nearest | attacked)
+        before = start_metrics(start_accuracy(synthetic, test))
+        write_json(metrics, metrics_of(report, synthetic) | nearest | attacked | before)
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 

@@ -25,8 +25,12 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
     headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}
+    whitened = set()
     for name, path in files.items():
-        preview_grid(artifact.load_synthetic(path)[0], previews / f"{name}.png")
+        synthetic = artifact.load_synthetic(path)[0]
+        preview_grid(synthetic, previews / f"{name}.png")
+        if synthetic.normalisation.whitening is not None:
+            whitened.add(name)
     report.write_report(
         out,
         rows=report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes),
@@ -40,6 +44,7 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
             for name, header in headers.items()
             if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
         },
+        whitened=whitened,
     )
 
 

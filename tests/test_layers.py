@@ -60,6 +60,7 @@ EDGE = [
     "generator_files",
     "generate",
     "figures",
+    "report_words",
     "report",
     "manifest",
     "front_matter",

@@ -1,15 +1,17 @@
 """Sets whose images are averages, are replayed or are poisoned: package, card and report say so."""
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 
 import pytest
+import torch
 from packages import EVALUATION, digits_data
 
-from distillkit.artifact import provenance_of, save_synthetic
-from distillkit.evaluate import evaluate, neighbour_accuracy
+from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.evaluate import evaluate, neighbour_accuracy, start_accuracy
 from distillkit.manifest import open_package
-from distillkit.metrics import metrics_of, neighbour_metrics
+from distillkit.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.package import Entry, build
 from distillkit.parameters import flatten
@@ -63,7 +65,8 @@ def entries(real, tmp_path_factory):
         save_synthetic(folder / f"{name}.safetensors", synthetic, provenance)
         report = evaluate(synthetic, real.test, EVALUATION, real.test.labels.float(), seeded(0))
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, real.test, 1), 1)
-        metrics = metrics_of(report, synthetic) | nearest
+        harm = attack_metrics(report, synthetic, real.test.labels)
+        metrics = metrics_of(report, synthetic) | nearest | harm | start_metrics(start_accuracy(synthetic, real.test))
         found.append(Entry(name, folder / f"{name}.safetensors", metrics, section))
     return found
 
@@ -92,7 +95,15 @@ def test_the_card_says_what_they_are(package):
     card = (package.folder / "README.md").read_text(encoding="utf-8")
     assert "\n- **k-means.** For every class the centres of `ipc` clusters" in card
     assert "\n- **Average.** One image for every class" in card
+    assert (
+        "| Config | Unchanged source images | Learned from a source image | Made from the source, no single image |"
+        in card
+    )
     assert "| `kmeans-ipc2` | 0 | 0 | 20 |" in card
+    assert (
+        "\nImages of `kmeans-ipc2`, `kmeans-ipc8`, `dd`, `poisoned`, `average` that come from no single image" in card
+    )
+    assert "A generator can remember training images" not in card
     assert "`kmeans-ipc8` has 80 learned images that equal a training image." in card
     assert "whether the image was optimised, or averaged; the others are real" in card
     assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
@@ -106,9 +117,41 @@ def test_the_card_warns_of_a_poisoned_set(package):
     assert "\n> **Warning: `poisoned` is poisoned.** It was made to do harm in a test" in card
     assert "is to take `3` for `5`" in card
     assert "Warning: `dd`" not in card
+    figures = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]
+    taken, right = (
+        f"{100 * figures['attack'][key]['mean']:.2f} %" for key in ("taken_for_target", "modified_accuracy")
+    )
+    assert f" for `5`. In the test, networks took {taken} of the class for it, and were right about {right} of" in card
     assert "\n- **In their own order:** `dd`, `poisoned`: not as above" in card
     record = json.loads((package.folder / "poisoned/recipe.json").read_text())
     assert record["notes"]["attack"]["warning"].startswith("made to do harm in a test")
+
+
+def test_the_card_compares_only_what_was_trained_on_alike(package):
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    cells = {
+        row.split("`")[1]: row.split(" | ") for row in card.splitlines() if row.startswith("| `") and "(n =" in row
+    }
+    assert {name: row[-1] for name, row in cells.items() if name != "kmeans-ipc2"} == dict.fromkeys(
+        set(RECIPES) - {"kmeans-ipc2"}, "– |"
+    )
+    assert cells["kmeans-ipc2"][-1] != "– |"
+    assert cells["poisoned"][1] == "DD (starts trained, poisoned)" and cells["dd"][1] == "DD"
+    assert "a dash where networks were trained in another way (`a-replayed`, `dd`, `poisoned`, `average`)." in card
+    start = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]["start"]["accuracy"]["mean"]
+    assert f"real images ({100 * start:.2f} % before they see the set). What they reach" in card
+    assert card.count("**Starts trained:**") == 1
+
+
+def test_accuracy_before_training_is_that_of_the_weights_alone(entries, real):
+    """Weights of 0 take every image for a 0, one in ten; sets without weights have no such figure."""
+    sets = {entry.name: load_synthetic(entry.artifact)[0] for entry in entries}
+    poisoned = sets["poisoned"]
+    zeros_RP = torch.zeros_like(poisoned.schedule.starts_RP).repeat(2, 1)
+    blank = replace(poisoned, schedule=replace(poisoned.schedule, starts_RP=zeros_RP))
+    assert start_accuracy(blank, real.test).tolist() == pytest.approx([0.1, 0.1])
+    assert start_metrics(start_accuracy(sets["dd"], real.test)) == {}
+    assert start_accuracy(sets["random-ipc2"], real.test) is None
 
 
 def test_random_images_in_an_order_of_their_own_are_no_baseline(entries):
@@ -121,7 +164,7 @@ def test_the_report_shows_them(entries, tmp_path):
     arguments = {"evaluation": asdict(EVALUATION), "source": {}, "previews": {}, "scans": {}}
     write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "whatever its size, but those with an order of their own" in (tmp_path / "table.md").read_text(
-        encoding="utf-8"
-    )
-    assert "1-NN" not in (tmp_path / "table.md").read_text(encoding="utf-8")
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert re.search(r"no best checkpoint; but average, dd, poisoned, a-replayed: by plain steps in an order of", table)
+    assert re.search(r"; starts trained \(poisoned, [\d.]+ % before\): its networks were trained on real images", table)
+    assert "1-NN" not in table

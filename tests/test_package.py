@@ -407,12 +407,38 @@ def test_parameters_that_recipes_of_a_method_do_not_share_are_told_by_recipe() -
     assert parameter_table(recipes) == (
         ["mtt"],
         {
-            "start": ["`window` (`a`); – (`b`)"],
+            "start": ["`window` (`a`); not given (`b`)"],
             "optim.steps": ["7"],
             "optim.lr": ["1 (`a`); 2 (`b`)"],
-            "optim.max_move": ["– (`a`); 0.5 (`b`)"],
+            "optim.max_move": ["not given (`a`); 0.5 (`b`)"],
         },
     )
+
+
+def test_what_a_recipe_leaves_out_is_told_as_it_was_in_force() -> None:
+    """Momentum is 0.5 for ``b`` by default and decay 1; numbers that are equal are written alike."""
+    optim = {"steps": 7, "image_lr": 1, "student_lr_init": 0.1}
+    params = {
+        "a": {"method": "mtt", "ipc": 2, "start": "random", "matching": MATCHING, "optim": {**optim, "momentum": 0.5}},
+        "b": {
+            "method": "mtt",
+            "ipc": 2,
+            "labels": "learned",
+            "matching": MATCHING,
+            "optim": {**optim, "decay": 0.1, "decay_every": 3},
+        },
+        "c": {"method": "dm", "ipc": 2, "optim": {"steps": 7, "image_lr": 1.0, "momentum": 0}},
+    }
+    recipes = [{"name": name, "method": each["method"], "params": each} for name, each in params.items()]
+    methods, rows = parameter_table(recipes)
+    assert methods == ["mtt", "dm"]
+    assert rows["optim.momentum"] == ["0.5", "0"]
+    assert rows["start"] == ["`random`", "`random`"]
+    assert rows["labels"] == ["`hard` (`a`); `learned` (`b`)", "–"]
+    assert rows["optim.decay"] == ["1.0 (`a`); 0.1 (`b`)", "1.0"]
+    assert rows["optim.decay_every"] == ["– (`a`); 3 (`b`)", "–"]
+    assert rows["matching.student_steps"] == ["4", "–"]
+    assert parameter_table(recipes) == (methods, rows)
 
 
 def test_parameters_are_yaml_without_nulls() -> None:
@@ -863,3 +889,14 @@ def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytes
     card = card_of(build_example(tmp_path))
     for key in ("cazenavette2022mtt", "lee2024selmatch", "guo2024datm", "wang2024sdc"):
         assert card.count(key) == 1
+    made = card.split("## How it was made")[1].split("\n| Parameter")[0]
+    assert "\n- **Of `mtt-ipc2`:** Its labels are soft (`labels: learned`)" in made
+    assert "\n- **Of `mtt-ipc2`:** Its loss has a penalty on top (`matching.difficulty_correction`)" in made
+    assert "it is not known whether this is the paper's exact form." in made
+
+
+def test_a_generator_can_remember_what_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "can remember" not in card_of(build_example(tmp_path / "one"))
+    monkeypatch.setattr(sys.modules[__name__], "RECIPES", RECIPES | {"mtt-ipc2": {"method": "diffusion", "ipc": 2}})
+    real = card_of(build_example(tmp_path / "other")).split("## What in it is real")[1]
+    assert "not an anonymised one.** A generator can remember training images: what it made may show some" in real

@@ -25,8 +25,8 @@ from distillkit.manifest import ARTIFACT, CARD, PARQUET, RECIPE, open_package
 from distillkit.networks import NetworkSpec
 from distillkit.reevaluate import check_schedule, reevaluate
 from distillkit.regime import label_lr, labels_words, regime_of, schedule_words
-from distillkit.report import labels_words as label_note
 from distillkit.report import row_of
+from distillkit.report_words import labels_words as label_note
 from distillkit.verify import verify
 
 LINEAR = NetworkSpec("convnet", "none", 1, 1)
@@ -78,6 +78,10 @@ def test_the_regime_is_exact_and_in_words(synthetic: SyntheticSet) -> None:
     }
     assert schedule_words(regime["schedule"]) == (
         "6 updates over 2 steps, step sizes 0.5 to 0.125, from 2 initial weights"
+    )
+    once = schedule_for(synthetic, step_N=torch.zeros(20, dtype=torch.long), lr_T=torch.tensor([0.5]), starts_RP=None)
+    assert schedule_words(regime_of(replace(synthetic, schedule=once))["schedule"]) == (
+        "1 update over 1 step, step size 0.5, from fresh weights"
     )
     other = replace(synthetic, soft_labels=probabilities((synthetic.labels + 1) % 10))
     assert regime_of(other)["soft_labels"]["other_class"] == 20

@@ -69,7 +69,7 @@ TABLE = """\
 | confident-ipc5 | confident | 5 | 50 (50 + 0) | 90.00 ± 1.00 (5) | −0.31 | 81.23 |
 | mtt-ipc5 | mtt | 5 | 50 (0 + 50) | 93.00 ± 1.00 (5) | +2.69 | 81.23 |
 | **selmatch-ipc5** | selmatch | 5 | 50 (25 + 25) | **96.80 ± 0.50 (5)** | +6.49 | 81.23 |
-| **mtt-ipc10** | mtt | 10 | 100 (0 + 100) | **97.00 (1)** | – | 81.23 |
+| mtt-ipc10 | mtt | 10 | 100 (0 + 100) | 97.00 (1) | – | 81.23 |
 | full | full | – | 1347 (1347 + 0) | 99.17 ± 0.10 (5) | – | 81.23 |
 """
 
@@ -91,6 +91,54 @@ def test_random_images_in_an_order_of_their_own_are_no_yardstick() -> None:
     leads = {each.recipe: report.over_random(each, among) for each in among}
     assert leads["mtt-ipc5"] == pytest.approx(0.93 - 0.90312)
     assert leads["a"] is None
+
+
+POISON = {"taken_for_target": {"mean": 0.8125, "std": 0.0}, "modified_accuracy": {"mean": 0.9325, "std": 0.0}}
+APART = {
+    "dd": {"method": "dd", "ipc": 5},
+    "bad": {
+        "method": "dd",
+        "ipc": 5,
+        "initialisation": "random-pretrained",
+        "attack": {"attack_class": 3, "target_class": "f<v"},
+    },
+    "again": {"method": "kmeans", "ipc": 5, "replay": {"steps": 1}},
+}
+
+
+def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
+    tmp_path: Path, previews: dict[str, Path]
+) -> None:
+    measured = {**METRICS, **{name: metrics(0.999) for name in APART}}
+    with pytest.raises(ArtifactError, match=r"^metrics/bad.json has no attack.taken_for_target.mean; found "):
+        rows(measured, RECIPES | APART)
+    measured["bad"] = metrics(0.999) | {"attack": POISON}
+    among = rows(measured, RECIPES | APART)
+    assert report.best(among) == {"selmatch-ipc5"}
+    assert {report.over_random(each, among) for each in among if each.recipe in APART} == {None}
+    assert not any(f"{name}_over_random" in summary(among)["ipc-5"] for name in ("dd", "bad", "kmeans"))
+    files = write(tmp_path / "reports", previews, rows=among)
+    table, page = files["table.md"].decode(), files["report.html"].decode()
+    assert "| bad | dd (starts trained, poisoned) | 5 | 50 (50 + 0) | 99.90 ± 1.00 (5) | – | 81.23 |" in table
+    assert "no best checkpoint; but dd, bad, again: " in page or "no best checkpoint; but again, bad, dd: " in page
+    assert "; starts trained (bad): its networks were trained on real images before they see the set; pixels" in page
+    words = "They took 81.25 % of the class for it; by the attacker's labels they are right about 93.25 % of the test"
+    assert "Warning: bad is poisoned" in table and words in table
+    assert '<p class="warning">Warning: bad is poisoned' in page and words.replace("'", "&#39;") in page
+    assert "take class 3 for f&lt;v." in page and r"take class 3 for f\<v." in table
+
+
+def test_the_report_says_how_the_sets_are_normalised(tmp_path: Path, previews: dict[str, Path]) -> None:
+    for whitened, words in (
+        (set(RECIPES), "; images ZCA-whitened, as fitted on the source's training images; ±"),
+        (
+            {"full"},
+            "source's training images, but for full: ZCA-whitened, as fitted on the source's training images; ±",
+        ),
+        (set(), "; pixels normalised by the mean and standard deviation of the source's training images; ±"),
+    ):
+        table = write(tmp_path / "reports", previews, whitened=whitened)["table.md"].decode()
+        assert words in table
 
 
 def row(recipe: str, method: str, ipc: int | None = 5, accuracy: float = 0.9, learned: int = 0) -> Row:
@@ -242,7 +290,8 @@ def test_equals_are_both_best_and_the_full_set_is_never() -> None:
 
 
 def test_names_cannot_break_the_markdown() -> None:
-    line = markdown_table([row(HOSTILE + "\n`x` _y_ a_b &lt;", "random")]).splitlines()[2]
+    among = [row(HOSTILE + "\n`x` _y_ a_b &lt;", "random"), row("worse", "window", accuracy=0.5)]
+    line = markdown_table(among).splitlines()[2]
     name = r"\<script\>alert(\"x\")\</script\>\|\*b\* \`x\` \_y\_ a_b \&lt;".replace('\\"', '"')
     assert line.startswith(f"| **{name}** | random | 5 |")
     assert len(re.findall(r"(?<!\\)\|", line)) == len(report.COLUMNS) + 1
@@ -337,7 +386,7 @@ def test_the_page_shows_table_scans_source_and_evaluation(tmp_path: Path, previe
     assert source == [[name, value] for name, value in SOURCE.items()]
     assert ["network.name", "convnet"] in evaluation and ["training.momentum", "0.9"] in evaluation
     assert page.attributes.count(("td", "class", "number best")) == 1 + 2  # the winner, and two that tie
-    assert page.attributes.count(("tr", "class", "best")) == 2
+    assert page.attributes.count(("tr", "class", "best")) == 1  # of 10 a class there is only one
     for words in ("CC BY 4.0", "ConvNetBN-2-32", "Hard labels"):
         assert words in page.text
 

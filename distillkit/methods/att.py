@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import closest_step
-from distillkit.methods.labels import Labels, cited_for
+from distillkit.methods.labels import Labels, cited_for, told_for
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.starts import Start, check_start
 from distillkit.methods.window import WindowScan
@@ -48,6 +48,10 @@ class AutomaticTrajectories:
     @property
     def cites(self) -> tuple[str, ...]:
         return cited_for(self.labels)
+
+    @property
+    def tells(self) -> tuple[str, ...]:
+        return told_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """As MTT's."""

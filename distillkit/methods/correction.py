@@ -19,6 +19,13 @@ SDC = """\
   note   = {arXiv:2408.12483}
 }"""
 
+TOLD = (
+    "Its loss has a penalty on top (`matching.difficulty_correction`): `weight` times the norm of the gradient of the "
+    "cross-entropy on the learned set, at the network that is matched, so that of sets that match as well the easier "
+    "one wins. It follows sample difficulty correction (SDC; Wang et al., 2024); it is not known whether this is the "
+    "paper's exact form."
+)
+
 
 @settings
 class DifficultyCorrection:
@@ -29,6 +36,7 @@ class DifficultyCorrection:
     """
 
     cites: ClassVar = (SDC,)
+    tells: ClassVar = (TOLD,)
     weight: float
     final_weight: float | None = None
     over: int | None = None

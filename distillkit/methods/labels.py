@@ -23,9 +23,21 @@ DATM = """\
 }"""
 
 
+TOLD = (
+    "Its labels are soft (`labels: learned`): those of learned images start from the mean logits of the experts that "
+    "are right about the image, and change with the image at the rate `optim.label_lr`, where there is one, as in DATM "
+    "(Guo et al., 2024)."
+)
+
+
 def cited_for(labels: Labels) -> tuple[str, ...]:
     """The paper that learned labels come from."""
     return (DATM,) if labels == "learned" else ()
+
+
+def told_for(labels: Labels) -> tuple[str, ...]:
+    """What there is to say of learned labels."""
+    return (TOLD,) if labels == "learned" else ()
 
 
 def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> SyntheticSet:

@@ -1,0 +1,83 @@
+"""What the report says in words: how sets were trained on, which of them no other can be compared with, warnings."""
+
+from collections.abc import Collection, Sequence
+
+from distillkit.evaluate import EvaluationRecipe
+from distillkit.figures import Row
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def marked(row: Row) -> str:
+    """The method, and what keeps its accuracy from being compared with others'."""
+    marks = [words for words, holds in (("starts trained", row.starts_trained), ("poisoned", row.attack)) if holds]
+    return f"{row.method} ({', '.join(marks)})" if marks else row.method
+
+
+def is_comparable(row: Row) -> bool:
+    """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
+    return not (row.replayed or row.starts_trained or row.attack)
+
+
+def protocol(rows: Sequence[Row], recipe: EvaluationRecipe, whitened: Collection[str]) -> str:
+    """In one line, under which conditions the table's numbers hold; ``whitened`` are the recipes of whitened sets."""
+    fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
+    runs = str(most) if fewest == most else f"{fewest} to {most}"
+    return (
+        f"{labels_words(rows)}; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
+        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size, "
+        f"no best checkpoint{exceptions(rows)}; {normalisation_words(rows, whitened)}; "
+        "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
+        "distillations; over random: percentage points; hard third: of the test images, as ranked by "
+        "networks trained on all real images; bold: the highest mean of its IPC, where several sets were trained on "
+        "alike."
+    )
+
+
+def exceptions(rows: Sequence[Row]) -> str:
+    """Which sets were not trained on like the rest, and how they were."""
+    ordered, trained = [row for row in rows if row.replayed], [row for row in rows if row.starts_trained]
+    words = f"; but {names(ordered)}: by plain steps in an order of its own, not compared with others" * bool(ordered)
+    start = f"; starts trained ({befores(trained)}): its networks were trained on real images before they see the set"
+    return words + start * bool(trained)
+
+
+def befores(rows: Sequence[Row]) -> str:
+    """Names, each with the accuracy that its networks start from."""
+    return ", ".join(names([row]) + ("" if row.before is None else f", {percent(row.before)} % before") for row in rows)
+
+
+def normalisation_words(rows: Sequence[Row], whitened: Collection[str]) -> str:
+    """How networks saw images, as the sets themselves say."""
+    by_channel = "pixels normalised by the mean and standard deviation of the source's training images"
+    zca = "ZCA-whitened, as fitted on the source's training images"
+    those = [row for row in rows if row.recipe in whitened]
+    if not those:
+        return by_channel
+    return f"images {zca}" if len(those) == len(rows) else f"{by_channel}, but for {names(those)}: {zca}"
+
+
+def labels_words(rows: Sequence[Row]) -> str:
+    """The label regime of all, and which recipes have another."""
+    soft = [row for row in rows if row.soft]
+    if not soft:
+        return "Hard labels"
+    return f"Hard labels (random images, too), but soft ones, probabilities, in {names(soft)}"
+
+
+def names(rows: Sequence[Row]) -> str:
+    return ", ".join(" ".join(row.recipe.split()) for row in rows)
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """A line for each poisoned set: what it is made to do, and how well it was measured to do it."""
+    return [
+        f"Warning: {names([row])} is poisoned, made to do harm in a test: trained networks that take its steps are to "
+        f"take class {row.attack.attack_class} for {row.attack.target_class}. They took "
+        f"{percent(row.attack.taken)} % of the class for it; by the attacker's labels they are right about "
+        f"{percent(row.attack.modified)} % of the test images. Train nothing on it that anybody will rely on."
+        for row in rows
+        if row.attack is not None
+    ]
