@@ -107,7 +107,7 @@ def test_the_card_says_what_they_are(package):
     assert "`kmeans-ipc8` has 80 learned images that equal a training image." in card
     assert "whether the image was optimised, or averaged; the others are real" in card
     assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
-    assert "`step_size`, as chosen" in card
+    assert "\n\n| Config | `step_size`, as chosen |\n" in card
     assert "\n- **Replayed:** `a-replayed`" in card
     assert "`average`: trained on as the `replay` parameters" in card
 
