@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from distillkit.compute import Compute
-from distillkit.errors import ParamsError, check_range
+from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
 from distillkit.networks import NetworkSpec, build_network
@@ -40,7 +40,6 @@ COPIES = 3  # of images as floats while they are normalised
 GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' outputs
 SCATTERED = 1.2  # what kept graphs take up for each of their bytes
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
-DEEPEST = 64  # blocks that halve an image; no file can hold a larger one
 ADJOINT = 2  # what the way back takes beside, in graphs of one step
 
 
@@ -129,7 +128,6 @@ def weightless(spec: NetworkSpec, shape: tuple[int, int, int]) -> Iterator[None]
 
     Raises ParamsError for sizes that no tensor can have.
     """
-    check_range("network.depth", spec.depth, 1, DEEPEST)
     try:
         with torch.device("meta"):
             yield

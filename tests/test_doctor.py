@@ -197,7 +197,8 @@ def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
     [
         ("data:\n", "data:\n  size: [a, 32]\n", 'data.size.0 is "a"'),
         ("data:\n", "data:\n  size: [-4, 32]\n", "data.size is -4"),
-        ("width: 32", "width: 1000000000000", "lower its width or data.size"),
+        ("width: 32", "width: 1000000000000", "expected between 1 and 8192"),
+        ("data:\n", "data:\n  size: [10000000000, 10000000000]\n", "lower its width or data.size"),
         ("depth: 2", "depth: 1000000000000", "network.depth is 1e+12"),
     ],
 )
@@ -208,7 +209,7 @@ def test_parameters_that_cannot_be_are_one_failure(repository, old, new, message
 
 
 def test_a_wide_network_is_estimated_without_its_memory(repository):
-    change(repository, "width: 32", "width: 400000")
+    change(repository, "width: 32", "width: 8000")
     assert examined(repository)["memory"].status == "warning"
 
 

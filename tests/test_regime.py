@@ -243,12 +243,12 @@ def test_image_visits_of_a_schedule_are_bounded(synthetic: SyntheticSet) -> None
 
 
 def test_a_single_artifact_is_bounded_too(synthetic: SyntheticSet, tmp_path: Path) -> None:
-    hostile = replace(synthetic, schedule=schedule_for(synthetic, network=replace(LINEAR, width=9999)))
+    hostile = replace(synthetic, schedule=schedule_for(synthetic, network=replace(LINEAR, width=8192)))
     save_synthetic(tmp_path / "set.safetensors", hostile, {"source": {"params": {"source": {"kind": "digits"}}}})
     (tmp_path / "params.yaml").write_text(
         "evaluation: {network: {name: convnet}, training: {steps: 1, batch: 2, lr: 0.1}, runs: 1}"
     )
-    with pytest.raises(ArtifactError, match="the set's schedule asks for width 9,999"):
+    with pytest.raises(ArtifactError, match="the set's schedule asks for width 8,192"):
         reevaluate(
             tmp_path / "set.safetensors",
             recipe=None,
