@@ -31,7 +31,7 @@ from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import About, Selection, options_cited, options_told
+from distillkit.protocol import About, Selection, options_of
 from distillkit.regime import labels_words, schedule_words
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -161,7 +161,7 @@ def papers(recipes: Sequence[Recipe]) -> list[str]:
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
     of_methods = [about(method).paper for method in named if about(method).paper]
     return list(
-        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper in options_cited(settings(recipe)))])
+        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper, _ in options_of(settings(recipe)))])
     )
 
 
@@ -169,7 +169,7 @@ def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
     """What options of the methods do, each with the recipes that have it."""
     told: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        for sentence in dict.fromkeys(options_told(settings(recipe))):
+        for sentence in dict.fromkeys(sentence for _, sentence in options_of(settings(recipe))):
             told.setdefault(sentence, []).append(recipe)
     return told
 

@@ -5,10 +5,7 @@ read the weights, `generator.json`, from which the networks are built anew, and 
 """
 
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ from distillkit.errors import ArtifactError, ParamsError, check_positive
 from distillkit.generator_networks import GeneratorSpec, library, new_autoencoder, new_denoiser
 from distillkit.generators import ImageGenerator
 from distillkit.images import Normalisation
+from distillkit.manifest import replacing
 from distillkit.settings import settings
 
 DESCRIPTION, STATISTICS = "generator.json", "normalisation.safetensors"
@@ -73,22 +71,6 @@ def check_new(folder: Path) -> None:
         raise ParamsError(f"{folder} is there already; expected the name of a new folder; choose another or remove it")
 
 
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder that becomes ``folder`` when the block ends well, else is removed."""
-    check_new(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    try:
-        built = temporary / "new"
-        built.mkdir()
-        yield built
-        allow_as_usual(built)
-        built.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def allow_as_usual(folder: Path) -> None:
     """Give every file in ``folder`` the permissions that the umask leaves, which its own show; libraries give fewer."""
     mode = folder.stat().st_mode & 0o666
@@ -100,7 +82,8 @@ def allow_as_usual(folder: Path) -> None:
 def save_generator(folder: Path, saved: SavedGenerator) -> None:
     """Write a new folder, whole or not at all."""
     generator = saved.generator
-    with new_folder(folder) as built:
+    check_new(folder)
+    with replacing(folder) as built:
         for name, network in networks_of(generator).items():
             network.to(torch.device("cpu"), memory_format=torch.contiguous_format).save_pretrained(built / name)
         ddim(generator).save_pretrained(built / "scheduler")
@@ -116,6 +99,7 @@ def save_generator(folder: Path, saved: SavedGenerator) -> None:
         }
         save(built / STATISTICS, "normalisation", normalisation_tensors(saved.normalisation), {})
         (built / DESCRIPTION).write_text(pretty_json(described), encoding="utf-8")
+        allow_as_usual(built)
 
 
 def networks_of(generator: ImageGenerator) -> dict[str, Any]:

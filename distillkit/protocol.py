@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, get_type_hints, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -109,22 +109,36 @@ class About(NamedTuple):
     ordered: bool = False
 
 
-def options_cited(settings: Any) -> Iterator[str]:
-    """BibTeX of the papers that options come from: what the settings, and all settings in them, have as ``cites``."""
-    return of_options(settings, "cites")
+class Option(NamedTuple):
+    """What people read of a setting that comes from a paper: its BibTeX, and a sentence of Markdown on what it does.
+
+    Settings have theirs as ``options``; a value of a setting has its own through :class:`Means` in the type.
+    """
+
+    paper: str
+    sentence: str
 
 
-def options_told(settings: Any) -> Iterator[str]:
-    """What these options do, in Markdown, a sentence for each: what the same settings have as ``tells``."""
-    return of_options(settings, "tells")
+class Means(NamedTuple):
+    """In an ``Annotated`` type: a setting of this ``value`` is this ``option``."""
+
+    value: object
+    option: Option
 
 
-def of_options(settings: Any, name: str) -> Iterator[str]:
-    """What the settings, and all settings in them, have under ``name``."""
-    if is_dataclass(settings):
-        yield from getattr(settings, name, ())
-        for part in fields(settings):
-            yield from of_options(getattr(settings, part.name), name)
+def options_of(settings: Any) -> Iterator[Option]:
+    """Those that the settings, and all settings in them, use."""
+    if not is_dataclass(settings):
+        return
+    yield from getattr(settings, "options", ())
+    types = get_type_hints(type(settings), include_extras=True)
+    values = {part.name: getattr(settings, part.name) for part in fields(settings)}
+    for name, value in values.items():
+        for note in getattr(types[name], "__metadata__", ()):
+            if isinstance(note, Means) and note.value == value:
+                yield note.option
+    for value in values.values():
+        yield from options_of(value)
 
 
 class Selection(Protocol):

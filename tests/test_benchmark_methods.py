@@ -1,5 +1,6 @@
 """The table of all methods: its recipes can be read, no method is left out, and (slow) a tiny one goes on."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -19,24 +20,22 @@ TABLES = sorted((ROOT / "benchmarks/methods").glob("*.yaml"))
 PAGES = sorted(set((ROOT / "docs/methods").glob("*.md")) - {ROOT / "docs/methods/README.md"})
 
 
+def module(folder: str, monkeypatch):
+    """The module `methods` of this folder; there are two."""
+    monkeypatch.syspath_prepend(str(ROOT / folder))
+    monkeypatch.delitem(sys.modules, "methods", raising=False)
+    yield importlib.import_module("methods")
+    del sys.modules["methods"]
+
+
 @pytest.fixture
 def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.delitem(sys.modules, "methods", raising=False)
-    import methods
-
-    yield methods
-    del sys.modules["methods"]
+    yield from module("benchmarks", monkeypatch)
 
 
 @pytest.fixture
 def page(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.delitem(sys.modules, "methods", raising=False)
-    import methods
-
-    yield methods
-    del sys.modules["methods"]
+    yield from module("tools", monkeypatch)
 
 
 def cell(row: str, ipc: int | None, seed: int, accuracy: float, own: float | None = None) -> dict:

@@ -37,7 +37,7 @@ from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import Method, options_cited, options_told
+from distillkit.protocol import Method, options_of
 from distillkit.randomness import seeded
 from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
@@ -554,5 +554,5 @@ def test_images_shown_count_every_class(method):
     ],
 )
 def test_options_name_the_papers_that_they_come_from(method, keys):
-    assert [re.search(r"\{(\w+),", paper).group(1) for paper in options_cited(method)] == keys
-    assert len(list(options_told(method))) == len(keys), "each says what it does"
+    assert [re.search(r"\{(\w+),", paper).group(1) for paper, _ in options_of(method)] == keys
+    assert all(sentence.endswith(".") for _, sentence in options_of(method)), "each says what it does"

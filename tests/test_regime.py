@@ -23,6 +23,7 @@ from distillkit.errors import ArtifactError
 from distillkit.images import Schedule, SyntheticSet
 from distillkit.manifest import ARTIFACT, CARD, PARQUET, RECIPE, open_package
 from distillkit.networks import NetworkSpec
+from distillkit.randomness import seeded
 from distillkit.reevaluate import check_schedule, reevaluate
 from distillkit.regime import label_lr, labels_words, regime_of, schedule_words
 from distillkit.report import row_of
@@ -42,7 +43,7 @@ def probabilities(labels: Tensor, own: float = 0.82) -> Tensor:
 
 def schedule_for(synthetic: SyntheticSet, **changes: object) -> Schedule:
     """Two steps in turn, six updates that shrink, two starts."""
-    starts_RP = torch.randn(2, WEIGHTS, generator=torch.Generator().manual_seed(3)) / 10
+    starts_RP = torch.randn(2, WEIGHTS, generator=seeded(3)) / 10
     lr_T = torch.tensor([0.5, 0.5, 0.25, 0.25, 0.125, 0.125])
     return replace(Schedule(LINEAR, torch.arange(len(synthetic)) % 2, lr_T, starts_RP), **changes)
 

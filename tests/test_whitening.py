@@ -40,7 +40,7 @@ def white():
 
 def correlated(count: int, seed: int = 0) -> torch.Tensor:
     """Images (N, 1, 2, 3) in float64 whose values depend on one another."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
     return (torch.randn(count, 6, generator=generator, dtype=torch.float64) @ mixing).view(count, 1, 2, 3) + 0.5
 

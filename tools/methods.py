@@ -54,12 +54,12 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
 
 
-def by_row(found: Mapping[str, Any]) -> dict[str, dict[int | None, Cells]]:
+def by_row(found: Mapping[str, Any]) -> dict[str, dict[int | None, list[Mapping[str, Any]]]]:
     """Cells by row and number of images, in the order of the table's recipes."""
     rows: dict[str, dict[int | None, list[Mapping[str, Any]]]] = {}
     for cell in found["cells"]:
         rows.setdefault(cell["row"], {}).setdefault(cell["ipc"], []).append(cell)
-    return rows  # type: ignore[return-value]
+    return rows
 
 
 def ipcs_of(found: Mapping[str, Any]) -> list[int]:

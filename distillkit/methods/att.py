@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import closest_step
-from distillkit.methods.labels import Labels, cited_for, told_for
+from distillkit.methods.labels import Labels
 from distillkit.methods.mtt import Matching, TrajectoryMatching
 from distillkit.methods.starts import Start, check_start
 from distillkit.methods.window import WindowScan
@@ -44,14 +44,6 @@ class AutomaticTrajectories:
 
     def __post_init__(self) -> None:
         check_start(self.start, self.window_start)
-
-    @property
-    def cites(self) -> tuple[str, ...]:
-        return cited_for(self.labels)
-
-    @property
-    def tells(self) -> tuple[str, ...]:
-        return told_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """As MTT's."""

@@ -9,6 +9,7 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate
 from distillkit.kernels import Kernel
 from distillkit.piecewise import gradient_norm
+from distillkit.protocol import Option
 from distillkit.settings import settings
 
 SDC = """\
@@ -19,11 +20,12 @@ SDC = """\
   note   = {arXiv:2408.12483}
 }"""
 
-TOLD = (
+CORRECTING = Option(
+    SDC,
     "Its loss has a penalty on top (`matching.difficulty_correction`): `weight` times the norm of the gradient of the "
     "cross-entropy on the learned set, at the network that is matched, so that of sets that match as well the easier "
     "one wins. It follows sample difficulty correction (SDC; Wang et al., 2024); it is not known whether this is the "
-    "paper's exact form."
+    "paper's exact form.",
 )
 
 
@@ -35,8 +37,7 @@ class DifficultyCorrection:
     gradient is taken over batches of at most ``batch`` images, which bounds memory.
     """
 
-    cites: ClassVar = (SDC,)
-    tells: ClassVar = (TOLD,)
+    options: ClassVar = (CORRECTING,)
     weight: float
     final_weight: float | None = None
     over: int | None = None

@@ -15,7 +15,7 @@ from distillkit.images import Iterate, Schedule, SyntheticSet
 from distillkit.kernels import EagerKernel, batch_loss
 from distillkit.methods.attack import Attack
 from distillkit.methods.condensation import NoiseOrReal, network_like, start_from
-from distillkit.methods.labels import Labels, cited_for, told_for, with_labels
+from distillkit.methods.labels import Labels, with_labels
 from distillkit.methods.pretrained import Initialisation, Pretrained, check_norm, checked_population, population
 from distillkit.methods.replay import Replay
 from distillkit.networks import NetworkSpec
@@ -95,14 +95,6 @@ class DatasetDistillation:
         for name in ("pretrained", "attack"):
             if getattr(self, name) is not None and not trained:
                 raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")
-
-    @property
-    def cites(self) -> tuple[str, ...]:
-        return cited_for(self.labels)
-
-    @property
-    def tells(self) -> tuple[str, ...]:
-        return told_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         """Images dealt to steps, with equal step sizes, and the weights to be tested from, where they are known."""

@@ -1,17 +1,15 @@
 """Labels that a method learns: where they start (Guo et al. 2024)."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from distillkit.images import SyntheticSet
-from distillkit.protocol import Material
+from distillkit.protocol import Material, Means, Option
 from distillkit.training import predict
-
-Labels = Literal["hard", "learned"]
 
 DATM = """\
 @inproceedings{guo2024datm,
@@ -22,22 +20,14 @@ DATM = """\
   note      = {arXiv:2310.05773}
 }"""
 
-
-TOLD = (
+LEARNED = Option(
+    DATM,
     "Its labels are soft (`labels: learned`): those of learned images start from the mean logits of the experts that "
     "are right about the image, and change with the image at the rate `optim.label_lr`, where there is one, as in DATM "
-    "(Guo et al., 2024)."
+    "(Guo et al., 2024).",
 )
 
-
-def cited_for(labels: Labels) -> tuple[str, ...]:
-    """The paper that learned labels come from."""
-    return (DATM,) if labels == "learned" else ()
-
-
-def told_for(labels: Labels) -> tuple[str, ...]:
-    """What there is to say of learned labels."""
-    return (TOLD,) if labels == "learned" else ()
+Labels = Annotated[Literal["hard", "learned"], Means("learned", LEARNED)]
 
 
 def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> SyntheticSet:

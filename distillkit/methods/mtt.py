@@ -11,18 +11,19 @@ from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
 from distillkit.matching import trajectory_matching_loss
 from distillkit.methods.correction import DifficultyCorrection, corrected
-from distillkit.methods.labels import DATM, Labels, cited_for, told_for, with_labels
+from distillkit.methods.labels import DATM, Labels, with_labels
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
-from distillkit.protocol import About, Material
+from distillkit.protocol import About, Material, Option
 from distillkit.randomness import draw_int
 from distillkit.settings import settings
 from distillkit.unroll import plan, unroll
 
-WIDENING = (
+WIDENING = Option(
+    DATM,
     "The range of epochs from which stretches of the experts' trajectories are drawn widens (`matching.widen_steps`): "
     "it ends at `matching.first_max_start_epoch` first, and at `matching.max_start_epoch` after so many outer steps, "
-    "as in DATM (Guo et al., 2024): easy patterns first."
+    "as in DATM (Guo et al., 2024): easy patterns first.",
 )
 
 
@@ -58,13 +59,8 @@ class Matching:
             check_range("matching.widen_steps", self.widen_steps, 1)
 
     @property
-    def cites(self) -> tuple[str, ...]:
-        """The paper that a widening range comes from."""
-        return () if self.widen_steps is None else (DATM,)
-
-    @property
-    def tells(self) -> tuple[str, ...]:
-        """What a widening range does."""
+    def options(self) -> tuple[Option, ...]:
+        """A widening range."""
         return () if self.widen_steps is None else (WIDENING,)
 
     def check_against(self, snapshots: int) -> None:
@@ -150,14 +146,6 @@ class TrajectoryMatching:
 
     def __post_init__(self) -> None:
         check_start(self.start, self.window_start)
-
-    @property
-    def cites(self) -> tuple[str, ...]:
-        return cited_for(self.labels)
-
-    @property
-    def tells(self) -> tuple[str, ...]:
-        return told_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from distillkit.errors import ParamsError, check_range
 from distillkit.images import Iterate, SyntheticSet
-from distillkit.methods.labels import Labels, cited_for, told_for, with_labels
+from distillkit.methods.labels import Labels, with_labels
 from distillkit.methods.mtt import Matching
 from distillkit.methods.starts import Start, check_start, starting_selection
 from distillkit.methods.window import WindowScan
@@ -64,14 +64,6 @@ class SelMatch:
                 f"distill_fraction {self.distill_fraction:g} of ipc {self.ipc} is no image at all; "
                 "raise it, or use method: window, which learns nothing"
             )
-
-    @property
-    def cites(self) -> tuple[str, ...]:
-        return cited_for(self.labels)
-
-    @property
-    def tells(self) -> tuple[str, ...]:
-        return told_for(self.labels)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)
