@@ -4,78 +4,21 @@ It learns images and, where the method has a use for them, the student's step si
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from distillkit.errors import DivergedError, ParamsError, check_positive, check_range, shown
+from distillkit.errors import DivergedError
 from distillkit.images import Iterate, SyntheticSet
+from distillkit.optim import Learned, Optim, Rows, StepSizes, clip_share, largest_gradients
 from distillkit.protocol import Material, Method
-from distillkit.settings import settings
-from distillkit.training import adam_, sgd_
 
-ADAM_DECAYS = (0.5, 0.999)  # those of Wang et al. 2018
 LEAST_PROBABILITY = 1e-6  # of a label that is learned
-
-
-@settings
-class Optim:
-    """The outer optimiser, on images and whatever else a method learns.
-
-    ``image_lr`` is in normalised pixels, as published. Step sizes are learned as their logarithms, so they stay
-    above 0; a published rate r for a plain step size η corresponds to ``student_lr_lr`` = r / η² at the start.
-    ``label_lr`` is for the logits of soft labels; without it they stay. ``rule: adam`` ignores momentum. All rates are
-    multiplied by ``decay`` every ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
-    ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
-    gradients: a reading of SelMatch found in the literature, though not in its code. ``max_move`` clips: gradients of
-    long unrolls explode now and then, and one such step can undo all others; the published methods do not clip.
-    With ``image_average`` d the result is not the last images x but their moving average a, from where images start:
-    a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are the last ones.
-    """
-
-    steps: int
-    image_lr: float
-    student_lr_init: float | None = None
-    student_lr_lr: float = 0.0
-    momentum: float = 0.5
-    update_fraction: float = 1.0
-    max_move: float | None = None
-    label_lr: float | None = None
-    label_momentum: float = 0.9
-    rule: Literal["sgd", "adam"] = "sgd"
-    decay: float = 1.0
-    decay_every: int | None = None
-    skip_above: float | None = None
-    image_average: float | None = None
-
-    def __post_init__(self) -> None:
-        check_range("optim.steps", self.steps, 1)
-        for name in ("image_lr", "student_lr_init", "update_fraction", "max_move", "label_lr", "decay", "skip_above"):
-            if getattr(self, name) is not None:
-                check_positive(f"optim.{name}", getattr(self, name))
-        check_range("optim.student_lr_lr", self.student_lr_lr, 0)
-        check_range("optim.momentum", self.momentum, 0, 0.9999)
-        check_range("optim.label_momentum", self.label_momentum, 0, 0.9999)
-        check_range("optim.update_fraction", self.update_fraction, 0, 1)
-        check_range("optim.decay", self.decay, 0, 1)
-        if self.image_average is not None:
-            check_range("optim.image_average", self.image_average, 0, 0.99999)
-        if self.decay_every is not None:
-            check_range("optim.decay_every", self.decay_every, 1)
-        if self.decay < 1 and self.decay_every is None:
-            raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
-        if self.decay == 1 and self.decay_every is not None:
-            raise ParamsError(
-                f"optim.decay_every is {shown(self.decay_every)}, but decay is 1; expected it below 1; add decay, or "
-                "remove decay_every"
-            )
-
-    def rate(self, lr: float, step: int) -> float:
-        """``lr`` after ``step`` steps."""
-        return lr if self.decay_every is None else lr * self.decay ** (step // self.decay_every)
+LEAST_STEP_SIZE = 0.01  # of its start: below, the student has stopped for good
+STEPS_AT_REST = 50  # with a loss of 1, that of a student that does not move
 
 
 class Step(NamedTuple):
@@ -93,27 +36,6 @@ def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ..
     return names, [tuple(getattr(step, name) for name in names) for step in history]
 
 
-class Learned:
-    """One thing that is learned: its value, and what the optimiser remembers of its gradients."""
-
-    def __init__(self, value: Tensor, lr: float, momentum: float):
-        self.value, self.lr, self.momentum = value.detach().clone().requires_grad_(), lr, momentum
-        self.moments = [torch.zeros_like(self.value), torch.zeros_like(self.value)]
-
-    def move_(self, gradient: Tensor, optim: Optim, step: int, rows: Tensor | None = None) -> None:
-        """One step against the gradient, of all or of some ``rows``; the other rows keep value and moments."""
-        with torch.no_grad():
-            whole = [self.value.detach(), gradient, *self.moments]
-            value, gradient, first, second = whole if rows is None else (part[rows] for part in whole)
-            lr = optim.rate(self.lr, step)
-            if optim.rule == "adam":
-                adam_([value], [gradient], [first], [second], lr=lr, decays=ADAM_DECAYS, step=step + 1)
-            else:
-                sgd_([value], [gradient], [first], lr=lr, momentum=self.momentum)
-            if rows is not None:
-                self.value[rows], self.moments[0][rows], self.moments[1][rows] = value, first, second
-
-
 class Distillation:
     """A run of the outer loop that can stop at any step and go on elsewhere: iterate over it, then take the result."""
 
@@ -124,8 +46,10 @@ class Distillation:
         self.images = Learned(self.normalised_NCHW[self.rows], optim.image_lr, optim.momentum)
         self.average = None if optim.image_average is None else self.images.value.detach().clone()
         self.learned = {"images": self.images}
-        if (lr := initial_step_sizes(start, optim)) is not None:
-            self.learned["log_lr"] = Learned(lr.log(), optim.student_lr_lr, optim.momentum)
+        lr = initial_step_sizes(start, optim)
+        self.step_sizes = None if lr is None else StepSizes(lr, optim)
+        if self.step_sizes is not None:
+            self.learned["step_sizes"] = self.step_sizes.learned
         if start.soft_labels is not None and optim.label_lr is not None:
             logits_NK = start.soft_labels[self.rows].clamp(min=LEAST_PROBABILITY).log()
             self.learned["label_logits"] = Learned(logits_NK, optim.label_lr, optim.label_momentum)
@@ -137,7 +61,10 @@ class Distillation:
             yield self.advance()
 
     def advance(self) -> Step:
-        """One gradient step. Raises DivergedError, keeping the last good state, when the loss is not finite."""
+        """One gradient step.
+
+        Raises DivergedError, keeping the last good state, when the loss is not finite or the student stands still.
+        """
         optim, done, iterate = self.optim, len(self.history), self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
         found = torch.autograd.grad(loss, [learned.value for learned in self.learned.values()])
@@ -145,15 +72,22 @@ class Distillation:
         record = Step(done + 1, loss.item(), iterate.student_lr.mean().item())
         self.check(record, *found)
         if optim.skip_above is None or record.loss <= optim.skip_above:
-            scale = clip_factor(gradients["images"], optim)
-            for name, learned in self.learned.items():
-                gradient = gradients[name] * scale
-                moving = largest_gradients(gradient, optim.update_fraction) if learned is self.images else None
-                learned.move_(gradient, optim, done, moving)
-            if self.average is not None and optim.image_average is not None:
-                self.average.lerp_(self.images.value.detach(), 1 - optim.image_average)
+            self.move_(gradients)
         self.history.append(record)
         return record
+
+    def move_(self, gradients: Mapping[str, Tensor]) -> None:
+        """One step of everything that is learned, shortened as a whole where images would move too far."""
+        optim, done = self.optim, len(self.history)
+        rows: dict[str, Rows] = dict.fromkeys(self.learned, ...)
+        if optim.update_fraction < 1:
+            rows["images"] = largest_gradients(gradients["images"], optim.update_fraction)
+        moved = {name: x.step(gradients[name], optim, done, rows[name]) for name, x in self.learned.items()}
+        share = clip_share(self.images.value.detach()[rows["images"]], moved["images"].value, optim.max_move)
+        for name, learned in self.learned.items():
+            learned.take_(moved[name], share, optim, rows[name])
+        if self.average is not None and optim.image_average is not None:
+            self.average.lerp_(self.images.value.detach(), 1 - optim.image_average)
 
     @property
     def steps(self) -> int:
@@ -185,9 +119,9 @@ class Distillation:
         return self.start.soft_labels.index_copy(0, self.rows, self.learned["label_logits"].value.softmax(1))
 
     def student_lr(self) -> Tensor:
-        if "log_lr" not in self.learned:
+        if self.step_sizes is None:
             return torch.tensor(float("nan"), device=self.start.images.device)
-        return self.learned["log_lr"].value.exp()
+        return self.step_sizes.values()
 
     def result(self) -> SyntheticSet:
         """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""
@@ -202,6 +136,7 @@ class Distillation:
 
     def check(self, record: Step, *gradients: Tensor) -> None:
         if all(value.isfinite().all() for value in (torch.tensor(record.loss), *gradients)):
+            self.check_student(record)
             return
         optim, student, knobs = self.optim, "", f"optim.image_lr ({self.optim.image_lr:g})"
         if optim.student_lr_init is not None:
@@ -213,6 +148,24 @@ class Distillation:
             f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite"
             f"{student}; lower {knobs}"
         )
+
+    def check_student(self, record: Step) -> None:
+        """Raise DivergedError when the student has stopped: its step size is gone, or the loss is that of no step."""
+        if self.step_sizes is None:
+            return
+        start, lower = self.step_sizes.start.mean().item(), f"lower optim.student_lr_lr ({self.optim.student_lr_lr:g})"
+        if record.student_lr < LEAST_STEP_SIZE * start:
+            raise DivergedError(
+                f"distillation step {record.step}: the student's step size fell from {start:g} to "
+                f"{record.student_lr:g}, so it hardly learns from the images any more; {lower}"
+            )
+        recent = [*self.history[1 - STEPS_AT_REST :], record]
+        if len(recent) == STEPS_AT_REST and all(abs(step.loss - 1) < 1e-6 for step in recent):
+            raise DivergedError(
+                f"distillation step {record.step}: the matching loss has been 1 for {STEPS_AT_REST} steps, so the "
+                f"student does not move (step size {record.student_lr:g}, started at {start:g}); "
+                f"raise optim.student_lr_init or {lower}"
+            )
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the rest of the run depends on, as tensors."""
@@ -245,18 +198,3 @@ def initial_step_sizes(start: SyntheticSet, optim: Optim) -> Tensor | None:
         return start.schedule.lr_T
     lr = optim.student_lr_init
     return None if lr is None else torch.tensor(lr, device=start.images.device)
-
-
-def clip_factor(gradient_NCHW: Tensor, optim: Optim) -> Tensor:
-    """What to scale gradients by, so that the root mean square of η ‖∇x‖ over images is at most ``optim.max_move``."""
-    move = optim.image_lr * gradient_NCHW.flatten(1).square().sum(1).mean().sqrt()
-    limit = move if optim.max_move is None else move.clamp(max=optim.max_move)
-    return torch.where(move > 0, limit / move, torch.ones_like(move))
-
-
-def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
-    """Rows of the images that move at this step: the share with the largest gradient norms, at least one."""
-    norm_N = gradient_NCHW.flatten(1).norm(dim=1)
-    moving = max(1, round(update_fraction * len(norm_N)))
-    rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values
-    return rows

@@ -6,9 +6,9 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.distill import Optim
 from distillkit.errors import ParamsError
 from distillkit.methods import METHODS
+from distillkit.optim import Optim
 from distillkit.params import hint, read, section
 from distillkit.protocol import Method, Selection
 

@@ -200,7 +200,7 @@ def test_what_a_method_keeps_is_part_of_the_state():
 
 
 class Slope:
-    """Σ η: the gradient of log η is η."""
+    """Σ η: the gradient of η is 1, that of η relative to its start η₀ is η₀."""
 
     def init(self, material, generator):
         raise AssertionError("not used")
@@ -216,5 +216,123 @@ def test_step_sizes_of_a_schedule_are_learned_one_by_one():
     (step,) = run
     assert step.student_lr == 7.5 / 4
     lr = torch.tensor([0.5, 1.0, 2.0, 4.0])
-    torch.testing.assert_close(run.result().schedule.lr_T, lr * (-0.1 * lr).exp())
+    torch.testing.assert_close(run.result().schedule.lr_T, lr * (1 - 0.1 * lr))
     assert run.result().student_lr is None
+
+
+def test_adam_learns_the_logarithm_of_step_sizes():
+    """Adam's first step is its rate, whatever the gradient: η = η₀ e^(−0.1)."""
+    schedule = Schedule(NetworkSpec("convnet"), torch.tensor([0, 1]), torch.tensor([0.5, 4.0]))
+    optim = Optim(steps=1, image_lr=1.0, student_lr_lr=0.1, rule="adam")
+    run = Distillation(Slope(), replace(two_images(), schedule=schedule), None, optim, seeded(0))
+    list(run)
+    torch.testing.assert_close(run.result().schedule.lr_T, torch.tensor([0.5, 4.0]) * math.exp(-0.1))
+
+
+class Best:
+    """(η / best − 1)² / 2 + floor: a student whose best step size lies far from where it starts."""
+
+    student = True
+
+    def __init__(self, best: float):
+        self.best = best
+
+    def init(self, material, generator):
+        raise AssertionError("not used")
+
+    def loss(self, iterate, material, generator):
+        return (iterate.student_lr / self.best - 1).square() / 2 + 0 * iterate.images_NCHW.sum()
+
+
+def test_step_sizes_are_learned_by_plain_sgd_at_the_published_rate():
+    """η from 0.001 to 0.04 as torch.optim.SGD takes it at rate 1e-5; student_lr_lr = 1e-5 / 0.001²."""
+    optim = Optim(steps=200, image_lr=1.0, student_lr_init=0.001, student_lr_lr=10, momentum=0.5)
+    run = Distillation(Best(0.04), two_images(), None, optim, seeded(0))
+    found = [step.student_lr for step in run]
+    lr = torch.tensor(0.001, dtype=torch.float64, requires_grad=True)
+    theirs, expected = torch.optim.SGD([lr], lr=1e-5, momentum=0.5), []
+    for _ in range(200):
+        expected.append(lr.item())
+        theirs.zero_grad()
+        ((lr / 0.04 - 1).square() / 2).backward()
+        theirs.step()
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found[-1] == pytest.approx(0.04, rel=0.1)
+
+
+def test_a_step_takes_at_most_half_of_the_step_size():
+    """The gradient at η = 1 for a best of 0.1 is 90: plain SGD at rate 1 would make η −89."""
+    optim = Optim(steps=2, image_lr=1.0, student_lr_init=1.0, student_lr_lr=1.0)
+    assert [step.student_lr for step in Distillation(Best(0.1), two_images(), None, optim, seeded(0))] == [1.0, 0.5]
+
+
+def test_a_student_that_stops_is_told_with_the_knob():
+    """η halves at each step: 2⁻⁷ is below a hundredth of the start."""
+    optim = Optim(steps=50, image_lr=1.0, student_lr_init=1.0, student_lr_lr=1e6, momentum=0.0)
+    run = Distillation(Best(1e-6), two_images(), None, optim, seeded(0))
+    with pytest.raises(
+        DivergedError, match=r"step 8: .* fell from 1 to 0\.0078125, .*; lower optim.student_lr_lr \(1e\+06\)"
+    ):
+        list(run)
+    assert run.done == 7
+
+
+class AtRest:
+    """A loss of 1, whatever the images: trajectory matching when the student does not move."""
+
+    student = True
+
+    def __init__(self, loss: float):
+        self.value = loss
+
+    def init(self, material, generator):
+        raise AssertionError("not used")
+
+    def loss(self, iterate, material, generator):
+        return self.value + 0 * (iterate.images_NCHW.sum() + iterate.student_lr)
+
+
+def test_a_loss_of_one_for_fifty_steps_is_told():
+    optim = Optim(steps=60, image_lr=1.0, student_lr_init=1e-9)
+    with pytest.raises(
+        DivergedError, match=r"step 50: the matching loss has been 1 for 50 steps.*raise optim.student_lr_init"
+    ):
+        list(Distillation(AtRest(1.0), two_images(), None, optim, seeded(0)))
+    assert len(list(Distillation(AtRest(1.0001), two_images(), None, optim, seeded(0)))) == 60
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"momentum": 0.9},
+        {"rule": "adam"},
+        {"momentum": 0.9, "decay": 0.5, "decay_every": 2},
+        {"momentum": 0.9, "update_fraction": 0.5},
+    ],
+)
+def test_no_step_moves_images_further_than_max_move(how):
+    """Whatever momentum, decay or Adam make of a gradient; the limit is reached, so it is the limit that is tested."""
+    optim = Optim(**{"steps": 12, "image_lr": 0.25, "max_move": 0.125, "student_lr_init": 1.0, **how})
+    run = Distillation(Quadratic(), two_images((True, True)), None, optim, seeded(0))
+    before, moves = run.result().images, []
+    for _ in run:
+        after = run.result().images
+        moved = (after - before).flatten()
+        moves.append(moved[moved != 0].square().mean().sqrt().item())
+        before = after
+    assert max(moves) == pytest.approx(0.125, rel=1e-4)
+
+
+def test_a_clipped_step_does_not_echo():
+    """Momentum ½: a step clipped to 1 is followed by half of it when the gradient is gone, not by many clipped ones."""
+
+    class OneExplosion(Quadratic):
+        def loss(self, iterate, material, generator):
+            return (1e6 if iterate.step == 0 else 0.0) * iterate.images_NCHW.sum() + 0 * iterate.student_lr
+
+    run = Distillation(OneExplosion(), two_images(), None, replace(OPTIM, max_move=1.0), seeded(0))
+    seen = [run.result().images[0].item()]
+    for _ in range(3):
+        run.advance()
+        seen.append(run.result().images[0].item())
+    assert seen == pytest.approx([4.0, 3.0, 2.5, 2.25])
