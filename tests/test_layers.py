@@ -35,6 +35,7 @@ CORE = [
     "generators",
     "protocol",
     "methods",
+    "optim",
     "distill",
     "evaluate",
 ]

@@ -1,5 +1,6 @@
 """The presets: read strictly, and the published numbers, which are written here a second time on purpose."""
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,3 +234,13 @@ def test_windows_lie_inside_the_class(preset):
     name, _ = preset
     for ipc, _, beta, _ in PUBLISHED[name]:
         assert round(beta * CLASS_SIZE[name]) + ipc <= CLASS_SIZE[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_of_a_preset_learns_when_it_is_made_small(path, monkeypatch):
+    """Losses fall, step sizes stay near where they start, images move; see the head of benchmarks/presets.py."""
+    monkeypatch.syspath_prepend(str(PRESETS.parent / "benchmarks"))
+    rows = list(importlib.import_module("presets").rows_of(path.stem))
+    assert len(rows) == len(params.load(path)["recipes"])
+    assert {row["recipe"]: row["faults"] for row in rows if row["faults"]} == {}
