@@ -9,7 +9,8 @@ distillation and its own evaluation networks, ``evaluation.runs`` of them. A cel
 of its own (methods_cell.py). Finished cells lie in .distillkit/methods, under a name made from all they depend on, so
 a command that was stopped goes on, and one recipe more costs its own cells only.
 
-Writes benchmarks/results/methods_TABLE.json when nothing was left out; tools/methods.py makes the page of it.
+Writes benchmarks/results/methods_TABLE.json when nothing was left out, or, with --update, puts the cells of --only into
+it and leaves the others; tools/methods.py makes the page of it.
 """
 
 import ast
@@ -282,6 +283,13 @@ def record_of(data: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], exper
     }
 
 
+def updated(before: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of before with these cells in the place of theirs, and with the recipes of today."""
+    fresh = {(cell["recipe"], cell["seed"]): cell for cell in record["cells"]}
+    cells = [fresh.pop((cell["recipe"], cell["seed"]), cell) for cell in before["cells"]]
+    return {**before, "recipes": record["recipes"], "cells": [*cells, *fresh.values()]}
+
+
 @click.command()
 @click.argument("table", type=click.Choice(sorted(path.stem for path in TABLES.glob("*.yaml"))))
 @click.option("--data", "source", help="A folder or Hub id in the place of the table's own.")
@@ -292,6 +300,7 @@ def record_of(data: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], exper
 @click.option("--file", "path", type=click.Path(path_type=Path), help="Another YAML file, for trials.")
 @click.option("--kept", type=click.Path(path_type=Path), default=KEPT, help="Where finished cells lie.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes.")
+@click.option("--update", is_flag=True, help="Put the cells of --only into the committed JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record, not a table.")
 @click.pass_obj
 def main(
@@ -305,6 +314,7 @@ def main(
     path: Path | None,
     kept: Path,
     out: Path | None,
+    update: bool,
     as_json: bool,
 ) -> None:
     """Measure all methods of TABLE; see the head of this file."""
@@ -319,8 +329,11 @@ def main(
     found = run_cells(cells, data, material, jobs)
     record = rounded(record_of(data, found, experts_s))
     click.echo(json.dumps(record, indent=2) if as_json else summary(found))
-    partial = only or seeds or holdout or path
-    if out := out or (None if partial else ROOT / f"benchmarks/results/methods_{table}.json"):
+    partial = (only and not update) or seeds or holdout or path
+    committed = ROOT / f"benchmarks/results/methods_{table}.json"
+    if update:
+        record = updated(json.loads(committed.read_text(encoding="utf-8")), record)
+    if out := out or (None if partial else committed):
         artifact.write_text(out, json.dumps(record, indent=1) + "\n")
         click.echo(f"wrote {out.name}", err=True)
 

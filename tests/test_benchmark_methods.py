@@ -91,6 +91,14 @@ def test_what_is_left_is_told_by_the_same_recipe_of_another_seed(benchmark):
     assert benchmark.minutes_left({places[0]: a, places[1]: b}, places, {places[3]}, 120) == pytest.approx(2 * 10 / 12)
 
 
+def test_an_update_changes_its_own_cells_only(benchmark):
+    before = {"command": "all", "recipes": {}, "cells": [cell("dm", 1, 0, 0.4), cell("mtt", 1, 0, 0.5)]}
+    record = {"command": "some", "recipes": {"mtt": {}}, "cells": [cell("mtt", 1, 0, 0.6), cell("att", 1, 0, 0.7)]}
+    found = benchmark.updated(before, record)
+    assert [(x["row"], x["accuracy"][0]) for x in found["cells"]] == [("dm", 0.4), ("mtt", 0.6), ("att", 0.7)]
+    assert (found["command"], found["recipes"]) == ("all", {"mtt": {}})
+
+
 def test_the_code_that_a_cell_depends_on_is_its_method_and_what_that_imports(benchmark):
     found = {path.name for path in benchmark.closure(("distillkit.methods.selmatch", "distillkit.evaluate"))}
     assert {"selmatch.py", "mtt.py", "window.py", "unroll.py", "training.py"} <= found
