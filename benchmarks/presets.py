@@ -5,9 +5,10 @@
 
 Kept as they stand: the rates, momentum, the step size and its rate, decay, clipping, augmentation, normalisation, kinds
 of network, and how many expert steps one student step has to cover. Made smaller: digits in three channels stand for
-the source, width is divided by 8, expert epochs by 8, steps of experts and students by 5; there are 40 outer steps.
-Where a set has more than 100 images, a student's batch is divided by 5 and the set so that a step shows each image as
-often; the rate of images is divided by 5, too, because an image's share of a batch is five times as large.
+the source, width is divided by 8, expert epochs by 8, steps of experts and students by 5; there are 40 outer steps, and
+fewer sets and runs where a method tries several. Where a set has more than 100 images, a student's batch is divided by
+5 and the set so that a step shows each image as often; the rate of images is divided by 5, too, because an image's
+share of a batch is five times as large.
 
 A recipe that learns is right when its loss falls (the same draws before and after), its step size stays within a factor
 of 100 of its start, and its images move. Others are right when they give finite images, and a network that is trained
@@ -96,8 +97,9 @@ def scaled_recipe(recipe: Mapping[str, Any], classes: int) -> dict[str, Any]:
         small["optim"]["steps"] = STEPS
     if "window_start" in recipe:
         small["window_start"] = min(recipe["window_start"], 1 - (small["ipc"] + 2) / 134)
-    if "real_batch" in recipe:
-        small["real_batch"] = 128
+    small |= {name: least for name, least in {"real_batch": 128, "sets": 4, "runs": 2}.items() if name in recipe}
+    if isinstance(recipe.get("replay", {}).get("step_size"), Mapping):
+        small["replay"]["step_size"]["runs"] = 2
     return small if recipe["method"] != "diffusion" else scaled_diffusion(small)
 
 
