@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.compute import onto
-from distillkit.errors import ParamsError
+from distillkit.errors import ParamsError, check_range
 from distillkit.settings import settings
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 ALL_OPERATIONS: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
 NUMBERS = 3  # random numbers that one operation may use on one image
 
-SHIFT = 1 / 8  # crop moves by up to this share of the side
+SHIFT = 1 / 8  # DSA's crop moves by up to this share of the side
 CUTOUT = 1 / 2  # side of the cut square, as a share of the image's
 SCALE = 1.2  # zoom between 1/SCALE and SCALE
 ROTATION = math.radians(15)
@@ -34,21 +34,27 @@ class Augmentation:
     """What to do to a batch.
 
     ``dsa`` draws one operation for the whole batch; ``simple`` crops and flips every image; ``combined`` draws one DSA
-    operation per learned image and crops and flips the real ones (SelMatch's evaluation).
+    operation per learned image and crops and flips the real ones (SelMatch's evaluation). ``pad`` is by how many pixels
+    these two move an image at most, the field's 4 whatever its side; DSA's own crop goes by the side.
     """
 
     kind: Literal["none", "simple", "dsa", "combined"] = "none"
     operations: tuple[Operation, ...] = ALL_OPERATIONS
+    pad: int = 4
 
     def __post_init__(self) -> None:
+        check_range("augmentation.pad", self.pad, 0)
         if not self.operations:
             raise ParamsError(f"operations is empty; expected some of {', '.join(ALL_OPERATIONS)}, or kind: none")
 
 
 class Step(NamedTuple):
-    """One operation on some images of a batch: all of them when ``rows`` is None; ``numbers_NR`` in [0, 1)."""
+    """One operation on some images of a batch: all of them when ``rows`` is None.
 
-    operation: Operation
+    ``numbers_NR`` are in [0, 1), those of ``shift`` are pixels.
+    """
+
+    operation: Operation | Literal["shift"]
     rows: Tensor | None
     numbers_NR: Tensor
 
@@ -61,7 +67,7 @@ def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N
     if augmentation.kind == "none":
         return []
     if augmentation.kind == "simple":
-        return [Step("crop", None, numbers(count, generator)), Step("flip", None, numbers(count, generator))]
+        return draw_simple(augmentation, None, count, generator)
     if augmentation.kind == "dsa":
         return [Step(pick(augmentation.operations, generator), None, numbers(count, generator))]
     learned_N = torch.zeros(count, dtype=torch.bool) if learned_N is None else learned_N.cpu()
@@ -79,9 +85,14 @@ def check_siamese(augmentation: Augmentation) -> None:
         raise ParamsError("augmentation.kind is combined, which treats images apart; expected none, simple or dsa")
 
 
+def draw_simple(augmentation: Augmentation, rows: Tensor | None, count: int, generator: Generator) -> Draw:
+    shifts_NR = whole(numbers(count, generator), augmentation.pad)
+    return [Step("shift", rows, shifts_NR), Step("flip", rows, numbers(count, generator))]
+
+
 def draw_combined(augmentation: Augmentation, learned_N: Tensor, generator: Generator) -> Draw:
     real = (~learned_N).nonzero().squeeze(1)
-    steps = [Step(name, real, numbers(len(real), generator)) for name in ("crop", "flip")] if len(real) else []
+    steps = draw_simple(augmentation, real, len(real), generator) if len(real) else []
     choice_N = torch.randint(len(augmentation.operations), learned_N.shape, generator=generator)
     for index, operation in enumerate(augmentation.operations):
         rows = (learned_N & (choice_N == index)).nonzero().squeeze(1)
@@ -125,17 +136,26 @@ def color(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
 
 
 def crop(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Shift by a whole number of pixels, up to SHIFT of the side each way, filling with 0."""
+    """Shift by a whole number of pixels, up to SHIFT of the side each way."""
+    height, width = x_NCHW.shape[2:]
+    down_N, right_N = (whole(u_NR[:, i], round_half_up(side * SHIFT)) for i, side in enumerate((height, width)))
+    return shift(x_NCHW, torch.stack([down_N, right_N], 1))
+
+
+def whole(u_NR: Tensor, most: int) -> Tensor:
+    """From [0, 1) to −``most``, ..., ``most``, all as likely."""
+    return (u_NR * (2 * most + 1)).floor() - most
+
+
+def shift(x_NCHW: Tensor, pixels_NR: Tensor) -> Tensor:
+    """Image n holds what was ``pixels_NR[n]`` = (down, right) away, and 0 from outside the frame."""
     count, _, height, width = x_NCHW.shape
-    pad_h, pad_w = round_half_up(height * SHIFT), round_half_up(width * SHIFT)
-    top_N = (u_NR[:, 0] * (2 * pad_h + 1)).long()
-    left_N = (u_NR[:, 1] * (2 * pad_w + 1)).long()
-    padded = F.pad(x_NCHW, (pad_w, pad_w, pad_h, pad_h))
-    row_NH = top_N[:, None] + torch.arange(height, device=x_NCHW.device)
-    column_NW = left_N[:, None] + torch.arange(width, device=x_NCHW.device)
-    image_N = torch.arange(count, device=x_NCHW.device)
-    picked_NHWC = padded.permute(0, 2, 3, 1)[image_N[:, None, None], row_NH[:, :, None], column_NW[:, None, :]]
-    return picked_NHWC.permute(0, 3, 1, 2).contiguous()
+    padded_NHWC = F.pad(x_NCHW, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # one line of 0 each side; all outside is read there
+    row_NH = torch.arange(1, height + 1, device=x_NCHW.device) + pixels_NR[:, :1].long()
+    column_NW = torch.arange(1, width + 1, device=x_NCHW.device) + pixels_NR[:, 1:2].long()
+    row_NH1, column_N1W = row_NH.clamp(0, height + 1)[:, :, None], column_NW.clamp(0, width + 1)[:, None, :]
+    image_N11 = torch.arange(count, device=x_NCHW.device)[:, None, None]
+    return padded_NHWC[image_N11, row_NH1, column_N1W].permute(0, 3, 1, 2).contiguous()
 
 
 def cutout(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
@@ -184,7 +204,8 @@ def round_half_up(value: float) -> int:
     return int(value + 0.5)
 
 
-OPERATIONS: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
+OPERATIONS: dict[Operation | Literal["shift"], Callable[[Tensor, Tensor], Tensor]] = {
+    "shift": shift,
     "color": color,
     "crop": crop,
     "cutout": cutout,
