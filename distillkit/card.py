@@ -39,9 +39,10 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
-    "simple": "a random shift and flip of every image",
+    "simple": "a random shift, up to {pad} pixels, and flip of every image",
     "dsa": "differentiable siamese augmentation: one of {operations} for each batch",
-    "combined": "one of {operations} for each learned image, a random shift and flip for each real one",
+    "combined": "one of {operations} for each learned image, a random shift, up to {pad} pixels, and flip for each "
+    "real one",
 }
 NORMS = {
     "batch": "with batch normalisation",
@@ -153,7 +154,7 @@ def network(spec: Mapping[str, Any]) -> str:
 
 
 def augmentation(spec: Mapping[str, Any]) -> str:
-    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]))
+    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=spec["pad"])
 
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:

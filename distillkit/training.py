@@ -121,8 +121,8 @@ def sgd_(
 ) -> None:
     """v ← μ v + g + λ p, then p ← p − η v, in place: ``torch.optim.SGD`` to the bit.
 
-    With ``nesterov`` p ← p − η (g + λ p + μ v). Ours, because the first optimiser that a process builds makes torch import its compiler, 1.7 s here, and every stage
-    is a process of its own.
+    With ``nesterov`` p ← p − η (g + λ p + μ v). Ours, because the first optimiser that a process builds makes torch
+    import its compiler, 1.7 s here, and every stage is a process of its own.
     """
     if weight_decay:
         gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distillkit import augment
-from distillkit.augment import ALL_OPERATIONS, OPERATIONS, Augmentation, Step
+from distillkit.augment import OPERATIONS, Augmentation, Step
 from distillkit.errors import ParamsError
 from distillkit.randomness import seeded
 

@@ -161,9 +161,7 @@ class CoverageCentric:
         return chosen_of(material, self.ipc, self.balanced, choose)
 
 
-def chosen_of(
-    material: Material, ipc: int, balanced: bool, choose: Callable[[Tensor, int], Tensor]
-) -> SyntheticSet:
+def chosen_of(material: Material, ipc: int, balanced: bool, choose: Callable[[Tensor, int], Tensor]) -> SyntheticSet:
     """What ``choose`` takes of the rows of every class, ``ipc`` each, or of all rows together, ``ipc`` a class."""
     real = material.real
     if balanced:
