@@ -50,7 +50,8 @@ def distance_to_median(features_ND: Tensor) -> Tensor:
     features_ND = features_ND.double()
     sorted_ND, half = features_ND.sort(0).values, len(features_ND) // 2
     median_D = (sorted_ND[half] + sorted_ND[-1 - half]) / 2
-    return (features_ND - median_D).norm(dim=1)
+    distance_N: Tensor = (features_ND - median_D).norm(dim=1)
+    return distance_N
 
 
 def middle(distance_N: Tensor, count: int) -> Tensor:
