@@ -9,6 +9,7 @@ Axes: N images; C, H, W channels, height, width; R random numbers of one image.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -23,7 +24,8 @@ Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 ALL_OPERATIONS: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
 NUMBERS = 3  # random numbers that one operation may use on one image
 
-SHIFT = 1 / 8  # DSA's crop moves by up to this share of the side
+SHIFT = 1 / 8  # crop moves by up to this share of the side
+PAD = 4  # pixels; simple and combined move by no more
 CUTOUT = 1 / 2  # side of the cut square, as a share of the image's
 SCALE = 1.2  # zoom between 1/SCALE and SCALE
 ROTATION = math.radians(15)
@@ -35,28 +37,29 @@ class Augmentation:
 
     ``dsa`` draws one operation for the whole batch; ``simple`` crops and flips every image; ``combined`` draws one DSA
     operation per learned image and crops and flips the real ones (SelMatch's evaluation). ``pad`` is by how many pixels
-    these two move an image at most, the field's 4 whatever its side; DSA's own crop goes by the side.
+    these two move an image at most, see :func:`padding`; DSA's own crop goes by the side.
     """
 
     kind: Literal["none", "simple", "dsa", "combined"] = "none"
     operations: tuple[Operation, ...] = ALL_OPERATIONS
-    pad: int = 4
+    pad: int | None = None
 
     def __post_init__(self) -> None:
-        check_range("augmentation.pad", self.pad, 0)
+        check_range("augmentation.pad", self.pad or 0, 0)
         if not self.operations:
             raise ParamsError(f"operations is empty; expected some of {', '.join(ALL_OPERATIONS)}, or kind: none")
 
 
 class Step(NamedTuple):
-    """One operation on some images of a batch: all of them when ``rows`` is None.
+    """One operation on some images of a batch: all of them when ``rows`` is None; ``numbers_NR`` in [0, 1).
 
-    ``numbers_NR`` are in [0, 1), those of ``shift`` are pixels.
+    ``pad`` is for ``shift`` alone.
     """
 
     operation: Operation | Literal["shift"]
     rows: Tensor | None
     numbers_NR: Tensor
+    pad: int | None = None
 
 
 Draw = list[Step]
@@ -86,8 +89,8 @@ def check_siamese(augmentation: Augmentation) -> None:
 
 
 def draw_simple(augmentation: Augmentation, rows: Tensor | None, count: int, generator: Generator) -> Draw:
-    shifts_NR = whole(numbers(count, generator), augmentation.pad)
-    return [Step("shift", rows, shifts_NR), Step("flip", rows, numbers(count, generator))]
+    first = Step("shift", rows, numbers(count, generator), augmentation.pad)
+    return [first, Step("flip", rows, numbers(count, generator))]
 
 
 def draw_combined(augmentation: Augmentation, learned_N: Tensor, generator: Generator) -> Draw:
@@ -112,8 +115,9 @@ def pick(operations: tuple[Operation, ...], generator: Generator) -> Operation:
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:
     """The augmented batch; differentiable in ``x_NCHW``. A draw for one image serves all images of a batch."""
     device = x_NCHW.device
-    for operation, rows, numbers_NR in steps:
-        function, u_NR = OPERATIONS[operation], onto(device, numbers_NR).to(x_NCHW.dtype)
+    for operation, rows, numbers_NR, pad in steps:
+        function = partial(shift, pad=pad) if operation == "shift" else OPERATIONS[operation]
+        u_NR = onto(device, numbers_NR).to(x_NCHW.dtype)
         if rows is None:
             x_NCHW = function(x_NCHW, u_NR.expand(len(x_NCHW), -1))
         else:
@@ -137,25 +141,29 @@ def color(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
 
 def crop(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
     """Shift by a whole number of pixels, up to SHIFT of the side each way."""
-    height, width = x_NCHW.shape[2:]
-    down_N, right_N = (whole(u_NR[:, i], round_half_up(side * SHIFT)) for i, side in enumerate((height, width)))
-    return shift(x_NCHW, torch.stack([down_N, right_N], 1))
+    return moved(x_NCHW, u_NR, *(round_half_up(side * SHIFT) for side in x_NCHW.shape[2:]))
 
 
-def whole(u_NR: Tensor, most: int) -> Tensor:
-    """From [0, 1) to −``most``, ..., ``most``, all as likely."""
-    return (u_NR * (2 * most + 1)).floor() - most
+def shift(x_NCHW: Tensor, u_NR: Tensor, pad: int | None) -> Tensor:
+    """Shift by a whole number of pixels, up to :func:`padding` each way."""
+    return moved(x_NCHW, u_NR, *(padding(pad, side) for side in x_NCHW.shape[2:]))
 
 
-def shift(x_NCHW: Tensor, pixels_NR: Tensor) -> Tensor:
-    """Image n holds what was ``pixels_NR[n]`` = (down, right) away, and 0 from outside the frame."""
+def padding(pad: int | None, side: int) -> int:
+    """``pad``; when None PAD, as SelMatch has it, but no more than SHIFT of the side."""
+    return min(PAD, round_half_up(side * SHIFT)) if pad is None else pad
+
+
+def moved(x_NCHW: Tensor, u_NR: Tensor, most_h: int, most_w: int) -> Tensor:
+    """Up or down by one of 0 to ``most_h`` pixels and aside by one of 0 to ``most_w``, filling with 0."""
     count, _, height, width = x_NCHW.shape
-    padded_NHWC = F.pad(x_NCHW, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # one line of 0 each side; all outside is read there
-    row_NH = torch.arange(1, height + 1, device=x_NCHW.device) + pixels_NR[:, :1].long()
-    column_NW = torch.arange(1, width + 1, device=x_NCHW.device) + pixels_NR[:, 1:2].long()
-    row_NH1, column_N1W = row_NH.clamp(0, height + 1)[:, :, None], column_NW.clamp(0, width + 1)[:, None, :]
-    image_N11 = torch.arange(count, device=x_NCHW.device)[:, None, None]
-    return padded_NHWC[image_N11, row_NH1, column_N1W].permute(0, 3, 1, 2).contiguous()
+    top_N, left_N = ((u_NR[:, i] * (2 * most + 1)).long() for i, most in enumerate((most_h, most_w)))
+    padded = F.pad(x_NCHW, (most_w, most_w, most_h, most_h))
+    row_NH = top_N[:, None] + torch.arange(height, device=x_NCHW.device)
+    column_NW = left_N[:, None] + torch.arange(width, device=x_NCHW.device)
+    image_N = torch.arange(count, device=x_NCHW.device)
+    picked_NHWC = padded.permute(0, 2, 3, 1)[image_N[:, None, None], row_NH[:, :, None], column_NW[:, None, :]]
+    return picked_NHWC.permute(0, 3, 1, 2).contiguous()
 
 
 def cutout(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
@@ -204,8 +212,7 @@ def round_half_up(value: float) -> int:
     return int(value + 0.5)
 
 
-OPERATIONS: dict[Operation | Literal["shift"], Callable[[Tensor, Tensor], Tensor]] = {
-    "shift": shift,
+OPERATIONS: dict[Operation, Callable[[Tensor, Tensor], Tensor]] = {
     "color": color,
     "crop": crop,
     "cutout": cutout,

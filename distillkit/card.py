@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import params
+from distillkit.augment import padding
 from distillkit.card_tables import (
     baseline,
     before,
@@ -153,8 +154,8 @@ def network(spec: Mapping[str, Any]) -> str:
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
 
 
-def augmentation(spec: Mapping[str, Any]) -> str:
-    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=spec["pad"])
+def augmentation(spec: Mapping[str, Any], side: int) -> str:
+    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=padding(spec["pad"], side))
 
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:
