@@ -9,6 +9,7 @@ Axes: N images; C, H, W channels, height, width; R random numbers of one image.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.compute import onto
-from distillkit.errors import ParamsError
+from distillkit.errors import ParamsError, check_range
 from distillkit.settings import settings
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -24,6 +25,7 @@ ALL_OPERATIONS: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "sca
 NUMBERS = 3  # random numbers that one operation may use on one image
 
 SHIFT = 1 / 8  # crop moves by up to this share of the side
+PAD = 4  # pixels; simple and combined move by no more
 CUTOUT = 1 / 2  # side of the cut square, as a share of the image's
 SCALE = 1.2  # zoom between 1/SCALE and SCALE
 ROTATION = math.radians(15)
@@ -34,23 +36,30 @@ class Augmentation:
     """What to do to a batch.
 
     ``dsa`` draws one operation for the whole batch; ``simple`` crops and flips every image; ``combined`` draws one DSA
-    operation per learned image and crops and flips the real ones (SelMatch's evaluation).
+    operation per learned image and crops and flips the real ones (SelMatch's evaluation). ``pad`` is by how many pixels
+    these two move an image at most, see :func:`padding`; DSA's own crop goes by the side.
     """
 
     kind: Literal["none", "simple", "dsa", "combined"] = "none"
     operations: tuple[Operation, ...] = ALL_OPERATIONS
+    pad: int | None = None
 
     def __post_init__(self) -> None:
+        check_range("augmentation.pad", self.pad or 0, 0)
         if not self.operations:
             raise ParamsError(f"operations is empty; expected some of {', '.join(ALL_OPERATIONS)}, or kind: none")
 
 
 class Step(NamedTuple):
-    """One operation on some images of a batch: all of them when ``rows`` is None; ``numbers_NR`` in [0, 1)."""
+    """One operation on some images of a batch: all of them when ``rows`` is None; ``numbers_NR`` in [0, 1).
 
-    operation: Operation
+    ``pad`` is for ``shift`` alone.
+    """
+
+    operation: Operation | Literal["shift"]
     rows: Tensor | None
     numbers_NR: Tensor
+    pad: int | None = None
 
 
 Draw = list[Step]
@@ -61,7 +70,7 @@ def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N
     if augmentation.kind == "none":
         return []
     if augmentation.kind == "simple":
-        return [Step("crop", None, numbers(count, generator)), Step("flip", None, numbers(count, generator))]
+        return draw_simple(augmentation, None, count, generator)
     if augmentation.kind == "dsa":
         return [Step(pick(augmentation.operations, generator), None, numbers(count, generator))]
     learned_N = torch.zeros(count, dtype=torch.bool) if learned_N is None else learned_N.cpu()
@@ -79,9 +88,14 @@ def check_siamese(augmentation: Augmentation) -> None:
         raise ParamsError("augmentation.kind is combined, which treats images apart; expected none, simple or dsa")
 
 
+def draw_simple(augmentation: Augmentation, rows: Tensor | None, count: int, generator: Generator) -> Draw:
+    first = Step("shift", rows, numbers(count, generator), augmentation.pad)
+    return [first, Step("flip", rows, numbers(count, generator))]
+
+
 def draw_combined(augmentation: Augmentation, learned_N: Tensor, generator: Generator) -> Draw:
     real = (~learned_N).nonzero().squeeze(1)
-    steps = [Step(name, real, numbers(len(real), generator)) for name in ("crop", "flip")] if len(real) else []
+    steps = draw_simple(augmentation, real, len(real), generator) if len(real) else []
     choice_N = torch.randint(len(augmentation.operations), learned_N.shape, generator=generator)
     for index, operation in enumerate(augmentation.operations):
         rows = (learned_N & (choice_N == index)).nonzero().squeeze(1)
@@ -101,8 +115,9 @@ def pick(operations: tuple[Operation, ...], generator: Generator) -> Operation:
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:
     """The augmented batch; differentiable in ``x_NCHW``. A draw for one image serves all images of a batch."""
     device = x_NCHW.device
-    for operation, rows, numbers_NR in steps:
-        function, u_NR = OPERATIONS[operation], onto(device, numbers_NR).to(x_NCHW.dtype)
+    for operation, rows, numbers_NR, pad in steps:
+        function = partial(shift, pad=pad) if operation == "shift" else OPERATIONS[operation]
+        u_NR = onto(device, numbers_NR).to(x_NCHW.dtype)
         if rows is None:
             x_NCHW = function(x_NCHW, u_NR.expand(len(x_NCHW), -1))
         else:
@@ -125,12 +140,25 @@ def color(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
 
 
 def crop(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Shift by a whole number of pixels, up to SHIFT of the side each way, filling with 0."""
+    """Shift by a whole number of pixels, up to SHIFT of the side each way."""
+    return moved(x_NCHW, u_NR, *(round_half_up(side * SHIFT) for side in x_NCHW.shape[2:]))
+
+
+def shift(x_NCHW: Tensor, u_NR: Tensor, pad: int | None) -> Tensor:
+    """Shift by a whole number of pixels, up to :func:`padding` each way."""
+    return moved(x_NCHW, u_NR, *(padding(pad, side) for side in x_NCHW.shape[2:]))
+
+
+def padding(pad: int | None, side: int) -> int:
+    """``pad``; when None PAD, as SelMatch has it, but no more than SHIFT of the side."""
+    return min(PAD, round_half_up(side * SHIFT)) if pad is None else pad
+
+
+def moved(x_NCHW: Tensor, u_NR: Tensor, most_h: int, most_w: int) -> Tensor:
+    """Up or down by one of 0 to ``most_h`` pixels and aside by one of 0 to ``most_w``, filling with 0."""
     count, _, height, width = x_NCHW.shape
-    pad_h, pad_w = round_half_up(height * SHIFT), round_half_up(width * SHIFT)
-    top_N = (u_NR[:, 0] * (2 * pad_h + 1)).long()
-    left_N = (u_NR[:, 1] * (2 * pad_w + 1)).long()
-    padded = F.pad(x_NCHW, (pad_w, pad_w, pad_h, pad_h))
+    top_N, left_N = ((u_NR[:, i] * (2 * most + 1)).long() for i, most in enumerate((most_h, most_w)))
+    padded = F.pad(x_NCHW, (most_w, most_w, most_h, most_h))
     row_NH = top_N[:, None] + torch.arange(height, device=x_NCHW.device)
     column_NW = left_N[:, None] + torch.arange(width, device=x_NCHW.device)
     image_N = torch.arange(count, device=x_NCHW.device)

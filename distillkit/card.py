@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import params
+from distillkit.augment import padding
 from distillkit.card_tables import (
     baseline,
     before,
@@ -39,9 +40,10 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
-    "simple": "a random shift and flip of every image",
+    "simple": "a random shift, up to {pad} pixels, and flip of every image",
     "dsa": "differentiable siamese augmentation: one of {operations} for each batch",
-    "combined": "one of {operations} for each learned image, a random shift and flip for each real one",
+    "combined": "one of {operations} for each learned image, a random shift, up to {pad} pixels, and flip for each "
+    "real one",
 }
 NORMS = {
     "batch": "with batch normalisation",
@@ -152,8 +154,8 @@ def network(spec: Mapping[str, Any]) -> str:
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
 
 
-def augmentation(spec: Mapping[str, Any]) -> str:
-    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]))
+def augmentation(spec: Mapping[str, Any], side: int) -> str:
+    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=padding(spec["pad"], side))
 
 
 def papers(recipes: Sequence[Recipe]) -> list[str]:

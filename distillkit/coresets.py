@@ -45,15 +45,25 @@ def cover(features_ND: Tensor, count: int, first: int) -> Tensor:
     return torch.tensor(chosen, device=features_ND.device)
 
 
-def moderate(features_ND: Tensor, count: int) -> Tensor:
-    """``count`` rows whose distance to the mean is nearest to the median distance (Xia et al., ICLR 2023).
-
-    d_x = ‖x − μ‖ in float64; the smallest |d_x − median(d)| first. Of an even number the median is the mean of two.
-    """
+def distance_to_median(features_ND: Tensor) -> Tensor:
+    """d_x = ‖x − m‖, m being the median of every dimension; in float64. Of an even number it is the mean of two."""
     features_ND = features_ND.double()
-    distance_N = (features_ND - features_ND.mean(0)).norm(dim=1)
-    order: Tensor = (distance_N - distance_N.quantile(0.5)).abs().argsort(stable=True)
-    return order[:count]
+    sorted_ND, half = features_ND.sort(0).values, len(features_ND) // 2
+    median_D = (sorted_ND[half] + sorted_ND[-1 - half]) / 2
+    distance_N: Tensor = (features_ND - median_D).norm(dim=1)
+    return distance_N
+
+
+def middle(distance_N: Tensor, count: int) -> Tensor:
+    """``count`` rows of the middle ranks by distance, the nearest first: moderate selection (Xia et al., ICLR 2023).
+
+    As many are nearer as are farther; of an odd rest the one left over goes to the side that makes the first rank even.
+    Raises WindowError when there are fewer than ``count`` rows.
+    """
+    if count > len(distance_N):
+        raise WindowError(f"{count} images are asked for, but there are {len(distance_N)}; lower ipc or add images")
+    first = round((len(distance_N) - count) / 2)
+    return distance_N.argsort(stable=True)[first : first + count]
 
 
 def stratified(difficulty_N: Tensor, count: int, hardest_dropped: float, strata: int, generator: Generator) -> Tensor:

@@ -60,12 +60,12 @@ class ExpertFiles:
     def dynamics(self) -> Dynamics:
         """The dynamics of all shards, each (E, L, N)."""
         first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
-        types = Dynamics(torch.bool, torch.float16, torch.float16, torch.float16)  # type: ignore[arg-type]
+        types = {name: torch.bool if name == "correct" else torch.float16 for name in Dynamics._fields}
         columns = {
             name: torch.cat(
                 [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
             )
-            for name, dtype in types._asdict().items()
+            for name, dtype in types.items()
         }
         return Dynamics(**columns)
 

@@ -58,7 +58,11 @@ def batch_loss(network: nn.Module, theta_P: Tensor, images_NCHW: Tensor, labels:
 
 
 class EagerKernel:
-    """Reverse over reverse, with PyTorch's own layers; a step's graph may be kept (:meth:`record`)."""
+    """Reverse over reverse, with PyTorch's own layers; a step's graph may be kept (:meth:`record`).
+
+    With instance norm :meth:`gradient` and :meth:`record` agree but for rounding: PyTorch has a fast formula for the
+    gradient of a group norm, and another where that gradient is differentiated in turn.
+    """
 
     def __init__(self, network: nn.Module):
         self.network = network

@@ -20,7 +20,7 @@ class ScoreSpec:
     ``larger_means`` says which end is hard, and scores where larger is easier are negated.
     """
 
-    name: Literal["forgetting", "el2n", "margin", "confidence", "consistency", "file"]
+    name: Literal["forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency", "file"]
     epochs: int | None = None
     file: str | None = None
     larger_means: Literal["harder", "easier"] = "harder"

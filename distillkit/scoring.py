@@ -33,6 +33,14 @@ def score_margin(dynamics: Dynamics) -> Tensor:
     return -dynamics.margin.float().mean((0, 1))
 
 
+def score_probability_margin(dynamics: Dynamics) -> Tensor:
+    """−E[label's probability − best other probability]: the margin as coverage-centric selection has it.
+
+    As released by Zheng et al. (ICLR 2023), who call it AUM, too; a sum over epochs there, a mean here.
+    """
+    return -dynamics.probability_margin.float().mean((0, 1))
+
+
 def score_confidence(dynamics: Dynamics) -> Tensor:
     """1 − E[probability of the label]."""
     return 1 - dynamics.probability.float().mean((0, 1))
@@ -50,6 +58,7 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
     "forgetting": score_forgetting,
     "el2n": score_el2n,
     "margin": score_margin,
+    "probability-margin": score_probability_margin,
     "confidence": score_confidence,
     "consistency": score_consistency,
 }

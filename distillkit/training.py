@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from distillkit import augment
 from distillkit.augment import Augmentation
 from distillkit.compute import Compute, Precision, compiled, onto
-from distillkit.errors import DivergedError, check_positive, check_range
+from distillkit.errors import DivergedError, ParamsError, check_positive, check_range
 from distillkit.images import Schedule
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import load_flat_
@@ -28,7 +28,7 @@ class TrainingRecipe:
     """How a fresh network is trained on a set of any size: always the same number of updates.
 
     ``precision: bf16`` trains with layers in bfloat16 where PyTorch's autocast holds it safe; parameters stay float32,
-    and so does :func:`predict`.
+    and so does :func:`predict`. ``nesterov`` is a kind of ``momentum``, see :func:`sgd_`.
     """
 
     steps: int
@@ -39,6 +39,7 @@ class TrainingRecipe:
     final_lr_fraction: float = 0.0
     augmentation: Augmentation = Augmentation()
     precision: Precision = "fp32"
+    nesterov: bool = False
 
     def __post_init__(self) -> None:
         check_range("training.steps", self.steps, 1)
@@ -47,6 +48,8 @@ class TrainingRecipe:
         check_range("training.momentum", self.momentum, 0, 0.9999)
         check_range("training.weight_decay", self.weight_decay, 0)
         check_range("training.final_lr_fraction", self.final_lr_fraction, 0, 1)
+        if self.nesterov and not self.momentum:
+            raise ParamsError("training.nesterov is true, but training.momentum is 0; expected one above 0, as 0.9")
 
 
 TensorList = list[Tensor] | tuple[Tensor, ...]
@@ -73,6 +76,7 @@ def train(
     generator: Generator,
     learned_N: Tensor | None = None,
     precision: Precision = "fp32",
+    nesterov: bool = False,
     compute: Compute = Compute(),
 ) -> Iterator[Visit]:
     """Train ``network`` in place by SGD on cross-entropy, one update for each batch of rows; images are normalised."""
@@ -89,7 +93,8 @@ def train(
         x_NCHW = compute.layout(augment.apply(images_NCHW[rows], steps))
         loss, logits = forward(network, x_NCHW, labels_N[rows], precision)
         gradients = torch.autograd.grad(loss, parameters)
-        sgd_(parameters, gradients, velocities, lr=lr_at(step), momentum=momentum, weight_decay=weight_decay)
+        lr = lr_at(step)
+        sgd_(parameters, gradients, velocities, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
         yield Visit(rows, logits.detach().clone(), loss.detach().clone())
 
 
@@ -112,17 +117,19 @@ def sgd_(
     lr: float,
     momentum: float,
     weight_decay: float = 0.0,
+    nesterov: bool = False,
 ) -> None:
     """v ← μ v + g + λ p, then p ← p − η v, in place: ``torch.optim.SGD`` to the bit.
 
-    Ours, because the first optimiser that a process builds makes torch import its compiler, 1.7 s here, and every stage
-    is a process of its own.
+    With ``nesterov`` p ← p − η (g + λ p + μ v). Ours, because the first optimiser that a process builds makes torch
+    import its compiler, 1.7 s here, and every stage is a process of its own.
     """
     if weight_decay:
         gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)
     torch._foreach_mul_(velocities, momentum)
     torch._foreach_add_(velocities, gradients)
-    torch._foreach_add_(parameters, velocities, alpha=-lr)
+    steps = torch._foreach_add(gradients, velocities, alpha=momentum) if nesterov else velocities
+    torch._foreach_add_(parameters, steps, alpha=-lr)
 
 
 @torch.no_grad()
@@ -201,6 +208,7 @@ def fit(
         generator=generator,
         learned_N=learned_N,
         precision=recipe.precision,
+        nesterov=recipe.nesterov,
         compute=compute,
     )
     for step, _ in enumerate(visits, start=1):

@@ -65,13 +65,15 @@ class Dynamics(NamedTuple):
     """What happened to every training image in every epoch, seen in the pass that trained on it.
 
     All (..., L, N): ``correct`` bool; ``probability`` of the label; ``margin`` of the label's logit over the best other
-    (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul et al. 2021). float16 but for ``correct``.
+    (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul et al. 2021); ``probability_margin`` of the
+    label's probability over the best other (Zheng et al. 2023). float16 but for ``correct``.
     """
 
     correct: Tensor
     probability: Tensor
     margin: Tensor
     error_norm: Tensor
+    probability_margin: Tensor
 
 
 class Expert(NamedTuple):
@@ -116,14 +118,15 @@ def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
     """One visit's record, each (N,)."""
     probability_NK = logits_NK.float().softmax(1)
     label_N1 = labels_N[:, None]
-    label_logit_N = logits_NK.gather(1, label_N1).squeeze(1)
+    label_logit_N, probability_N = (of_NK.gather(1, label_N1).squeeze(1) for of_NK in (logits_NK, probability_NK))
     other_N = logits_NK.scatter(1, label_N1, float("-inf")).amax(1)
     error_NK = probability_NK - F.one_hot(labels_N, logits_NK.shape[1])
     return Dynamics(
         correct=label_logit_N > other_N,
-        probability=probability_NK.gather(1, label_N1).squeeze(1).half(),
+        probability=probability_N.half(),
         margin=(label_logit_N - other_N).half(),
         error_norm=error_NK.norm(dim=1).half(),
+        probability_margin=(probability_N - probability_NK.scatter(1, label_N1, 0.0).amax(1)).half(),
     )
 
 

@@ -134,10 +134,10 @@ class Recorder:
             return self.kernel.gradient(theta_P, images_NCHW, labels)
         if self.keep is None:
             self.keep = graphs_that_fit(self.kernel, theta_P, images_NCHW, labels)
-        if step >= self.keep:
-            return self.kernel.gradient(theta_P, images_NCHW, labels)
-        self.graphs[step] = self.kernel.record(theta_P, images_NCHW, labels)
-        return self.graphs[step].gradient_P.detach()
+        recorded = self.kernel.record(theta_P, images_NCHW, labels)  # kernel.gradient may round otherwise, see there
+        if step < self.keep:
+            self.graphs[step] = recorded
+        return recorded.gradient_P.detach()
 
 
 def graphs_that_fit(kernel: EagerKernel, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> int:

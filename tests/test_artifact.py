@@ -481,7 +481,7 @@ def test_dynamics_of_all_shards_in_order(shards, experts):
 def test_only_the_snapshot_asked_for_is_read(tmp_path):
     """64 MiB of trajectories cost no memory."""
     trajectory = torch.arange(256.0).repeat_interleave(2**14).view(256, 2**14)
-    dynamics = Dynamics(torch.ones(255, 2, dtype=torch.bool), *(torch.zeros(3, 255, 2, dtype=torch.float16)))
+    dynamics = Dynamics(torch.ones(255, 2, dtype=torch.bool), *(torch.zeros(4, 255, 2, dtype=torch.float16)))
     path = tmp_path / "x"
     save_experts(path, [Expert(trajectory, dynamics)] * 4, NetworkSpec("convnet"), {})
     before = anonymous_memory()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distillkit import augment
-from distillkit.augment import ALL_OPERATIONS, OPERATIONS, Augmentation, Step
+from distillkit.augment import OPERATIONS, Augmentation, Step
 from distillkit.errors import ParamsError
 from distillkit.randomness import seeded
 
@@ -33,6 +33,40 @@ def test_crop_shifts_by_whole_pixels_and_fills_with_zero():
     assert not moved[0, 0, 0].any()
 
 
+@pytest.mark.parametrize(
+    ("side", "pad", "most"),
+    [(64, None, 4), (32, None, 4), (28, None, 4), (16, None, 2), (8, None, 1), (8, 3, 3), (64, 0, 0)],
+)
+def test_simple_moves_by_four_pixels_and_small_images_by_less(side, pad, most):
+    """Both ways, by every number of pixels up to the most; DSA's crop goes by the side alone."""
+    x = torch.arange(1.0, side + 1).expand(1, 1, side, side)
+    shift, flip = augment.draw(Augmentation("simple", pad=pad), 1, seeded(0))
+    assert (shift.operation, flip.operation) == ("shift", "flip")
+    grid = [(2 * i + 1) / (2 * (2 * most + 1)) for i in range(2 * most + 1)]
+    seen = [augment.apply(x, [shift._replace(numbers_NR=half(0.5, u, 0))])[0, 0] for u in grid]
+    for right, row in zip(range(-most, most + 1), (image[side // 2] for image in seen), strict=True):
+        expected = torch.arange(1, side + 1) + right
+        assert row.tolist() == [v if 1 <= v <= side else 0 for v in expected.tolist()]
+    furthest = augment.apply(torch.ones(1, 1, side, side), [shift._replace(numbers_NR=half(0, 0.5, 0))])
+    assert furthest.sum() == side * (side - most)
+    assert augment.crop(torch.ones(1, 1, side, side), half(0, 0.5, 0)).sum() == side * (side - (side + 4) // 8)
+
+
+def test_combined_moves_real_images_by_pad_and_learned_ones_by_the_side():
+    learned = torch.tensor([True, False] * 50)
+    steps = augment.draw(Augmentation("combined", ("crop",), pad=3), 100, seeded(0), learned)
+    assert [(step.operation, len(step.rows), step.pad) for step in steps] == [
+        ("shift", 50, 3),
+        ("flip", 50, None),
+        ("crop", 50, None),
+    ]
+
+
+def test_a_pad_below_zero():
+    with pytest.raises(ParamsError, match=r"augmentation.pad is -1; expected"):
+        Augmentation("simple", pad=-1)
+
+
 def test_cutout_removes_a_square():
     """Side 8, hole 4: centred on row and column 4 it covers rows and columns 2 to 5."""
     x = torch.ones(1, 2, 8, 8)
@@ -56,7 +90,7 @@ def test_neutral_draw_changes_nothing(name, u):
     assert torch.allclose(OPERATIONS[name](x, half(u, u, u)), x, atol=1e-5)
 
 
-@pytest.mark.parametrize("operation", ALL_OPERATIONS)
+@pytest.mark.parametrize("operation", [*OPERATIONS, "shift"])
 def test_gradients(operation):
     x = torch.rand(2, 3, 6, 8, dtype=torch.float64, generator=seeded(3), requires_grad=True)
     numbers = torch.rand(2, 3, dtype=torch.float64, generator=seeded(4))
@@ -74,7 +108,7 @@ def test_combined_leaves_each_image_to_its_own_kind():
     learned = torch.tensor([True, False, True, True, False])
     steps = augment.draw(Augmentation("combined"), 5, seeded(0), learned)
     real = [step for step in steps if step.rows.tolist() == [1, 4]]
-    assert [step.operation for step in real] == ["crop", "flip"]
+    assert [step.operation for step in real] == ["shift", "flip"]
     touched = sorted(row for step in steps if step.rows.tolist() != [1, 4] for row in step.rows.tolist())
     assert touched == [0, 2, 3]
 

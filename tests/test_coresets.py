@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from distillkit.coresets import cluster_centres, cover, herd, moderate, share_out, stratified
+from distillkit.coresets import (
+    cluster_centres,
+    cover,
+    distance_to_median,
+    herd,
+    middle,
+    share_out,
+    stratified,
+)
 from distillkit.errors import WindowError
 from distillkit.randomness import seeded
 
@@ -34,9 +42,25 @@ def test_k_centre_never_takes_a_row_twice():
     assert cover(column(1.0, 1.0, 1.0), 3, first=1).tolist() == [1, 0, 2]
 
 
-def test_moderate_by_hand():
-    """Distances to the mean 0 are 3, 1, 0, 1, 3, their median is 1: first the two at 1, then the one at 0."""
-    assert moderate(column(-3.0, -1.0, 0.0, 1.0, 3.0), 3).tolist() == [1, 3, 2]
+def test_distance_to_the_median_of_every_dimension():
+    """Medians of (0, 0, 9) and (0, 4, 5) are 0 and 4, which is no point; of 1, 2, 3 and 100 it is 2.5."""
+    assert distance_to_median(torch.tensor([[0.0, 0], [0, 4], [9, 5]])).tolist() == [4, 0, 82**0.5]
+    assert distance_to_median(column(100.0, 1.0, 2.0, 3.0)).tolist() == [97.5, 1.5, 0.5, 0.5]
+
+
+def test_middle_ranks_by_hand():
+    """Ranks 0 to 6: the middle three are 2, 3, 4. Of an odd rest the first rank is even: 1.5 and 2.5 are 2."""
+    distance = torch.tensor([6.0, 0.0, 5.0, 1.0, 4.0, 2.0, 3.0])
+    assert distance[middle(distance, 3)].tolist() == [2, 3, 4]
+    assert distance[middle(distance, 4)].tolist() == [2, 3, 4, 5]
+    assert distance[middle(distance, 2)].tolist() == [2, 3]
+    assert distance[middle(distance, 7)].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert middle(torch.zeros(5), 3).tolist() == [1, 2, 3], "ties keep the order of the dataset"
+
+
+def test_more_than_there_are():
+    with pytest.raises(WindowError, match=r"6 images are asked for, but there are 5; lower ipc or add images"):
+        middle(torch.zeros(5), 6)
 
 
 def test_strata_share_by_hand():

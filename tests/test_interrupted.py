@@ -306,7 +306,7 @@ def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
 @pytest.mark.parametrize("mapper", [map, side_by_side])
 def test_results_come_back_as_they_were(tmp_path, mapper):
     numbers = torch.arange(6.0).view(2, 3)
-    dynamics = Dynamics(numbers > 2, numbers.half(), numbers.half(), numbers.half())
+    dynamics = Dynamics(numbers > 2, *(numbers.half() for _ in range(4)))
     for kind, value in {
         Expert: Expert(numbers, dynamics),
         Run: Run(numbers.long(), torch.zeros(0, dtype=torch.float64)),

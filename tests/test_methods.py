@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
-from distillkit.coresets import herd, moderate
+from distillkit.coresets import distance_to_median, herd, middle
 from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, ParamsError, WindowError
@@ -59,7 +59,7 @@ EXAMPLES = {
     "confident": [ConfidentSubset(IPC)],
     "herding": [Herding(IPC), Herding(IPC, experts=2)],
     "k-centre": [KCentre(IPC)],
-    "moderate": [Moderate(IPC)],
+    "moderate": [Moderate(IPC), Moderate(IPC, experts=2)],
     "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
     "optimised": [
         OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
@@ -353,12 +353,29 @@ def test_k_centre_covers_better_than_random_images(material):
     assert radius(KCentre(IPC)) < radius(RandomSubset(IPC))
 
 
+def moderate(features_ND, count):
+    return middle(distance_to_median(features_ND), count)
+
+
 @pytest.mark.parametrize(("method", "rule"), [(Herding(IPC), herd), (Moderate(IPC), moderate)])
 def test_rules_are_applied_to_the_features_of_each_class(material, method, rule):
     features = expert_features(material.experts, 1, material.real, material.normalisation)
     rows = class_rows(material.real.labels, 10)
     expected = torch.cat([own[rule(features(own), IPC)] for own in rows])
     assert torch.equal(method.init(material, seeded(0)).source_row, expected)
+
+
+def test_moderate_as_published_ranks_all_classes_together(material):
+    """The distances are those of the classes, the middle ranks those of the whole set."""
+    features = expert_features(material.experts, 1, material.real, material.normalisation)
+    distance = torch.zeros(300, dtype=torch.float64)
+    for own in class_rows(material.real.labels, 10):
+        distance[own] = distance_to_median(features(own))
+    synthetic = Moderate(IPC, balanced=False).init(material, seeded(0))
+    first = (300 - 10 * IPC) // 2
+    assert set(synthetic.source_row.tolist()) == set(distance.argsort()[first : first + 10 * IPC].tolist())
+    assert len(set(synthetic.images_per_class)) > 1
+    assert (synthetic.labels.diff() >= 0).all()
 
 
 def test_herding_keeps_the_mean_better_than_random_images(material):

@@ -362,6 +362,13 @@ def test_a_baseline_that_is_no_config_has_a_row(entries: dict[str, Entry], tmp_p
     assert "| *random images* | – | 2 | – | 81.25 ± 0.78 % (n = 5) | – |" in text
 
 
+def test_the_card_tells_how_networks_were_trained(entries: dict[str, Entry], tmp_path: Path) -> None:
+    training = {**EVALUATION["training"], "nesterov": True, "augmentation": {"kind": "simple", "pad": 2}}
+    text = card_of(build_from(entries, tmp_path / "package", evaluation={**EVALUATION, "training": training}))
+    assert "hard labels, Nesterov's momentum 0.9, weight decay" in text
+    assert "**Augmentation:** a random shift, up to 2 pixels, and flip of every image." in text
+
+
 def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path) -> None:
     single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1}}
     entries["selmatch-ipc2"] = replace(entries["selmatch-ipc2"], metrics=single)

@@ -72,7 +72,10 @@ def test_ccs_numbers_are_the_published_ones():
     data = params.load(PRESETS / "coresets-cifar10.yaml")
     ccs = read_recipe(data, "ccs-ipc500").method
     assert (ccs.ipc, ccs.hardest_dropped, ccs.strata) == (5000 // 10, 0.3, 50)
-    assert (data["evaluation"]["training"]["steps"], data["evaluation"]["training"]["batch"]) == (40_000, 256)
+    training = params.section(data, "evaluation", EvaluationRecipe).training
+    assert (training.steps, training.batch, training.lr, training.weight_decay) == (40_000, 256, 0.1, 5e-4)
+    assert (training.momentum, training.nesterov, training.lr * training.final_lr_fraction) == (0.9, True, 1e-4)
+    assert params.section(data, "score", ScoreSpec).name == "probability-margin"
     assert read_recipe(data, "ccs-ipc500-unbalanced").method.balanced is False
 
 
@@ -129,6 +132,8 @@ def test_numbers_of_distribution_matching_are_the_published_ones():
 
 
 # ipc, N, M, max start, image rate, step size, its rate, outer steps: FTD's README for MTT, and ATT's repository
+AVERAGES = {"mtt": {}, "att": {1: 0.9999, 10: 0.9999, 50: 0.999}}
+EXPERT_BATCH = {"mtt": 256, "att": 512}
 TRAJECTORIES = {
     "mtt": [
         (1, 50, 2, 2, 1e2, 0.01, 1e-7, 5000),
@@ -155,6 +160,8 @@ def test_numbers_of_trajectory_matching_are_the_published_ones(name):
         assert (optim.steps, optim.image_lr, optim.momentum) == (outer, image_lr, 0.5)
         assert optim.student_lr_init == step_size
         assert optim.student_lr_lr * step_size**2 == pytest.approx(step_size_lr)
+        assert optim.image_average == AVERAGES[name].get(ipc)
+    assert params.section(data, "experts", ExpertsSpec).recipe.batch == EXPERT_BATCH[name]
 
 
 def test_numbers_of_datm_are_the_published_ones():

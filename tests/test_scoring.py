@@ -13,7 +13,8 @@ from distillkit.trajectories import Dynamics, ExpertRecipe, dynamics_of, record_
 
 CORRECT = torch.tensor([[[1, 0], [0, 0], [1, 0], [0, 0]], [[1, 0], [1, 1], [1, 1], [1, 1]]]).bool()  # E=2, L=4, N=2
 HALF = torch.full((2, 4, 2), 0.5, dtype=torch.float16)
-DYNAMICS = Dynamics(CORRECT, HALF * torch.tensor([1, 0.5]), HALF * torch.tensor([2, -2]), HALF)
+LABEL, MARGIN = HALF * torch.tensor([1, 0.5]), HALF * torch.tensor([2, -2])
+DYNAMICS = Dynamics(CORRECT, LABEL, MARGIN, HALF, HALF * torch.tensor([0.5, -1]))
 
 
 @pytest.mark.parametrize(
@@ -22,13 +23,14 @@ DYNAMICS = Dynamics(CORRECT, HALF * torch.tensor([1, 0.5]), HALF * torch.tensor(
         ("forgetting", [(2 + 0) / 2, (4 + 0) / 2]),  # image 1 is never learned by expert 0: 4 epochs
         ("el2n", [0.5, 0.5]),
         ("margin", [-1.0, 1.0]),
+        ("probability-margin", [-0.25, 0.5]),
         ("confidence", [0.5, 0.75]),
         ("consistency", [1 - 6 / 8, 1 - 3 / 8]),
     ],
 )
 def test_scores_by_hand(name, expected):
     assert SCORES[name](DYNAMICS).tolist() == pytest.approx(expected)
-    assert set(SCORES) == {"forgetting", "el2n", "margin", "confidence", "consistency"}
+    assert set(SCORES) == {"forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency"}
 
 
 def test_first_epochs_only():
@@ -45,11 +47,18 @@ def test_dynamics_of_one_visit():
     assert seen.correct.tolist() == [True, False]
     assert seen.probability.tolist() == pytest.approx([0.75, 0.25], abs=1e-3)
     assert seen.margin.tolist() == pytest.approx([1.0986, -1.0986], abs=1e-3)
+    assert seen.probability_margin.tolist() == pytest.approx([0.5, -0.5], abs=1e-3)
     assert seen.error_norm.tolist() == pytest.approx([0.25 * 2**0.5, 0.75 * 2**0.5], abs=1e-3)
 
 
+def test_the_margin_of_an_image_got_wholly_wrong():
+    """Of three classes; the label's probability is no float16 above 0, and the margin −1 all the same."""
+    seen = dynamics_of(torch.tensor([[-40.0, 0.0, -50.0]]), torch.tensor([0]))
+    assert (seen.probability_margin.item(), seen.margin.item()) == (-1, -40)
+
+
 def test_harder_images_score_higher_whatever_the_score(digits, experts):
-    """On real digits the five scores agree on what is hard: rank correlation with confidence above one half."""
+    """On real digits all scores agree on what is hard: rank correlation with confidence above one half."""
     _, dynamics = experts
     reference = SCORES["confidence"](dynamics).argsort().argsort().double()
     for name in SCORES:

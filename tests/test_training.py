@@ -15,6 +15,8 @@ from distillkit.parameters import flatten
 from distillkit.randomness import draw_seed, seed_for, seeded
 from distillkit.training import TrainingRecipe, constant, cosine, epoch_batches, fit, replay, sgd_, step_batches, train
 
+TINY = NetworkSpec("convnet", "instance", 1, 4)
+
 
 def test_an_epoch_visits_every_row_once_in_even_batches():
     batches = epoch_batches(10, 4, seeded(0))
@@ -41,19 +43,35 @@ def test_schedules():
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 5e-4])
-def test_sgd_is_torch_sgd_to_the_bit(weight_decay):
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_torch_sgd_to_the_bit(weight_decay, nesterov):
+    recipe = {"lr": 0.1, "momentum": 0.9, "weight_decay": weight_decay, "nesterov": nesterov}
     ours, theirs = (nn.Linear(5, 3) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
-    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(theirs.parameters(), **recipe)
     velocities = [torch.zeros_like(p) for p in ours.parameters()]
     for step in range(4):
         x = torch.rand(7, 5, generator=seeded(step))
         gradients = torch.autograd.grad(ours(x).square().sum(), list(ours.parameters()))
-        sgd_(list(ours.parameters()), gradients, velocities, lr=0.1, momentum=0.9, weight_decay=weight_decay)
+        sgd_(list(ours.parameters()), gradients, velocities, **recipe)
         optimizer.zero_grad()
         theirs(x).square().sum().backward()
         optimizer.step()
     assert torch.equal(flatten(ours), flatten(theirs))
+
+
+def test_nesterov_reaches_the_training(digits):
+    """With it the first update of a fresh network is 1 + μ times as long."""
+    images = channel_statistics(digits.images).apply(digits.pixels())
+    steps = []
+    for nesterov in (False, True):
+        recipe = TrainingRecipe(1, 50, lr=0.1, momentum=0.5, weight_decay=0.0, nesterov=nesterov)
+        after = flatten(fit(TINY, images, digits.labels, 10, recipe, seeded(0)))
+        steps.append(after - flatten(build_network(TINY, (1, 8, 8), 10, draw_seed(seeded(0)))))
+    assert torch.allclose(steps[1], 1.5 * steps[0], atol=1e-6)
+    assert steps[0].norm() > 0.01
+    with pytest.raises(ParamsError, match=r"nesterov is true, but training.momentum is 0; expected one above 0"):
+        TrainingRecipe(1, 50, lr=0.1, momentum=0, nesterov=True)
 
 
 def test_train_records_what_it_saw(digits):

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from distillkit.coresets import cover, herd, moderate, stratified
+from distillkit.coresets import cover, distance_to_median, herd, middle, stratified
 from distillkit.errors import check_range
 from distillkit.features import expert_features
 from distillkit.images import SyntheticSet, real_subset
@@ -46,8 +46,9 @@ K_CENTRE = About(
 )
 MODERATE = About(
     title="Moderate",
-    summary="Of every class, the `ipc` real images, unchanged, whose distance to the class's mean, in what experts "
-    "see, is nearest to the median distance (moderate coreset, Xia et al., ICLR 2023).",
+    summary="Real images, unchanged, of the middle ranks by distance to their class's median, in what experts see: as "
+    "many are nearer as are farther (moderate coreset, Xia et al., ICLR 2023); `ipc` of every class, unless `balanced` "
+    "is false.",
     paper="""\
 @inproceedings{xia2023moderate,
   title     = {Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning},
@@ -108,18 +109,29 @@ class KCentre:
 
 @settings
 class Moderate:
-    """Of every class the ``ipc`` images whose distance to the class's mean is nearest to the median distance."""
+    """``ipc`` images of every class, of the middle ranks by distance to the class's median.
+
+    ``balanced: false`` is as published: all classes are ranked together and share ``ipc`` times their number.
+    """
 
     about: ClassVar = MODERATE
     ipc: int
     experts: int = 1
+    balanced: bool = True
 
     def __post_init__(self) -> None:
+        check_range("ipc", self.ipc, 1)
         check_range("experts", self.experts, 1)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         del generator
-        return by_features(material, self.ipc, self.experts, lambda features_ND: moderate(features_ND, self.ipc))
+        real = material.real
+        features = expert_features(material.need_experts(), self.experts, real, material.normalisation)
+        distance_N = torch.zeros(len(real), dtype=torch.float64, device=real.labels.device)
+        for label in real.labels.unique():
+            own = (real.labels == label).nonzero().squeeze(1)
+            distance_N[own] = distance_to_median(features(own))
+        return chosen_of(material, self.ipc, self.balanced, lambda rows, count: middle(distance_N[rows], count))
 
 
 @settings
@@ -141,21 +153,25 @@ class CoverageCentric:
         check_range("strata", self.strata, 1)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        real, difficulty_N = material.real, material.need_difficulty()
-        if self.balanced:
-            check_ipc(self.ipc, real.labels, real.class_names)
-            groups, count = class_rows(real.labels, len(real.class_names)), self.ipc
-        else:
-            everything = torch.arange(len(real), device=real.labels.device)
-            groups, count = [everything], self.ipc * len(real.class_names)
-        chosen = torch.cat(
-            [
-                rows[stratified(difficulty_N[rows], count, self.hardest_dropped, self.strata, generator)]
-                for rows in groups
-            ]
-        )
-        by_class = real.labels[chosen].argsort(stable=True)
-        return real_subset(real, chosen[by_class], material.normalisation)
+        difficulty_N = material.need_difficulty()
+
+        def choose(rows: Tensor, count: int) -> Tensor:
+            return stratified(difficulty_N[rows], count, self.hardest_dropped, self.strata, generator)
+
+        return chosen_of(material, self.ipc, self.balanced, choose)
+
+
+def chosen_of(material: Material, ipc: int, balanced: bool, choose: Callable[[Tensor, int], Tensor]) -> SyntheticSet:
+    """What ``choose`` takes of the rows of every class, ``ipc`` each, or of all rows together, ``ipc`` a class."""
+    real = material.real
+    if balanced:
+        check_ipc(ipc, real.labels, real.class_names)
+        groups, count = class_rows(real.labels, len(real.class_names)), ipc
+    else:
+        groups, count = [torch.arange(len(real), device=real.labels.device)], ipc * len(real.class_names)
+    chosen = torch.cat([rows[choose(rows, count)] for rows in groups])
+    by_class = real.labels[chosen].argsort(stable=True)
+    return real_subset(real, chosen[by_class], material.normalisation)
 
 
 def by_features(material: Material, ipc: int, experts: int, choose: Callable[[Tensor], Tensor]) -> SyntheticSet:
