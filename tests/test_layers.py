@@ -41,6 +41,7 @@ CORE = [
 EDGE = [
     "interruption",
     "locks",
+    "machine",
     "params",
     "artifact",
     "expert_files",
@@ -89,7 +90,6 @@ EDGE = [
     "filling",
     "init",
     "demand",
-    "machine",
     "findings",
     "remotes",
     "doctor",
