@@ -22,6 +22,8 @@ import click
 import torch
 from ruamel.yaml import YAML
 
+from distillkit.machine import cores
+
 ROOT = Path(__file__).parents[1]
 LEFT_BEHIND = ["artifacts", "metrics", "cache", "tmp", ".distillkit", "dvc.lock", ".venv", ".git"]
 RESULT = ROOT / "benchmarks/results/digits_splits.json"
@@ -66,7 +68,7 @@ def main(splits: int) -> None:
         click.echo(f"{recipe:16} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f}")
     record = {
         "command": "python benchmarks/digits_splits.py --splits " + str(splits),
-        "device": f"{os.cpu_count()} CPU cores, {platform.machine()}",
+        "device": f"{cores()} CPU cores, {platform.machine()}",
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds_per_split": seconds,
         "splits": found,

@@ -11,7 +11,6 @@ from the same rounds) and variants; a variant has
 """
 
 import json
-import os
 import platform
 import re
 import shlex
@@ -31,6 +30,7 @@ from ours import IMPLEMENTATIONS as OURS
 from reference import IMPLEMENTATIONS as REFERENCE
 
 from distillkit.compute import Precision
+from distillkit.machine import cores
 
 ROOT = Path(__file__).parents[1]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -170,7 +170,7 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     information = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", information.read_text(), re.M) if information.exists() else None
-    return f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores"
+    return f"{model[1] if model else platform.machine()}, {cores()} cores"
 
 
 def write(record: Mapping[str, Any], out: Path | None, quick: bool) -> None:

@@ -1,6 +1,15 @@
-"""``python -m distillkit``."""
+"""``distillkit``, and ``python -m distillkit``."""
 
-from distillkit.cli import main
+from distillkit.interruption import listen
+
+
+def main() -> None:
+    """Entry point of the console script, which hears signals before it imports what takes its time."""
+    listen()
+    from distillkit import cli
+
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

@@ -94,11 +94,16 @@ def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[s
 
     Raises DivergedError for nan and infinity, which no reader would take, and ArtifactError on a full disk.
     """
-    described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    for name, tensor in contiguous.items():
+    for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DivergedError(f"{path} is not written: {name!r} holds nan or infinity; lower the learning rates")
+    write_tensors(path, kind, tensors, header)
+
+
+def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """:func:`save`, whatever the numbers."""
+    described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
@@ -373,8 +378,8 @@ def read_network(opened: Opened, entry: str, mend: str) -> NetworkSpec:
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    """A checkpoint of an unfinished stage."""
-    save(path, "checkpoint", state, {})
+    """A checkpoint of an unfinished stage, bit for bit: whether its numbers are any good is not for it to say."""
+    write_tensors(path, "checkpoint", state, {})
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import click
 
 from distillkit import __version__
-from distillkit.interruption import Interruption
 from distillkit.stage import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -258,8 +257,7 @@ def doctor(folder: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("targets", nargs=-1)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
-@click.pass_obj
-def repro(interruption: Interruption, targets: tuple[str, ...], jobs: int) -> None:
+def repro(targets: tuple[str, ...], jobs: int) -> None:
     """`dvc repro`, of all of dvc.yaml or of TARGETS, with stages that do not need one another side by side.
 
     Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
@@ -268,7 +266,7 @@ def repro(interruption: Interruption, targets: tuple[str, ...], jobs: int) -> No
     from distillkit.progress import presentable
     from distillkit.repro import repro as side_by_side
 
-    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)), interruption)
+    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
 
 
 @cli.command("import")
@@ -333,15 +331,14 @@ def import_(
 @click.argument("folder", type=Path)
 @click.option("--real", type=Path, default=Path("artifacts/real.safetensors"), show_default=True, help="The images.")
 @JSON
-@click.pass_obj
-def generator(interruption: Interruption, recipe: str, folder: Path, real: Path, as_json: bool) -> None:
+def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     """Write the image generator of RECIPE (of method diffusion) into a new FOLDER: safetensors and JSON.
 
     It is trained, unless the recipe's stage has left it; Ctrl-C keeps what is done. diffusers reads its parts.
     """
     from distillkit.generate import build, built_lines
 
-    built = build(recipe, folder, real, interruption)
+    built = build(recipe, folder, real)
     answer(as_json, built, built_lines(built))
 
 

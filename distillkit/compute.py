@@ -51,7 +51,7 @@ class Stepwise(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the rest of the work depends on."""
+        """Everything that the rest of the work depends on, as it was when the last step was done."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -85,7 +85,8 @@ class Compute:
     convolution weights pixel by pixel, which large networks like. ``compile`` compiles the step that is repeated, which
     pays on long jobs. ``keep`` is how many inner steps of an unroll keep their graph instead of being run again for the
     gradient (None: as many as fit the memory). ``say`` is told in one line what compiling cost, why it was not
-    possible, or how fast work went.
+    possible, or how fast work went. ``on_update`` is called after every update of a network in training, in the thread
+    that trains it; what it raises ends the training.
     """
 
     run: Mapper = serial
@@ -94,6 +95,7 @@ class Compute:
     compile: bool = False
     keep: int | None = None
     say: Callable[[str], None] = lambda _: None
+    on_update: Callable[[], None] = lambda: None
 
     def place(self, network: nn.Module, device: torch.device) -> nn.Module:
         """``network`` on ``device`` in the memory layout of choice; changed in place."""

@@ -5,7 +5,6 @@ process on two cores with the CUDA build of torch. What ``benchmarks/demand.py``
 reasoned, not measured: compiled steps, bfloat16, kept graphs beyond their budget, long trajectories.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from distillkit.compute import Compute
 from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
+from distillkit.machine import cores
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten
 from distillkit.params import section
@@ -91,8 +91,8 @@ class Job:
 
     @property
     def workers(self) -> int:
-        """As many as ``side_by_side`` starts, which is not told of a container's limits."""
-        return (os.cpu_count() or 1) if self.compute.run is side_by_side else 1
+        """As many as ``side_by_side`` starts."""
+        return cores() if self.compute.run is side_by_side else 1
 
     @property
     def base(self) -> int:

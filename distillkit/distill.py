@@ -3,7 +3,6 @@
 It learns images and, where the method has a use for them, the student's step sizes and the labels.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,16 +21,16 @@ STEPS_AT_REST = 50  # with a loss of 1, that of a student that does not move
 
 
 class Step(NamedTuple):
-    """One outer step, counted from 1: its matching loss and the student's mean step size before the update."""
+    """One outer step, counted from 1: its matching loss and the student's mean step size before the update, if any."""
 
     step: int
     loss: float
-    student_lr: float  # nan where there is none
+    student_lr: float | None = None
 
 
 def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ...]]]:
     """Header and rows of the loss curve. The student's step size has no column where there is no student."""
-    without = {"student_lr"} if any(math.isnan(step.student_lr) for step in history) else set()
+    without = {"student_lr"} if any(step.student_lr is None for step in history) else set()
     names = [name for name in Step._fields if name not in without]
     return names, [tuple(getattr(step, name) for name in names) for step in history]
 
@@ -69,7 +68,7 @@ class Distillation:
         loss = self.method.loss(iterate, self.material, self.generator)
         found = torch.autograd.grad(loss, [learned.value for learned in self.learned.values()])
         gradients = dict(zip(self.learned, found, strict=True))
-        record = Step(done + 1, loss.item(), iterate.student_lr.mean().item())
+        record = Step(done + 1, loss.item(), None if self.step_sizes is None else iterate.student_lr.mean().item())
         self.check(record, *found)
         if optim.skip_above is None or record.loss <= optim.skip_above:
             self.move_(gradients)
@@ -151,7 +150,7 @@ class Distillation:
 
     def check_student(self, record: Step) -> None:
         """Raise DivergedError when the student has stopped: its step size is gone, or the loss is that of no step."""
-        if self.step_sizes is None:
+        if self.step_sizes is None or record.student_lr is None:
             return
         start, lower = self.step_sizes.start.mean().item(), f"lower optim.student_lr_lr ({self.optim.student_lr_lr:g})"
         if record.student_lr < LEAST_STEP_SIZE * start:
@@ -173,12 +172,13 @@ class Distillation:
         moments = {f"{i}.{name}": part for name, x in self.learned.items() for i, part in enumerate(x.moments)}
         memory = {f"memory.{name}": value for name, value in self.memory.items()}
         memory |= {} if self.average is None else {"average": self.average}
-        history = torch.tensor(self.history, dtype=torch.float64).view(-1, 3)
+        names, rows = loss_table(self.history)
+        history = torch.tensor(rows, dtype=torch.float64).view(-1, len(names))
         return {"history": history, "generator": self.generator.get_state(), **values, **moments, **memory}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a :meth:`state`, bit for bit as if never interrupted."""
-        self.history = [Step(int(step), loss, lr) for step, loss, lr in state["history"].tolist()]
+        self.history = [Step(int(step), *numbers) for step, *numbers in state["history"].tolist()]
         with torch.no_grad():
             for name, learned in self.learned.items():
                 learned.value.copy_(state[f"learned.{name}"])

@@ -87,8 +87,7 @@ def evaluate(
     check_fit(test, synthetic)
     train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
     test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
-    steps = recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
-    curve_steps = spaced(steps, recipe.curve_points)
+    curve_steps = spaced(updates_of(synthetic, recipe), recipe.curve_points)
 
     def evaluate_once(task: tuple[int, Generator]) -> Run:
         number, run_generator = task
@@ -132,6 +131,11 @@ def trained(
         on_step=on_step,
         compute=compute,
     )
+
+
+def updates_of(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> int:
+    """Updates of each network: the recipe's, or the schedule's where the set has one."""
+    return recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
 
 
 def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:

@@ -3,12 +3,15 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 
 from distillkit.compute import Compute
 from distillkit.errors import ParamsError
+from distillkit.interruption import check
+from distillkit.machine import cores
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.progress import tell
 
@@ -31,9 +34,8 @@ def plan_compute(
 ) -> Compute:
     """:func:`chosen_compute`, with this process prepared for it."""
     compute = chosen_compute(device, image_shape, spec, classes, visits, passes)
-    if compute.run is side_by_side:
-        torch.set_num_threads(1)
-    return compute
+    torch.set_num_threads(1 if compute.run is side_by_side else min(torch.get_num_threads(), cores()))
+    return replace(compute, on_update=check)
 
 
 def chosen_compute(
@@ -84,12 +86,10 @@ def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
 def side_by_side(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """Results in the order of ``items``, computed by one single-threaded worker for each core.
 
-    After an error no task is begun, and those at work are waited for; who is interrupted does not wait.
+    After an error or an interruption no task is begun, and those at work are waited for.
     """
-    pool = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield from pool.map(function, items)
-    except Exception:
-        pool.shutdown()
-        raise
-    pool.shutdown(wait=False)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -12,7 +12,7 @@ from distillkit.artifact import Opened, read_network, save
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.networks import NetworkSpec
 from distillkit.params import section
-from distillkit.trajectories import Dynamics, Expert
+from distillkit.trajectories import DYNAMICS, Dynamics, Expert
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -60,12 +60,11 @@ class ExpertFiles:
     def dynamics(self) -> Dynamics:
         """The dynamics of all shards, each (E, L, N)."""
         first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
-        types = {name: torch.bool if name == "correct" else torch.float16 for name in Dynamics._fields}
         columns = {
             name: torch.cat(
                 [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
             )
-            for name, dtype in types.items()
+            for name, dtype in DYNAMICS.items()
         }
         return Dynamics(**columns)
 

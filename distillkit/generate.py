@@ -13,7 +13,6 @@ from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import plan_compute
 from distillkit.generator_files import DESCRIPTION, SavedGenerator, check_new, load_generator, save_generator
 from distillkit.images import made_set
-from distillkit.interruption import Interruption
 from distillkit.methods.diffusion import Diffusion
 from distillkit.progress import tell
 from distillkit.protocol import Material
@@ -23,7 +22,7 @@ from distillkit.trajectories import ExpertsSpec
 from distillkit.work import model_folder
 
 
-def build(name: str, folder: Path, real: Path, interruption: Interruption) -> dict[str, Any]:
+def build(name: str, folder: Path, real: Path) -> dict[str, Any]:
     """Write the generator of the recipe ``name``, trained unless a stage or an earlier call has done so."""
     data = params.load()
     recipe, seed = read_recipe(data, name), params.section(data, "seed", int)
@@ -36,7 +35,7 @@ def build(name: str, folder: Path, real: Path, interruption: Interruption) -> di
     device, train = prepare_device(), source.train
     classes = len(train.class_names)
     compute = plan_compute(device, train.image_shape, experts.recipe.network, classes, recipe.visits(classes))
-    compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name, interruption))
+    compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
     material = Material(train.to(device), source.normalisation.to(device), compute=compute)
     trained = recipe.method.trained(material, seed_of(seed))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)

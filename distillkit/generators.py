@@ -69,7 +69,14 @@ class Fit:
         return found
 
     def result(self) -> nn.Module:
-        """The network with the average weights, which no gradient is wanted for."""
+        """The network with the average weights, which no gradient is wanted for.
+
+        Raises DivergedError when they are not finite: the last step has no loss after it that would tell.
+        """
+        if not all(mean.isfinite().all() for mean in self.kept["average"]):
+            raise DivergedError(
+                f"the {self.name}'s weights hold nan or infinity after its training; lower its lr ({self.spec.lr:g})"
+            )
         load_flat_(self.network, flat(self.kept["average"]))
         return self.network.requires_grad_(False)
 

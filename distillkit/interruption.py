@@ -1,4 +1,8 @@
-"""Ctrl-C, SIGTERM and the end of the dvc that started us: the first ends this process in order, the next at once."""
+"""Ctrl-C, SIGTERM and the end of the dvc that started us: the first ends this process in order, the next at once.
+
+The first is noted, and looked at where it is safe to stop: between steps, tasks and images (:func:`check`). So no
+library in between can take it for a fault of its own, or lose it.
+"""
 
 import os
 import select
@@ -7,62 +11,102 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ONE_REQUEST = 1.0  # seconds: a process group's signal, and the death of the parent that it killed as well
+AGAIN = "run the same command again to go on"
 
 
 class Interrupted(BaseException):
     """This process was asked to end. No Exception, so that nothing on the way takes it for a fault to recover from."""
 
 
-class Interruption:
-    """What becomes of Ctrl-C and SIGTERM: the first raises Interrupted in the main thread, another ends the process.
+def note() -> None:
+    """The first signal is noted, no more; it is seen at the next :func:`check`."""
 
-    Inside :meth:`held_back` the first one waits until the work there has come to a good place to stop.
+
+def interrupt() -> None:
+    """The first signal is raised as well, in the main thread; should it be lost there, the next :func:`check` sees it.
+
+    For what waits for others (a network, a lock, a person), where there is no safe point and nothing half done.
     """
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.number, self.arrived, self.held, self.clock = 0, 0.0, False, clock
-
-    def listen(self) -> None:
-        """Hear the signals from here on, but for those that this process was started to ignore."""
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self.hear)
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if not self.number:
-            self.number, self.arrived = number, self.clock()
-            if not self.held:
-                raise Interrupted
-        elif self.clock() - self.arrived > ONE_REQUEST:
-            os._exit(128 + number)
-
-    @property
-    def code(self) -> int:
-        """The exit code by which shells know a process that a signal ended."""
-        return 128 + (self.number or signal.SIGINT)
-
-    @contextmanager
-    def held_back(self) -> Iterator[Callable[[], bool]]:
-        """A block in which a signal raises nothing, until the block ends; it yields whether one has come."""
-        self.held = True
-        try:
-            yield lambda: bool(self.number)
-        finally:
-            self.held = False
-        if self.number:
-            raise Interrupted
+    raise Interrupted
 
 
-def never() -> bool:
-    """Nobody asks to stop."""
-    return False
+def end() -> NoReturn:
+    """The first signal ends the process: nothing has begun yet, and an exception would come out of some import."""
+    leave(f"interrupted; {AGAIN}", exit_code())
+
+
+@dataclass
+class Heard:
+    """The first signal and when it came, 0 before that; and what it does beside being noted."""
+
+    number: int = 0
+    arrived: float = 0.0
+    react: Callable[[], None] = note
+
+
+HEARD = Heard()  # signals are sent to the process, so there is one
+
+
+def listen(react: Callable[[], None] = end) -> None:
+    """Hear the signals from here on, but for those that this process was started to ignore."""
+    HEARD.react = react
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hear)
+
+
+def hear(number: int, frame: FrameType | None) -> None:
+    del frame
+    if not HEARD.number:
+        HEARD.number, HEARD.arrived = number, time.monotonic()
+        HEARD.react()
+    elif time.monotonic() - HEARD.arrived > ONE_REQUEST:
+        os._exit(128 + number)
+
+
+def asked() -> bool:
+    """Whether a signal has come."""
+    return bool(HEARD.number)
+
+
+def check() -> None:
+    """A point where it is safe to stop, in any thread. Raises Interrupted when a signal has come."""
+    if asked():
+        raise Interrupted
+
+
+def exit_code() -> int:
+    """The exit code by which shells know a process that a signal ended."""
+    return 128 + (HEARD.number or signal.SIGINT)
+
+
+@contextmanager
+def reacting(react: Callable[[], None]) -> Iterator[None]:
+    """A block in which a signal does this; there and back are safe points."""
+    check()
+    before, HEARD.react = HEARD.react, react
+    try:
+        yield
+    finally:
+        HEARD.react = before
+    check()
+
+
+def leave(line: str, code: int) -> NoReturn:
+    """End now, not when the last worker thread has done what it is at."""
+    with suppress(OSError):
+        sys.stderr.write("\n" * sys.stderr.isatty() + line + "\n")
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def end_with_parent() -> bool:

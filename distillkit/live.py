@@ -24,7 +24,7 @@ def shown(
 ) -> Iterator[Row]:
     """Yield ``steps`` and write them into ``folder``, about once a second, after those that were done ``before``.
 
-    A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each that is not nan,
+    A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each that is not None,
     metrics.json holds the last one. What an earlier run has left there goes, so no step is there twice.
     """
     clear(folder)
@@ -52,11 +52,11 @@ def append(folder: Path, rows: Sequence[Any]) -> None:
     curves.mkdir(parents=True, exist_ok=True)
     count, *names = rows[0]._fields
     for place, name in enumerate(names, start=1):
-        known = [row for row in rows if not math.isnan(row[place])]
+        known = [row for row in rows if row[place] is not None]
         if not known:
             continue
         with (curves / f"{name}.tsv").open("a", encoding="utf-8") as file:
             header = "" if file.tell() else f"{count}\t{name}\n"
             file.write(header + "".join(f"{row[0]}\t{row[place]:.8g}\n" for row in known))
-    last = {name: value for name, value in rows[-1]._asdict().items() if not math.isnan(value)}
+    last = {name: value for name, value in rows[-1]._asdict().items() if value is not None}
     write_text(folder / "metrics.json", json.dumps(last, indent=4) + "\n")

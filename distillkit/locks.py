@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distillkit.interruption import interrupt, reacting
+
 LOCKS = Path(".distillkit/locks")
 
 
@@ -19,7 +21,8 @@ def one_at_a_time(name: str, waiting: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         sys.stderr.write(f"{waiting}\n")
-        lock.acquire()
+        with reacting(interrupt):
+            lock.acquire()
     try:
         yield
     finally:

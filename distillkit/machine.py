@@ -16,9 +16,13 @@ def memory_available() -> int:
 
 
 def cores() -> int:
-    """Cores that this process may use, at least one."""
+    """Cores that this process may use, at least one: its affinity, its control groups' quotas, and Slurm's word.
+
+    OMP_NUM_THREADS does not count: it says how many threads one network gets, not how many networks there may be.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *quotas()]))
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return max(1, min([allowed, *quotas(), *([int(slurm)] if slurm.isdecimal() else [])]))
 
 
 def groups(controller: str, root: Path, own: Path) -> Iterator[Path]:

@@ -24,6 +24,7 @@ from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.front_matter import licence
 from distillkit.images import RealData, SyntheticSet
+from distillkit.interruption import check
 from distillkit.manifest import (
     ARTIFACT,
     CARD,
@@ -110,6 +111,7 @@ def build(
     infos: dict[str, Any] = {}
     with replacing(folder) as built:
         for entry in track(chosen, f"package {name}"):
+            check()
             config = built / entry.name
             config.mkdir()
             recipe, infos[entry.name] = write_config(config, entry, real, yardstick)

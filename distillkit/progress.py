@@ -3,6 +3,8 @@
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,26 +17,57 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     """Yield ``items``, showing how far we are and how long the rest will take."""
     if total is None and isinstance(items, Collection):
         total = len(items)
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=description, total=total, dynamic_ncols=True)
-    else:
-        yield from plain_lines(items, description, total)
+    with counting(description, total) as count:
+        for item in items:
+            yield item
+            count()
 
 
-def plain_lines(items: Iterable[T], description: str, total: int | None) -> Iterator[T]:
-    started = shown = time.monotonic()
-    for done, item in enumerate(items, start=1):
-        yield item
-        now = time.monotonic()
-        if now - shown >= SECONDS_BETWEEN_LINES and done != total:
-            shown = now
-            tell(f"{description}: {done}{left(done, total, now - started)}")
+@contextmanager
+def counting(description: str, total: int | None) -> Iterator["Counter"]:
+    """A block with a :class:`Counter` of ``total`` things."""
+    counter = Counter(description, total)
+    try:
+        yield counter
+    finally:
+        if counter.bar is not None:
+            counter.bar.close()
 
 
-def left(done: int, total: int | None, elapsed: float) -> str:
+class Counter:
+    """To be called whenever something more is done, from any thread; it shows how far we are.
+
+    What an ``earlier`` run has done counts, but says nothing of the speed of this one.
+    """
+
+    def __init__(self, description: str, total: int | None):
+        self.description, self.total, self.lock = description, total, Lock()
+        self.done = self.earlier = 0
+        self.started = self.shown = time.monotonic()
+        self.bar = tqdm(desc=description, total=total, dynamic_ncols=True) if sys.stderr.isatty() else None
+
+    def __call__(self, more: int = 1, earlier: bool = False) -> None:
+        with self.lock:
+            self.done += more
+            self.earlier += more if earlier else 0
+            if self.bar is not None:
+                self.bar.initial = self.earlier
+                self.bar.update(more)
+            else:
+                self.tell()
+
+    def tell(self) -> None:
+        now, new = time.monotonic(), self.done - self.earlier
+        if new and now - self.shown >= SECONDS_BETWEEN_LINES and self.done != self.total:
+            self.shown = now
+            tell(f"{self.description}: {self.done}{left(self.done, self.total, (now - self.started) / new)}")
+
+
+def left(done: int, total: int | None, each: float) -> str:
+    """``each`` takes so many seconds."""
     if total is None:
-        return f" in {elapsed:.0f} s"
-    return f" of {total}, about {elapsed / done * (total - done):.0f} s left"
+        return f" in {each * done:.0f} s"
+    return f" of {total}, about {each * (total - done):.0f} s left"
 
 
 def tell(line: str) -> None:

@@ -20,7 +20,7 @@ from threading import Thread
 from typing import Any, NamedTuple, NoReturn
 
 from distillkit.errors import DistillkitError
-from distillkit.interruption import Interruption, end_with_parent
+from distillkit.interruption import check, end_with_parent, note, reacting
 
 PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
 ONE_STAGE = "import sys; from distillkit.repro import one_stage; one_stage(int(sys.argv[1]), sys.argv[2])"
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
     locks: Mapping[Path, Sequence[str]]
 
 
-def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None], interruption: Interruption) -> NoReturn:
+def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None]) -> NoReturn:
     """Bring ``targets``, by default all of dvc.yaml, up to date, ``jobs`` stages at a time; this process ends."""
     from dvc.exceptions import DvcException
 
@@ -53,7 +53,7 @@ def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None], interru
         try:
             plan = plan_for(targets)
             try:
-                failed = run_all(plan, jobs, say, interruption)
+                failed = run_all(plan, jobs, say)
             finally:
                 put_in_order(plan.locks)
         except DvcException as error:
@@ -62,6 +62,7 @@ def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None], interru
             beside = "what ran beside it is done and kept; mend it and run the same command again"
             raise DistillkitError(f"{', '.join(failed)} failed, see above; {beside}")
     sys.stdout.flush()
+    check()
     os.execv(PYTHON[0], [*PYTHON, "-m", "dvc", "--wait-for-lock", "repro", *targets])
 
 
@@ -125,7 +126,7 @@ def plan_for(targets: Sequence[str]) -> Plan:
     return Plan(before, frozenset(stale), locks)
 
 
-def run_all(plan: Plan, jobs: int, say: Callable[[str], None], interruption: Interruption) -> list[str]:
+def run_all(plan: Plan, jobs: int, say: Callable[[str], None]) -> list[str]:
     """Run what is stale; the stages that failed. After a failure none is begun, and those that run are waited for."""
     waiting = [stage for stage in plan.before if stage in plan.stale]
     done = set(plan.before) - plan.stale
@@ -137,7 +138,7 @@ def run_all(plan: Plan, jobs: int, say: Callable[[str], None], interruption: Int
             ready = [stage for stage in waiting if plan.before[stage] <= done and not failed]
             for stage in ready[: jobs - len(running)]:
                 waiting.remove(stage)
-                with interruption.held_back():  # what is begun is known to be running
+                with reacting(note):  # what is begun is known to be running
                     running[stage] = begin(stage, ended, say)
             event = ended.get()
             if isinstance(event, Exception):

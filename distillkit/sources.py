@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distillkit.errors import SourceError, check_range
 from distillkit.images import ImageSet, RealData, channel_statistics
+from distillkit.interruption import check, interrupt, reacting
 from distillkit.randomness import seeded
 from distillkit.readers import Source, Split, brief, folder_name, listed, open_source
 from distillkit.settings import settings
@@ -80,7 +81,8 @@ def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
 
     ``track(rows, description)`` may wrap an iterable to show progress. Raises SourceError for data it cannot trust.
     """
-    train, test, info = open_source(spec.source)
+    with reacting(interrupt):  # downloads
+        train, test, info = open_source(spec.source)
     if test is None:
         train, test = split_off(train, spec.test_fraction, spec.split_seed)
     check_classes(train, test)
@@ -159,6 +161,7 @@ def decode_split(split: Split, shape: tuple[int, ...], size: tuple[int, int] | N
     """``shape`` is the (C, H, W) of the first training image."""
     images = np.empty((len(split.rows), *shape), dtype=np.uint8)
     for place in track(range(len(images)), f"decoding {split.name} images"):
+        check()
         pixels = read_pixels(split, place, size)
         if pixels.shape[1:] != shape[1:]:
             found = f"{split.where(int(split.rows[place]))} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"

@@ -5,22 +5,35 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from distillkit.errors import DistillkitError
-from distillkit.interruption import Interrupted, Interruption, end_with_parent, orphaned
+from distillkit.interruption import (
+    AGAIN,
+    Interrupted,
+    asked,
+    check,
+    end_with_parent,
+    exit_code,
+    interrupt,
+    leave,
+    listen,
+    note,
+    orphaned,
+)
 from distillkit.locks import one_at_a_time
 from distillkit.progress import presentable
 
-AGAIN = "run the same command again to go on"
-
 
 def run_stage(command: click.Command) -> NoReturn:
-    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc."""
+    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc.
+
+    A signal is seen where the stage's own work is safe to stop.
+    """
     if "DVC_STAGE" in os.environ:
         end_with_parent()
         if orphaned():
@@ -30,15 +43,31 @@ def run_stage(command: click.Command) -> NoReturn:
         with sole(sys.argv):
             command(**context)
 
-    run(alone)
+    run(alone, note)
 
 
-def run(command: Callable[..., Any]) -> NoReturn:
-    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 130 Ctrl-C, 143 SIGTERM."""
-    interruption = Interruption()
-    interruption.listen()
+def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> NoReturn:
+    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 130 Ctrl-C, 143 SIGTERM.
+
+    ``react`` is what the first signal does. Once one has come, whatever the command ends with is its doing.
+    """
+    listen(react)
     try:
-        command(standalone_mode=False, obj=interruption)
+        command(standalone_mode=False)
+        check()
+    except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
+        leave(str(stopped) or f"interrupted; {AGAIN}", exit_code())
+    except BaseException as error:
+        if asked():
+            leave(f"interrupted; {AGAIN}", exit_code())
+        ended(error)
+    sys.exit(0)
+
+
+def ended(by: BaseException) -> NoReturn:
+    """Exit as the error says, or raise it where it is a defect of ours."""
+    try:
+        raise by
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -48,23 +77,11 @@ def run(command: Callable[..., Any]) -> NoReturn:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path, its permissions and the disk")
-    except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
-        leave(str(stopped) or f"interrupted; {AGAIN}", interruption.code)
-    sys.exit(0)
 
 
 def fail(line: str) -> NoReturn:
     sys.stderr.write("error: " + presentable(" ".join(line.split())) + "\n")
     sys.exit(1)
-
-
-def leave(line: str, code: int) -> NoReturn:
-    """End now, not when the last worker thread has done what it is at."""
-    sys.stderr.write("\n" * sys.stderr.isatty() + line + "\n")
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 @contextmanager

@@ -95,6 +95,7 @@ def train(
         gradients = torch.autograd.grad(loss, parameters)
         lr = lr_at(step)
         sgd_(parameters, gradients, velocities, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+        compute.on_update()
         yield Visit(rows, logits.detach().clone(), loss.detach().clone())
 
 
@@ -245,6 +246,7 @@ def replay(
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(lr * gradient)  # rounded as in unroll; sgd_ rounds once where that rounds twice
+        compute.on_update()
         on_step(step, network)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DivergedError("training by the set's own schedule gave nan or infinity; distil with smaller step sizes")

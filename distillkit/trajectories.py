@@ -3,8 +3,8 @@
 Axes: E experts; T snapshots (one before the first epoch and one after each); P parameters; L epochs; N training images.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.augment import Augmentation
-from distillkit.compute import Compute, Precision
+from distillkit.compute import Compute, Precision, to_the_end
 from distillkit.errors import DivergedError, check_positive, check_range
 from distillkit.images import ImageSet, Normalisation
 from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import flatten
+from distillkit.parameters import flatten, load_flat_
 from distillkit.randomness import draw_seed
 from distillkit.settings import settings
 from distillkit.training import constant, epoch_batches, train
@@ -76,8 +76,11 @@ class Dynamics(NamedTuple):
     probability_margin: Tensor
 
 
+DYNAMICS = dict.fromkeys(Dynamics._fields, torch.half) | {"correct": torch.bool}
+
+
 class Expert(NamedTuple):
-    """One expert: its ``trajectory`` (T, P), float32, and its ``dynamics``, each (L, N)."""
+    """One expert: its ``trajectory`` (T, P), float32, and its ``dynamics``, each (L, N), all on the CPU."""
 
     trajectory_TP: Tensor
     dynamics: Dynamics
@@ -130,42 +133,103 @@ def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
     )
 
 
+class Recording:
+    """The training of one expert on ``real``, an epoch a step, copying its parameters before the first and after each.
+
+    What it depends on is in what it records: plain SGD starts every epoch with its momentum at zero.
+    """
+
+    def __init__(
+        self,
+        real: ImageSet,
+        normalisation: Normalisation,
+        recipe: ExpertRecipe,
+        generator: Generator,
+        compute: Compute = Compute(),
+    ):
+        self.real, self.normalisation, self.recipe, self.compute = real, normalisation, recipe, compute
+        network = build_network(recipe.network, real.image_shape, len(real.class_names), draw_seed(generator))
+        self.network = compute.place(network, real.images.device)
+        self.generator, self.generator_state = generator, generator.get_state()
+        first_P = flatten(self.network).cpu()
+        self.trajectory_TP = torch.empty(recipe.epochs + 1, len(first_P))
+        self.trajectory_TP[0] = first_P
+        shape = (recipe.epochs, len(real))
+        self.dynamics = Dynamics(**{name: torch.empty(shape, dtype=kind) for name, kind in DYNAMICS.items()})
+        self.done = 0
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs
+
+    @cached_property
+    def normalised(self) -> Tensor:
+        """The images (N, C, H, W), not before they are wanted."""
+        return self.compute.layout(self.normalisation.apply(self.real.pixels()))
+
+    def advance(self) -> None:
+        """One epoch. Raises DivergedError, naming the knob, when the training leaves the finite numbers."""
+        recipe, real = self.recipe, self.real
+        visits = train(
+            self.network,
+            self.normalised,
+            real.labels,
+            epoch_batches(len(real), recipe.batch, self.generator),
+            lr_at=constant(recipe.lr),
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            augmentation=recipe.augmentation,
+            generator=self.generator,
+            precision=recipe.precision,
+            compute=self.compute,
+        )
+        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows, v.logits) for v in visits), strict=True))
+        if not logits.isfinite().all():
+            raise DivergedError(
+                f"expert training gave nan or infinity in epoch {self.done + 1}; lower lr ({recipe.lr:g})"
+            )
+        for record, seen in zip(self.dynamics, dynamics_of(logits[rows.argsort()], real.labels), strict=True):
+            record[self.done] = seen
+        self.trajectory_TP[self.done + 1] = flatten(self.network)
+        self.generator_state = self.generator.get_state()
+        self.done += 1
+
+    def result(self) -> Expert:
+        return Expert(self.trajectory_TP, self.dynamics)
+
+    def state(self, since: int = 0) -> dict[str, Tensor]:
+        """The epochs after the first ``since``, and the generator after the last that is done."""
+        epochs = slice(since, self.done)
+        rows = {name: part[epochs] for name, part in self.dynamics._asdict().items()}
+        trajectory_TP = self.trajectory_TP[since + 1 : self.done + 1]
+        return {"since": torch.tensor(since), "trajectory": trajectory_TP, "generator": self.generator_state, **rows}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a :meth:`state`, after the epochs before it. Nothing has changed where it does not fit."""
+        since, trajectory_TP = int(state["since"]), state["trajectory"]
+        end = since + len(trajectory_TP)
+        if not (0 <= since <= self.done and end <= self.steps):
+            raise ValueError(f"it holds epochs {since + 1} to {end} of {self.steps}, {self.done} of which are known")
+        records = [(self.trajectory_TP[since + 1 : end + 1], trajectory_TP)]
+        records += [(part[since:end], state[name]) for name, part in self.dynamics._asdict().items()]
+        for record, kept in records:
+            if (record.shape, record.dtype) != (kept.shape, kept.dtype):
+                raise ValueError(f"it holds {kept.dtype} {tuple(kept.shape)}; expected {tuple(record.shape)}")
+        self.generator.set_state(state["generator"])
+        for record, kept in records:
+            record.copy_(kept)
+        self.generator_state, self.done = state["generator"], end
+        load_flat_(self.network, self.trajectory_TP[end])
+
+
 def record_expert(
     real: ImageSet,
     normalisation: Normalisation,
     recipe: ExpertRecipe,
     generator: Generator,
-    on_epoch: Callable[[int], None] = lambda _: None,
     compute: Compute = Compute(),
 ) -> Expert:
-    """Train one expert on ``real``, copying its parameters before the first epoch and after each.
-
-    Raises DivergedError, naming the knob, when the training leaves the finite numbers.
-    """
-    network = build_network(recipe.network, real.image_shape, len(real.class_names), draw_seed(generator))
-    network = compute.place(network, real.images.device)
-    images_NCHW = compute.layout(normalisation.apply(real.pixels()))
-    trajectory, epochs = [flatten(network)], []
-    for epoch in range(recipe.epochs):
-        visits = train(
-            network,
-            images_NCHW,
-            real.labels,
-            epoch_batches(len(real), recipe.batch, generator),
-            lr_at=constant(recipe.lr),
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            augmentation=recipe.augmentation,
-            generator=generator,
-            precision=recipe.precision,
-            compute=compute,
-        )
-        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows, v.logits) for v in visits), strict=True))
-        if not logits.isfinite().all():
-            raise DivergedError(f"expert training gave nan or infinity in epoch {epoch + 1}; lower lr ({recipe.lr:g})")
-        epochs.append(dynamics_of(logits[rows.argsort()], real.labels))
-        trajectory.append(flatten(network))
-        on_epoch(epoch)
-    return Expert(
-        torch.stack(trajectory).cpu(), Dynamics(*(torch.stack(parts).cpu() for parts in zip(*epochs, strict=True)))
-    )
+    """Train one expert, see :class:`Recording`."""
+    work = Recording(real, normalisation, recipe, generator, compute)
+    to_the_end(work, "expert")
+    return work.result()

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import count
+from itertools import count as counter
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -21,7 +21,8 @@ from distillkit import __version__
 from distillkit.artifact import canonical_json, load_state, save_state, sha256
 from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, DivergedError
-from distillkit.progress import tell
+from distillkit.interruption import check
+from distillkit.progress import Counter, tell
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -38,6 +39,7 @@ def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Pat
     folder = work_folder(name, settings, inputs)
     try:
         yield folder
+        check()
     except DivergedError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -59,13 +61,16 @@ def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
     return work_folder("model", [params["method"], params.get("model"), seed], [real])
 
 
-def remembering(compute: Compute, folder: Path, kind: type[Any]) -> Compute:
+def remembering(
+    compute: Compute, folder: Path, kind: type[Any], count: Counter | None = None, updates: int = 0
+) -> Compute:
     """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
 
     Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
-    stage must map the same tasks in the same order each time.
+    stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
+    each task takes so many.
     """
-    calls = count(1)
+    calls = counter(1)
 
     def run(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
         tasks = list(items)
@@ -76,14 +81,22 @@ def remembering(compute: Compute, folder: Path, kind: type[Any]) -> Compute:
         def once(task: tuple[Path, A]) -> B:
             path, item = task
             kept: B | None = recalled(path, kind)
+            if kept is not None and count is not None:
+                count(updates, earlier=True)
             if kept is None:
+                check()
                 kept = function(item)
                 save_state(path, dict(named_tensors(kept)))
             return kept
 
         return compute.run(once, zip(paths, tasks, strict=True))
 
-    return replace(compute, run=run)
+    def on_update() -> None:
+        compute.on_update()
+        if count is not None:
+            count()
+
+    return replace(compute, run=run, on_update=on_update)
 
 
 def recalled(path: Path, kind: type[Any]) -> Any:

@@ -1,5 +1,10 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +22,6 @@ from distillkit.errors import ArtifactError, ParamsError
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles, shard_paths
 from distillkit.images import RealData
-from distillkit.interruption import Interruption
 from distillkit.live import LIVE, clear, shown
 from distillkit.methods.imported import Imported
 from distillkit.methods.pretrained import Pretrained
@@ -69,13 +73,12 @@ def read_for(method: Selection, material: Material) -> Material:
     return material
 
 
-def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[str, Any], ask: Interruption) -> None:
+def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[str, Any]) -> None:
     """Take ``run`` to its end, from its checkpoint if there is one; a signal waits until a step is done and kept."""
     resumed(run, checkpoint)
-    with ask.held_back() as stopping:
-        steps = shown(checkpointed(run, checkpoint, provenance, stopping), LIVE / name, tuple(run.history))
-        for _ in track(steps, f"distil {name}", run.steps_left):
-            pass
+    steps = shown(checkpointed(run, checkpoint, provenance), LIVE / name, tuple(run.history))
+    for _ in track(steps, f"distil {name}", run.steps_left):
+        pass
 
 
 @click.command()
@@ -85,10 +88,7 @@ def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[st
 @click.argument("difficulty", type=Path)
 @click.argument("out", type=Path)
 @click.argument("loss_csv", type=Path)
-@click.pass_obj
-def distill(
-    interruption: Interruption, name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path
-) -> None:
+def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
@@ -99,12 +99,12 @@ def distill(
     inputs = [Path(__file__), real, difficulty, *shards]
     with unfinished(f"distill-{name}", [recipe.params, seed], inputs) as folder:
         compute = remembering(material.compute, folder, torch.Tensor)
-        compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name, interruption))
+        compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
         material = replace(material, compute=compute)
         synthetic, history = recipe.method.init(material, generator), []
         if recipe.optim is not None:
             distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)
-            learn(distillation, name, folder / "distillation.safetensors", provenance, interruption)
+            learn(distillation, name, folder / "distillation.safetensors", provenance)
             synthetic, history = distillation.result(), distillation.history
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, *loss_table(history))

@@ -1,5 +1,10 @@
 """One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,7 +12,7 @@ import click
 
 from distillkit import artifact, params
 from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, start_accuracy, workload
+from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, start_accuracy, updates_of, workload
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
 from distillkit.metrics import (
@@ -19,6 +24,7 @@ from distillkit.metrics import (
     write_csv,
     write_json,
 )
+from distillkit.progress import counting
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
 from distillkit.work import remembering, unfinished
@@ -40,8 +46,12 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     test_difficulty_N = artifact.load_reference(reference, len(test))
     spec, visits = workload(synthetic, recipe)
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
-    with unfinished(f"evaluate-{distilled.stem}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder:
-        compute = remembering(compute, folder, Run)
+    name, updates = distilled.stem, updates_of(synthetic, recipe)
+    with (
+        unfinished(f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder,
+        counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
+    ):
+        compute = remembering(compute, folder, Run, count, updates)
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)

@@ -1,19 +1,25 @@
 """Real images -> one shard of expert trajectories, with what the experts found hard on the way."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from distillkit import artifact, params
+from distillkit.checkpoint import finish_in_parts
 from distillkit.device import prepare_device
 from distillkit.executors import plan_compute
 from distillkit.expert_files import save_experts
-from distillkit.progress import track
+from distillkit.progress import counting
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
-from distillkit.trajectories import Expert, ExpertsSpec, record_expert
-from distillkit.work import remembering, unfinished
+from distillkit.trajectories import Expert, ExpertsSpec, Recording
+from distillkit.work import unfinished
 
 
 @click.command()
@@ -31,14 +37,20 @@ def experts(shard: int, real: Path, out: Path) -> None:
         device, train.image_shape, spec.recipe.network, len(train.class_names), spec.visits(len(train))
     )
 
-    def train_expert(member: int) -> Expert:
-        generator = seeded(seed_for(seed, "expert", member))
-        return record_expert(train, source.normalisation, spec.recipe, generator, compute=compute)
-
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
-    with unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), real]) as folder:
-        run = remembering(compute, folder, Expert).run
-        trained = list(track(run(train_expert, members), f"experts, shard {shard}", spec.per_shard))
+    epochs = spec.per_shard * spec.recipe.epochs
+    with (
+        unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), real]) as folder,
+        counting(f"epochs of the experts, shard {shard}", epochs) as count,
+    ):
+
+        def train_expert(member: int) -> Expert:
+            generator = seeded(seed_for(seed, "expert", member))
+            work = Recording(train, source.normalisation, spec.recipe, generator, compute)
+            finish_in_parts(work, folder / f"expert-{member}", count)
+            return work.result()
+
+        trained = list(compute.run(train_expert, members))
         save_experts(out, trained, spec.recipe.network, asdict(spec.recipe))
 
 

@@ -1,5 +1,10 @@
 """A source of images -> artifacts/real.safetensors."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from pathlib import Path
 
 import click

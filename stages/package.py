@@ -1,5 +1,10 @@
 """Distilled sets, their source and their metrics -> a Hugging Face dataset folder, ready to push."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 

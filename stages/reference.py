@@ -1,5 +1,10 @@
 """Networks trained on all real images -> the difficulty of every test image, for reporting only."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +16,7 @@ from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe, reference_difficulty
 from distillkit.executors import plan_compute
 from distillkit.images import real_subset
+from distillkit.progress import counting
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
 from distillkit.work import remembering, unfinished
@@ -30,8 +36,12 @@ def reference(real: Path, out: Path) -> None:
     compute = plan_compute(
         device, source.train.image_shape, recipe.network, len(source.train.class_names), recipe.visits
     )
-    with unfinished("reference", [asdict(recipe), seed], [Path(__file__), real]) as folder:
-        compute = remembering(compute, folder, torch.Tensor)
+    updates = recipe.training.steps
+    with (
+        unfinished("reference", [asdict(recipe), seed], [Path(__file__), real]) as folder,
+        counting("updates of the reference networks", recipe.runs * updates) as count,
+    ):
+        compute = remembering(compute, folder, torch.Tensor, count, updates)
         difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
         artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
 

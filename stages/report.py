@@ -1,5 +1,10 @@
 """All distilled sets, metrics and curves -> previews, one table, plots and a self-contained HTML page."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 

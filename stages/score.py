@@ -1,5 +1,10 @@
 """Training dynamics of all experts, or the user's score file -> the difficulty of every training image."""
 
+from distillkit.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from dataclasses import asdict
 from pathlib import Path
 

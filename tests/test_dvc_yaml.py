@@ -9,7 +9,7 @@ from test_layers import PACKAGE, imported_modules
 
 ROOT = PACKAGE.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-CANNOT_CHANGE_A_RESULT = {"errors", "interruption", "live", "locks", "progress", "stage"}
+CANNOT_CHANGE_A_RESULT = {"errors", "interruption", "live", "locks", "machine", "progress", "stage"}
 
 
 def closure(script: Path) -> set[str]:

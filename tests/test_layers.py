@@ -42,6 +42,7 @@ CORE = [
 EDGE = [
     "interruption",
     "locks",
+    "machine",
     "params",
     "artifact",
     "expert_files",
@@ -90,7 +91,6 @@ EDGE = [
     "filling",
     "init",
     "demand",
-    "machine",
     "findings",
     "remotes",
     "doctor",
