@@ -37,7 +37,7 @@ def test_forward_flops_by_hand():
 
 def test_small_networks_share_cores_and_stay_eager():
     found = plan_compute(CPU, (1, 8, 8), SMALL, 10, visits=10**9)
-    assert (found.run, found.channels_last, found.compile) == (side_by_side, False, False)
+    assert (found.run, found.channels_last, found.compile) == (side_by_side, True, False)
 
 
 def test_long_jobs_are_compiled_and_short_ones_are_not():
