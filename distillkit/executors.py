@@ -50,8 +50,9 @@ def chosen_compute(
 
     Small networks on a CPU: one core for each task. With the 8x8 digits two cores train one network no faster than one
     core does, and much slower when something else runs; two networks side by side take 0.6 of the time of one after the
-    other (2 cores, torch 2.15). Others run one after another on the whole device, and compiled when the job is long. All
-    train channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1) and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
+    other (2 cores, torch 2.15). Others run one after another on the whole device, and compiled when the job is long.
+    All train channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
+    and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
