@@ -242,7 +242,7 @@ def replay(
     parameters: list[Tensor] = list(network.parameters())
     for step, (rows, lr) in enumerate(zip(schedule.rows, schedule.lr_T, strict=True), start=1):
         loss, _ = loss_and_logits(network.train(), compute.layout(images_NCHW[rows]), labels[rows], "fp32")
-        gradients = torch.autograd.grad(loss, parameters)
+        gradients = torch.autograd.grad(loss, parameters, create_graph=True)  # with one, group norms round as in unroll
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(lr * gradient)  # rounded as in unroll; sgd_ rounds once where that rounds twice
