@@ -19,7 +19,7 @@ def keep_stages(path: Path, wanted: Sequence[str]) -> None:
 
 
 def forget_removed(folder: Path = Path(), *, dry: bool = False) -> list[str]:
-    """Take entries of shards and recipes that params.yaml names no longer out of dvc.lock, unless ``dry``; say which."""
+    """Take shards and recipes that params.yaml names no longer out of dvc.lock, unless ``dry``; says which."""
     from dvc.dvcfile import load_file
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import load_yaml

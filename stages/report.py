@@ -25,6 +25,15 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
     headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}
+    rows = report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes)
+    losses = {name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))}
+    trainings = {name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes}
+    scans = {
+        name: scan
+        for name, header in headers.items()
+        if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
+    }
+    report.scan_table(rows, scans)  # whatever is wrong is said before anything is written
     whitened = set()
     for name, path in files.items():
         synthetic = artifact.load_synthetic(path)[0]
@@ -33,17 +42,13 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
             whitened.add(name)
     report.write_report(
         out,
-        rows=report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes),
+        rows=rows,
         evaluation=asdict(evaluation),
         source=next(iter(headers.values()))["provenance"]["source"],
-        loss_curves={name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))},
-        training_curves={name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes},
+        loss_curves=losses,
+        training_curves=trainings,
         previews={name: previews / f"{name}.png" for name in recipes},
-        scans={
-            name: scan
-            for name, header in headers.items()
-            if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
-        },
+        scans=scans,
         whitened=whitened,
     )
 

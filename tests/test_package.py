@@ -93,8 +93,10 @@ def synthetic_set(real: RealData, params: Mapping[str, Any]) -> SyntheticSet:
 
 
 def metrics_of(accuracy: float, std: float = 0.0078) -> dict[str, Any]:
-    third = {"mean": accuracy, "std": std}
-    return {"accuracy": {"mean": accuracy, "std": std, "runs": 5}, "easy": third, "middle": third, "hard": third}
+    third, apart = {"mean": accuracy, "std": std}, 2**0.5 * std
+    values = (accuracy - apart, accuracy, accuracy, accuracy, accuracy + apart)
+    runs = {f"run_{index}": round(value, 6) for index, value in enumerate(values, start=1)}
+    return {"accuracy": {**third, "runs": 5, **runs}, "easy": third, "middle": third, "hard": third}
 
 
 def real_data(train: ImageSet, info: SourceInfo = INFO) -> RealData:
@@ -246,7 +248,7 @@ def test_recipe_json_says_how_the_set_was_made_and_what_it_achieves(built: Packa
     assert recipe["params"] == RECIPES["selmatch-ipc2"]
     counts = {"total": 20, "per_class": 2, "learned": 10, "learned_from_source": 10, "real": 10, "real_verified": 10}
     assert recipe["images"] == counts
-    assert recipe["results"]["accuracy"] == {"mean": 0.9375, "std": 0.0078, "runs": 5}
+    assert recipe["results"]["accuracy"] == metrics_of(0.9375)["accuracy"]
     assert recipe["results"]["hard"]["mean"] == 0.9375
     assert recipe["baselines"]["random"] == {"recipe": "random-ipc2", "accuracy": metrics_of(0.8125)["accuracy"]}
     assert recipe["baselines"]["full"]["recipe"] == "full"
@@ -363,7 +365,7 @@ def test_a_baseline_that_is_no_config_has_a_row(entries: dict[str, Entry], tmp_p
 
 
 def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path) -> None:
-    single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1}}
+    single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1, "run_1": 0.5}}
     entries["selmatch-ipc2"] = replace(entries["selmatch-ipc2"], metrics=single)
     assert "**50.00 % (n = 1)** test accuracy" in card_of(build_from(entries, tmp_path / "hub"))
 
