@@ -43,11 +43,11 @@ def is_broken(path: Path) -> bool:
     try:
         text = path.read_text(encoding="utf-8")
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, path))
+        return not text.endswith("\n")  # cut inside a hash, it can be read
     except FileNotFoundError:
         return False
     except (UnicodeDecodeError, ParseError, Invalid):
         return not any(line.startswith(b"<<<<<<< ") for line in path.read_bytes().splitlines())
-    return False
 
 
 def put_back(root: Path, say: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ def put_back(root: Path, say: Callable[[str], None]) -> None:
         if not is_broken(path):
             continue
         path.unlink()
-        committed = git(root, "show", f"HEAD:{name}")
+        committed = git(root, "show", f"HEAD:./{name}")
         if committed:
             write_text(path, committed)
         if is_broken(path):

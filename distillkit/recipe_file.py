@@ -174,7 +174,7 @@ def source_yardstick(train: ImageSet) -> float | None:
 
 
 def accuracy(entry: Entry) -> Mapping[str, Any]:
-    """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share of 1 or contradictory."""
+    """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
     from distillkit.report import count, share
 
     for key in ("mean", "std"):

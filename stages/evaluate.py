@@ -6,12 +6,10 @@ from pathlib import Path
 import click
 
 from distillkit import artifact, params
-from distillkit.artifact import pretty_json
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, start_accuracy, workload
 from distillkit.evaluate import evaluate as evaluate_set
 from distillkit.executors import plan_compute
-from distillkit.files import write_text
 from distillkit.metrics import (
     attack_metrics,
     classes_of,
@@ -19,6 +17,7 @@ from distillkit.metrics import (
     neighbour_metrics,
     start_metrics,
     write_csv,
+    write_json,
 )
 from distillkit.randomness import seed_for, seeded
 from distillkit.stage import run_stage
@@ -47,11 +46,11 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)
         before = start_metrics(start_accuracy(synthetic, test))
-        numbers = pretty_json(metrics_of(report, synthetic) | nearest | attacked | before)
-        by_class = pretty_json(classes_of(report, synthetic))
-        write_text(metrics, numbers)
-        write_text(classes, by_class)
-        write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+        numbers, by_class = metrics_of(report, synthetic) | nearest | attacked | before, classes_of(report, synthetic)
+        steps = list(zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+        write_json(metrics, numbers)
+        write_json(classes, by_class)
+        write_csv(curve, ["step", "accuracy"], steps)
 
 
 if __name__ == "__main__":
