@@ -33,13 +33,10 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
         for name, header in headers.items()
         if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
     }
-    report.scan_table(rows, scans)  # whatever is wrong is said before anything is written
-    whitened = set()
-    for name, path in files.items():
-        synthetic = artifact.load_synthetic(path)[0]
-        preview_grid(synthetic, previews / f"{name}.png")
-        if synthetic.normalisation.whitening is not None:
-            whitened.add(name)
+    report.scan_table(rows, scans)
+    whitened = {name for name, path in files.items() if artifact.load_synthetic(path)[0].normalisation.whitening}
+    for name, path in files.items():  # read again: all were checked before anything is written, one at a time
+        preview_grid(artifact.load_synthetic(path)[0], previews / f"{name}.png")
     report.write_report(
         out,
         rows=rows,

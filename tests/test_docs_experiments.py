@@ -46,7 +46,8 @@ def test_experiments(tmp_path):
     commit(project)
     shown = follow("experiments.md", project, environment())
     first = shown[: shown.index("\ndvc exp diff --md")]
-    assert re.findall(r"^Running stage '(.*)'", first, re.M) == ["inputs", "distill@random-ipc5", "evaluate@random-ipc5"]
+    ran = re.findall(r"^Running stage '(.*)'", first, re.M)
+    assert ran == ["inputs", "distill@random-ipc5", "evaluate@random-ipc5"]
     assert re.search(r"^\| params.yaml +\| recipes.random-ipc5.ipc +\| 2 +\| 3 +\| 1 ", shown, re.M)
     assert re.search(r"^metrics/random-ipc5.json +images.total +20 +30 +10$", shown, re.M)
     assert shown.count("Queued experiment") == 3
