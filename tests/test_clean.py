@@ -125,14 +125,16 @@ def test_with_plain_dvc(tmp_path):
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc/config").touch()
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    YAML(typ="safe").dump({"stages": stages}, tmp_path / "dvc.yaml")
-    (tmp_path / "always").touch()
+    folder = tmp_path / "distill"
+    folder.mkdir()
+    YAML(typ="safe").dump({"stages": stages}, folder / "dvc.yaml")
+    (folder / "always").touch()
 
     def reproduced(**recipes: int) -> tuple[str, set[str]]:
-        YAML(typ="safe").dump({"recipes": recipes}, tmp_path / "params.yaml")
-        dvc(tmp_path, "repro")
-        assert dvc(tmp_path, "status") == "Data and pipelines are up to date.\n"
-        return (tmp_path / "dvc.lock").read_text(), files(tmp_path / "metrics")
+        YAML(typ="safe").dump({"recipes": recipes}, folder / "params.yaml")
+        dvc(folder, "repro")
+        assert dvc(folder, "status") == "Data and pipelines are up to date.\n"
+        return (folder / "dvc.lock").read_text(), files(folder / "metrics")
 
     before = reproduced(a=1)
     assert reproduced(a=1, b=2)[1] == {"a.json", "b.json"}
@@ -140,6 +142,6 @@ def test_with_plain_dvc(tmp_path):
     assert reproduced(c=2)[1] == {"c.json"}
     again, _ = reproduced(a=1)
     assert YAML(typ="safe").load(again) == YAML(typ="safe").load(before[0])
-    (tmp_path / "metrics/dead.json").write_text("{}")
+    (folder / "metrics/dead.json").write_text("{}")
     assert reproduced(a=1) == (again, {"a.json"})
-    assert (tmp_path / "runs").read_text() == 3 * "ran\n", "once for each set of recipes"
+    assert (folder / "runs").read_text() == 3 * "ran\n", "once for each set of recipes"
