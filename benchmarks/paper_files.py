@@ -22,9 +22,10 @@ import yaml
 from PIL import Image
 from record import aligned
 
-from distillkit.artifact import atomic_write, canonical_json, load_real, pretty_json, write_text
+from distillkit.artifact import canonical_json, load_real, pretty_json
 from distillkit.distill import Optim
 from distillkit.errors import ParamsError, SourceError
+from distillkit.files import atomic_write, write_text
 from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
 from distillkit.methods import METHODS
 from distillkit.progress import tell, track

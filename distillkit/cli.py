@@ -269,6 +269,24 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
 
 
+@cli.command()
+@click.argument("folder", type=Path, default=Path())
+@click.option("--delete", is_flag=True, help="Delete it; otherwise it is only listed.")
+@JSON
+def clean(folder: Path, delete: bool, as_json: bool) -> None:
+    """What the pipeline in FOLDER (here by default) has left: files of removed recipes and shards, packages of other
+    names, unfinished work. It is listed with its size; --delete deletes it.
+
+    What DVC tracked stays in DVC's cache, where a recipe that comes back is restored from.
+    """
+    from distillkit.clean import clean as clear
+    from distillkit.clean import lines
+
+    items, entries = clear(folder, delete)
+    found = [{"path": str(item.path), "why": item.why, "bytes": item.size} for item in items]
+    answer(as_json, {"deleted": delete, "found": found, "dvc.lock": entries}, lines(items, entries, delete))
+
+
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=Path)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")

@@ -23,9 +23,9 @@ from distillkit.errors import ArtifactError
 from distillkit.images import SyntheticSet
 from distillkit.manifest import CARD, PARQUET, RECIPE, Package, printable
 from distillkit.package import LARGEST_WITH_PIXELS
+from distillkit.recipe_file import ROUNDING, is_share
 from distillkit.regime import normalisation_of, regime_of
 
-ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")  # as distillkit.card.percent writes it
 HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
 ROWS = 256  # of a parquet file that are held at once
@@ -97,10 +97,6 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
         given = f"mean {found['mean']:.6f} and std {found['std']:.6f}"
         raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {runs} runs have {given}")
-
-
-def is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:

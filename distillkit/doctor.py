@@ -14,6 +14,7 @@ from distillkit.artifact import Opened, class_names_of
 from distillkit.demand import Demand, Images, demand_of
 from distillkit.errors import DistillkitError
 from distillkit.findings import Finding, Status, brief, guarded
+from distillkit.lockfile import NAME, is_broken
 from distillkit.machine import cores, memory_available
 from distillkit.remotes import dvc_remotes
 
@@ -33,6 +34,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield Finding("folder", "failure", f"{folder} {found}", "name the folder that holds dvc.yaml")
         return
     yield from guarded("git", lambda: [git(folder)])
+    yield from guarded("dvc.lock", partial(lock, folder))
     yield from guarded("dvc remote", partial(dvc_remotes, folder))
     yield from guarded("pipeline", partial(pipeline, folder))
 
@@ -109,6 +111,13 @@ def run(*command: str) -> str:
     """What a command prints; nothing when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def lock(folder: Path) -> Iterator[Finding]:
+    """What a DVC that was killed while it wrote dvc.lock has left; nothing to say where it is whole."""
+    if is_broken(folder / NAME):
+        remedy = "distillkit repro puts back what Git and the run-cache have"
+        yield Finding(NAME, "failure", "half a file, left by a dvc that was killed", remedy)
 
 
 def token() -> Finding:

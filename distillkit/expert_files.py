@@ -9,18 +9,15 @@ import torch
 from torch import Tensor
 
 from distillkit.artifact import Opened, read_network, save
-from distillkit.errors import ArtifactError, ParamsError
+from distillkit.errors import ArtifactError
+from distillkit.leftovers import stems
 from distillkit.networks import NetworkSpec
-from distillkit.params import section
 from distillkit.trajectories import DYNAMICS, Dynamics, Expert
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
     """The files of the shards that ``expert_shards`` lists; others in ``folder`` are left over and ignored."""
-    shards = section(data, "expert_shards", list[int])
-    if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
-        raise ParamsError(f"params.yaml: expert_shards is {shards}; expected distinct numbers from 0 on, at least one")
-    return [folder / f"shard-{shard}.safetensors" for shard in shards]
+    return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
 def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
-from distillkit.artifact import atomic_write
+from distillkit.files import atomic_write
 from distillkit.images import SyntheticSet
 from distillkit.methods import METHODS
 

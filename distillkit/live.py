@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from distillkit.artifact import write_text
+from distillkit.files import write_text
 
 Row = TypeVar("Row", bound=NamedTuple)
 

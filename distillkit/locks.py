@@ -29,3 +29,16 @@ def one_at_a_time(name: str, waiting: str) -> Iterator[None]:
         with suppress(OSError):  # an open file cannot be removed everywhere; it does no harm
             (LOCKS / f"{name}.lock").unlink()
         lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process is at work in ``folder``, the pipeline's; locks that a killed one has left do not count."""
+    from filelock import FileLock, Timeout
+
+    for path in (folder / LOCKS).glob("*.lock"):
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            return True
+    return False

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from distillkit.artifact import pretty_json, write_text
+from distillkit.artifact import pretty_json
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import THIRDS, Report, attack_success
+from distillkit.files import write_text
 from distillkit.images import SyntheticSet
 from distillkit.regime import schedule_of
 

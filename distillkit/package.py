@@ -20,7 +20,7 @@ from torch import Tensor
 from distillkit import params
 from distillkit.artifact import load_synthetic, pretty_json
 from distillkit.card import card_text
-from distillkit.errors import ParamsError
+from distillkit.errors import ArtifactError, ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.front_matter import licence
 from distillkit.images import RealData, SyntheticSet
@@ -40,6 +40,7 @@ from distillkit.manifest import (
 from distillkit.progress import tell
 from distillkit.recipe_file import (
     Entry,
+    accuracy,
     baselines,
     checksums,
     describe,
@@ -106,6 +107,8 @@ def build(
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
         "test": {"images": len(real.test), "sha256": digest(real.test)},
     }
+    for entry in entries:
+        check_runs(entry, shared["evaluation"]["runs"])
     yardstick = source_yardstick(real.train)
     recipes: list[dict[str, Any]] = []
     infos: dict[str, Any] = {}
@@ -123,6 +126,15 @@ def build(
         write(built / MANIFEST, pretty_json(asdict(manifest_of(built, name, packaged, default))))
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
+
+
+def check_runs(entry: Entry, runs: int) -> None:
+    """Raise ArtifactError unless the recipe's metrics agree in themselves, and with the number of networks trained."""
+    if (found := accuracy(entry)["runs"]) != runs:
+        raise ArtifactError(
+            f"metrics of recipe {entry.name!r} are of {found} networks, evaluation.runs in params.yaml is {runs}; "
+            "run its evaluate stage again"
+        )
 
 
 def write(path: Path, text: str) -> None:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from distillkit.artifact import write_text
 from distillkit.errors import ParamsError
+from distillkit.files import write_text
 
 TEMPLATES = Path(__file__).parent / "template"  # in the wheel; in a checkout the files themselves
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[1]

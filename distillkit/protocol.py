@@ -97,8 +97,9 @@ class About(NamedTuple):
     """What people read of a method: in the card, in tables and plots.
 
     ``summary`` is Markdown that names parameters in backticks; ``paper`` is BibTeX, or empty; ``builds_on`` are other
-    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give,
-    ``ordered`` whether its sets carry the order that they are to be trained on in.
+    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give
+    (where a setting decides, the method has a property ``uses_experts``), ``ordered`` whether its sets carry the order
+    that they are to be trained on in.
     """
 
     title: str
@@ -107,6 +108,11 @@ class About(NamedTuple):
     builds_on: tuple[str, ...] = ()
     experts: bool = True
     ordered: bool = False
+
+
+def uses_experts(method: "Selection") -> bool:
+    """Whether its sets can change with the experts or the difficulty they give: as ``about`` says, or by a setting."""
+    return bool(getattr(method, "uses_experts", method.about.experts))
 
 
 class Option(NamedTuple):

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distillkit.artifact import pretty_json, write_text
+from distillkit.artifact import pretty_json
 from distillkit.errors import ArtifactError, HubError, ParamsError
+from distillkit.files import write_text
 from distillkit.hub import (
     COMMIT,
     DATASET,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from distillkit.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.nearest import TIE, nearest_source, root_mean_square
 from distillkit.regime import normalisation_of, regime_of
 
+ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 SAMPLE = 500  # source images that the yardstick is measured on
 
 
@@ -173,14 +174,38 @@ def source_yardstick(train: ImageSet) -> float | None:
 
 
 def accuracy(entry: Entry) -> Mapping[str, Any]:
-    """The measured accuracy with std and n. Raises ArtifactError when one is missing or no share of 1."""
+    """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
     from distillkit.report import count, share
 
     for key in ("mean", "std"):
         share(entry.metrics, entry.name, f"accuracy.{key}")
     count(entry.metrics, entry.name, "accuracy.runs")
     measured: Mapping[str, Any] = entry.metrics["accuracy"]
+    if found := contradiction_in(measured):
+        raise ArtifactError(
+            f"metrics of recipe {entry.name!r} contradict themselves: {found}; run its evaluate stage again"
+        )
     return measured
+
+
+def contradiction_in(accuracy: Mapping[str, Any]) -> str | None:
+    """Why ``mean``, ``std`` and ``runs`` are not those of ``run_1`` and so on; None when they are."""
+    runs = accuracy["runs"]
+    expected = [f"run_{index}" for index in range(1, runs + 1)]
+    if missing := [key for key in expected if not is_share(accuracy.get(key))]:
+        return f"accuracy.{missing[0]} is missing or no share of 1, of {runs} runs"
+    if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
+        return f"accuracy.{more[0]} is given, of {runs} runs"
+    values = [float(accuracy[key]) for key in expected]
+    mean, std = (fmean(values) if values else 0.0), (stdev(values) if runs > 1 else 0.0)
+    if abs(mean - accuracy["mean"]) > ROUNDING or abs(std - accuracy["std"]) > ROUNDING:
+        claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
+        return f"accuracy has {claim}, its {runs} runs have mean {mean:.6f} and std {std:.6f}"
+    return None
+
+
+def is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def baselines(per_class: int | None, entries: Sequence[Entry]) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from distillkit import figures, params
-from distillkit.artifact import atomic_write, pretty_json, write_text
+from distillkit.artifact import pretty_json
 from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.figures import Attacked, Curves, Row
+from distillkit.files import atomic_write, write_text
 from distillkit.methods import METHODS
 from distillkit.report_words import is_comparable, marked, percent, protocol, warnings
 

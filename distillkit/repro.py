@@ -20,7 +20,9 @@ from threading import Thread
 from typing import Any, NamedTuple, NoReturn
 
 from distillkit.errors import DistillkitError
+from distillkit.files import write_text
 from distillkit.interruption import check, end_with_parent, note, reacting
+from distillkit.lockfile import keep_stages, put_back
 
 PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
 ONE_STAGE = "import sys; from distillkit.repro import one_stage; one_stage(int(sys.argv[1]), sys.argv[2])"
@@ -67,13 +69,14 @@ def repro(targets: Sequence[str], jobs: int, say: Callable[[str], None]) -> NoRe
 
 
 def forget_the_dead(say: Callable[[str], None]) -> None:
-    """Take out of DVC's rwlock what DVC would ask a person to: half a file, and pids that have another owner now."""
+    """Mend what DVC would ask a person to: half a dvc.lock or rwlock, and pids in it that have another owner now."""
     from dvc.lock import make_lock
     from dvc.repo import Repo, lock_repo
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
     from voluptuous import Invalid
 
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+        put_back(Path(repo.root_dir), say)
         path, guard = Path(repo.tmp_dir, RWLOCK_FILE), Path(repo.tmp_dir, RWLOCK_LOCK)
         with make_lock(str(guard), tmp_dir=repo.tmp_dir, hardlink_lock=repo.config["core"].get("hardlink_lock", False)):
             try:
@@ -89,8 +92,6 @@ def forget_the_dead(say: Callable[[str], None]) -> None:
                 "read": {at: own for at, infos in in_use["read"].items() if (own := [*filter(may_live, infos)])},
             }
             if kept != in_use:
-                from distillkit.artifact import write_text  # and torch with it
-
                 write_text(path, json.dumps(kept))
 
 
@@ -236,15 +237,11 @@ def one_stage(parent: int, address: str) -> NoReturn:
 def put_in_order(locks: Mapping[Path, Sequence[str]]) -> None:
     """Sort the stages of each dvc.lock as ``dvc repro`` would have: the same file, whichever stage ended first."""
     from dvc.repo import Repo, lock_repo
-    from dvc.utils.serialize import dumps_yaml, load_yaml, parse_yaml_for_update
+    from dvc.utils.serialize import load_yaml
 
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         for path, order in locks.items():
             found = list(load_yaml(path).get("stages", ())) if path.exists() else []
             wanted = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
             if found != wanted:
-                from distillkit.artifact import write_text  # and torch with it
-
-                data = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
-                data["stages"] = {name: data["stages"][name] for name in wanted}
-                write_text(path.resolve(), dumps_yaml(data))
+                keep_stages(path, wanted)

@@ -117,6 +117,20 @@ class ExpertsInMemory:
         return self.trajectories_ETP[expert, snapshot]
 
 
+@dataclass(frozen=True)
+class KindOfExperts:
+    """What experts are like, without any: for methods whose sets do not change with them."""
+
+    spec: NetworkSpec
+    snapshots: int = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        raise ValueError(f"expert {expert} at {snapshot}: a method that reads experts must say that it uses them")
+
+
 def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
     """One visit's record, each (N,)."""
     probability_NK = logits_NK.float().softmax(1)

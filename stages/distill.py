@@ -6,8 +6,8 @@ if __name__ == "__main__":
     listen()  # before the imports that take their time
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,21 @@ from distillkit.methods.imported import Imported
 from distillkit.methods.pretrained import Pretrained
 from distillkit.metrics import write_csv
 from distillkit.progress import track
-from distillkit.protocol import Material, Selection
+from distillkit.protocol import Material, Selection, uses_experts
 from distillkit.randomness import seed_for, seeded
-from distillkit.recipes import read_recipe
+from distillkit.recipes import Recipe, read_recipe
 from distillkit.stage import run_stage
+from distillkit.trajectories import Experts, KindOfExperts
 from distillkit.work import model_folder, remembering, unfinished
 
 
-def read_material(
-    source: RealData, shards: Sequence[Path], difficulty: Path, visits: int, device: torch.device
-) -> Material:
+def read_material(recipe: Recipe, source: RealData, experts: Experts, difficulty: Path | None) -> Material:
+    device = prepare_device()
     source = source.to(device)
-    scores = artifact.load_difficulty(difficulty, len(source.train))
+    train, classes = source.train, len(source.train.class_names)
+    scores = (None, None) if difficulty is None else artifact.load_difficulty(difficulty, len(train))
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
-    experts = ExpertFiles(shards)
-    train = source.train
-    compute = plan_compute(device, train.image_shape, experts.spec, len(train.class_names), visits, UNROLLED)
+    compute = plan_compute(device, train.image_shape, experts.spec, classes, recipe.visits(classes), UNROLLED)
     return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
 
 
@@ -93,11 +92,14 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
-    material = read_material(source, shards, difficulty, recipe.visits(len(source.train.class_names)), prepare_device())
-    material = read_for(recipe.method, material)
+    trained: Experts = ExpertFiles(shards)
+    used = [difficulty, *shards]
+    if not uses_experts(recipe.method):  # then nothing of them is at hand, but what kind of networks they are
+        trained, used = KindOfExperts(trained.spec), []
+    material = read_for(recipe.method, read_material(recipe, source, trained, used[0] if used else None))
 
-    inputs = [Path(__file__), real, difficulty, *shards]
-    with unfinished(f"distill-{name}", [recipe.params, seed], inputs) as folder:
+    settings = [recipe.params, seed, asdict(trained.spec)]
+    with unfinished(f"distill-{name}", settings, [Path(__file__), real, *used]) as folder:
         compute = remembering(material.compute, folder, torch.Tensor)
         compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
         material = replace(material, compute=compute)

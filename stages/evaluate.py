@@ -56,9 +56,11 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)
         before = start_metrics(start_accuracy(synthetic, test))
-        write_json(metrics, metrics_of(report, synthetic) | nearest | attacked | before)
-        write_json(classes, classes_of(report, synthetic))
-        write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+        numbers, by_class = metrics_of(report, synthetic) | nearest | attacked | before, classes_of(report, synthetic)
+        steps = list(zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+        write_json(metrics, numbers)
+        write_json(classes, by_class)
+        write_csv(curve, ["step", "accuracy"], steps)
 
 
 if __name__ == "__main__":

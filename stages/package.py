@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from distillkit import params
-from distillkit.artifact import load_real, remove_leftovers
+from distillkit.artifact import load_real
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
+from distillkit.files import remove_leftovers
 from distillkit.metrics import read_metrics
 from distillkit.package import Entry, PackageSpec, build
 from distillkit.progress import track

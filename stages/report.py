@@ -30,25 +30,27 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
     headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}
-    whitened = set()
-    for name, path in files.items():
-        synthetic = artifact.load_synthetic(path)[0]
-        preview_grid(synthetic, previews / f"{name}.png")
-        if synthetic.normalisation.whitening is not None:
-            whitened.add(name)
+    rows = report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes)
+    losses = {name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))}
+    trainings = {name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes}
+    scans = {
+        name: scan
+        for name, header in headers.items()
+        if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
+    }
+    report.scan_table(rows, scans)
+    whitened = {name for name, path in files.items() if artifact.load_synthetic(path)[0].normalisation.whitening}
+    for name, path in files.items():  # read again: all were checked before anything is written, one at a time
+        preview_grid(artifact.load_synthetic(path)[0], previews / f"{name}.png")
     report.write_report(
         out,
-        rows=report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes),
+        rows=rows,
         evaluation=asdict(evaluation),
         source=next(iter(headers.values()))["provenance"]["source"],
-        loss_curves={name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))},
-        training_curves={name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes},
+        loss_curves=losses,
+        training_curves=trainings,
         previews={name: previews / f"{name}.png" for name in recipes},
-        scans={
-            name: scan
-            for name, header in headers.items()
-            if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
-        },
+        scans=scans,
         whitened=whitened,
     )
 

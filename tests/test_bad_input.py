@@ -21,6 +21,7 @@ import torch
 from distillkit import artifact
 from distillkit.errors import WindowError
 from distillkit.expert_files import save_experts
+from distillkit.files import write_text
 from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
 from distillkit.interruption import Interrupted
 from distillkit.stage import run
@@ -213,6 +214,34 @@ def test_missing_parameters(work, stage):
         ("package", [*DISTILL[:3], "distilled", "metrics", "out"]),
     ]:
         assert mistake(stage(name, *arguments)) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "expected"),
+    [
+        ("training/b.csv", "step,accuracy\n1,x\n", "training/b.csv is no table of step and accuracy"),
+        ("loss/b.csv", "step\n", "loss/b.csv is no table of step and loss"),
+        ("metrics/b.json", "{}", "metrics/b.json has no images"),
+        ("distilled/b.safetensors", "", "distilled/b.safetensors"),
+    ],
+)
+def test_a_report_that_fails_writes_nothing(work, stage, real_data, path, content, expected):
+    """Although the first of two recipes is sound."""
+    change(work, "recipes", {name: {"method": "random", "ipc": 1} for name in "ab"})
+    synthetic = real_subset(real_data.train, torch.arange(10), real_data.normalisation)
+    share, counts = {"mean": 0.5, "std": 0.0}, {"total": 10, "real": 10, "learned": 0}
+    metrics = {"accuracy": {**share, "runs": 1}, "images": counts} | dict.fromkeys(("easy", "middle", "hard"), share)
+    for name in "ab":
+        provenance = artifact.provenance_of(name, "random", {"method": "random", "ipc": 1}, 0, real_data)
+        artifact.save_synthetic(work / f"distilled/{name}.safetensors", synthetic, provenance)
+        write_text(work / f"metrics/{name}.json", json.dumps(metrics))
+        write_text(work / f"loss/{name}.csv", "step,loss\n")
+        write_text(work / f"training/{name}.csv", "step,accuracy\n1,0.5\n")
+    write_text(work / path, content)
+    before = files(work)
+    arguments = ("distilled", "loss", "training", "metrics", "previews", "reports")
+    assert expected in mistake(stage("report", *arguments))
+    assert files(work) == before
 
 
 @pytest.mark.parametrize("name", ["distill", "fetch", "experts", "score", "reference", "evaluate", "report", "package"])

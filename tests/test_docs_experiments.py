@@ -40,13 +40,14 @@ def commit(project: Path) -> None:
 
 @pytest.mark.slow
 def test_experiments(tmp_path):
-    stages = ("fetch", "experts", "score", "reference", "distill", "evaluate")
+    stages = ("fetch", "experts", "shards", "score", "inputs", "reference", "distill", "evaluate")
     project = tiny(tmp_path / "project", stages, [0])
     dvc(project, "repro")
     commit(project)
     shown = follow("experiments.md", project, environment())
     first = shown[: shown.index("\ndvc exp diff --md")]
-    assert re.findall(r"^Running stage '(.*)'", first, re.M) == ["distill@random-ipc5", "evaluate@random-ipc5"]
+    ran = re.findall(r"^Running stage '(.*)'", first, re.M)
+    assert ran == ["inputs", "distill@random-ipc5", "evaluate@random-ipc5"]
     assert re.search(r"^\| params.yaml +\| recipes.random-ipc5.ipc +\| 2 +\| 3 +\| 1 ", shown, re.M)
     assert re.search(r"^metrics/random-ipc5.json +images.total +20 +30 +10$", shown, re.M)
     assert shown.count("Queued experiment") == 3
@@ -80,10 +81,10 @@ def shown_by(command: str, project: Path) -> str:
 
 def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
-    project = tiny(tmp_path / "project", ("fetch", "experts", "score", "distill"), [0])
+    project = tiny(tmp_path / "project", ("fetch", "experts", "shards", "score", "inputs", "distill"), [0])
     recipe = MTT | {"optim": OPTIM | {"steps": 100_000}}
     write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}})
-    dvc(project, "repro", "score")
+    dvc(project, "repro", "inputs")
     declaration = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "experiments.md").read_text(), re.M | re.S)
     with (project / "dvc.yaml").open("a") as file:
         file.write(declaration[1])
@@ -101,10 +102,10 @@ def test_watching(tmp_path):
 
 def test_many_machines(tmp_path):
     (tmp_path / "shared").mkdir()
-    project = tiny(tmp_path / "first", ("fetch", "experts", "score"), [0, 1, 2, 3])
+    project = tiny(tmp_path / "first", ("fetch", "experts", "shards", "score"), [0, 1, 2, 3])
     said = follow("many-machines.md", project, environment())
     machines = re.split(r"^dvc remote add|^git clone|^cd \.\./first", said, flags=re.M)
     beside, first, second, last = (set(re.findall(r"Running stage '(.*)'", part)) for part in machines)
     assert beside == {"fetch", "experts@0", "experts@1"}
-    assert (first, second, last) == ({"experts@2"}, {"experts@3"}, {"score"})
+    assert (first, second, last) == ({"experts@2"}, {"experts@3"}, {"shards", "score"})
     assert "Stage 'experts@3' is cached - skipping run" in machines[-1]

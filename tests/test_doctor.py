@@ -317,3 +317,10 @@ def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
     assert found.remedy == "pip install 'distillkit[diffusion]'"
     monkeypatch.undo()
     assert "diffusers" not in examined(repository)
+
+
+def test_half_a_lock_is_a_failure(repository):
+    assert "dvc.lock" not in examined(repository)
+    (repository / "dvc.lock").touch()
+    found = examined(repository)["dvc.lock"]
+    assert (found.status, found.remedy) == ("failure", "distillkit repro puts back what Git and the run-cache have")

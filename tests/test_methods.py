@@ -37,10 +37,11 @@ from distillkit.methods.replay import Replay, StepSizeScan
 from distillkit.methods.selmatch import SelMatch
 from distillkit.methods.window import WindowScan, WindowSubset
 from distillkit.networks import NetworkSpec
-from distillkit.protocol import Method, options_of
+from distillkit.protocol import Method, options_of, uses_experts
 from distillkit.randomness import seeded
 from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
+from distillkit.trajectories import KindOfExperts
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
@@ -573,3 +574,22 @@ def test_images_shown_count_every_class(method):
 def test_options_name_the_papers_that_they_come_from(method, keys):
     assert [re.search(r"\{(\w+),", paper).group(1) for paper, _ in options_of(method)] == keys
     assert all(sentence.endswith(".") for _, sentence in options_of(method)), "each says what it does"
+
+
+@pytest.mark.parametrize("method", [param for param in ALL if not uses_experts(param.values[0])])
+def test_who_says_to_use_no_experts_needs_none(method, material):
+    """Then another shard, or another difficulty, makes none of their sets anew."""
+    kind = KindOfExperts(replace(material.experts.spec, norm="instance"))
+    alone = replace(material, experts=kind, difficulty_N=None, confidence_N=None)
+    synthetic = method.init(alone, seeded(0))
+    if isinstance(method, Method):
+        Distillation(method, synthetic, alone, optim_for(method), seeded(1)).advance()
+
+
+def test_recipes_that_use_experts():
+    users = {name for name, methods in EXAMPLES.items() for method in methods if uses_experts(method)}
+    assert not users & {"full", "random", "dm", "dc", "dsa", "kmeans", "average", "imported", "diffusion"}
+    own = DatasetDistillation(IPC, 2, 1, 0.1, "fixed-pretrained")
+    assert uses_experts(own)
+    assert not uses_experts(replace(own, pretrained=PRETRAINED))
+    assert uses_experts(replace(own, pretrained=PRETRAINED, labels="learned"))

@@ -93,8 +93,10 @@ def synthetic_set(real: RealData, params: Mapping[str, Any]) -> SyntheticSet:
 
 
 def metrics_of(accuracy: float, std: float = 0.0078) -> dict[str, Any]:
-    third = {"mean": accuracy, "std": std}
-    return {"accuracy": {"mean": accuracy, "std": std, "runs": 5}, "easy": third, "middle": third, "hard": third}
+    third, apart = {"mean": accuracy, "std": std}, 2**0.5 * std
+    values = (accuracy - apart, accuracy, accuracy, accuracy, accuracy + apart)
+    runs = {f"run_{index}": round(value, 6) for index, value in enumerate(values, start=1)}
+    return {"accuracy": {**third, "runs": 5, **runs}, "easy": third, "middle": third, "hard": third}
 
 
 def real_data(train: ImageSet, info: SourceInfo = INFO) -> RealData:
@@ -246,7 +248,7 @@ def test_recipe_json_says_how_the_set_was_made_and_what_it_achieves(built: Packa
     assert recipe["params"] == RECIPES["selmatch-ipc2"]
     counts = {"total": 20, "per_class": 2, "learned": 10, "learned_from_source": 10, "real": 10, "real_verified": 10}
     assert recipe["images"] == counts
-    assert recipe["results"]["accuracy"] == {"mean": 0.9375, "std": 0.0078, "runs": 5}
+    assert recipe["results"]["accuracy"] == metrics_of(0.9375)["accuracy"]
     assert recipe["results"]["hard"]["mean"] == 0.9375
     assert recipe["baselines"]["random"] == {"recipe": "random-ipc2", "accuracy": metrics_of(0.8125)["accuracy"]}
     assert recipe["baselines"]["full"]["recipe"] == "full"
@@ -370,9 +372,38 @@ def test_the_card_tells_how_networks_were_trained(entries: dict[str, Entry], tmp
 
 
 def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path) -> None:
-    single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1}}
-    entries["selmatch-ipc2"] = replace(entries["selmatch-ipc2"], metrics=single)
-    assert "**50.00 % (n = 1)** test accuracy" in card_of(build_from(entries, tmp_path / "hub"))
+    single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1, "run_1": 0.5}}
+    entries = {name: replace(entry, metrics=single) for name, entry in entries.items()}
+    package = build_from(entries, tmp_path / "hub", evaluation={**EVALUATION, "runs": 1})
+    assert "**50.00 % (n = 1)** test accuracy" in card_of(package)
+
+
+@pytest.mark.parametrize("recipe", ["selmatch-ipc2", "random-ipc2", "full"])  # packaged or only compared with
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"mean": 0.7}, "accuracy has mean 0.700000 and std"),
+        ({"std": 0.2}, "accuracy has mean .* and std 0.200000"),
+        ({"run_5": 0.1}, "its 5 runs have mean"),
+        ({"run_5": None}, "accuracy.run_5 is missing or no share of 1, of 5 runs"),
+        ({"run_6": 0.9}, "accuracy.run_6 is given, of 5 runs"),
+        ({"runs": 4}, "accuracy.run_5 is given, of 4 runs"),
+    ],
+)
+def test_metrics_that_contradict_themselves_are_refused(entries, tmp_path, recipe, change, found):
+    """As `distillkit verify` would refuse the package later."""
+    metrics = entries[recipe].metrics
+    wrong = {**metrics, "accuracy": {**metrics["accuracy"], **change}}
+    entries[recipe] = replace(entries[recipe], metrics=wrong)
+    with pytest.raises(ArtifactError, match=f"metrics of recipe '{recipe}' contradict themselves: .*{found}"):
+        build_from(entries, tmp_path / "hub")
+    assert not (tmp_path / "hub").exists()
+
+
+def test_metrics_of_another_number_of_networks_are_refused(entries, tmp_path):
+    expected = "metrics of recipe 'full' are of 5 networks, evaluation.runs in params.yaml is 3; run its evaluate stage"
+    with pytest.raises(ArtifactError, match=expected):
+        build_from(entries, tmp_path / "hub", evaluation={**EVALUATION, "runs": 3})
 
 
 def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> None:

@@ -13,6 +13,7 @@ import torch
 from ruamel.yaml import YAML
 
 from distillkit.artifact import load_real, load_synthetic
+from distillkit.leftovers import FOLDERS, LEFT_OVER
 
 ROOT = Path(__file__).parents[1]
 MATCHING = {"student_steps": 2, "student_batch": 20, "expert_epochs": 1, "max_start_epoch": 2}
@@ -45,9 +46,11 @@ PARAMS = {
     "package": {"name": "tiny", "default": "selmatch-ipc2"},
 }
 EVERYTHING = {
-    *("fetch", "experts@0", "experts@1", "score", "reference", "report", "package"),
+    *("fetch", "experts@0", "experts@1", "shards", "score", "inputs", "reference", "results", "report", "package"),
     *(f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in PARAMS["recipes"]),
 }
+UP_TO_DATE = "Data and pipelines are up to date.\n"
+TOGETHER = {"inputs", "results", "report", "package"}  # stages that look at all recipes
 
 
 def environment() -> dict[str, str]:
@@ -84,6 +87,21 @@ def new_project(folder: Path) -> Path:
 
 def write_params(project: Path, params: dict) -> None:
     YAML(typ="safe").dump(params, project / "params.yaml")
+
+
+def lock(project: Path) -> dict:
+    return YAML(typ="safe").load(project / "dvc.lock")
+
+
+def files(project: Path) -> set[str]:
+    """All that lies in the folders that stages depend on."""
+    paths = (path for folders in FOLDERS.values() for folder in folders for path in (project / folder).rglob("*"))
+    return {path.relative_to(project).as_posix() for path in paths}
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "protocol.file.allow=always")
+    subprocess.run(["git", *author, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def with_recipe(name: str, recipe: dict) -> dict:
@@ -143,23 +161,49 @@ def test_nothing_changed_runs_nothing(project):
 
 def test_new_recipe_runs_only_itself(project):
     write_params(project, with_recipe("window-ipc2", {"method": "window", "ipc": 2, "window_start": 0.3}))
-    assert repro(project) == {"distill@window-ipc2", "evaluate@window-ipc2", "report", "package"}
+    assert repro(project) == {"distill@window-ipc2", "evaluate@window-ipc2", *TOGETHER}
 
 
 def test_changed_recipe_runs_only_itself_and_reverting_runs_nothing(project):
     changed = {**PARAMS["recipes"]["selmatch-ipc2"], "window_start": 0.4}
     write_params(project, with_recipe("selmatch-ipc2", changed))
-    assert repro(project) == {"distill@selmatch-ipc2", "evaluate@selmatch-ipc2", "report", "package"}
+    assert repro(project) == {"distill@selmatch-ipc2", "evaluate@selmatch-ipc2", *TOGETHER}
     write_params(project, PARAMS)
     assert repro(project) == set(), "the run-cache restores what it has seen"
 
 
-def test_new_shard_trains_only_that_shard(project):
-    """Sets that do not change are not evaluated again: the full one and the random one."""
+def test_new_shard_runs_what_uses_experts_and_taking_it_back_leaves_nothing(project):
+    """The full set and the random one use none. What is left over counts nowhere; DVC has it in its cache."""
+    before = (project / "dvc.lock").read_bytes(), files(project)
     write_params(project, {**PARAMS, "expert_shards": [0, 1, 2]})
-    ran = repro(project)
-    assert {"experts@2", "score", "distill@selmatch-ipc2", "evaluate@selmatch-ipc2"} <= ran
-    assert not ran & {"fetch", "reference", "experts@0", "experts@1", "evaluate@full", "evaluate@random-ipc2"}
+    used = {"distill@selmatch-ipc2", "evaluate@selmatch-ipc2"}
+    assert repro(project) == {"experts@2", "shards", "score", *used, *TOGETHER}
+    write_params(project, PARAMS)
+    assert repro(project) == {"shards"}, "which moves the shard away; the run-cache restores the rest"
+    assert ((project / "dvc.lock").read_bytes(), files(project)) == before
+    assert (project / LEFT_OVER / "artifacts/experts/shard-2.safetensors").exists()
+    assert dvc(project, "status") == UP_TO_DATE
+
+
+def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
+    """A shard and a recipe go, the package's name changes, all comes back: who clones and pulls finds nothing to do."""
+    dvc(project, "remote", "add", "-d", "store", str(tmp_path / "store"))
+    before = lock(project), files(project)
+    fewer = {name: recipe for name, recipe in PARAMS["recipes"].items() if name != "random-ipc2"}
+    other = {"expert_shards": [0], "recipes": fewer, "package": {"name": "other", "default": "selmatch-ipc2"}}
+    for name, change in {"fewer": other, "again": {}}.items():
+        write_params(project, {**PARAMS, **change})
+        ran = repro(project)
+        dvc(project, "push")
+        git(project, "add", "-A")
+        git(project, "commit", "-qm", "Changed")
+        git(tmp_path, "clone", "-q", str(project), name)
+        assert dvc(tmp_path / name, "repro", "--dry", "--allow-missing").endswith(UP_TO_DATE)
+        dvc(tmp_path / name, "pull")
+        assert dvc(tmp_path / name, "status") == UP_TO_DATE
+        assert files(tmp_path / name) == files(project)
+    assert ran == set(), "the run-cache has all that was there before"
+    assert (lock(project), files(project)) == before
 
 
 def test_two_runs_give_the_same_bytes(finished, tmp_path):

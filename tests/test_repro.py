@@ -21,6 +21,7 @@ from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
 from distillkit.interruption import Interrupted, Interruption
+from distillkit.lockfile import is_broken, put_back
 from distillkit.repro import ONE_STAGE, PYTHON, Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
@@ -304,6 +305,39 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
     code, said = run(folder, "-j", "1")
     assert code == 0, said
     assert (folder / "one").exists()
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("kept", ["", "schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: "])
+def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, committed, kept):
+    folder = project(tmp_path / "killed", {name: copy(name, "from") for name in ("a", "b")})
+    (folder / "from").touch()
+    dvc(folder, "repro", "a")
+    if committed:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *author, "add", "-A"], cwd=folder, check=True)
+        subprocess.run(["git", *author, "commit", "-qm", "a"], cwd=folder, check=True)
+    dvc(folder, "repro")
+    whole = (folder / "dvc.lock").read_bytes()
+    cut = whole.index(kept.encode()) + len(kept) + kept.endswith(" ") * 9  # the last one within a hash
+    (folder / "dvc.lock").write_bytes(whole[:cut] if kept else b"")
+    code, said = run(folder, "-j", "1")
+    assert code == 0, said
+    now = "put back as it was committed" if committed else "removed"
+    told = f"dvc.lock was half a file, left by a dvc that was killed: {now}; DVC takes the rest from its run-cache\n"
+    assert (told in said) == (not kept.endswith("md5\n")), "what ends with a line, DVC itself makes whole"
+    assert "Running stage" not in said
+    assert (folder / "dvc.lock").read_bytes() == whole
+
+
+def test_conflicts_in_a_lock_are_left_to_people(tmp_path):
+    path = tmp_path / "dvc.lock"
+    path.write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n")
+    assert not is_broken(path)
+    path.write_text("")
+    assert is_broken(path)
+    put_back(tmp_path, lambda _: None)
+    assert not path.exists()
 
 
 def test_who_is_stopped_is_interrupted():

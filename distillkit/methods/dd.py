@@ -70,6 +70,12 @@ class DatasetDistillation:
     kept_apart: int = 1
     attack: Attack | None = None
 
+    @property
+    def uses_experts(self) -> bool:
+        """Labels start from what experts say; networks from experts, if not from another pipeline's."""
+        trained = self.initialisation.endswith("pretrained") and self.pretrained is None
+        return trained or self.labels == "learned"
+
     def __post_init__(self) -> None:
         for name in ("ipc", "steps", "epochs", "networks", "real_batch", "kept_apart"):
             check_range(name, getattr(self, name), 1)

@@ -1,0 +1,33 @@
+"""What shards or recipes have left in some folders -> the list of it, and nothing else in these folders.
+
+DVC hashes folders whole. This stage takes out what params.yaml no longer names before a stage that reads them runs, and
+the entries of dvc.lock with it; DVC has all of it in its cache.
+"""
+
+import os
+from pathlib import Path
+
+import click
+
+from distillkit import params
+from distillkit.files import write_text
+from distillkit.leftovers import FOLDERS, set_aside, stems
+from distillkit.lockfile import forget_removed
+from distillkit.stage import run_stage
+
+
+@click.command()
+@click.argument("section", type=click.Choice([*FOLDERS]))
+@click.argument("folders", nargs=-1, required=True, type=Path)
+@click.argument("out", type=Path)
+def gather(section: str, folders: tuple[Path, ...], out: Path) -> None:
+    wanted = stems(params.load(), section)
+    for folder in folders:
+        set_aside(folder, wanted)
+    if "DVC_STAGE" in os.environ:
+        forget_removed()
+    write_text(out, "".join(f"{name}\n" for name in wanted))
+
+
+if __name__ == "__main__":
+    run_stage(gather)

@@ -1,0 +1,46 @@
+"""Experts and difficulty -> for each recipe a small file that changes when something changes that its set is made from.
+
+So another expert shard makes no set anew that uses no experts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from distillkit import params
+from distillkit.artifact import pretty_json, sha256
+from distillkit.errors import ParamsError
+from distillkit.expert_files import ExpertFiles, shard_paths
+from distillkit.files import write_text
+from distillkit.protocol import uses_experts
+from distillkit.recipes import read_recipe
+from distillkit.stage import run_stage
+
+
+def may_use_experts(data: Mapping[str, Any], name: str) -> bool:
+    """Whether recipe ``name`` uses experts; one that cannot be read may: its own stage says so."""
+    try:
+        return uses_experts(read_recipe(data, name).method)
+    except ParamsError:
+        return True
+
+
+@click.command()
+@click.argument("experts", type=Path)
+@click.argument("difficulty", type=Path)
+@click.argument("out", type=Path)
+def inputs(experts: Path, difficulty: Path, out: Path) -> None:
+    data = params.load()
+    recipes, shards = params.entries(data, "recipes"), shard_paths(data, experts)
+    network = {"network": asdict(ExpertFiles(shards).spec)}
+    everything = network | {path.as_posix(): sha256(path) for path in (*shards, difficulty)}
+    for name in recipes:
+        used = everything if may_use_experts(data, name) else network
+        write_text(out / f"{name}.json", pretty_json(used))
+
+
+if __name__ == "__main__":
+    run_stage(inputs)

@@ -1,0 +1,147 @@
+"""What params.yaml does not name: moved away before a folder is hashed, listed and deleted when asked."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+from ruamel.yaml import YAML
+from test_pipeline import dvc
+
+from distillkit.cli import cli
+from distillkit.leftovers import LEFT_OVER
+
+STAGES = Path(__file__).parents[1] / "stages"
+PARAMS = {
+    "expert_shards": [0, 2],
+    "recipes": {"random.5": {"method": "random"}},
+    "package": {"name": "digits"},
+}
+NAMED = {
+    "artifacts/experts/shard-0.safetensors",
+    "artifacts/distilled/random.5.safetensors",
+    "metrics/random.5.json",
+    "metrics/classes/random.5.json",
+    "artifacts/hub/digits/manifest.json",
+}
+OTHERS_OWN = {"metrics/README.md", "artifacts/experts/.gitignore", "artifacts/hub/notes/README.md"}
+SHARD, RECIPE = "artifacts/experts/shard-1.safetensors", {"metrics/mtt.json", "metrics/classes/mtt.json"}
+REST = {
+    "artifacts/hub/old/manifest.json",
+    "artifacts/distilled/.a.safetensors.0a1b.tmp",
+    ".distillkit/work/distill-mtt-0123/distillation.safetensors",
+    ".distillkit/live/mtt/metrics.json",
+    ".distillkit/left-over/metrics/older.json",
+}
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch) -> Path:
+    for path in (*NAMED, *OTHERS_OWN, SHARD, *RECIPE, *REST):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+    (tmp_path / "params.yaml").write_text(json.dumps(PARAMS))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"params.yaml"}
+
+
+def gather(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["gather", *arguments])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(STAGES / "gather.py"), run_name="__main__")
+    assert ended.value.code == 0
+
+
+def test_what_is_left_over_is_moved_and_other_files_stay(pipeline, monkeypatch, capsys):
+    everything = NAMED | OTHERS_OWN | REST
+    gather(monkeypatch, "expert_shards", "artifacts/experts", "shards.txt")
+    assert files(pipeline) == everything | RECIPE | {f"{LEFT_OVER}/{SHARD}", "shards.txt"}
+    assert f"{SHARD} is of nothing that params.yaml names; moved to {LEFT_OVER}/{SHARD}\n" in capsys.readouterr().err
+    gather(monkeypatch, "recipes", "artifacts/distilled", "metrics", "results.txt")
+    moved = {f"{LEFT_OVER}/{path}" for path in (SHARD, *RECIPE)}
+    assert files(pipeline) == everything | moved | {"shards.txt", "results.txt"}
+    assert (pipeline / "shards.txt").read_text() == "shard-0\nshard-2\n"
+    assert (pipeline / "results.txt").read_text() == "random.5\n"
+
+
+def test_clean_lists_and_deletes_only_when_told(pipeline):
+    before = files(pipeline)
+    listed = CliRunner().invoke(cli, ["clean"])
+    assert listed.exit_code == 0, listed.output
+    assert files(pipeline) == before
+    for path in (SHARD, *RECIPE, "artifacts/hub/old", ".distillkit/work/distill-mtt-0123", ".distillkit/left-over"):
+        assert f"would delete {path} (0.0 MiB): " in listed.output
+    assert listed.output.endswith("0.0 MiB; nothing is deleted without --delete\n")
+    deleted = CliRunner().invoke(cli, ["clean", str(pipeline), "--delete", "--json"])
+    assert deleted.exit_code == 0, deleted.output
+    assert sum(item["bytes"] for item in json.loads(deleted.output)["found"]) == len(REST | RECIPE | {SHARD})
+    assert files(pipeline) == NAMED | OTHERS_OWN
+    assert CliRunner().invoke(cli, ["clean"]).output == "0.0 MiB; nothing is deleted without --delete\n"
+
+
+def test_nothing_is_deleted_while_a_stage_runs(pipeline):
+    (pipeline / ".distillkit/locks").mkdir()
+    with FileLock(pipeline / ".distillkit/locks/distill-0.lock"):
+        refused = CliRunner().invoke(cli, ["clean", "--delete"])
+        assert "a stage is running" in str(refused.exception)
+        assert (pipeline / SHARD).exists()
+    assert CliRunner().invoke(cli, ["clean", "--delete"]).exit_code == 0
+
+
+def test_with_plain_dvc(tmp_path):
+    """Stages without torch: a recipe comes, goes and is renamed; what was left over changes no hash and no commit."""
+    stages = {
+        "make": {
+            "foreach": "${recipes}",
+            "do": {
+                "cmd": "mkdir -p metrics && echo '{\"x\": ${item}}' > metrics/${key}.json",
+                "params": ["recipes.${key}"],
+                "deps": ["always"],
+                "metrics": [{"metrics/${key}.json": {"cache": False}}],
+            },
+        },
+        "results": {
+            "cmd": f"{sys.executable} {STAGES}/gather.py recipes metrics list.txt",
+            "params": ["recipes"],
+            "deps": ["metrics"],
+            "outs": ["list.txt"],
+        },
+        "report": {
+            "cmd": "cat metrics/*.json > all.txt; echo ran >> runs",
+            "deps": ["metrics", "list.txt"],
+            "outs": ["all.txt"],
+        },
+    }
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").touch()
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    folder = tmp_path / "distill"
+    folder.mkdir()
+    YAML(typ="safe").dump({"stages": stages}, folder / "dvc.yaml")
+    (folder / "always").touch()
+
+    def reproduced(**recipes: int) -> tuple[str, set[str]]:
+        YAML(typ="safe").dump({"recipes": recipes}, folder / "params.yaml")
+        dvc(folder, "repro")
+        assert dvc(folder, "status") == "Data and pipelines are up to date.\n"
+        return (folder / "dvc.lock").read_text(), files(folder / "metrics")
+
+    before = reproduced(a=1)
+    assert reproduced(a=1, b=2)[1] == {"a.json", "b.json"}
+    assert reproduced(a=1) == before
+    assert reproduced(c=2)[1] == {"c.json"}
+    again, _ = reproduced(a=1)
+    assert YAML(typ="safe").load(again) == YAML(typ="safe").load(before[0])
+    (folder / "metrics/dead.json").write_text("{}")
+    assert reproduced(a=1) == (again, {"a.json"})
+    assert (folder / "runs").read_text() == 3 * "ran\n", "once for each set of recipes"
