@@ -143,10 +143,10 @@ def finishing(folder: Path, name: str) -> Finisher:
                 with reacting(note):
                     for _ in track(kept(work, path), f"{what} of {name}", work.steps - work.done):
                         pass
+                    save_state(path, work.state())
             except DivergedError:
                 path.unlink(missing_ok=True)
                 raise
-            save_state(path, work.state())
 
     return finish
 

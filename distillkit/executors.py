@@ -87,7 +87,7 @@ def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
 def side_by_side(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """Results in the order of ``items``, computed by one single-threaded worker for each core.
 
-    After an error or an interruption no task is begun, and those at work are waited for.
+    After an error or an interruption those at work are waited for, and the others are dropped.
     """
     pool = ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import resource
@@ -583,6 +584,27 @@ def test_a_checkpoint_that_does_not_fit_starts_again_from_the_start(material, tm
     assert all(same(again.state()[name], tensor) for name, tensor in fresh.state().items())
 
 
+def test_a_checkpoint_is_kept_bit_for_bit_whatever_its_numbers(tmp_path):
+    """A squared gradient may overflow in Adam's moments, and the run goes on; no reader takes such a set."""
+    state = {"moments": torch.tensor([math.inf, -math.inf, math.nan, -0.0]), "nothing": torch.zeros(0, 3)}
+    artifact.save_state(tmp_path / "state", state)
+    found = artifact.load_state(tmp_path / "state")
+    assert {name: part.numpy().tobytes() for name, part in found.items()} == {
+        name: part.numpy().tobytes() for name, part in state.items()
+    }
+    with pytest.raises(DivergedError, match="'moments' holds nan or infinity"):
+        artifact.save(tmp_path / "set", "synthetic", state, {})
+
+
+def test_a_run_that_has_not_begun_is_kept_too(material, tmp_path):
+    run, again = distillation(material), distillation(material)
+    artifact.save_state(tmp_path / "state", run.state())
+    list(again)
+    again.restore(artifact.load_state(tmp_path / "state"))
+    assert (again.history, again.steps_left) == ([], 6)
+    assert all(same(part, again.state()[name]) for name, part in run.state().items())
+
+
 def test_without_a_checkpoint_nothing_is_said(material, tmp_path, capsys):
     run = distillation(material)
     resumed(run, tmp_path / "none")
@@ -598,7 +620,7 @@ def test_checkpoints_are_written_now_and_then(material, tmp_path, monkeypatch):
     assert len(artifact.load_state(path)["history"]) == 6
 
 
-def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path):
+def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path, monkeypatch):
     whole, half, again, path = (
         distillation(material),
         distillation(material),
@@ -606,8 +628,9 @@ def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path)
         tmp_path / "state",
     )
     list(whole)
+    monkeypatch.setattr("distillkit.interruption.asked", lambda: half.done == 3)
     with pytest.raises(Interrupted, match=r"^interrupted at step 3 of 6, kept; run the same command again to go on$"):
-        list(checkpointed(half, path, {}, stopping=lambda: len(half.history) == 3))
+        list(checkpointed(half, path, {}))
     resumed(again, path)
     assert again.steps_left == 3
     list(again)

@@ -1,6 +1,7 @@
 """How a job uses the machine: the decision, and that results do not depend on it beyond rounding."""
 
 import platform
+import time
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from distillkit.device import reuse_freed_memory
 from distillkit.errors import ParamsError
 from distillkit.executors import UNROLLED, forward_flops, plan_compute, side_by_side
 from distillkit.images import channel_statistics
+from distillkit.interruption import Interrupted
 from distillkit.networks import NetworkSpec
 from distillkit.parameters import flatten
 from distillkit.randomness import seeded
@@ -38,6 +40,34 @@ def test_forward_flops_by_hand():
 def test_small_networks_share_cores_and_stay_eager():
     found = plan_compute(CPU, (1, 8, 8), SMALL, 10, visits=10**9)
     assert (found.run, found.channels_last, found.compile) == (side_by_side, True, False)
+
+
+def test_no_more_cores_than_the_process_may_use(monkeypatch):
+    """Whatever is built in: one worker for each of its cores, or so many threads of one network."""
+    at_once, most = [], []
+
+    def task(item: int) -> None:
+        at_once.append(item)
+        time.sleep(0.01)
+        most.append(len(at_once))
+        at_once.remove(item)
+
+    for cores in (1, 3):
+        monkeypatch.setattr("distillkit.executors.cores", lambda cores=cores: cores)
+        list(side_by_side(task, range(6)))
+        assert max(most) == cores
+    torch.set_num_threads(2)
+    monkeypatch.setattr("distillkit.executors.cores", lambda: 1)
+    plan_compute(CPU, (3, 32, 32), LARGE, 10, 1)
+    assert torch.get_num_threads() == 1
+
+
+def test_a_signal_is_looked_for_after_every_update(monkeypatch):
+    compute = plan_compute(CPU, (1, 8, 8), SMALL, 10, visits=1)
+    compute.on_update()
+    monkeypatch.setattr("distillkit.interruption.asked", lambda: True)
+    with pytest.raises(Interrupted):
+        compute.on_update()
 
 
 def test_long_jobs_are_compiled_and_short_ones_are_not():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,7 +43,7 @@ from distillkit.generators import (
     velocity,
 )
 from distillkit.images import Normalisation, RealData, SourceInfo, channel_statistics
-from distillkit.interruption import Interrupted, Interruption
+from distillkit.interruption import Interrupted
 from distillkit.methods.diffusion import Diffusion
 from distillkit.randomness import seeded
 from distillkit.recipes import read_recipe
@@ -290,6 +291,14 @@ def test_a_network_that_diverges(digits):
         train_generator(spec, digits, seeded(0), Compute())
 
 
+def test_weights_that_the_last_step_has_ruined():
+    """No later loss would tell."""
+    fit = Fit("denoiser", torch.nn.Linear(1, 1), lambda _: torch.zeros(()), FIT, seed=4)
+    fit.kept["average"][0].fill_(math.inf)
+    with pytest.raises(DivergedError, match=r"^the denoiser's weights hold nan or infinity .*; lower its lr \("):
+        fit.result()
+
+
 # Stopping and going on
 
 
@@ -319,10 +328,10 @@ def test_interrupted_it_is_kept_and_then_not_trained_again(digits, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     spec = SPECS["latent"]
     whole, calls = train_generator(spec, digits, seeded(0), Compute()), 0
+    signals = cycle([False, True])  # looked for before the first step, and after it
+    monkeypatch.setattr("distillkit.interruption.asked", lambda: next(signals))
+    finish = finishing(tmp_path / "model", "made")
     while True:
-        ask = Interruption()
-        finish = finishing(tmp_path / "model", "made", ask)
-        ask.number = 2  # a signal has come before the first step is done
         calls += 1
         try:
             found = train_generator(spec, digits, seeded(0), Compute(finish=finish))
@@ -342,7 +351,7 @@ def test_interrupted_it_is_kept_and_then_not_trained_again(digits, tmp_path, mon
 def test_a_state_that_is_none_is_told_and_trained_again(digits, tmp_path, monkeypatch, capsys, spoil):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model/denoiser.safetensors"
-    finish = finishing(tmp_path / "model", "made", Interruption())
+    finish = finishing(tmp_path / "model", "made")
     whole = train_generator(SPECS["unet"], digits, seeded(0), Compute(finish=finish))
     state = load_state(path)
     if spoil == "text":
@@ -600,7 +609,7 @@ def pipeline(digits, material, tmp_path, monkeypatch):
 
 
 def test_a_generator_and_sets_of_any_size_from_it(pipeline, digits, material):
-    built = build("made", pipeline / "folder", pipeline / "real.safetensors", Interruption())
+    built = build("made", pipeline / "folder", pipeline / "real.safetensors")
     assert (built["recipe"], built["classes"]) == ("made", 10)
     drawn = draw_set(pipeline / "folder", pipeline / "five.safetensors", 5, {}, None)
     assert (drawn["images"], drawn["seed"]) == (50, 1)
@@ -617,7 +626,7 @@ def test_a_generator_and_sets_of_any_size_from_it(pipeline, digits, material):
 
 def test_its_set_is_that_of_the_recipe(pipeline, material):
     """What the stage makes with the seed of params.yaml."""
-    build("made", pipeline / "folder", pipeline / "real.safetensors", Interruption())
+    build("made", pipeline / "folder", pipeline / "real.safetensors")
     draw_set(pipeline / "folder", pipeline / "three.safetensors", 3, {}, None)
     method, seed = read_recipe({"recipes": {"x": RECIPE}}, "x").method, seed_of(1)
     expected = method.images(method.trained(material, seed), seed, Compute())
@@ -627,12 +636,12 @@ def test_its_set_is_that_of_the_recipe(pipeline, material):
 def test_what_the_commands_refuse(pipeline):
     real = pipeline / "real.safetensors"
     with pytest.raises(ParamsError, match="recipe random has method random; expected diffusion"):
-        build("random", pipeline / "folder", real, Interruption())
+        build("random", pipeline / "folder", real)
     with pytest.raises(ParamsError, match=r"real\.safetensors is there already"):
-        build("made", real, real, Interruption())
+        build("made", real, real)
     with pytest.raises(ParamsError, match=r"--out is set\.pt; expected a file name that ends in \.safetensors"):
         draw_set(pipeline / "folder", Path("set.pt"), 1, {}, None)
-    build("made", pipeline / "folder", real, Interruption())
+    build("made", pipeline / "folder", real)
     edited(provenance={"params": {"method": "random"}, "seed": 0, "recipe": "", "source": {}, "source_images": {}})(
         pipeline / "folder"
     )

@@ -301,7 +301,10 @@ def test_the_limits_are_what_is_told(monkeypatch):
     monkeypatch.setattr(machine, "memory_left", lambda: iter([17]))
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(machine, "quotas", lambda: iter([]))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     assert machine.memory_available() == 17 and machine.cores() == 3
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    assert machine.cores() == 2, "where Slurm binds no cores, it says at least how many"
     monkeypatch.setattr(machine, "quotas", lambda: iter([1]))
     assert machine.cores() == 1
 

@@ -21,12 +21,13 @@ from forked import Ended, Moment
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
-from distillkit import interruption, machine
+from distillkit import interruption
 from distillkit.compute import Compute
 from distillkit.evaluate import Run
 from distillkit.executors import side_by_side
 from distillkit.interruption import HEARD, Interrupted, hear, listen, note, reacting
 from distillkit.live import LIVE
+from distillkit.progress import Counter
 from distillkit.stage import sole
 from distillkit.trajectories import Dynamics, Expert
 from distillkit.work import WORK, remembering, unfinished, work_folder
@@ -141,10 +142,10 @@ def test_what_is_named_are_networks_steps_and_outputs(whole):
 
 
 def test_a_stage_killed_again_and_again_gets_done(whole, before):
-    """Each time one more epoch, until none is left; a damaged one is told and trained again."""
+    """Each time one more epoch at least, until none is left; a damaged one is told and trained again."""
     project = before("experts")
-    for _ in range(3):
-        assert forked.run(project, command("experts"), Moment(signal.SIGKILL, 1)).code == -signal.SIGKILL
+    for _ in range(3):  # three experts at most are at the first three moments
+        assert forked.run(project, command("experts"), Moment(signal.SIGKILL, 3)).code == -signal.SIGKILL
     assert contents(project).keys() >= {"artifacts/real.safetensors"}
     kept = {path.name: path for path in (project / WORK).rglob("*") if NETWORK.fullmatch(path.name)}
     assert len(kept) >= 3
@@ -289,6 +290,33 @@ run_stage(click.command()(lambda: open("ran", "w").close()))
 """
 
 
+LOSES_SIGNALS = """
+import os, time
+open("importing", "w").close()
+try:
+    time.sleep(60)
+except BaseException as error:
+    raise ImportError("torch is broken") from error
+"""
+REFERENCE = str(Path(forked.__file__).parents[1] / "stages/reference.py")
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [((REFERENCE, "a", "b"), signal.SIGINT), (("-m", "distillkit", "show", "x"), signal.SIGTERM)],
+)
+def test_interrupted_while_torch_is_imported(tmp_path, command, number):
+    """By a stage at its top, and by a command inside: one line, although the exception would be lost in between."""
+    (tmp_path / "torch.py").write_text(LOSES_SIGNALS)
+    options = {"cwd": tmp_path, "env": environment() | {"PYTHONPATH": str(tmp_path)}, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    with background([sys.executable, *command], stderr=subprocess.PIPE, **options) as running:
+        until((tmp_path / "importing").exists, "torch is imported")
+        running.send_signal(number)
+        said = running.communicate(timeout=60)[1]
+    assert (running.returncode, said) == (128 + number, "interrupted; run the same command again to go on\n")
+
+
 @pytest.mark.parametrize("shell", ["/bin/sh", "bash"])
 def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
     """The stage finds itself without the dvc that started it, whether a shell stands in between or not."""
@@ -348,6 +376,16 @@ def test_only_what_is_missing_is_computed(tmp_path, capsys):
     assert f"going on with 2 of 3 parts from {tmp_path}\n" in capsys.readouterr().err
 
 
+def test_updates_of_what_is_kept_count_as_earlier(tmp_path):
+    """Two tasks of three updates each; the second is there already the second time."""
+    for done in ((6, 0), (6, 3)):
+        count = Counter("updates", 6)
+        compute = remembering(Compute(), tmp_path, torch.Tensor, count, 3)
+        list(compute.run(lambda item, compute=compute: [compute.on_update() for _ in range(3)] and item, torch.ones(2)))
+        assert (count.done, count.earlier) == done
+        (tmp_path / "1-0.safetensors").unlink()
+
+
 def test_the_folder_tells_settings_inputs_and_machines_apart(tmp_path, monkeypatch):
     path = tmp_path / "input"
     path.write_text("1")
@@ -379,8 +417,8 @@ def test_work_stays_when_going_on_makes_sense(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("error", [Interrupted, ValueError])
-def test_tasks_at_work_are_waited_for_and_no_other_is_begun(error):
-    """Where one fails or is interrupted: those at work end in order, and keep what they have."""
+def test_tasks_at_work_are_waited_for(error):
+    """Where one fails or is interrupted: they end in order, and keep what they have."""
     ended: list[int] = []
     begun = threading.Event()
 
@@ -394,8 +432,8 @@ def test_tasks_at_work_are_waited_for_and_no_other_is_begun(error):
         return item
 
     with pytest.raises(error):
-        list(side_by_side(task, range(9)))
-    assert ended == [1] or machine.cores() != 2
+        list(side_by_side(task, range(2)))
+    assert ended == [1]
 
 
 @pytest.fixture

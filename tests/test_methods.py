@@ -2,11 +2,15 @@
 
 import re
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
 
 from distillkit.artifact import load_synthetic, save_synthetic
+from distillkit.checkpoint import finishing, kept, resumed
+from distillkit.compute import Compute
 from distillkit.coresets import distance_to_median, herd, middle
 from distillkit.diffusion import Sampling
 from distillkit.distill import Distillation, Optim
@@ -14,6 +18,7 @@ from distillkit.errors import ArtifactError, ParamsError, WindowError
 from distillkit.features import expert_features
 from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.images import Iterate, to_pixels
+from distillkit.interruption import Interrupted
 from distillkit.matching import closest_step, trajectory_matching_loss
 from distillkit.methods import METHODS
 from distillkit.methods.att import AutomaticTrajectories
@@ -42,6 +47,7 @@ from distillkit.randomness import seeded
 from distillkit.selection import class_rows
 from distillkit.training import TrainingRecipe, predict
 from distillkit.trajectories import KindOfExperts
+from distillkit.work import remembering
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
@@ -155,18 +161,23 @@ def test_made_images_are_of_every_class_and_of_no_row(method, material):
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_same_generator_same_set(method, material):
-    first, second = (finished(method, material) for _ in range(2))
-    assert torch.equal(first.images, second.images)
-    assert first.student_lr == second.student_lr
-    assert first.notes == second.notes
-    if first.soft_labels is not None:
-        assert torch.equal(first.soft_labels, second.soft_labels)
-    assert (first.schedule is None) == (second.schedule is None)
-    if first.schedule is not None:
-        assert (first.schedule.starts_RP is None) == (second.schedule.starts_RP is None)
-        assert torch.equal(first.schedule.lr_T, second.schedule.lr_T)
-        assert torch.equal(first.schedule.step_N, second.schedule.step_N)
+def test_same_generator_same_bytes_however_often_it_is_interrupted(method, material, tmp_path, monkeypatch):
+    """Kept as its stage keeps it, with a checkpoint at each step and a signal at every third safe point."""
+    save_synthetic(tmp_path / "whole", finished(method, material), {})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("distillkit.checkpoint.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    points, interrupted = count(1), 0
+    monkeypatch.setattr("distillkit.interruption.asked", lambda: next(points) % 3 == 0)
+    while True:
+        compute = remembering(Compute(finish=finishing(Path("model"), "made")), Path("work"), torch.Tensor)
+        try:
+            synthetic = finished(method, replace(material, compute=compute), Path("work/state"))
+            break
+        except Interrupted:
+            interrupted += 1
+    save_synthetic(tmp_path / "parts", synthetic, {})
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert interrupted >= 2 or not isinstance(method, Method | Diffusion)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -523,13 +534,18 @@ def optim_for(method):
     return OPTIM if method.student else replace(OPTIM, student_lr_init=None, student_lr_lr=0.0)
 
 
-def finished(method, material):
-    """The method's result: its start when it learns nothing, else after a few steps."""
+def finished(method, material, checkpoint=None):
+    """The method's result: its start when it learns nothing, else after a few steps, kept where a checkpoint is named.
+
+    What comes before the steps is done again where they are resumed, as in the stage.
+    """
     start = method.init(material, seeded(0))
     if not isinstance(method, Method):
         return start
     run = Distillation(method, start, material, optim_for(method), seeded(1))
-    list(run)
+    if checkpoint is not None:
+        resumed(run, checkpoint)
+    list(run if checkpoint is None else kept(run, checkpoint))
     return run.result()
 
 

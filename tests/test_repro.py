@@ -20,7 +20,8 @@ from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
-from distillkit.interruption import Interrupted, Interruption
+from distillkit import interruption
+from distillkit.interruption import HEARD, Interrupted, hear
 from distillkit.lockfile import is_broken, put_back
 from distillkit.repro import ONE_STAGE, PYTHON, Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
 
@@ -129,20 +130,18 @@ def test_what_dvc_cannot_read_is_one_line(tmp_path):
 
 STAGE = """
 import sys, time, click
-from distillkit.interruption import Interruption
+from distillkit.interruption import asked
 from distillkit.stage import run_stage
 
 @click.command()
 @click.argument("name")
-@click.pass_obj
-def stage(interruption: Interruption, name: str) -> None:
-    with interruption.held_back() as stopping:
-        open(f"{name}.begun", "w").close()
-        for _ in range(600):
-            time.sleep(0.1)
-            if stopping():
-                open(f"{name}.kept", "w").close()
-                return
+def stage(name: str) -> None:
+    open(f"{name}.begun", "w").close()
+    for _ in range(600):
+        time.sleep(0.1)
+        if asked():
+            open(f"{name}.kept", "w").close()
+            return
 
 run_stage(stage)
 """
@@ -231,16 +230,18 @@ def test_ctrl_c_at_once_leaves_no_traceback(tmp_path, monkeypatch):
 
 
 def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
-    interruption, asked = Interruption(), []
+    asked: list[str] = []
+    monkeypatch.setattr(HEARD, "number", 0)
+    monkeypatch.setattr(HEARD, "react", interruption.interrupt)
 
     def begin(*_: object) -> str:
-        interruption.hear(signal.SIGINT, None)
+        hear(signal.SIGINT, None)
         return "process"
 
     monkeypatch.setattr("distillkit.repro.begin", begin)
     monkeypatch.setattr("distillkit.repro.interrupt", asked.extend)
     with pytest.raises(Interrupted):
-        run_all(Plan({"a": frozenset()}, frozenset("a"), {}), 1, print, interruption)
+        run_all(Plan({"a": frozenset()}, frozenset("a"), {}), 1, print)
     assert asked == ["process"]
 
 
@@ -253,7 +254,7 @@ def test_after_an_interruption_the_lock_is_in_order(monkeypatch):
     monkeypatch.setattr("distillkit.repro.run_all", run_all)
     monkeypatch.setattr("distillkit.repro.put_in_order", asked.append)
     with pytest.raises(Interrupted):
-        repro([], 2, print, Interruption())
+        repro([], 2, print)
     assert asked == [{Path("dvc.lock"): ["a"]}]
 
 

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from distillkit.augment import Augmentation
+from distillkit.compute import Compute
 from distillkit.errors import ArtifactError, DivergedError, ParamsError
 from distillkit.executors import side_by_side
 from distillkit.images import Schedule, channel_statistics
+from distillkit.interruption import Interrupted
 from distillkit.networks import NetworkSpec, build_network
 from distillkit.parameters import flatten
 from distillkit.randomness import draw_seed, seed_for, seeded
@@ -144,6 +146,26 @@ def test_a_replay_takes_the_steps_of_its_schedule(digits, fixed):
         for p, g in zip(by_hand.parameters(), torch.autograd.grad(loss, list(by_hand.parameters())), strict=True):
             p.data -= lr * g
     torch.testing.assert_close(flatten(replayed), flatten(by_hand))
+
+
+def test_every_update_is_told_and_may_end_the_training(digits):
+    images, updates, spec = digits.pixels()[:5], [], NetworkSpec("convnet", "instance", 1, 2)
+    schedule = Schedule(spec, torch.tensor([1, 1, 1, 0, 0]), torch.tensor([0.5, 0.25, 0.125, 1.0]))
+    recipe = TrainingRecipe(steps=7, batch=2, lr=0.1)
+
+    def told() -> None:
+        updates.append(None)
+        if len(updates) == 14:
+            raise Interrupted
+
+    compute = Compute(on_update=told)
+    fit(spec, images, digits.labels[:5], 10, recipe, seeded(0), compute=compute)
+    assert len(updates) == 7
+    replay(images, digits.labels[:5], 10, schedule, seeded(0), compute=compute)
+    assert len(updates) == 7 + 4
+    with pytest.raises(Interrupted):
+        fit(spec, images, digits.labels[:5], 10, recipe, seeded(0), compute=compute)
+    assert len(updates) == 14
 
 
 def test_a_replay_from_the_start_of_another_network(digits):
