@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -19,7 +18,6 @@ from zipfile import BadZipFile
 import click
 import numpy as np
 import yaml
-from PIL import Image
 from record import aligned
 
 from distillkit.artifact import canonical_json, load_real, pretty_json
@@ -28,9 +26,10 @@ from distillkit.errors import ParamsError, SourceError
 from distillkit.files import atomic_write, write_text
 from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
 from distillkit.methods import METHODS
+from distillkit.pictures import brief, open_picture
 from distillkit.progress import tell, track
 from distillkit.protocol import Selection
-from distillkit.readers import DigitsSource, HuggingFaceSource, Split, brief, labelled
+from distillkit.readers import DigitsSource, HuggingFaceSource, Split, labelled
 from distillkit.sources import DataSpec, check_classes, decode, fetch
 from distillkit.stage import run
 
@@ -163,7 +162,7 @@ def read_pack(path: Path) -> RealData:
     except (AttributeError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"{path.name} is no pack of images ({brief(error)}); expected one; pack it again") from None
     check_classes(*splits)
-    train, test = decode(splits, None, track)
+    train, test = decode(splits, DataSpec(DigitsSource()), track, {})
     train_set, test_set = ImageSet(train, splits[0].labels, names), ImageSet(test, splits[1].labels, names)
     return RealData(train_set, test_set, channel_statistics(train), info)
 
@@ -177,7 +176,7 @@ def packed_split(name: str, arrays: Mapping[str, np.ndarray], class_names: tuple
         name,
         labels.tolist(),
         class_names,
-        read=lambda row: Image.open(BytesIO(encoded[starts[row] : ends[row]].tobytes())),
+        read=lambda row: open_picture(encoded[starts[row] : ends[row]].tobytes()),
     )
 
 
@@ -194,7 +193,7 @@ def pack_dataset(data: str) -> dict[str, np.ndarray]:
     """The arrays of a pack: of each split the encoded images end to end, where each ends, and labels."""
     import datasets
 
-    from distillkit.readers import image_column, label_column, load_parts, open_huggingface
+    from distillkit.huggingface import image_column, label_column, load_parts, open_huggingface
 
     source = HuggingFaceSource(id=data)
     opened, parts = open_huggingface(source), load_parts(data, None)

@@ -20,7 +20,7 @@ from torch import Tensor
 from distillkit import __version__
 from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
 from distillkit.files import atomic_write
-from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
+from distillkit.images import Found, ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
 from distillkit.networks import NetworkSpec
 from distillkit.whitening import Whitening
 
@@ -193,7 +193,32 @@ def save_real(path: Path, data: RealData) -> None:
         "test_labels": data.test.labels,
         **normalisation_tensors(data.normalisation),
     }
-    save(path, "real", tensors, {"class_names": list(data.train.class_names), "source": asdict(data.info)})
+    header = {"class_names": list(data.train.class_names), "source": asdict(data.info)}
+    if data.found != usual(data.info.kind):
+        header["found"] = asdict(data.found)
+    save(path, "real", tensors, header)
+
+
+def usual(kind: str) -> Found:
+    """What need not be said: both splits are called as usual; digits have no test split."""
+    return Found(test=None) if kind == "digits" else Found()
+
+
+def read_found(opened: Opened) -> Found:
+    """What an artifact of real images says beside them; one from before anything was said has the usual."""
+    source = opened.field("source", dict)
+    if "found" not in opened.header:
+        return usual(str(source.get("kind")))
+    found = opened.field("found", dict)
+    try:
+        tallies = {
+            name: {str(what): (int(times), str(first)) for what, (times, first) in found[name].items()}
+            for name in ("left_out", "notes")
+        }
+        test = None if found["test"] is None else str(found["test"])
+        return Found(str(found["train"]), test, **tallies)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{opened.path} does not say what was left out ({error}); run its stage again") from None
 
 
 def load_real(path: Path) -> RealData:
@@ -212,7 +237,8 @@ def load_real(path: Path) -> RealData:
         info = SourceInfo(**opened.field("source", dict))
     except TypeError as error:
         raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
-    return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape), info)
+    normalisation = read_normalisation(opened, splits[0].image_shape)
+    return RealData(splits[0], splits[1], normalisation, info, read_found(opened))
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

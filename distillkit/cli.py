@@ -185,6 +185,11 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 )
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
 @click.option("--method", "methods", multiple=True, help="window, mtt, selmatch, att, dm, herding …; may be repeated.")
+@click.option("--image-column", "image", help="Which column holds the images, where it is not plain.")
+@click.option("--label-column", "label", help="Which column holds the labels.")
+@click.option("--train-split", help="Which split, or folder, to train on; . where the folders in it are the classes.")
+@click.option("--test-split", help="Which split, or folder, to test on; none for a part of the training images.")
+@click.option("--follow-links", is_flag=True, default=None, help="Take images that links out of the folder lead to.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
 @click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
@@ -196,21 +201,25 @@ def init(
     name: str | None,
     ci: bool,
     dry_run: bool,
+    **source: Any,
 ) -> None:
     """Write the pipeline into FOLDER (here by default) of your own Git and DVC repository, as files that are yours.
 
-    They are filled in for the dataset. Nothing is ever overwritten: where a file is there already, its differences are
-    shown, nothing is written, and the exit code is 2.
+    They are filled in for the dataset; what was found in it is told. Nothing is ever overwritten: where a file is there
+    already, its differences are shown, nothing is written, and the exit code is 2.
     """
     from distillkit.init import USUAL, plan_for
     from distillkit.plan import differences, next_command, write
+    from distillkit.progress import tell
+    from distillkit.summary import lines
     from distillkit.workflow import name_of_pipeline
 
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
         raise click.UsageError(
             f"{given[0]} is for a new pipeline, but {folder} has one; leave it out, or name a folder"
         )
-    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci)
+    given = {key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value}
+    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, given)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(f"==> {folder / path}\n{text}")
@@ -220,6 +229,8 @@ def init(
         remedy = "remove it, or name another folder: distillkit init distill"
         click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)
+    for line in lines(planned.summary) if planned.summary else ():
+        tell(line)
     if not dry_run:
         write(planned)
         paths = [os.path.normpath(folder / path) for path in planned.files]

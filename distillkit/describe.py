@@ -1,9 +1,11 @@
 """What a file or a packaged folder holds, as plain data and as lines for people."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distillkit import summary
 from distillkit.artifact import Opened, load_synthetic
 from distillkit.errors import ArtifactError
 from distillkit.regime import labels_words, regime_of, schedule_words
@@ -22,6 +24,8 @@ def describe(path: Path) -> dict[str, Any]:
         "tensors": {name: {"shape": part.get_shape(), "dtype": part.get_dtype()} for name, part in tensors.items()},
         "header": {key: value for key, value in opened.header.items() if key != "kind"},
     }
+    if opened.header["kind"] == "real":
+        return described | {"summary": asdict(summary.read_summary(opened))}
     return described | describe_synthetic(path) if opened.header["kind"] == "synthetic" else described
 
 
@@ -76,6 +80,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     if description["kind"] == "synthetic":
         low, high = description["pixel_range"]
         yield f"recipe {description['recipe']}, {synthetic_line(description)}, pixels {low:g} to {high:g}"
+    if description["kind"] == "real":
+        yield from summary.lines(summary.from_dict(description["summary"]))
     for name, tensor in description["tensors"].items():
         yield f"  {name}: {tensor['dtype']} {tuple(tensor['shape'])}"
     for key, value in description["header"].items():

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distillkit import __version__, params
+from distillkit import __version__, params, summary
 from distillkit.artifact import Opened, class_names_of
 from distillkit.demand import Demand, Images, demand_of
 from distillkit.errors import DistillkitError
@@ -19,6 +19,7 @@ from distillkit.machine import cores, memory_available
 from distillkit.remotes import dvc_remotes
 
 GIB = 2**30
+REAL = "artifacts/real.safetensors"
 HERE = "activate the environment that distillkit is installed in"
 
 
@@ -144,6 +145,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         data = params.load(file)
         yield version(data)
         yield from extras(data)
+        yield from fetched_images(folder)
         yield from takes(demand_of(data, fetched := images(folder)), fetched, folder)
     except DistillkitError as error:
         yield Finding("params.yaml", "failure", str(error), "correct it")
@@ -166,9 +168,16 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("diffusers", "failure", f"not installed, but {wanted[0]} needs it", remedy)
 
 
+def fetched_images(folder: Path) -> Iterator[Finding]:
+    """What was fetched, as ``fetch`` told it."""
+    real = folder / REAL
+    if real.is_file():
+        yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
+
+
 def images(folder: Path) -> Images | None:
     """What has been fetched, if anything."""
-    real = folder / "artifacts/real.safetensors"
+    real = folder / REAL
     if not real.is_file():
         return None
     opened = Opened(real, "real")

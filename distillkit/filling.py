@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from math import ceil, log2
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from distillkit.evaluate import EvaluationRecipe
 from distillkit.foreign import quoted
 from distillkit.package import PackageSpec
 from distillkit.plan import HEAD, ROOT
-from distillkit.readers import Source, TorchvisionSource
+from distillkit.readers import Source
 from distillkit.recipes import read_recipe
 from distillkit.sources import DataSpec
 from distillkit.survey import Survey
@@ -96,7 +96,7 @@ def params_text(
         "steps: 200,": f"steps: {numbers.steps},",
     }.items():
         text = replaced(text, old, new)
-    shown = [f"  source: {flow({key: value for key, value in asdict(source).items() if value not in unsaid(source)})}"]
+    shown = [f"  source: {flow(said(source))}"]
     if found is None or not found.uniform or max(found.shapes[0][1:]) != max(size):
         shown.append(f"  size: [{size[0]}, {size[1]}]          # height, width to which every image is resized")
     sections = dict(split_sections(text))
@@ -120,13 +120,16 @@ def default_recipe(ipcs: Sequence[int], methods: Sequence[str]) -> str:
     return f"{methods[-1]}-ipc{max(ipcs)}"
 
 
-def unsaid(source: Source) -> tuple[Any, ...]:
-    """Values that a source has anyway."""
-    return (None, "train", "test", True) if not isinstance(source, TorchvisionSource) else (None, True)
+def said(source: Source) -> dict[str, Any]:
+    """A source's kind and the settings that are not as they are anyway; torchvision's folder in any case."""
+    usual = {field.name: field.default for field in fields(source)}
+    return {key: value for key, value in asdict(source).items() if key in ("kind", "root") or value != usual[key]}
 
 
 def flow(values: Mapping[str, Any]) -> str:
-    return "{" + ", ".join(f"{key}: {quoted(str(value))}" for key, value in values.items()) + "}"
+    plain = {True: "true", False: "false", None: "null"}
+    texts = (f"{key}: {plain[value] if value in plain else quoted(str(value))}" for key, value in values.items())
+    return "{" + ", ".join(texts) + "}"
 
 
 def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -136,6 +136,30 @@ class SourceInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+Tally = dict[str, tuple[int, str]]  # how often what was met, and where first
+
+
+def count(tally: Tally, what: str, where: str) -> None:
+    """One more of ``what``."""
+    times, first = tally.get(what, (0, where))
+    tally[what] = times + 1, first
+
+
+@dataclass(frozen=True)
+class Found:
+    """What cannot be seen in the images that were taken from a source.
+
+    ``train`` and ``test`` are its names for the splits, ``test`` None where a part of ``train`` was drawn. ``left_out``
+    are images and files that were not taken, by reason; ``notes`` count images that could be read in several ways, and
+    those that are there twice.
+    """
+
+    train: str = "train"
+    test: str | None = "test"
+    left_out: Tally = field(default_factory=dict)
+    notes: Tally = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class RealData:
     """A source's training and test images; ``normalisation`` is computed on the training images only."""
@@ -144,9 +168,12 @@ class RealData:
     test: ImageSet
     normalisation: Normalisation
     info: SourceInfo
+    found: Found = Found()
 
     def to(self, device: torch.device) -> "RealData":
-        return RealData(self.train.to(device), self.test.to(device), self.normalisation.to(device), self.info)
+        return replace(
+            self, train=self.train.to(device), test=self.test.to(device), normalisation=self.normalisation.to(device)
+        )
 
 
 @dataclass(frozen=True)

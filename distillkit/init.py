@@ -3,8 +3,9 @@ images. Nothing that is there is ever overwritten."""
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -30,9 +31,15 @@ OURS = "- distillkit/"  # a dependency on the code of this checkout, which a rep
 
 
 def plan_for(
-    folder: Path, dataset: str, ipcs: Sequence[int], methods: Sequence[str], name: str | None, workflow: bool
+    folder: Path,
+    dataset: str,
+    ipcs: Sequence[int],
+    methods: Sequence[str],
+    name: str | None,
+    workflow: bool,
+    given: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The files of a pipeline in ``folder`` for a dataset as people name it.
+    """The files of a pipeline in ``folder`` for a dataset as people name it, with what they say of its source.
 
     Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown, a class has fewer images
     than an IPC asks for or the stages could not read what would be written, and SourceError when the images cannot be
@@ -44,7 +51,7 @@ def plan_for(
         check_name("package", name)
     if workflow and (there := name_of_pipeline(folder)):
         return Plan(folder, workflow_file(folder, top, name or there))
-    source = parse_dataset(dataset, folder)
+    source = parse_dataset(dataset, folder, given)
     check_apart(source, folder)
     methods = list(dict.fromkeys(methods))
     found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
@@ -63,7 +70,7 @@ def plan_for(
         files |= workflow_file(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files)
+    return Plan(folder, files, found.summary if found else None)
 
 
 def is_here(source: Source, folder: Path) -> bool:
@@ -118,8 +125,8 @@ def check_request(found: Survey | None, ipcs: Sequence[int], methods: Sequence[s
             raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
     if found is not None and max(ipcs) > found.smallest_class:
         raise ParamsError(
-            f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images; "
-            "expected at most so many"
+            f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images"
+            f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most so many"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distillkit.errors import ParamsError
 from distillkit.files import write_text
+from distillkit.summary import Summary
 
 TEMPLATES = Path(__file__).parent / "template"  # in the wheel; in a checkout the files themselves
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[1]
@@ -18,10 +19,11 @@ HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: text by path from the folder of the pipeline."""
+    """What to write: text by path from the folder of the pipeline; ``summary`` is of the images, if they were read."""
 
     folder: Path
     files: Mapping[Path, str]
+    summary: Summary | None = None
 
     def target(self, path: Path) -> Path:
         """Where a file goes; the folder need not be there for the ``..`` in a path."""

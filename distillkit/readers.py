@@ -1,15 +1,8 @@
 """The kinds of source, and how each is opened: into labelled splits whose images are not decoded yet."""
 
-import hashlib
 import inspect
-import os
-import re
-import sys
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,13 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from distillkit.errors import SourceError
-from distillkit.images import SourceInfo
+from distillkit.images import Found, SourceInfo
+from distillkit.pictures import brief
 from distillkit.settings import keyword_settings
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-TEST_FOLDERS = ("test", "val", "valid", "validation")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "classes", "target", "targets", "category", "y")
-LABEL_TYPES = re.compile(r"u?int\d+|(large_)?string|bool")
+TRAIN_NAMES = ("train", "training")
+TEST_NAMES = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
 TORCHVISION_EXAMPLES = "CIFAR10, CIFAR100, MNIST, FashionMNIST, KMNIST, SVHN, STL10, GTSRB, DTD or Imagenette"
 
 
@@ -40,7 +32,9 @@ class DigitsSource:
 class HuggingFaceSource:
     """A dataset of the Hub, or a local folder that ``datasets.load_dataset`` reads; columns are found if not named.
 
-    ``revision`` is a commit, tag or branch; for a local folder, the content hash that it must have.
+    Where there is no split of the usual name, one of TRAIN_NAMES or TEST_NAMES stands in; a ``test_split`` of None
+    draws a part of the training images. ``revision`` is a commit, tag or branch; for a local folder, the content hash
+    that it must have.
     """
 
     kind: Literal["huggingface"] = "huggingface"
@@ -55,10 +49,17 @@ class HuggingFaceSource:
 
 @keyword_settings
 class FolderSource:
-    """Images in ``path/train/<class>/`` and ``path/test/<class>/`` (or val), or in ``path/<class>/`` alone."""
+    """Images in ``path/train/<class>/`` and ``path/test/<class>/``, or in ``path/<class>/`` alone.
+
+    The splits are found as those of HuggingFaceSource; a ``train_split`` of "." means that the folders in ``path`` are
+    the classes, whatever they are called. Links that lead out of ``path`` are refused unless ``follow_links``.
+    """
 
     kind: Literal["folder"] = "folder"
     path: str
+    train_split: str = "train"
+    test_split: str | None = "test"
+    follow_links: bool = False
 
 
 @keyword_settings
@@ -101,18 +102,32 @@ class Opened(NamedTuple):
     train: Split
     test: Split | None
     info: SourceInfo
+    found: Found = Found()
 
 
-def open_source(source: Source) -> Opened:
-    match source:
-        case DigitsSource():
-            return open_digits()
-        case HuggingFaceSource():
-            return open_huggingface(source)
-        case FolderSource():
-            return open_folder(source)
-        case TorchvisionSource():
-            return open_torchvision(source)
+def option(name: str) -> str:
+    """Where people say which split or column they mean."""
+    flag = name.replace("_", "-") if "_" in name else f"{name}-column"
+    return f"data.source.{name}, or init's --{flag}"
+
+
+def choice(names: Sequence[str], wanted: str, usual: Sequence[str]) -> str | None:
+    """The split called ``wanted``; if that is the first of ``usual``, the first of these that there is in any case.
+
+    Raises SourceError for a name that is not there, and where two could be meant.
+    """
+    if wanted in names:
+        return wanted
+    setting = option(f"{usual[0]}_split")
+    if wanted != usual[0]:
+        raise SourceError(f"splits are {listed(sorted(names))}; expected {wanted!r}; set {setting}")
+    for name in usual:
+        alike = [found for found in names if found.casefold() == name]
+        if len(alike) > 1:
+            raise SourceError(f"{listed(sorted(alike))} could each be the {usual[0]} split; set {setting}")
+        if alike:
+            return alike[0]
+    return None
 
 
 def labelled(
@@ -129,7 +144,8 @@ def labelled(
     for row, value in enumerate(values):
         if value in (None, -1, ""):
             raise SourceError(
-                f"{where(row)} has no label ({value!r}); expected one for every image; remove it or use another split"
+                f"{where(row)} has no label ({value!r}); expected one for every image; remove it, or name another split"
+                f" ({option(f'{name}_split')}{', none for a part of train' if name == 'test' else ''})"
             )
         if class_names is not None and not 0 <= value < len(class_names):
             raise SourceError(
@@ -159,47 +175,7 @@ def open_digits() -> Opened:
         "UCI Machine Learning Repository, 1998. https://doi.org/10.24432/C50P49",
     )
     train = labelled("train", digits.target.tolist(), names, lambda row: Image.fromarray(images[row]))
-    return Opened(train, None, info)
-
-
-def open_folder(source: FolderSource) -> Opened:
-    folder = Path(source.path).expanduser()
-    if not folder.is_dir():
-        raise SourceError(f"no folder {source.path}; expected one folder of images a class; check data.source.path")
-    nested = [path.name for path in subfolders(folder) if subfolders(path)]
-    info = SourceInfo("folder", folder_name(source.path), content_hash(folder), "")
-    if "train" not in nested:
-        if split_names := sorted({name for name in nested if name.lower() in ("train", *TEST_FOLDERS)}):
-            raise SourceError(
-                f"{source.path} has {listed(split_names)} but no 'train' with class folders; "
-                "expected train/<class>/ beside it; rename the folders"
-            )
-        return Opened(folder_split("train", folder), None, info)
-    test = next((name for name in TEST_FOLDERS if name in nested), None)
-    return Opened(folder_split("train", folder / "train"), folder_split("test", folder / test) if test else None, info)
-
-
-def folder_split(name: str, folder: Path) -> Split:
-    """The images in the folders below ``folder``, one folder a class; nested folders belong to the class above."""
-    class_names = tuple(path.name for path in subfolders(folder))
-    if not class_names:
-        raise SourceError(f"{folder} has no folders; expected one folder of images a class; check data.source.path")
-    loose = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES]
-    if loose:
-        raise SourceError(
-            f"{loose[0]} lies beside the folders of the classes; expected every image inside one; move or remove it"
-        )
-    position = {class_name: label for label, class_name in enumerate(class_names)}
-    relative = [path.relative_to(folder) for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
-    files = [path for path in relative if len(path.parts) > 1]
-    values = [position[path.parts[0]] for path in files]
-    return labelled(
-        name,
-        values,
-        class_names,
-        read=lambda row: Image.open(BytesIO((folder / files[row]).read_bytes())),
-        where=lambda row: str(folder / files[row]),
-    )
+    return Opened(train, None, info, Found(test=None))
 
 
 def open_torchvision(source: TorchvisionSource) -> Opened:
@@ -246,177 +222,6 @@ def torchvision_labels(data: Any) -> Iterable[Any]:
     return (data[row][1] for row in range(len(data)))
 
 
-def open_huggingface(source: HuggingFaceSource) -> Opened:
-    folder = Path(source.id).expanduser()
-    if folder.is_dir():
-        info = local_info(source, folder)
-        parts = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
-    elif folder.exists() or source.id.startswith((".", "/", "~")):
-        raise SourceError(f"no folder {source.id}; expected a folder or the id of a dataset; check data.source.id")
-    else:
-        info = hub_info(source)
-        parts = load_parts(source.id, source.config, revision=info.revision)
-        info = replace(info, revision=settled_revision(info, parts))
-    for option, name in (("train_split", source.train_split), ("test_split", source.test_split or "test")):
-        if name not in parts and name != "test":
-            raise SourceError(f"splits are {listed(sorted(parts))}; expected {name!r}; set data.source.{option}")
-    train = huggingface_split("train", parts[source.train_split], source)
-    test = huggingface_split("test", parts[source.test_split], source) if source.test_split in parts else None
-    described = parts[source.train_split].info
-    licence, citation = info.licence or described.license or "", described.citation or ""
-    return Opened(train, test, replace(info, licence=licence, citation=citation))
-
-
-def local_info(source: HuggingFaceSource, folder: Path) -> SourceInfo:
-    """A local folder is known by its name and its content; the licence is in its README."""
-    from huggingface_hub import DatasetCard
-
-    revision = content_hash(folder)
-    if source.revision not in (None, revision):
-        raise SourceError(f"{source.id} has revision {revision}; expected {source.revision}; set data.source.revision")
-    readme = folder / "README.md"
-    card = DatasetCard.load(readme, ignore_metadata_errors=True).data if readme.is_file() else None
-    return SourceInfo("huggingface", folder_name(source.id), revision, card_licence(card))
-
-
-def hub_info(source: HuggingFaceSource) -> SourceInfo:
-    """The commit and the licence of a dataset on the Hub; offline, the given revision and no licence."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    homepage = f"https://huggingface.co/datasets/{source.id}"
-    try:
-        found = HfApi().dataset_info(source.id, revision=source.revision)
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise cannot_load(source.id, error) from error
-    except Exception:  # offline: which error says so depends on the HTTP library beneath
-        return SourceInfo("huggingface", source.id, source.revision or "", "", homepage)
-    return SourceInfo("huggingface", source.id, found.sha or "", card_licence(found.card_data), homepage)
-
-
-def card_licence(card: Any) -> str:
-    licence: str | list[str] = getattr(card, "license", None) or []
-    return licence if isinstance(licence, str) else ", ".join(licence)
-
-
-def settled_revision(info: SourceInfo, parts: Any) -> str:
-    """The commit that was loaded, as the cache folder is named; offline, ``datasets`` may load another than asked."""
-    files = next(iter(parts.values())).cache_files
-    folder = Path(files[0]["filename"]).parent.name if files else ""
-    loaded = folder if re.fullmatch("[0-9a-f]{40}", folder) else info.revision
-    if not loaded:
-        raise SourceError(f"the revision of {info.id} is unknown while offline; connect, or set data.source.revision")
-    if re.fullmatch("[0-9a-f]{40}", info.revision) and loaded != info.revision:
-        raise SourceError(f"the cache holds {info.id} at {loaded}; expected {info.revision}; connect to fetch it")
-    return loaded
-
-
-def load_parts(id: str, config: str | None, revision: str = "", content: str = "") -> Any:
-    """The splits by name, a ``datasets.DatasetDict``; a local folder is cached by its ``content``.
-
-    By itself ``datasets`` knows local files by path and time only, and would load the old ones for others of that time.
-    """
-    import datasets
-
-    cache = str(Path(datasets.config.HF_DATASETS_CACHE) / content) if content else None
-    with quiet_unless_terminal():
-        try:
-            return datasets.load_dataset(id, name=config, revision=revision or None, cache_dir=cache)
-        except Exception as error:  # its readers and its HTTP library raise errors of every kind
-            raise cannot_load(id, error) from error
-
-
-def cannot_load(id: str, error: Exception) -> SourceError:
-    if Path(id).is_dir():
-        expected = "expected a folder of images, parquet or other data files; check them and data.source.config"
-    else:
-        expected = "expected a folder or a dataset of the Hub; check data.source.id, data.source.config and the "
-        expected += "connection, or run `hf auth login` if it is private or gated"
-    return SourceError(f"{id!r} cannot be loaded ({brief(error)}); {expected}")
-
-
-@contextmanager
-def quiet_unless_terminal() -> Iterator[None]:
-    """Hide the progress bars of datasets and huggingface_hub while stderr is no terminal."""
-    import datasets
-    from huggingface_hub import utils
-
-    shown = [library for library in (datasets, utils) if not library.are_progress_bars_disabled()]
-    hidden = [] if sys.stderr.isatty() else shown
-    for library in hidden:
-        library.disable_progress_bars()
-    try:
-        yield
-    finally:
-        for library in hidden:
-            library.enable_progress_bars()
-
-
-def huggingface_split(name: str, data: Any, source: HuggingFaceSource) -> Split:
-    """Encoded images are read row by row from the memory map; a wanted column of bytes or paths is read as images."""
-    import datasets
-
-    features = data.features
-    image, label = image_column(features, source.image), label_column(features, source.label)
-    try:
-        encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-    except (TypeError, ValueError, NotImplementedError) as error:
-        raise unclear_column(features, "an image column", source.image, "image") from error
-    decoder = features[image] if isinstance(features[image], datasets.Image) else datasets.Image()
-    class_names = tuple(getattr(features[label], "names", None) or ()) or None
-    return labelled(name, data[label][:], class_names, read=lambda row: decoder.decode_example(encoded[row][image]))
-
-
-def image_column(features: Any, wanted: str | None) -> str:
-    """``wanted``, or the first column of images."""
-    images = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
-    if wanted not in features and (wanted or not images):
-        raise unclear_column(features, "an image column", wanted, "image")
-    return wanted or images[0]
-
-
-def label_column(features: Any, wanted: str | None) -> str:
-    """``wanted``, or the only ClassLabel, or the only integer or string column with a label's name."""
-    classes = [column for column, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-    plain = [column for column in features if LABEL_TYPES.fullmatch(str(getattr(features[column], "dtype", "")))]
-    candidates: list[str] = classes or [column for column in plain if column in LABEL_COLUMNS]
-    if wanted is not None and wanted in (*classes, *plain):
-        candidates = [wanted]
-    if len(candidates) != 1 or wanted not in (None, *candidates):
-        raise unclear_column(features, "one label column", wanted, "label")
-    return candidates[0]
-
-
-def unclear_column(features: Any, expected: str, wanted: str | None, option: str) -> SourceError:
-    kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    found = ", ".join(f"{name} ({features[name].dtype if kind == 'Value' else kind})" for name, kind in kinds.items())
-    asked = f"{wanted!r} as {expected}" if wanted else expected
-    return SourceError(f"columns are {found}; expected {asked}; set data.source.{option}")
-
-
-def subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def files_under(folder: Path) -> list[Path]:
-    """All files below ``folder``, sorted by relative path; names that begin with a dot are left out."""
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def content_hash(folder: Path) -> str:
-    """SHA-256 of the lines that ``sha256sum`` prints for the files below, by relative path."""
-    lines = hashlib.sha256()
-    for path in files_under(folder):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.update(f"{digest}  ".encode() + os.fsencode(path.relative_to(folder).as_posix()) + b"\n")
-    return f"sha256:{lines.hexdigest()}"
-
-
 def folder_name(path: str) -> str:
     return Path(path).expanduser().resolve().name
 
@@ -425,8 +230,3 @@ def listed(names: Sequence[str]) -> str:
     """The first five names, quoted, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more if names else "none"
-
-
-def brief(error: Exception) -> str:
-    """The kind and the message of an error on one line."""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")

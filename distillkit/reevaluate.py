@@ -237,6 +237,6 @@ def in_folder(source: Source, folder: Path) -> Source:
         case TorchvisionSource(name=name):
             return TorchvisionSource(name=name, root=str(folder), download=False)
         case FolderSource():
-            return FolderSource(path=str(folder))
+            return replace(source, path=str(folder))
         case DigitsSource():
             raise ParamsError(f"--test is {folder}, but source {source.kind} needs no folder; drop --test")

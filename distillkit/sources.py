@@ -4,21 +4,36 @@ A source is opened into splits whose images are not decoded yet. Labels are chec
 the training images, classes are capped, and only the images that remain are decoded, into one uint8 tensor.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from distillkit.errors import SourceError, check_range
-from distillkit.images import ImageSet, RealData, channel_statistics
+from distillkit.folders import open_folder
+from distillkit.huggingface import open_huggingface
+from distillkit.images import Found, ImageSet, RealData, SourceInfo, Tally, channel_statistics, count
 from distillkit.interruption import check, interrupt, reacting
+from distillkit.pictures import WHITE, Pixels, picture_pixels, resized, unreadable
 from distillkit.randomness import seeded
-from distillkit.readers import Source, Split, brief, folder_name, listed, open_source
+from distillkit.readers import (
+    DigitsSource,
+    FolderSource,
+    HuggingFaceSource,
+    Opened,
+    Source,
+    Split,
+    TorchvisionSource,
+    folder_name,
+    listed,
+    open_digits,
+    open_torchvision,
+)
 from distillkit.settings import settings
 from distillkit.whitening import zca
 
@@ -50,7 +65,9 @@ class ZCA:
 class DataSpec:
     """Which images: ``size`` is (height, width); the caps are images per class, drawn at random by ``split_seed``.
 
-    ``normalisation`` is how all networks of the pipeline see images.
+    ``background`` is the grey level behind what is transparent; ``white`` is the value of white in 16-bit pixels, 65535
+    unless given. ``duplicates`` says what becomes of test images that are training images too, and of training images
+    that repeat another of their class. ``normalisation`` is how all networks of the pipeline see images.
     """
 
     source: Source
@@ -61,12 +78,17 @@ class DataSpec:
     test_per_class: int | None = None
     licence: str | None = None
     normalisation: ChannelWise | ZCA = ChannelWise()
+    background: int = 255
+    white: int | None = None
+    duplicates: Literal["keep", "drop"] = "keep"
 
     def __post_init__(self) -> None:
         check_range("data.size", min(self.size or (1, 1)), 1)
         check_range("data.test_fraction", self.test_fraction, 0.01, 0.99)
         check_range("data.split_seed", self.split_seed, 0, 2**63 - 1)
         check_range("data.per_class", 1 if self.per_class is None else self.per_class, 1)
+        check_range("data.background", self.background, 0, 255)
+        check_range("data.white", WHITE if self.white is None else self.white, 1, WHITE)
         check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
@@ -82,29 +104,69 @@ def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
     ``track(rows, description)`` may wrap an iterable to show progress. Raises SourceError for data it cannot trust.
     """
     with reacting(interrupt):  # downloads
-        train, test, info = open_source(spec.source)
-    if test is None:
-        train, test = split_off(train, spec.test_fraction, spec.split_seed)
-    check_classes(train, test)
+        train, test, info, found = open_splits(spec)
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
-    train_images, test_images = decode((train, test), spec.size, track)
+    notes = dict(found.notes)
+    train_images, test_images = decode((train, test), spec, track, notes)
+    copies = find_copies(train_images, train, test_images)
+    tally_copies(copies, train, test, spec.duplicates == "drop", notes)
+    if spec.duplicates == "drop":
+        train, train_images = train.take(~copies.train), train_images[~copies.train]
+        test, test_images = test.take(~copies.test), test_images[~copies.test]
+        check_classes(train, test)
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
     return RealData(
         train=ImageSet(train_images, train.labels, train.class_names),
         test=ImageSet(test_images, test.labels, test.class_names),
         normalisation=channel_statistics(train_images)._replace(whitening=whitening),
         info=replace(info, licence=spec.licence or info.licence or "unknown", params=recorded_params(spec)),
+        found=replace(found, notes=notes),
     )
+
+
+class Splits(NamedTuple):
+    """As :class:`Opened`, with a test split in any case."""
+
+    train: Split
+    test: Split
+    info: SourceInfo
+    found: Found
+
+
+def open_splits(spec: DataSpec) -> Splits:
+    """What there is to train and to test on, with the same classes; nothing is decoded."""
+    train, test, info, found = open_source(spec.source)
+    if test is None:
+        found = replace(found, test=None)
+        train, test = split_off(train, spec.test_fraction, spec.split_seed)
+    check_classes(train, test)
+    return Splits(train, test, info, found)
+
+
+def open_source(source: Source) -> Opened:
+    match source:
+        case DigitsSource():
+            return open_digits()
+        case HuggingFaceSource():
+            return open_huggingface(source)
+        case FolderSource():
+            return open_folder(source)
+        case TorchvisionSource():
+            return open_torchvision(source)
 
 
 def recorded_params(spec: DataSpec) -> dict[str, Any]:
     """``spec`` as JSON values; of an absolute path only the last component, so that no machine's paths leak.
 
-    Normalisation by channel is not mentioned, as in files from before there was another.
+    Options that came later are mentioned only where they are used, so that files from before stay as they are.
     """
     params = asdict(spec) | {"size": list(spec.size) if spec.size else None}
-    if isinstance(spec.normalisation, ChannelWise):
-        del params["normalisation"]
+    for later in ("normalisation", "background", "white", "duplicates"):
+        if getattr(spec, later) == next(field.default for field in fields(DataSpec) if field.name == later):
+            del params[later]
+    if isinstance(spec.source, FolderSource):
+        default = asdict(FolderSource(path=spec.source.path))
+        params["source"] = {k: v for k, v in params["source"].items() if k in ("kind", "path") or v != default[k]}
     for key in {"id", "path", "root"} & params["source"].keys():
         if Path(params["source"][key]).expanduser().is_absolute():
             params["source"][key] = folder_name(params["source"][key])
@@ -149,55 +211,102 @@ def cap(split: Split, per_class: int | None, seed: int) -> Split:
     return split if per_class is None else split.take(draw(split, lambda _: per_class, seed))
 
 
-def decode(splits: Sequence[Split], size: tuple[int, int] | None, track: Track) -> list[Tensor]:
-    """uint8 (N, C, H, W) of each split, all of one size; C is 3 as soon as one image has colour."""
-    shape = read_pixels(splits[0], 0, size).shape
-    parts = [decode_split(split, shape, size, track) for split in splits]
+def decode(splits: Sequence[Split], spec: DataSpec, track: Track, notes: Tally) -> list[Tensor]:
+    """uint8 (N, C, H, W) of each split, all of one size; C is 3 as soon as one image has colour.
+
+    How images were read that could be read in several ways is added to ``notes``.
+    """
+    shape = read_pixels(splits[0], 0, spec).values.shape
+    deep: list[tuple[int, str]] = []
+    parts = [decode_split(split, shape, spec, track, notes, deep) for split in splits]
+    check_depth(deep, spec.white)
     channels = max(part.shape[1] for part in parts)
     return [torch.from_numpy(part if part.shape[1] == channels else part.repeat(channels, axis=1)) for part in parts]
 
 
-def decode_split(split: Split, shape: tuple[int, ...], size: tuple[int, int] | None, track: Track) -> np.ndarray:
-    """``shape`` is the (C, H, W) of the first training image."""
+def decode_split(
+    split: Split, shape: tuple[int, ...], spec: DataSpec, track: Track, notes: Tally, deep: list[tuple[int, str]]
+) -> np.ndarray:
+    """``shape`` is the (C, H, W) of the first training image; ``deep`` gets the brightest of the 16-bit images."""
     images = np.empty((len(split.rows), *shape), dtype=np.uint8)
     for place in track(range(len(images)), f"decoding {split.name} images"):
         check()
-        pixels = read_pixels(split, place, size)
+        read, where = read_pixels(split, place, spec), split.where(int(split.rows[place]))
+        pixels = read.values
         if pixels.shape[1:] != shape[1:]:
-            found = f"{split.where(int(split.rows[place]))} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
+            found = f"{where} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
             first = f"the first training image {shape[1]}x{shape[2]}"
             raise SourceError(f"{found}, {first}; expected one size; set data.size to resize them all")
         if len(pixels) > images.shape[1]:
             images = images.repeat(3, axis=1)
         images[place] = pixels
+        if read.deepest is not None:
+            deep[:] = [max([*deep, (read.deepest, where)])]
+        if read.clear:
+            count(notes, f"transparent images, put on grey of level {spec.background}", where)
+        if read.frames:
+            count(notes, "files of several images, of which the first was read", where)
     return images
 
 
-def read_pixels(split: Split, place: int, size: tuple[int, int] | None) -> np.ndarray:
+def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
+    """Raise SourceError where 16-bit images use half of their values or less, and nobody said what is white."""
+    for value, where in deep:
+        if white is None and value <= WHITE // 2:
+            bits = max(8, value.bit_length())
+            raise SourceError(
+                f"no 16-bit image has a value above {value} ({where}); expected up to {WHITE}, or the value of white: "
+                f"set data.white, to {2**bits - 1} for {bits} bits or to {WHITE} if the images are dark"
+            )
+
+
+def read_pixels(split: Split, place: int, spec: DataSpec) -> Pixels:
     row = int(split.rows[place])
     try:
-        return image_pixels(split.read(row), size)
+        read = picture_pixels(split.read(row), spec.background, spec.white or WHITE)
+        return read._replace(values=resized(read.values, spec.size))
     except Exception as error:  # image decoders raise errors of every kind
-        found = f"{split.where(row)} cannot be read ({brief(error)})"
-        raise SourceError(f"{found}; expected an image; replace or remove it") from error
+        raise unreadable(split.where(row), error) from error
 
 
-def image_pixels(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 (C, H, W), upright: one channel for grey, RGB for everything else (transparency is dropped)."""
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"it is {type(image).__name__}")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels have 32 bits, mode {image.mode}")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    if image.mode == "1":
-        image = image.convert("L")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    if size is not None and size != (image.height, image.width):
-        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+class Copies(NamedTuple):
+    """Masks over rows: training images that repeat an earlier one of their class, or of another; test images that are
+    training images, too."""
+
+    train: Tensor
+    otherwise: Tensor
+    test: Tensor
+
+
+def find_copies(train_images: Tensor, train: Split, test_images: Tensor) -> Copies:
+    """By the hash of their pixels, in one pass."""
+    first: dict[bytes, int] = {}  # the label of the first image with these pixels
+    more: set[tuple[bytes, int]] = set()  # further labels of the same pixels
+    copies = Copies(*(torch.zeros(rows, dtype=torch.bool) for rows in (len(train_images),) * 2 + (len(test_images),)))
+    for row, (image, label) in enumerate(zip(train_images, train.labels.tolist(), strict=True)):
+        if (known := first.setdefault(digest := pixel_hash(image), -1)) == -1:
+            first[digest] = label
+        elif known == label or (digest, label) in more:
+            copies.train[row] = True
+        else:
+            copies.otherwise[row] = True
+            more.add((digest, label))
+    for row, image in enumerate(test_images):
+        copies.test[row] = pixel_hash(image) in first
+    return copies
+
+
+def pixel_hash(image: Tensor) -> bytes:
+    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
+
+
+def tally_copies(copies: Copies, train: Split, test: Split, dropped: bool, notes: Tally) -> None:
+    """Add them to ``notes``."""
+    dropped_or_kept = "dropped" if dropped else "kept"
+    for what, mask, split in (
+        (f"training images that repeat one of their class, {dropped_or_kept}", copies.train, train),
+        ("training images that are also in another class, kept", copies.otherwise, train),
+        (f"test images that are training images, too, {dropped_or_kept}", copies.test, test),
+    ):
+        for row in split.rows[mask].tolist():
+            count(notes, what, split.where(row))

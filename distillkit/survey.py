@@ -1,57 +1,73 @@
 """A first look at a dataset, without decoding all of it: its classes, their sizes, and the shapes of its images."""
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from distillkit.errors import DistillkitError, HubError, ParamsError, SourceError
+from distillkit.errors import HubError, ParamsError
+from distillkit.folders import METADATA, is_made_by_system
 from distillkit.hub import Reference, connect, hub_errors, parse_reference
+from distillkit.huggingface import label_column
+from distillkit.pictures import is_picture, picture_pixels, unreadable
 from distillkit.readers import (
-    IMAGE_SUFFIXES,
     DigitsSource,
     FolderSource,
     HuggingFaceSource,
     Source,
     Split,
     TorchvisionSource,
-    label_column,
-    open_source,
 )
-from distillkit.sources import DataSpec, image_pixels
+from distillkit.sources import DataSpec, open_splits
+from distillkit.summary import Summary
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
 LOOKED_AT = 64  # images, spread over the training split
-SPECS = "digits, a folder, owner/name of the Hub, or torchvision:Name"
+SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
 
 
 @dataclass(frozen=True)
 class Survey:
     """``smallest_class`` counts training images, or bounds them from above; ``shapes`` are the distinct (C, H, W) among
-    the images looked at, none where there is but a card."""
+    the images looked at, none where there is but a card. ``summary`` is for people, None for a card."""
 
     classes: int
     images: int
     smallest_class: int
     shapes: list[tuple[int, int, int]]
+    smallest_name: str = ""
+    summary: Summary | None = None
 
     @property
     def uniform(self) -> bool:
         return len({shape[1:] for shape in self.shapes}) == 1
 
 
-def parse_dataset(text: str, root: Path) -> Source:
+def parse_dataset(text: str, root: Path, given: Mapping[str, Any] | None = None) -> Source:
     """The source that a person means by ``digits``, a folder, ``owner/name`` or ``torchvision:Name``.
 
-    A folder is named as seen from ``root``, where the pipeline will run. Raises ParamsError for anything else.
+    A folder is named as seen from ``root``, where the pipeline will run; ``given`` are settings of the source by name.
+    Raises ParamsError for anything else.
     """
+    source = source_called(text, root)
+    for name in given or {}:
+        if name not in {field.name for field in fields(source)}:
+            raise ParamsError(f"{text} is of kind {source.kind}, which has no setting {name!r}; leave the option out")
+    return replace(source, **(given or {}))
+
+
+def source_called(text: str, root: Path) -> Source:
     if text == "digits":
         return DigitsSource()
     if text.startswith("torchvision:"):
         return TorchvisionSource(name=text.removeprefix("torchvision:"))
-    folder = Path(text).expanduser()
+    as_classes = text.startswith("folder:")
+    folder = Path(text.removeprefix("folder:") if as_classes else text).expanduser()
     if folder.is_dir():
         relative = relative_to(folder.resolve(), root.resolve())
-        return FolderSource(path=relative) if holds_class_folders(folder) else HuggingFaceSource(id=relative)
+        classes = as_classes or (holds_pictures(folder) and not holds_metadata(folder))
+        return FolderSource(path=relative) if classes else HuggingFaceSource(id=relative)
     try:
         reference = parse_reference(text)
     except ParamsError:
@@ -64,23 +80,34 @@ def relative_to(folder: Path, root: Path) -> str:
     return Path(os.path.relpath(folder, root)).as_posix()
 
 
-def holds_class_folders(folder: Path) -> bool:
-    """Whether there are folders with images in it, one or two levels down."""
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for pattern in ("*/*", "*/*/*") for path in folder.glob(pattern))
+def files_to(folder: Path, depth: int) -> Iterator[Path]:
+    """Regular files in ``folder`` and so many levels of folders below, but for what systems made."""
+    for path in sorted(folder.iterdir()):
+        if is_made_by_system(path.name):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and depth:
+            yield from files_to(path, depth - 1)
+
+
+def holds_pictures(folder: Path) -> bool:
+    return any(is_picture(path) for path in files_to(folder, 2))
+
+
+def holds_metadata(folder: Path) -> bool:
+    """Whether files say which image has which label, as the ImageFolder of ``datasets`` reads them."""
+    return any(path.name in METADATA for path in files_to(folder, 2))
 
 
 def survey(source: Source, root: Path) -> Survey:
     """What the source holds, read from ``root``. Raises SourceError when it cannot be read."""
-    train, test, _ = open_source(seen_from(source, root))
-    counts = train.counts()
-    if len(counts) < 2:
-        raise SourceError(
-            f"the only class is {next(iter(counts))!r}; expected at least 2; name the folder that holds them"
-        )
-    smallest = min(counts.values())
-    if test is None:  # a part of every class will be for testing
-        smallest -= max(1, round(DataSpec(source).test_fraction * smallest))
-    return Survey(len(counts), len(train.labels), smallest, shapes_of(train))
+    train, test, _, found = open_splits(DataSpec(seen_from(source, root)))
+    counts, shapes = train.counts(), shapes_of(train)
+    smallest = min(counts, key=counts.__getitem__)
+    images = len(train.labels) + (len(test.labels) if found.test is None else 0)
+    summary = Summary(counts, len(test.labels), shapes, found)
+    return Survey(len(counts), images, counts[smallest], shapes, smallest, summary)
 
 
 def by_its_card(source: HuggingFaceSource) -> Survey:
@@ -121,10 +148,7 @@ def shapes_of(split: Split) -> list[tuple[int, int, int]]:
     shapes = set()
     for row in split.rows[::step][:LOOKED_AT].tolist():
         try:
-            channels, height, width = image_pixels(split.read(row), None).shape
-        except DistillkitError:
-            raise
+            shapes.add(picture_pixels(split.read(row)).values.shape)
         except Exception as error:  # image decoders raise errors of every kind
-            raise SourceError(f"{split.where(row)} cannot be read ({error}); expected an image; replace it") from None
-        shapes.add((channels, height, width))
+            raise unreadable(split.where(row), error) from None
     return sorted(shapes)

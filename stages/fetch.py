@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params, sources
-from distillkit.progress import track
+from distillkit import artifact, params, sources, summary
+from distillkit.progress import tell, track
 from distillkit.stage import run_stage
 
 
@@ -18,7 +18,10 @@ from distillkit.stage import run_stage
 @click.argument("real", type=Path)
 def fetch(real: Path) -> None:
     spec = params.section(params.load(), "data", sources.DataSpec)
-    artifact.save_real(real, sources.fetch(spec, track))
+    data = sources.fetch(spec, track)
+    artifact.save_real(real, data)
+    for line in summary.lines(summary.summary_of(data)):
+        tell(line)
 
 
 if __name__ == "__main__":
