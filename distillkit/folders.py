@@ -54,14 +54,14 @@ def files_in(folder: Path, follow_links: bool = False) -> Files:
         for name in (*folders, *names):
             path = Path(parent, name)
             if is_made_by_system(name):
-                others.append((path.relative_to(folder), "hidden or made by a system"))
+                others.append((path.relative_to(folder), "files or folders hidden or made by a system"))
                 continue
             if path.is_symlink():
                 check_link(path, root, follow_links)
             if name in names and stat.S_ISREG(path.stat().st_mode):
                 kept.append(path.relative_to(folder))
             elif name in names:
-                others.append((path.relative_to(folder), "no regular files"))
+                others.append((path.relative_to(folder), "pipes and other files that are not regular"))
         folders[:] = [name for name in folders if not is_made_by_system(name)]
     return Files(sorted(kept, key=Path.as_posix), sorted(others))
 
@@ -100,7 +100,7 @@ def open_folder(source: FolderSource) -> Opened:
     info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files), "")
     found = Found("train" if train == "." else train, test)
     for path in beside(files, {train, test}):
-        count(found.left_out, "beside the splits in use", path.as_posix())
+        count(found.left_out, "images beside the splits in use", path.as_posix())
     opened = folder_split("train", folder, train, test, files, found)
     tested = folder_split("test", folder, test, None, files, found) if test else None
     return Opened(opened, tested, info, found)
@@ -160,9 +160,9 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, files: Fi
                 where = f"{folder / path} lies beside the folders of the classes"
                 raise SourceError(f"{where}; expected every image inside one; move or remove it")
         elif path.name in METADATA:
-            count(found.left_out, "metadata, as folders name the classes", path.as_posix())
+            count(found.left_out, "files of metadata, as folders name the classes", path.as_posix())
         elif not loose:
-            count(found.left_out, "no images of a format that is read", path.as_posix())
+            count(found.left_out, "files that are no images of a format that is read", path.as_posix())
     for path, reason in files.others:
         if is_in(path, part) and (len(path.parts) > depth + 1 or (folder / path).is_dir()):
             count(found.left_out, reason, path.as_posix())

@@ -72,7 +72,7 @@ def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str |
 def unused(parts: Any, used: set[str | None]) -> Tally:
     """Images of splits that are neither trained nor tested on."""
     rest = {name: data.num_rows for name, data in parts.items() if name not in used}
-    return {f"in the split {name!r}, which is not used": (rows, f"{name} row 0") for name, rows in rest.items() if rows}
+    return {f"images in the split {name!r}": (rows, f"{name} row 0") for name, rows in rest.items() if rows}
 
 
 def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -> None:
@@ -86,7 +86,7 @@ def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -
             raise SourceError(f"{path} was made by a system or an archive; expected images; remove it")
     for kept in files.kept:
         if root / kept not in read and is_picture(folder / kept):
-            count(left_out, "read by no row", kept.as_posix())
+            count(left_out, "images in no row of the dataset", kept.as_posix())
 
 
 def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceInfo:
@@ -171,6 +171,8 @@ def cards(id: str, revision: str) -> Iterator[Path]:
 
 
 def cannot_load(id: str, error: Exception) -> SourceError:
+    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # which says what is wrong
     if Path(id).is_dir():
         expected = "expected a folder of images, parquet or other data files; check them and data.source.config"
     else:

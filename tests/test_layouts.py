@@ -1,0 +1,432 @@
+"""What a source holds is read in one way, refused, or told: layouts, files left out, splits, pixels, duplicates."""
+
+import json
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from test_sources import (
+    colour,
+    fetch_folder,
+    fetch_hub,
+    fetch_images,
+    first_pixels,
+    flat_pets,
+    grey,
+    hub_pets,
+    offline,  # noqa: F401
+    pets,
+    write_folder,
+    write_parquet,
+)
+
+from distillkit import summary
+from distillkit.artifact import load_real, save_real
+from distillkit.cli import cli
+from distillkit.describe import describe, lines
+from distillkit.doctor import fetched_images
+from distillkit.errors import ArtifactError, SourceError
+from distillkit.images import Found, RealData
+from distillkit.params import load, section
+from distillkit.readers import FolderSource, HuggingFaceSource
+from distillkit.sources import DataSpec, fetch
+from distillkit.survey import parse_dataset
+
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*metadata.csv")  # which `datasets` leaves open
+
+
+def told(data: RealData) -> str:
+    return "\n".join(summary.lines(summary.summary_of(data)))
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_layout_needs_no_words(tmp_path: Path) -> None:
+    real = fetch_folder(pets(tmp_path))
+    copies = "training images that repeat one of their class, kept"
+    assert real.found == Found(notes={copies: (2, "train/cat/1.png")})
+    assert told(real).splitlines()[:3] == [
+        "2 classes, with training images of each: cat (2), dog (2)",
+        "4 training images; 2 test images",
+        "size: 1x2 grey (height x width)",
+    ]
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("TRAIN", "Val"), ("train", "dev")])
+def test_splits_are_known_in_any_case_and_told(tmp_path: Path, train: str, test: str) -> None:
+    (pets(tmp_path) / "train").rename(tmp_path / train)
+    (tmp_path / "test").rename(tmp_path / test)
+    real = fetch_folder(tmp_path)
+    assert (real.train.class_names, first_pixels(real.test.images)) == (("cat", "dog"), [1, 3])
+    assert (real.found.train, real.found.test) == (train, test)
+    assert f"2 test images from '{test}'" in told(real)
+
+
+def test_two_folders_that_could_each_be_a_split_need_a_choice(tmp_path: Path) -> None:
+    write_folder(pets(tmp_path), {"Testing/cat/0.png": grey((9, 9)), "TESTING/cat/0.png": grey((8, 8))})
+    (tmp_path / "test").rename(tmp_path / "held")
+    with pytest.raises(SourceError, match=r"'TESTING', 'Testing' could each be the test split.*--test-split"):
+        fetch_folder(tmp_path)
+    real = fetch_folder_as(tmp_path, test_split="held")
+    assert first_pixels(real.test.images) == [1, 3]
+    assert real.found.left_out == {"images beside the splits in use": (2, "TESTING/cat/0.png")}
+
+
+def fetch_folder_as(root: Path, **source: Any) -> RealData:
+    return fetch(DataSpec(FolderSource(path=str(root), **source)))
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("seg_train", "seg_test"), ("Training set", "Validation set")])
+def test_splits_that_could_be_classes_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    write_folder(
+        tmp_path, {f"{name}/{row}.png": grey((row, place)) for place, name in enumerate(names) for row in (0, 1)}
+    )
+    with pytest.raises(
+        SourceError, match=r"could be splits or classes.*metadata\.csv.*--train-split.*or \. for classes"
+    ):
+        fetch_folder(tmp_path)
+    assert fetch_folder_as(tmp_path, train_split=".").train.class_names == tuple(sorted(names))
+
+
+def test_named_folders_are_the_splits(tmp_path: Path) -> None:
+    (pets(tmp_path) / "train").rename(tmp_path / "seg_train")
+    (tmp_path / "test").rename(tmp_path / "seg_test")
+    real = fetch_folder_as(tmp_path, train_split="seg_train", test_split="seg_test")
+    assert (real.train.class_counts, real.test.class_counts) == ([2, 2], [1, 1])
+    assert real.info.params["source"] == {
+        "kind": "folder", "path": tmp_path.name, "train_split": "seg_train", "test_split": "seg_test",
+    }  # fmt: skip
+
+
+def test_no_test_split_can_be_asked_for(tmp_path: Path) -> None:
+    real = fetch_folder_as(pets(tmp_path), test_split=None)
+    assert (real.train.class_counts, real.test.class_counts, real.found.test) == ([1, 1], [1, 1], None)
+
+
+def test_unlabelled_test_images_are_told(tmp_path: Path) -> None:
+    write_folder(flat_pets(tmp_path / "train").parent, {"test/0.png": grey((1, 1)), "test/1.png": grey((1, 1))})
+    found = fetch_folder(tmp_path).found
+    assert (found.test, found.left_out) == (None, {"images beside the splits in use": (2, "test/0.png")})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "kind"), [(".gif", "GIF"), (".jfif", "JPEG"), (".jpe", "JPEG"), (".jp2", "JPEG2000"), ("", "PNG")]
+)
+def test_formats_are_known_by_content(tmp_path: Path, suffix: str, kind: str) -> None:
+    pets(tmp_path)
+    for row in (7, 8):
+        grey((100, 100), (100, 100)).resize((2, 1)).save(tmp_path / f"train/dog/{row}{suffix}", kind)
+    real = fetch_folder(tmp_path)
+    assert (real.train.class_counts, real.found.left_out) == ([2, 4], {})
+
+
+JUNK = ["__MACOSX", "@eaDir", ".thumbnails", ".ipynb_checkpoints", "#recycle", "__pycache__", "$RECYCLE.BIN"]
+
+
+@pytest.mark.parametrize("where", ["", "cat/"])
+@pytest.mark.parametrize("name", JUNK)
+def test_what_systems_leave_is_no_class_and_no_image(tmp_path: Path, name: str, where: str) -> None:
+    before = fetch_folder(flat_pets(tmp_path))
+    write_folder(tmp_path, {f"{where}{name}/{row}.png": grey((9, 9)) for row in range(3)})
+    real = fetch_folder(tmp_path)
+    assert torch.equal(real.train.images, before.train.images) and real.info.revision == before.info.revision
+    assert real.found.left_out == {"files or folders hidden or made by a system": (1, f"{where}{name}")}
+
+
+def test_files_left_out_are_counted_with_an_example(tmp_path: Path) -> None:
+    pets(tmp_path)
+    for name in ("train/cat/._0.png", "train/dog/Thumbs.db", "train/dog/notes.txt", "train/dog/x.svg", "README.md"):
+        (tmp_path / name).write_text("no image")
+    os.mkfifo(tmp_path / "train/dog/pipe.png")
+    assert fetch_folder(tmp_path).found.left_out == {
+        "files or folders hidden or made by a system": (2, "train/cat/._0.png"),
+        "files that are no images of a format that is read": (2, "train/dog/notes.txt"),
+        "pipes and other files that are not regular": (1, "train/dog/pipe.png"),
+    }
+
+
+def test_two_unicode_spellings_are_one_class(tmp_path: Path) -> None:
+    spelled = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    images = {f"{spelled[0]}/{row}.png": grey((row, 1)) for row in range(4)}
+    images |= {f"{spelled[1]}/{row}.png": grey((row, 2)) for row in range(4)}
+    real = fetch_folder(write_folder(tmp_path, {**images, **{f"dog/{row}.png": grey((row, 3)) for row in range(4)}}))
+    assert real.train.class_names == (spelled[0], "dog")
+    assert (real.train.class_counts, real.test.class_counts) == ([6, 3], [2, 1])
+    assert "1 folders taken for one class, as their names differ in Unicode spelling alone" in told(real)
+
+
+def test_two_unicode_spellings_meet_across_splits(tmp_path: Path) -> None:
+    (pets(tmp_path) / "train/cat").rename(tmp_path / "train" / unicodedata.normalize("NFC", "ché"))
+    (tmp_path / "test/cat").rename(tmp_path / "test" / unicodedata.normalize("NFD", "ché"))
+    assert fetch_folder(tmp_path).test.class_counts == [1, 1]
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+
+def test_links_out_of_the_folder_are_followed_only_when_told(tmp_path: Path) -> None:
+    write_folder(tmp_path / "elsewhere", {"5.png": grey((5, 5)), "6.png": grey((6, 6))})
+    (pets(tmp_path / "pets") / "train/owl").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "pets/test/owl").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match=r"owl is a link out of its folder.*follow_links, or init's --follow-links"):
+        fetch_folder(tmp_path / "pets")
+    assert fetch_folder_as(tmp_path / "pets", follow_links=True).train.class_counts == [2, 2, 2]
+
+
+@pytest.mark.parametrize("stored", ["cache/files/md5/ab/" + "c" * 30, "blobs/" + "d" * 64])
+def test_links_to_files_stored_by_their_hash_are_followed(tmp_path: Path, stored: str) -> None:
+    """As DVC (cache.type symlink) and the Hub's client keep files."""
+    link = pets(tmp_path / "pets") / "train/cat/0.png"
+    (tmp_path / stored).parent.mkdir(parents=True)
+    link.rename(tmp_path / stored)
+    link.symlink_to(tmp_path / stored)
+    assert fetch_folder(tmp_path / "pets").train.images[0].tolist() == [[[0, 255]]]
+
+
+@pytest.mark.parametrize(("target", "message"), [("nowhere", "a link to nothing"), ("..", "that it lies in")])
+def test_links_that_lead_nowhere_or_in_a_circle(tmp_path: Path, target: str, message: str) -> None:
+    (pets(tmp_path) / "train/cat/more").symlink_to(target)
+    with pytest.raises(SourceError, match=f"more is {message}|more is a link .*{message}"):
+        fetch_folder(tmp_path)
+
+
+# ---- datasets -------------------------------------------------------------------------------------------------------
+
+
+def birds(root: Path, kind: str = "csv") -> Path:
+    """Images directly in train/ and test/, each with metadata that names their labels."""
+    for part, images in (("train", 8), ("test", 4)):
+        write_folder(root / part, {f"{row}.png": grey((row, 90)) for row in range(images)})
+        names, labels = [f"{row}.png" for row in range(images)], ["gull", "crow"] * (images // 2)
+        table = pa.table({"file_name": names, "label": labels})
+        if kind == "csv":
+            pyarrow.csv.write_csv(table, root / part / "metadata.csv")
+        elif kind == "jsonl":
+            (root / part / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in table.to_pylist()))
+        else:
+            pq.write_table(table, root / part / "metadata.parquet")
+    return root
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_metadata_beside_images_goes_to_datasets(tmp_path: Path, kind: str) -> None:
+    assert isinstance(parse_dataset(str(birds(tmp_path / "birds", kind)), tmp_path), HuggingFaceSource)
+    real = fetch_hub(tmp_path / "birds")
+    assert (real.train.class_names, real.train.class_counts) == (("crow", "gull"), [4, 4])
+    assert (real.test.class_counts, real.found.left_out) == ([2, 2], {})
+
+
+def test_class_folders_can_overrule_metadata(tmp_path: Path) -> None:
+    (pets(tmp_path / "pets") / "train/metadata.csv").write_text("file_name,caption\ncat/0.png,a cat\n")
+    assert isinstance(parse_dataset(str(tmp_path / "pets"), tmp_path), HuggingFaceSource)
+    assert parse_dataset(f"folder:{tmp_path / 'pets'}", tmp_path) == FolderSource(path="pets")
+    left_out = fetch_folder(tmp_path / "pets").found.left_out
+    assert left_out == {"files of metadata, as folders name the classes": (1, "train/metadata.csv")}
+
+
+def test_images_that_datasets_does_not_read_are_counted(tmp_path: Path) -> None:
+    pets(tmp_path)
+    grey((1, 1), (1, 1)).resize((2, 1)).save(tmp_path / "train/dog/2.avif")
+    real = fetch_hub(tmp_path)
+    assert real.train.class_counts == [2, 2]
+    assert real.found.left_out == {"images in no row of the dataset": (1, "train/dog/2.avif")}
+
+
+@pytest.mark.parametrize("name", ["validation", "val", "dev"])
+def test_validation_split_stands_in_for_test(tmp_path: Path, name: str) -> None:
+    """Written as ``datasets`` takes a split's name from: any word before the shard."""
+    write_parquet(hub_pets(tmp_path), name, [grey((7, 7)), grey((8, 8))], [0, 1])
+    (tmp_path / "data/test-00000-of-00001.parquet").unlink()
+    real = fetch_hub(tmp_path)
+    assert (first_pixels(real.test.images), real.found.test) == ([7, 8], name)
+
+
+def test_splits_that_are_not_used_are_told(tmp_path: Path) -> None:
+    write_parquet(hub_pets(tmp_path), "validation", [grey((7, 7)), grey((8, 8))], [0, 1])
+    real = fetch_hub(tmp_path)
+    assert first_pixels(real.test.images) == [1, 3]
+    assert real.found.left_out == {"images in the split 'validation'": (2, "validation row 0")}
+
+
+def test_undeclared_columns_of_bytes_are_images(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        stored = write_parquet(tmp_path, split, [grey((1, 1)), grey((2, 2))], [0, 1])
+        path = stored / f"data/{split}-00000-of-00001.parquet"
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata(None), path)
+    assert first_pixels(fetch_hub(tmp_path).train.images) == [1, 2]
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------------------
+
+
+def drawing(level: int, alphas: list[int]) -> Image.Image:
+    return Image.merge("LA", [grey(tuple(level for _ in alphas)), grey(tuple(alphas))])
+
+
+def test_what_is_clear_shows_the_background(tmp_path: Path) -> None:
+    """Black at half opacity on white: 255 · (1 - 128 / 255) = 127; grey stays grey."""
+    images = fetch_images(tmp_path, drawing(0, [0, 255]), drawing(0, [255, 128]))
+    assert images.tolist() == [[[[255, 0]]], [[[0, 127]]]]
+    real = fetch_folder(tmp_path)
+    assert real.found.notes["transparent images, put on grey of level 255"] == (4, "train/cat/0.png")
+    dark = fetch_folder(tmp_path, background=100)
+    assert dark.train.images.tolist() == [[[[100, 0]]], [[[0, 50]]]] and dark.info.params["background"] == 100
+
+
+def test_a_drawing_in_the_colour_of_the_background_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cat/0\.png .*background of 255; set data\.background"):
+        fetch_images(tmp_path, drawing(255, [0, 255]), drawing(0, [255, 0]))
+    assert fetch_folder(tmp_path, background=50).train.images.tolist() == [[[[50, 255]]], [[[0, 50]]]]
+
+
+def deep(*values: int) -> Image.Image:
+    return Image.fromarray(np.array([values], dtype=np.uint16))
+
+
+def test_12_bits_in_16_are_refused_until_somebody_says_what_is_white(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"above 4095 \(train/cat/0.png\).*4095 for 12 bits or to 65535 if .* dark"):
+        fetch_images(tmp_path, deep(4095, 0), deep(0, 2047))
+    assert fetch_folder(tmp_path, white=4095).train.images.tolist() == [[[[255, 0]]], [[[0, 127]]]]
+    assert fetch_folder(tmp_path, white=65535).train.images.tolist() == [[[[16, 0]]], [[[0, 8]]]]
+    with pytest.raises(SourceError, match=r"has the value 4095, and data\.white is 1023"):
+        fetch_folder(tmp_path, white=1023)
+
+
+def test_files_of_several_images_are_told(tmp_path: Path) -> None:
+    grey((5, 5)).save(pets(tmp_path) / "train/cat/2.gif", save_all=True, append_images=[grey((6, 6)), grey((7, 7))])
+    notes = fetch_folder(tmp_path).found.notes
+    assert notes["files of several images, of which the first was read"] == (1, "train/cat/2.gif")
+
+
+# ---- duplicates -----------------------------------------------------------------------------------------------------
+
+
+def twins(root: Path) -> Path:
+    """Of training images cat/1 repeats cat/0 and dog/1 is cat/0; of test images dog/0 is the training image dog/0."""
+    train = {"cat/0": 1, "cat/1": 1, "cat/2": 2, "dog/0": 3, "dog/1": 1, "dog/2": 4}
+    images = {f"train/{name}.png": grey((level, level)) for name, level in train.items()}
+    test = {"cat/0": 5, "dog/0": 3, "dog/1": 6}
+    return write_folder(root, images | {f"test/{name}.png": grey((level, level)) for name, level in test.items()})
+
+
+def test_duplicates_are_told_and_can_be_dropped(tmp_path: Path) -> None:
+    real = fetch_folder(twins(tmp_path))
+    assert (first_pixels(real.train.images), first_pixels(real.test.images)) == ([1, 1, 2, 3, 1, 4], [5, 3, 6])
+    assert real.found.notes == {
+        "training images that repeat one of their class, kept": (1, "train/cat/1.png"),
+        "training images that are also in another class, kept": (1, "train/dog/1.png"),
+        "test images that are training images, too, kept": (1, "test/dog/0.png"),
+    }
+    dropped = fetch_folder(tmp_path, duplicates="drop")
+    assert (first_pixels(dropped.train.images), dropped.train.labels.tolist()) == ([1, 2, 3, 1, 4], [0, 0, 1, 1, 1])
+    assert first_pixels(dropped.test.images) == [5, 6]
+    assert "1 test images that are training images, too, dropped" in told(dropped)
+
+
+def test_dropping_must_leave_test_images_of_every_class(tmp_path: Path) -> None:
+    (twins(tmp_path) / "test/dog/1.png").unlink()
+    with pytest.raises(SourceError, match="missing: 'dog'"):
+        fetch_folder(tmp_path, duplicates="drop")
+
+
+# ---- the summary ----------------------------------------------------------------------------------------------------
+
+
+def test_show_and_doctor_tell_what_fetch_told(tmp_path: Path) -> None:
+    real = fetch_folder(twins(tmp_path / "twins"))
+    (tmp_path / "artifacts").mkdir()
+    save_real(path := tmp_path / "artifacts/real.safetensors", real)
+    assert load_real(path).found == real.found
+    assert told(real) in "\n".join(lines(describe(path)))
+    (finding,) = fetched_images(tmp_path)
+    assert finding.found == told(real).replace("\n", "; ")
+
+
+def test_an_artifact_without_a_word_has_the_usual_splits(tmp_path: Path) -> None:
+    real = fetch_hub(hub_pets(tmp_path / "pets"), {"duplicates": "drop"})
+    save_real(path := tmp_path / "real.safetensors", RealData(real.train, real.test, real.normalisation, real.info))
+    assert b'"found"' not in path.read_bytes() and load_real(path).found == Found()
+
+
+@pytest.mark.parametrize("found", [{"test": "x"}, {"train": "a", "test": None, "left_out": {"x": 3}, "notes": {}}])
+def test_a_damaged_summary_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
+    real = fetch_folder(flat_pets(tmp_path / "pets"))
+    monkeypatch.setattr(
+        "distillkit.artifact.asdict", lambda value: found if isinstance(value, Found) else value.__dict__
+    )
+    save_real(path := tmp_path / "real.safetensors", real)
+    with pytest.raises(ArtifactError, match="does not say what was left out"):
+        load_real(path)
+
+
+# ---- init -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for folder in (".git", ".dvc"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def init(*arguments: str) -> tuple[int, str]:
+    ended = CliRunner().invoke(cli, ["init", "pipe", "--ipc", "1", "--method", "dm", *arguments])
+    return ended.exit_code, str(ended.exception) if ended.exit_code else ended.stderr
+
+
+def source_in(folder: Path) -> Any:
+    return section(load(folder / "pipe/params.yaml"), "data", DataSpec).source
+
+
+def test_init_tells_what_it_found(here: Path) -> None:
+    code, said = init("--dataset", str(birds(here / "birds")))
+    assert code == 0 and said.splitlines() == [
+        "2 classes, with training images of each: crow (4), gull (4)",
+        "8 training images; 4 test images",
+        "size: 1x2 grey (height x width)",
+    ]
+    assert source_in(here) == HuggingFaceSource(id="../birds")
+
+
+def test_init_takes_columns_and_splits(here: Path) -> None:
+    label = datasets.ClassLabel(names=["cat", "dog"])
+    write_parquet(here / "x", "train", [grey((row, 1)) for row in range(8)], [0, 1] * 4, label, ("image", "label"))
+    write_parquet(here / "x", "test", [grey((1, 1))] * 2, [-1, -1], label)
+    assert "init's --test-split, none for a part of train" in init("--dataset", "x")[1]
+    code, said = init("--dataset", "x", "--test-split", "none", "--label-column", "label", "--image-column", "image")
+    assert code == 0 and "6 training images; 2 test images, drawn from the training images" in said
+    assert source_in(here) == HuggingFaceSource(id="../x", image="image", label="label", test_split=None)
+
+
+def test_init_takes_folders_as_they_are_named(here: Path) -> None:
+    write_folder(here / "x", {f"{name}/{row}.png": colour(row, 1, 1) for name in ("train", "test") for row in range(4)})
+    assert "could be splits or classes" in init("--dataset", "x")[1]
+    assert init("--dataset", "x", "--train-split", ".")[0] == 0
+    assert source_in(here) == FolderSource(path="../x", train_split=".")
+
+
+def test_init_refuses_a_column_where_there_is_none(here: Path) -> None:
+    flat_pets(here / "x")
+    assert "kind folder, which has no setting 'label'" in init("--dataset", "x", "--label-column", "y")[1]
+
+
+def test_init_names_the_class_without_images_and_the_smallest(here: Path) -> None:
+    (flat_pets(here / "x") / "owl").mkdir()
+    assert "class 'owl' has no training images" in init("--dataset", "x")[1]
+    grey((1, 2)).save(here / "x/owl/0.png")
+    assert "class 'owl' has 1 image; expected at least 2" in init("--dataset", "x")[1]
+    grey((1, 3)).save(here / "x/owl/1.png")
+    assert "the smallest class has 1 training images ('owl')" in init("--dataset", "x", "--ipc", "2")[1]
