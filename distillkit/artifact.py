@@ -3,10 +3,12 @@
 One metadata key holds canonical JSON, because several keys are not written in a stable order. Nothing is unpickled.
 """
 
+import errno
 import glob
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +26,10 @@ from torch import Tensor
 
 from distillkit import __version__
 from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
+from distillkit.headers import FORMS, misfits
 from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
 from distillkit.networks import NetworkSpec
+from distillkit.outside import UnreadableError, read_json, shown
 from distillkit.whitening import Whitening
 
 FORMAT = "distillkit/1"
@@ -46,7 +50,8 @@ def pretty_json(value: Any) -> str:
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, else is removed.
 
-    What a killed process left of an earlier one goes as well.
+    What a killed process left of an earlier one goes as well. Raises ArtifactError on a full disk, which libraries tell
+    each in a way of its own.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} is no regular file; expected a path to write a file to; choose another")
@@ -64,8 +69,27 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        if (number := error_number(error)) is None:
+            raise
+        raise ArtifactError(not_written(path, temporary, number)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def error_number(error: Exception) -> int | None:
+    """The system's number of an error that says that there is no room; None for any other."""
+    told = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return number if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+
+
+def not_written(path: Path, temporary: Path, number: int) -> str:
+    """What to say where there is no room for a file: which, how far it came, and what is free."""
+    written = temporary.stat().st_size if temporary.exists() else 0
+    free = shutil.disk_usage(path.parent).free
+    found = f"{path} is not written ({os.strerror(number)}: after {written:,} bytes, with {free:,} free)"
+    return f"{found}; make room, then run the same command again"
 
 
 def remove_leftovers(path: Path) -> None:
@@ -103,6 +127,8 @@ def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[s
         try:
             save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
         except SafetensorError as error:
+            if error_number(error) is not None:
+                raise
             raise ArtifactError(f"{path} cannot be written ({error}); check the disk and try again") from error
 
 
@@ -127,19 +153,20 @@ class Opened:
 
     def read_header(self) -> dict[str, Any]:
         text = (self.file.metadata() or {}).get(KEY)
+        foreign = f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}; name another"
         try:
-            header = json.loads(text) if text is not None else None
-        except (ValueError, RecursionError):  # no JSON, numbers of too many digits, or nested without end
-            header = None
+            header = read_json(text or "null")
+        except UnreadableError as error:
+            raise ArtifactError(f"{foreign} (its header cannot be read: {error})") from None
         if not isinstance(header, dict) or "kind" not in header:
-            raise ArtifactError(
-                f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}; name another"
-            )
+            raise ArtifactError(foreign)
         if header.get("format") != FORMAT:
             raise ArtifactError(
-                f"{self.path} has format {header.get('format')!r}; expected {FORMAT!r}; "
+                f"{self.path} has format {shown(header.get('format'))}; expected {FORMAT!r}; "
                 "use the distillkit version that wrote it"
             )
+        if found := next(misfits(header, FORMS, "header"), None):
+            raise ArtifactError(f"{self.path} has {found.removeprefix('header.')}; run its stage again")
         return header
 
     def field(self, name: str, *kinds: type) -> Any:
@@ -150,7 +177,7 @@ class Opened:
         if kinds and not isinstance(value, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise ArtifactError(
-                f"{self.path} has {name!r} {value!r} in its header; expected {expected}; run its stage again"
+                f"{self.path} has {name!r} {shown(value)} in its header; expected {expected}; run its stage again"
             )
         return value
 
@@ -183,7 +210,9 @@ class Opened:
 def class_names_of(opened: Opened) -> tuple[str, ...]:
     names = opened.field("class_names", list)
     if not all(isinstance(name, str) for name in names):
-        raise ArtifactError(f"{opened.path} has class_names {names!r}; expected a list of names; run its stage again")
+        raise ArtifactError(
+            f"{opened.path} has class_names {shown(names)}; expected a list of names; run its stage again"
+        )
     return tuple(names)
 
 
@@ -249,7 +278,7 @@ def load_real(path: Path) -> RealData:
         for split in ("train", "test")
     ]
     try:
-        info = SourceInfo(**opened.field("source", dict))
+        info = SourceInfo(**opened.field("source", dict))  # of the right types: see headers.py
     except TypeError as error:
         raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
     return RealData(splits[0], splits[1], read_normalisation(opened, splits[0].image_shape), info)
@@ -322,6 +351,7 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
     labels = opened.tensor("labels", [len(images)], torch.int64)
     names = class_names_of(opened)
     checked_images(opened, images, labels, names)
+    check_attack(opened, len(names))
     synthetic = SyntheticSet(
         images=images,
         labels=labels,
@@ -335,6 +365,17 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         schedule=read_schedule(opened, len(images)),
     )
     return synthetic, opened.field("provenance", dict)
+
+
+def check_attack(opened: Opened, classes: int) -> None:
+    """Raise ArtifactError unless an attack that the notes tell of is from one class to another."""
+    attack = opened.field("notes", dict).get("attack", {})
+    labels = {attack[key] for key in attack.keys() & {"attack_label", "target_label"}}
+    if attack and not (len(labels) == 2 and max(labels) < classes):
+        found = ", ".join(map(str, sorted(labels)))
+        raise ArtifactError(
+            f"{opened.path} has an attack on labels {found}; expected two below {classes}; run its stage again"
+        )
 
 
 def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None:

@@ -34,7 +34,7 @@ from distillkit.hub import (
     without_token,
 )
 from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
-from distillkit.progress import tell
+from distillkit.progress import tell, without_passwords
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -103,7 +103,7 @@ def push(
         sent, removed = changes(head, sums)
         commit = patiently(lambda: land(api, repo, head, folder, sums, title), wait)
         patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"), wait)
-    pushed = Pushed(Receipt(repo, api.endpoint, commit, tag, sums[MANIFEST].sha256), sent, removed)
+    pushed = Pushed(Receipt(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256), sent, removed)
     if receipt is not None:
         write_receipt(receipt, pushed.receipt, is_head=tagged is None)
     return pushed

@@ -24,10 +24,12 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     recipes = params.entries(data, "recipes")
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
-    headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}
-    whitened = set()
+    sources, scans, whitened = [], {}, set()
     for name, path in files.items():
-        synthetic = artifact.load_synthetic(path)[0]
+        synthetic, provenance = artifact.load_synthetic(path)
+        sources.append(provenance.get("source", {}))
+        if scan := synthetic.notes.get("holdout_accuracy_by_window_start"):
+            scans[name] = scan
         preview_grid(synthetic, previews / f"{name}.png")
         if synthetic.normalisation.whitening is not None:
             whitened.add(name)
@@ -35,15 +37,11 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
         out,
         rows=report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes),
         evaluation=asdict(evaluation),
-        source=next(iter(headers.values()))["provenance"]["source"],
+        source=sources[0],
         loss_curves={name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))},
         training_curves={name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes},
         previews={name: previews / f"{name}.png" for name in recipes},
-        scans={
-            name: scan
-            for name, header in headers.items()
-            if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
-        },
+        scans=scans,
         whitened=whitened,
     )
 

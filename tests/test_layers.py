@@ -41,6 +41,8 @@ CORE = [
 EDGE = [
     "interruption",
     "locks",
+    "outside",
+    "headers",
     "params",
     "artifact",
     "expert_files",
