@@ -47,11 +47,11 @@ def pretty_json(value: Any) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, else is removed.
 
     What a killed process left of an earlier one goes as well. Raises ArtifactError on a full disk, which libraries tell
-    each in a way of its own.
+    each in a way of its own; ``size`` is what the file takes, in bytes, where that is known.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} is no regular file; expected a path to write a file to; choose another")
@@ -70,9 +70,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        if (number := error_number(error)) is None:
-            raise
-        raise ArtifactError(not_written(path, temporary, number)) from None
+        if (number := error_number(error)) is not None:
+            raise ArtifactError(not_written(path, number, size)) from None
+        if isinstance(error, OSError) and error.filename in (None, temporary, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,15 +83,14 @@ def error_number(error: Exception) -> int | None:
     """The system's number of an error that says that there is no room; None for any other."""
     told = re.search(r"os error (\d+)", str(error))
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
-    return number if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+    return number if number in (errno.ENOSPC, errno.EDQUOT) else None
 
 
-def not_written(path: Path, temporary: Path, number: int) -> str:
-    """What to say where there is no room for a file: which, how far it came, and what is free."""
-    written = temporary.stat().st_size if temporary.exists() else 0
-    free = shutil.disk_usage(path.parent).free
-    found = f"{path} is not written ({os.strerror(number)}: after {written:,} bytes, with {free:,} free)"
-    return f"{found}; make room, then run the same command again"
+def not_written(path: Path, number: int, size: int | None = None) -> str:
+    """What to say where there is no room for a file: which, what it takes, and what is free."""
+    free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
+    takes = free if size is None else f"it takes {size:,} bytes, {free}"
+    return f"{path} is not written: {os.strerror(number)} ({takes}); make room, then run the same command again"
 
 
 def remove_leftovers(path: Path) -> None:
@@ -103,8 +104,9 @@ def remove_leftovers(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    data = text.encode()
+    with atomic_write(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def sha256(path: Path) -> str:
@@ -123,7 +125,7 @@ def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[s
     for name, tensor in contiguous.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise DivergedError(f"{path} is not written: {name!r} holds nan or infinity; lower the learning rates")
-    with atomic_write(path) as temporary:
+    with atomic_write(path, sum(tensor.nbytes for tensor in contiguous.values())) as temporary:
         try:
             save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
         except SafetensorError as error:

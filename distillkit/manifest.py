@@ -269,7 +269,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     except OSError as error:
         if (number := error_number(error)) is None:
             raise
-        raise ArtifactError(not_written(folder, temporary, number)) from None
+        raise ArtifactError(not_written(folder, number)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -22,7 +22,7 @@ from distillkit.progress import presentable
 AGAIN = "run the same command again to go on"
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 LONGEST = 1500  # characters of an error's line
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 MEMORY = ("can't allocate memory", "CUDA out of memory", "Cannot allocate memory")  # in errors of torch and the loader
 
 
@@ -70,7 +70,7 @@ def of_the_machine(error: Exception) -> str | None:
         return f"{found}; lower batch, width or data.size, or use a machine with more"
     if "can't start new thread" in text or is_errno(error, errno.EAGAIN):
         return f"the system allows no more threads or processes ({text}); end others, or raise the limit: ulimit -u"
-    if is_errno(error, errno.EMFILE, errno.ENFILE):
+    if is_errno(error, errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
         return f"too many files are open ({text}); raise the limit: ulimit -n 1024"
     if is_errno(error, *FULL):
         return f"{place_of(error)}: {os.strerror(error.errno or 0)}; make room, then run the same command again"
