@@ -1,6 +1,5 @@
 """Publish a package: one guarded commit, safe to repeat, checked when it is there, tagged, and put on record."""
 
-import json
 import re
 import tempfile
 import time
@@ -34,6 +33,7 @@ from distillkit.hub import (
     without_token,
 )
 from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
+from distillkit.outside import content, read_json
 from distillkit.progress import tell, without_passwords
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def read_receipts(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        receipts = json.loads(path.read_text(encoding="utf-8"))
+        receipts = read_json(content(path))
     except (ValueError, OSError) as error:
         raise ArtifactError(
             f"{path} cannot be read ({error}); expected receipts of distillkit push; choose another"

@@ -123,5 +123,6 @@ def sole(command: Sequence[str]) -> Iterator[None]:
     A stage that outlived its dvc is waited for, so that it cannot write what a later run has already written anew.
     """
     name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}"
-    with one_at_a_time(name, f"waiting for another process to end that runs the same: {' '.join(command)}"):
+    waiting = f"waiting for another process to end that runs the same: {' '.join(command)}"
+    with one_at_a_time(name, presentable(waiting)):
         yield
