@@ -34,7 +34,7 @@ import torch
 from methods_cell import measure
 from record import aligned, command, device_name, rounded
 
-from distillkit import artifact, params
+from distillkit import artifact, files, params
 from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
@@ -334,7 +334,7 @@ def main(
     if update:
         record = updated(json.loads(committed.read_text(encoding="utf-8")), record)
     if out := out or (None if partial else committed):
-        artifact.write_text(out, json.dumps(record, indent=1) + "\n")
+        files.write_text(out, json.dumps(record, indent=1) + "\n")
         click.echo(f"wrote {out.name}", err=True)
 
 

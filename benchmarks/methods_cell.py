@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from worker import finish, reset_peak, status_bytes
 
-from distillkit import artifact, params
+from distillkit import artifact, files, params
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation
@@ -138,7 +138,7 @@ def measure(request: dict[str, Any], answer: Connection) -> None:
     """Write the record of one cell; answer what went wrong, or nothing."""
     end_with_parent()
     try:
-        artifact.write_text(Path(request["record"]), artifact.pretty_json(measured(request)))
+        files.write_text(Path(request["record"]), artifact.pretty_json(measured(request)))
         answer.send("")
     except (DistillkitError, OSError, RuntimeError) as error:
         answer.send(" ".join(str(error).split()))

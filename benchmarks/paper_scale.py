@@ -50,7 +50,6 @@ from distillkit.artifact import (
     save_difficulty,
     save_state,
     save_synthetic,
-    write_text,
 )
 from distillkit.checkpoint import resumed
 from distillkit.compute import Compute
@@ -58,6 +57,7 @@ from distillkit.device import prepare_device
 from distillkit.distill import Distillation
 from distillkit.errors import DivergedError, ParamsError
 from distillkit.evaluate import EvaluationRecipe, evaluate
+from distillkit.files import write_text
 from distillkit.images import RealData, SyntheticSet
 from distillkit.progress import tell
 from distillkit.protocol import Material

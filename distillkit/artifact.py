@@ -19,9 +19,11 @@ from torch import Tensor
 
 from distillkit import __version__
 from distillkit.errors import ArtifactError, DivergedError, ParamsError, SourceError
-from distillkit.files import atomic_write
+from distillkit.files import atomic_write, error_number
+from distillkit.headers import FORMS, misfits
 from distillkit.images import Found, ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
 from distillkit.networks import NetworkSpec
+from distillkit.outside import UnreadableError, read_json, shown
 from distillkit.whitening import Whitening
 
 FORMAT = "distillkit/1"
@@ -59,10 +61,12 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], header: 
     """:func:`save`, whatever the numbers."""
     described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_write(path) as temporary:
+    with atomic_write(path, sum(tensor.nbytes for tensor in contiguous.values())) as temporary:
         try:
             save_file(contiguous, temporary, metadata={KEY: canonical_json(described)})
         except SafetensorError as error:
+            if error_number(error) is not None:
+                raise
             raise ArtifactError(f"{path} cannot be written ({error}); check the disk and try again") from error
 
 
@@ -87,19 +91,20 @@ class Opened:
 
     def read_header(self) -> dict[str, Any]:
         text = (self.file.metadata() or {}).get(KEY)
+        foreign = f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}; name another"
         try:
-            header = json.loads(text) if text is not None else None
-        except (ValueError, RecursionError):  # no JSON, numbers of too many digits, or nested without end
-            header = None
+            header = read_json(text or "null")
+        except UnreadableError as error:
+            raise ArtifactError(f"{foreign} (its header cannot be read: {error})") from None
         if not isinstance(header, dict) or "kind" not in header:
-            raise ArtifactError(
-                f"{self.path} is a safetensors file, but not one of distillkit's; expected {FORMAT!r}; name another"
-            )
+            raise ArtifactError(foreign)
         if header.get("format") != FORMAT:
             raise ArtifactError(
-                f"{self.path} has format {header.get('format')!r}; expected {FORMAT!r}; "
+                f"{self.path} has format {shown(header.get('format'))}; expected {FORMAT!r}; "
                 "use the distillkit version that wrote it"
             )
+        if found := next(misfits(header, FORMS, "header"), None):
+            raise ArtifactError(f"{self.path} has {found.removeprefix('header.')}; run its stage again")
         return header
 
     def field(self, name: str, *kinds: type) -> Any:
@@ -110,7 +115,7 @@ class Opened:
         if kinds and not isinstance(value, kinds):
             expected = " or ".join(kind.__name__ for kind in kinds)
             raise ArtifactError(
-                f"{self.path} has {name!r} {value!r} in its header; expected {expected}; run its stage again"
+                f"{self.path} has {name!r} {shown(value)} in its header; expected {expected}; run its stage again"
             )
         return value
 
@@ -143,7 +148,9 @@ class Opened:
 def class_names_of(opened: Opened) -> tuple[str, ...]:
     names = opened.field("class_names", list)
     if not all(isinstance(name, str) for name in names):
-        raise ArtifactError(f"{opened.path} has class_names {names!r}; expected a list of names; run its stage again")
+        raise ArtifactError(
+            f"{opened.path} has class_names {shown(names)}; expected a list of names; run its stage again"
+        )
     return tuple(names)
 
 
@@ -234,7 +241,7 @@ def load_real(path: Path) -> RealData:
         for split in ("train", "test")
     ]
     try:
-        info = SourceInfo(**opened.field("source", dict))
+        info = SourceInfo(**opened.field("source", dict))  # of the right types: see headers.py
     except TypeError as error:
         raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
     normalisation = read_normalisation(opened, splits[0].image_shape)
@@ -308,6 +315,7 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
     labels = opened.tensor("labels", [len(images)], torch.int64)
     names = class_names_of(opened)
     checked_images(opened, images, labels, names)
+    check_attack(opened, len(names))
     synthetic = SyntheticSet(
         images=images,
         labels=labels,
@@ -321,6 +329,17 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         schedule=read_schedule(opened, len(images)),
     )
     return synthetic, opened.field("provenance", dict)
+
+
+def check_attack(opened: Opened, classes: int) -> None:
+    """Raise ArtifactError unless an attack that the notes tell of is from one class to another."""
+    attack = opened.field("notes", dict).get("attack", {})
+    labels = {attack[key] for key in attack.keys() & {"attack_label", "target_label"}}
+    if attack and not (len(labels) == 2 and max(labels) < classes):
+        found = ", ".join(map(str, sorted(labels)))
+        raise ArtifactError(
+            f"{opened.path} has an attack on labels {found}; expected two below {classes}; run its stage again"
+        )
 
 
 def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None:

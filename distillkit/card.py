@@ -32,6 +32,7 @@ from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, front_matter, images_per_class, is_on_hub
 from distillkit.methods import METHODS
 from distillkit.networks import NetworkSpec
+from distillkit.progress import presentable
 from distillkit.protocol import About, Selection, options_of
 from distillkit.regime import labels_words, schedule_words
 
@@ -197,7 +198,7 @@ def link(address: str) -> str:
 
 def quoted(text: str) -> str:
     """Somebody else's lines, safe inside a fence."""
-    return text.strip().replace("```", "'''")
+    return presentable(text).strip().replace("```", "'''")
 
 
 # What the template may call.

@@ -10,8 +10,10 @@ import numpy as np
 
 from distillkit.errors import ParamsError
 from distillkit.front_matter import Recipe, images_per_class
+from distillkit.progress import presentable
 from distillkit.recipes import read_recipe
 
+NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 WIDTH = 80  # characters of a line of parameters, where it can be broken
 
 # Results
@@ -202,7 +204,7 @@ def outcome_table(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]
 def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
     for key, value in recipe["notes"].items():
         if not isinstance(value, Mapping):
-            yield f"`{key}`, as chosen", shown(value)
+            yield f"{code(key)}, as chosen", shown(value)
     if recipe["student_lr"] is not None:
         yield "learned step size of the student", f"{recipe['student_lr']:.4g}"
 
@@ -218,14 +220,14 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
 
 def shown(value: Any) -> str:
     """A parameter in a table."""
-    return code(value, 100) if isinstance(value, str) else json.dumps(value).replace("|", "/")
+    return code(value, 100) if isinstance(value, str) else json.dumps(value).translate(NO_MARKUP)
 
 
 def params_lines(sections: Mapping[str, Any], indent: str = "") -> str:
     """Sections of params.yaml in YAML, of which JSON is a part; without nulls, which are defaults."""
     lines = []
     for key, value in without_nulls(sections).items():
-        line = f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}"
+        line = presentable(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}")
         nested = len(line) > WIDTH and isinstance(value, Mapping)
         lines.append(f"{indent}{key}:\n{params_lines(value, indent + '  ')}" if nested else line)
     return "\n".join(lines)
@@ -243,5 +245,5 @@ def shortest(values: Sequence[float]) -> str:
 
 
 def code(text: str, limit: int = 300) -> str:
-    """Somebody else's text on one line, shown as it stands."""
-    return "`" + textwrap.shorten(text.replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
+    """Somebody else's text on one line, shown as it stands, but for what would move a cursor."""
+    return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"

@@ -210,7 +210,7 @@ def init(
     """
     from distillkit.init import USUAL, plan_for
     from distillkit.plan import differences, next_command, write
-    from distillkit.progress import tell
+    from distillkit.progress import presentable, tell
     from distillkit.summary import lines
     from distillkit.workflow import name_of_pipeline
 
@@ -222,10 +222,10 @@ def init(
     planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, given)
     if dry_run:
         for path, text in planned.files.items():
-            click.echo(f"==> {folder / path}\n{text}")
+            click.echo(presentable(f"==> {folder / path}\n{text}"))
     if conflicts := planned.conflicts():
         for line in differences(planned):
-            click.echo(line)
+            click.echo(presentable(line))
         remedy = "remove it, or name another folder: distillkit init distill"
         click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)

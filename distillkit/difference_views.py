@@ -125,7 +125,9 @@ def class_table(difference: Difference) -> Iterator[str]:
     if not differing:
         return
     kinds = [kind for kind, each in counts.items() if each]
-    rows = [(names[label], *(str(counts[kind][label]) for kind in kinds)) for label in differing[:MOST_CLASSES]]
+    rows = [
+        (shorten(names[label]), *(str(counts[kind][label]) for kind in kinds)) for label in differing[:MOST_CLASSES]
+    ]
     yield ""
     yield from aligned([("class", *kinds), *rows])
     yield from more(len(differing) - MOST_CLASSES, "classes")

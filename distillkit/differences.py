@@ -195,7 +195,7 @@ def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
     if len(names[0]) != len(names[1]):
         return f"there are {len(names[0])} classes before and {len(names[1])} after"
     unlike = ((row, *pair) for row, pair in enumerate(zip(*names, strict=True)) if pair[0] != pair[1])
-    return next((f"class {row} is {old!r} before and {new!r} after" for row, old, new in unlike), None)
+    return next((f"class {row} is {old[:80]!r} before and {new[:80]!r} after" for row, old, new in unlike), None)
 
 
 def sources_differ(before: Version, after: Version) -> bool:

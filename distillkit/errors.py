@@ -13,6 +13,9 @@ Every message says what was found, what was expected and what to do, on one line
 
 import re
 
+MOST = 10**9  # of anything that is counted: epochs, steps, images
+LARGEST = 3.4028234663852886e38  # of the finite float32
+
 
 class DistillkitError(Exception):
     """Base of every error that a user of distillkit can cause and mend."""
@@ -50,17 +53,19 @@ class DivergedError(DistillkitError):
     """A computation left the finite numbers."""
 
 
-def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise ParamsError unless ``low <= value <= high``."""
-    if not low <= value <= high:
-        expected = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
+def check_range(name: str, value: float, low: float, high: float | None = None) -> None:
+    """Raise ParamsError unless ``low <= value <= high``, by default what any machine can count or compute with."""
+    most = high if high is not None else MOST if isinstance(value, int) else LARGEST
+    if not low <= value <= most:
+        expected = f"at least {low:g}" if high is None and value < low else f"between {low:g} and {most:g}"
         raise ParamsError(f"{name} is {shown(value)}; expected {expected}")
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise ParamsError unless ``value > 0`` and finite."""
-    if not 0 < value < float("inf"):
-        raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0")
+    """Raise ParamsError unless ``value > 0`` and a float32."""
+    if not 0 < value <= LARGEST:
+        limit = f" up to {LARGEST:g}" if value > 0 else ""
+        raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0{limit}")
 
 
 def check_sha256(name: str, value: str, whence: str) -> None:

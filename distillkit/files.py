@@ -1,21 +1,26 @@
 """Files are written whole or not at all. No heavy import: what only writes text starts at once."""
 
+import errno
 import glob
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from distillkit.errors import ArtifactError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends well, else is removed.
 
-    What a killed process left of an earlier one goes as well.
+    What a killed process left of an earlier one goes as well. Raises ArtifactError on a full disk, which libraries tell
+    each in a way of its own; ``size`` is what the file takes, in bytes, where that is known.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} is no regular file; expected a path to write a file to; choose another")
@@ -33,8 +38,28 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        if (number := error_number(error)) is not None:
+            raise ArtifactError(not_written(path, number, size)) from None
+        if isinstance(error, OSError) and error.filename in (None, temporary, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def error_number(error: Exception) -> int | None:
+    """The system's number of an error that says that there is no room; None for any other."""
+    told = re.search(r"os error (\d+)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return number if number in (errno.ENOSPC, errno.EDQUOT) else None
+
+
+def not_written(path: Path, number: int, size: int | None = None) -> str:
+    """What to say where there is no room for a file: which, what it takes, and what is free."""
+    free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
+    takes = free if size is None else f"it takes {size:,} bytes, {free}"
+    return f"{path} is not written: {os.strerror(number)} ({takes}); make room, then run the same command again"
 
 
 def remove_leftovers(path: Path) -> None:
@@ -48,5 +73,6 @@ def remove_leftovers(path: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    data = text.encode()
+    with atomic_write(path, len(data)) as temporary:
+        temporary.write_bytes(data)

@@ -14,6 +14,7 @@ cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 c
 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr
 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unknown unlicense wtfpl zlib
 """
+WEB = re.compile(r"https?://[^\s<>\"]+")  # no other scheme is ever a link
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -80,6 +81,7 @@ def shared_licence(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict
 def licence(source: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded licence as the Hub's ``license`` and, where it has no identifier, ``license_name`` and ``_link``."""
     text, homepage = source["licence"].strip(), source.get("homepage", "")
+    homepage = homepage if WEB.fullmatch(homepage) else ""
     known = [licence_identifier(part) for part in text.split(", ")]
     if not text:
         return {"license": "unknown"}

@@ -4,7 +4,6 @@
 read the weights, `generator.json`, from which the networks are built anew, and the statistics of the source's pixels.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,11 +22,12 @@ from distillkit.generator_networks import GeneratorSpec, library, new_autoencode
 from distillkit.generators import ImageGenerator
 from distillkit.images import Normalisation
 from distillkit.manifest import replacing
+from distillkit.outside import UnreadableError, content, read_json
 from distillkit.settings import settings
 
 DESCRIPTION, STATISTICS = "generator.json", "normalisation.safetensors"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-LARGEST, LARGEST_SIDE = 2**24, 2**14  # bytes of a description, and pixels
+LARGEST_SIDE = 2**14  # pixels
 AGAIN = "make it again with distillkit generator"
 
 
@@ -148,10 +148,8 @@ def read_description(path: Path) -> Description:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected a folder that distillkit generator wrote; name another")
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("it is too large")
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        value = read_json(content(path))
+    except UnreadableError as error:
         raise ArtifactError(f"{path} cannot be read ({error}); expected JSON; {AGAIN}") from None
     try:
         return params.read(value, Description, "generator", path)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.errors import DistillkitError, HubError, ParamsError
-from distillkit.progress import tell
+from distillkit.progress import tell, without_passwords
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -269,7 +269,8 @@ def hub_errors(api: "HfApi", what: str) -> Iterator[None]:
         def told(text: object) -> str:
             return first_line(without_token(str(text), api))
 
-        raise HubError(explained(error, what, api.endpoint, told), is_transient(error), retry_after(error)) from None
+        endpoint = without_passwords(api.endpoint)
+        raise HubError(explained(error, what, endpoint, told), is_transient(error), retry_after(error)) from None
 
 
 def explained(error: Exception, what: str, endpoint: str, told: Callable[[object], str]) -> str:
@@ -375,4 +376,4 @@ def first_line(text: str, limit: int = 200) -> str:
 def without_token(text: str, api: "HfApi") -> str:
     """``text`` with the token masked, should a server have sent it back."""
     token = token_of(api)
-    return text.replace(token, "<token>") if token else text
+    return without_passwords(text.replace(token, "<token>") if token else text)

@@ -6,7 +6,7 @@ or pattern in it is followed out of its own files.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from distillkit.errors import SourceError
 from distillkit.folders import Files, content_hash, files_in, is_made_by_system
 from distillkit.images import Found, SourceInfo, Tally, count
+from distillkit.outside import UnreadableError, content, read_yaml
 from distillkit.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
 from distillkit.pictures import brief, is_picture, open_picture
 from distillkit.readers import (
@@ -91,14 +92,10 @@ def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -
 
 def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceInfo:
     """A local folder is known by its name and its content; the licence is in its README."""
-    from huggingface_hub import DatasetCard
-
     revision = content_hash(folder, files)
     if source.revision not in (None, revision):
         raise SourceError(f"{source.id} has revision {revision}; expected {source.revision}; set data.source.revision")
-    readme = folder / "README.md"
-    card = DatasetCard.load(readme, ignore_metadata_errors=True).data if readme.is_file() else None
-    return SourceInfo("huggingface", folder_name(source.id), revision, card_licence(card))
+    return SourceInfo("huggingface", folder_name(source.id), revision, card_licence(front_matter(folder / "README.md")))
 
 
 def hub_info(source: HuggingFaceSource) -> SourceInfo:
@@ -116,9 +113,20 @@ def hub_info(source: HuggingFaceSource) -> SourceInfo:
     return SourceInfo("huggingface", source.id, found.sha or "", card_licence(found.card_data), homepage)
 
 
+def front_matter(readme: Path) -> Any:
+    """The metadata of a dataset's card, None without one. Raises SourceError for what is no YAML."""
+    try:
+        text = content(readme) if readme.exists() else b""
+        matter = re.match(rb"\s*---[ \t]*\r?\n(.*?)(^---[ \t]*\r?$)", text, re.DOTALL | re.MULTILINE)
+        return read_yaml(matter[1]) if matter else None
+    except UnreadableError as error:
+        raise SourceError(f"{readme} has metadata that cannot be read ({error}); correct it, or remove it") from None
+
+
 def card_licence(card: Any) -> str:
-    licence: str | list[str] = getattr(card, "license", None) or []
-    return licence if isinstance(licence, str) else ", ".join(licence)
+    """The licences that a card's metadata name, and nothing for what are none."""
+    found = card.get("license") if isinstance(card, Mapping) else getattr(card, "license", None)
+    return ", ".join(part for part in (found if isinstance(found, list) else [found]) if isinstance(part, str))
 
 
 def settled_revision(info: SourceInfo, parts: Any) -> str:

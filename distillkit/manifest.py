@@ -1,7 +1,5 @@
 """The manifest of a package: every file with its size and checksum, and the only way to open a package."""
 
-import json
-import math
 import re
 import shutil
 import tempfile
@@ -16,6 +14,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from distillkit.artifact import sha256
 from distillkit.errors import ArtifactError, ParamsError
+from distillkit.files import error_number, not_written
+from distillkit.outside import UnreadableError, content, read_json
 from distillkit.params import hint
 from distillkit.settings import settings
 
@@ -107,7 +107,11 @@ class RecipeRecord(BaseModel):
 def checked(kind: type[T], path: Path, otherwise: str) -> T:
     """The JSON file as ``kind``, strictly. Raises ArtifactError, which says ``otherwise``."""
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes(), strict=True)
+        text = content(path)
+        read_json(text)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except UnreadableError as error:
+        raise ArtifactError(f"{path} is {otherwise} ({error}); {AGAIN}") from None
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = printable(".".join(map(str, problem["loc"])))
@@ -118,22 +122,6 @@ def printable(text: str) -> str:
     """Somebody else's text with escapes for what would not show, shortened."""
     shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
-
-
-def bounded_json(path: Path) -> Any:
-    """The JSON file, already known to be valid. Raises ArtifactError for a number that no figure of ours can be."""
-
-    def bounded(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value) or abs(value) > 2**64:
-            raise ArtifactError(f"{path} holds the number {printable(text[:40])}; expected at most 2**64; {AGAIN}")
-        return value
-
-    def whole(text: str) -> int:
-        bounded(text)
-        return int(text)
-
-    return json.loads(path.read_bytes(), parse_int=whole, parse_float=bounded, parse_constant=bounded)
 
 
 @dataclass(frozen=True)
@@ -168,7 +156,7 @@ class Package:
         """How the recipe's set was made and what it achieves. Raises ArtifactError when it does not say so."""
         path = self.file(recipe, RECIPE)
         checked(RecipeRecord, path, "no recipe.json of a package")
-        described: dict[str, Any] = bounded_json(path)
+        described: dict[str, Any] = read_json(content(path))
         return described
 
     def file(self, recipe: str, name: str) -> Path:
@@ -279,6 +267,10 @@ def replacing(folder: Path) -> Iterator[Path]:
             if old.exists() and not folder.exists():
                 old.rename(folder)
             raise
+    except OSError as error:
+        if (number := error_number(error)) is None:
+            raise
+        raise ArtifactError(not_written(folder, number)) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,6 +1,5 @@
 """A report as numbers that ``dvc metrics`` and ``dvc plots`` show: nested mappings of numbers, and CSV curves."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from torch import Tensor
 
 from distillkit.artifact import pretty_json
-from distillkit.errors import ArtifactError
+from distillkit.errors import LARGEST, ArtifactError
 from distillkit.evaluate import THIRDS, Report, attack_success
 from distillkit.files import write_text
 from distillkit.images import SyntheticSet
+from distillkit.outside import UnreadableError, content, read_json, shown
 from distillkit.regime import schedule_of
 
 
@@ -72,12 +72,12 @@ def write_json(path: Path, value: Any) -> None:
 def read_metrics(path: Path) -> dict[str, Any]:
     """Metrics as the evaluate stage wrote them. Raises ArtifactError when the file is missing or no JSON mapping."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_json(content(path))
     except FileNotFoundError:
         raise ArtifactError(
             f"{path} does not exist; expected the metrics of a recipe; run its evaluate stage"
         ) from None
-    except ValueError as error:
+    except UnreadableError as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); run its evaluate stage again") from None
     if not isinstance(metrics, dict):
         raise ArtifactError(f"{path} holds {type(metrics).__name__}; expected a mapping; run its evaluate stage again")
@@ -93,11 +93,25 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]
 def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
     """Two columns of a CSV written by :func:`write_csv`. Raises ArtifactError when it is missing or no such table."""
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        header, *lines = content(path).decode().splitlines()
         places = [header.split(",").index(name) for name in (x, y)]
         cells = [line.split(",") for line in lines]
-        return [(int(row[places[0]]), float(row[places[1]])) for row in cells]
+        return [(count_in(row[places[0]]), number_in(row[places[1]])) for row in cells]
     except FileNotFoundError:
         raise ArtifactError(f"{path} does not exist; expected a curve; run the stage that writes it") from None
     except (ValueError, IndexError) as error:
         raise ArtifactError(f"{path} is no table of {x} and {y} ({error}); run its stage again") from None
+
+
+def count_in(cell: str) -> int:
+    """Raises ValueError for what no stage counts."""
+    if not (cell.isascii() and cell.isdigit() and len(cell) <= 15):
+        raise ValueError(f"found {shown(cell, 40)} for a count")
+    return int(cell)
+
+
+def number_in(cell: str) -> float:
+    """Raises ValueError for what no plot can show."""
+    if not abs(value := float(cell)) <= LARGEST:
+        raise ValueError(f"found {shown(cell, 40)} for a number")
+    return value

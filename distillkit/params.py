@@ -9,10 +9,9 @@ from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from distillkit.errors import ParamsError
+from distillkit.outside import UnreadableError, content, read_yaml, shown
 
 T = TypeVar("T")
 FILE = Path("params.yaml")
@@ -21,14 +20,12 @@ FILE = Path("params.yaml")
 def load(path: Path = FILE) -> dict[str, Any]:
     """The whole file as plain data. Raises ParamsError when it is missing or no YAML mapping."""
     try:
-        data = YAML(typ="safe").load(path)
+        data = read_yaml(content(path))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run from the folder that holds dvc.yaml and {path.name}") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ParamsError(f"{path}{where} is not valid YAML: {problem}; correct it") from None
+    except UnreadableError as error:
+        where = f" line {error.line}" if error.line else ""
+        raise ParamsError(f"{path}{where} is not valid YAML: {error}; correct it") from None
     if not isinstance(data, dict):
         raise ParamsError(f"{path} holds {shown(data)}; expected a mapping of sections")
     return data
@@ -146,15 +143,6 @@ def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:
         raise ParamsError(f"{place} is {shown(problem['input'])}; expected {expected}{alternative}") from None
     except (TypeError, ValueError) as error:
         raise ParamsError(f"{where} is {shown(value)}, which cannot be read: {error}") from None
-
-
-def shown(value: Any, limit: int = 80) -> str:
-    """A value as it stands in JSON, where it can, shortened."""
-    try:
-        text = json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError):  # keys that JSON has not, or a mapping that holds itself
-        text = str(value)
-    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def hint(name: str, known: Iterable[str]) -> str:

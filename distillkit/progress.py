@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, a plain line now and then elsewhere; always on stderr."""
 
+import re
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -11,6 +12,8 @@ from tqdm import tqdm
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
+USER = re.compile(r"(?<=:)//[^\s/?#\"'<>\\]*@")
+HARMLESS = "\n\u00a0\u3000\u200c\u200d"  # spaces and joiners that some scripts need
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -44,7 +47,7 @@ class Counter:
         self.description, self.total, self.lock = description, total, Lock()
         self.done = self.earlier = 0
         self.started = self.shown = time.monotonic()
-        self.bar = tqdm(desc=description, total=total, dynamic_ncols=True) if sys.stderr.isatty() else None
+        self.bar = tqdm(desc=presentable(description), total=total, dynamic_ncols=True) if sys.stderr.isatty() else None
 
     def __call__(self, more: int = 1, earlier: bool = False) -> None:
         with self.lock:
@@ -77,11 +80,16 @@ def tell(line: str) -> None:
 
 
 def presentable(text: str) -> str:
-    """``text`` for a terminal: without the Hub's token, and without characters that would move the cursor.
+    """``text`` for a terminal or a page: without secrets, and without characters that move the cursor or turn text.
 
     Names, messages and headers that others wrote may hold either.
     """
     if client := sys.modules.get("huggingface_hub"):
         token = client.get_token()
         text = text.replace(token, "<token>") if token else text
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+    return "".join(letter if letter.isprintable() or letter in HARMLESS else "�" for letter in without_passwords(text))
+
+
+def without_passwords(text: str) -> str:
+    """``text`` with all addresses in it as anybody may see them: without a user's name and password."""
+    return USER.sub("//", text)

@@ -1,6 +1,5 @@
 """Publish a package: one guarded commit, safe to repeat, checked when it is there, tagged, and put on record."""
 
-import json
 import re
 import tempfile
 import time
@@ -35,7 +34,8 @@ from distillkit.hub import (
     without_token,
 )
 from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
-from distillkit.progress import tell
+from distillkit.outside import content, read_json
+from distillkit.progress import tell, without_passwords
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -104,7 +104,7 @@ def push(
         sent, removed = changes(head, sums)
         commit = patiently(lambda: land(api, repo, head, folder, sums, title), wait)
         patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"), wait)
-    pushed = Pushed(Receipt(repo, api.endpoint, commit, tag, sums[MANIFEST].sha256), sent, removed)
+    pushed = Pushed(Receipt(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256), sent, removed)
     if receipt is not None:
         write_receipt(receipt, pushed.receipt, is_head=tagged is None)
     return pushed
@@ -299,7 +299,7 @@ def read_receipts(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        receipts = json.loads(path.read_text(encoding="utf-8"))
+        receipts = read_json(content(path))
     except (ValueError, OSError) as error:
         raise ArtifactError(
             f"{path} cannot be read ({error}); expected receipts of distillkit push; choose another"

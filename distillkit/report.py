@@ -21,6 +21,7 @@ from distillkit.evaluate import EvaluationRecipe
 from distillkit.figures import Attacked, Curves, Row
 from distillkit.files import atomic_write, write_text
 from distillkit.methods import METHODS
+from distillkit.progress import presentable
 from distillkit.report_words import is_comparable, marked, percent, protocol, warnings
 
 __all__ = ["Row", "markdown_table", "rows", "summary", "write_report"]
@@ -360,9 +361,9 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             lines += flat(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            lines.append((f"{prefix}{name}", ", ".join(str(item) for item in value)))
+            lines.append((f"{prefix}{name}", presentable(", ".join(str(item) for item in value))))
         elif value not in (None, ""):
-            lines.append((f"{prefix}{name}", str(value)))
+            lines.append((f"{prefix}{name}", presentable(str(value))))
     return lines
 
 

@@ -1,13 +1,16 @@
 """How a stage script or a command runs: one line for a user's mistake, exit codes that tell, nobody else at it."""
 
+import errno
 import hashlib
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 import click
 
@@ -28,18 +31,23 @@ from distillkit.interruption import (
 from distillkit.locks import one_at_a_time
 from distillkit.progress import presentable
 
+UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
+LONGEST = 1500  # characters of an error's line
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MEMORY = ("can't allocate memory", "CUDA out of memory", "Cannot allocate memory")  # in errors of torch and the loader
+
 
 def run_stage(command: click.Command) -> NoReturn:
     """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc.
 
     A signal is seen where the stage's own work is safe to stop.
     """
-    if "DVC_STAGE" in os.environ:
-        end_with_parent()
-        if orphaned():
-            leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
 
     def alone(**context: Any) -> None:
+        if "DVC_STAGE" in os.environ:
+            end_with_parent()
+            if orphaned():
+                leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
         with sole(sys.argv):
             command(**context)
 
@@ -47,7 +55,7 @@ def run_stage(command: click.Command) -> NoReturn:
 
 
 def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> NoReturn:
-    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 130 Ctrl-C, 143 SIGTERM.
+    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 70 unforeseen, 130 Ctrl-C, 143 SIGTERM.
 
     ``react`` is what the first signal does. Once one has come, whatever the command ends with is its doing.
     """
@@ -75,13 +83,55 @@ def ended(by: BaseException) -> NoReturn:
         sys.exit(error.exit_code)
     except DistillkitError as error:
         fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path, its permissions and the disk")
+    except Exception as error:
+        if (line := of_the_machine(error)) is not None:
+            fail(line)
+        fail(unforeseen(error), UNFORESEEN)
 
 
-def fail(line: str) -> NoReturn:
-    sys.stderr.write("error: " + presentable(" ".join(line.split())) + "\n")
-    sys.exit(1)
+def of_the_machine(error: Exception) -> str | None:
+    """One line for what the machine refuses: memory, threads, files; None for any other error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in MEMORY) or is_errno(error, errno.ENOMEM):
+        found = f"there is not enough memory ({text[:200] or 'no more is said'})"
+        return f"{found}; lower batch, width or data.size, or use a machine with more"
+    if "can't start new thread" in text or is_errno(error, errno.EAGAIN):
+        return f"the system allows no more threads or processes ({text}); end others, or raise the limit: ulimit -u"
+    if is_errno(error, errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return f"too many files are open ({text}); raise the limit: ulimit -n 1024"
+    if is_errno(error, *FULL):
+        return f"{place_of(error)}: {os.strerror(error.errno or 0)}; make room, then run the same command again"
+    if isinstance(error, OSError):
+        return f"{place_of(error)}: {error.strerror or error}; check the path, its permissions and the disk"
+    return None
+
+
+def is_errno(error: Exception, *numbers: int) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno in numbers
+
+
+def place_of(error: OSError) -> str:
+    return str(error.filename or "a file")
+
+
+def unforeseen(error: Exception) -> str:
+    """One line for an error that nobody foresaw, which says where the traceback is kept."""
+    text = presentable("".join(traceback.format_exception(error)))
+    name = f"error-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}.txt"
+    kept = "the details cannot be written anywhere"
+    for folder in (Path(".distillkit"), Path(tempfile.gettempdir())):
+        with suppress(OSError):
+            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+            kept = f"the details are in {folder / name}"
+            break
+    found = f"{type(error).__name__}: {str(error)[:200] or 'no reason given'}"
+    return f"{found}; nobody foresaw this; please report it: {kept}"
+
+
+def fail(line: str, code: int = 1) -> NoReturn:
+    line = presentable(" ".join(line.split()))
+    sys.stderr.write(f"error: {line if len(line) <= LONGEST else line[: LONGEST - 300] + ' … ' + line[-300:]}\n")
+    sys.exit(code)
 
 
 @contextmanager
@@ -91,5 +141,6 @@ def sole(command: Sequence[str]) -> Iterator[None]:
     A stage that outlived its dvc is waited for, so that it cannot write what a later run has already written anew.
     """
     name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}"
-    with one_at_a_time(name, f"waiting for another process to end that runs the same: {' '.join(command)}"):
+    waiting = f"waiting for another process to end that runs the same: {' '.join(command)}"
+    with one_at_a_time(name, presentable(waiting)):
         yield

@@ -1,5 +1,6 @@
 """Artifacts: what goes in comes out, in the same bytes everywhere; what is damaged or foreign is refused."""
 
+import errno
 import hashlib
 import json
 import math
@@ -18,9 +19,10 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from distillkit import artifact
+from distillkit import artifact, files
 from distillkit.checkpoint import checkpointed, resumed
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, DivergedError
@@ -254,11 +256,42 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
     neighbours = [tiny.with_name(f".{tiny.name}{end}") for end in ("", "2.0123.tmp", ".0123.png")]
     for path in (*neighbours, tiny.with_name(f".{tiny.name}.0123.tmp")):
         path.write_text("half")
-    artifact.write_text(tiny, "whole")
+    files.write_text(tiny, "whole")
     assert set(tiny.parent.iterdir()) == {tiny, *neighbours}
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_old_file(tiny):
+@pytest.mark.parametrize(
+    ("library", "error"),
+    [
+        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        ("save_file", OSError(errno.ENOSPC, "No space left on device")),
+        ("os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
+    ],
+    ids=["safetensors", "write", "quota"],
+)
+def test_a_full_disk_names_the_file_and_what_it_takes(tiny, monkeypatch, library, error):
+    before = tiny.read_bytes()
+
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(f"distillkit.artifact.{library}", full)
+    line = refused(lambda: artifact.save_synthetic(tiny, TINY, PROVENANCE), tiny)
+    assert re.fullmatch(
+        r"FILE is not written: .+ \(it takes 58 bytes, [\d,]+ bytes are free\); make room, then run.*", line
+    )
+    assert tiny.read_bytes() == before
+    assert list(tiny.parent.iterdir()) == [tiny]
+
+
+def test_text_on_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    line = refused(lambda: files.write_text(tmp_path / "x", "ü"), tmp_path / "x")
+    assert line.startswith("FILE is not written: No space left on device (it takes 2 bytes, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_artifact_too_large_is_one_line_and_leaves_the_old_file(tiny):
     before = tiny.read_bytes()
     with files_no_larger_than(100):
         line = refused(lambda: artifact.save_synthetic(tiny, TINY, PROVENANCE), tiny)
@@ -289,7 +322,7 @@ def test_nothing_that_json_has_not_is_written(tmp_path):
 def test_permissions_follow_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        artifact.write_text(tmp_path / "x", "ä")
+        files.write_text(tmp_path / "x", "ä")
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == mode
@@ -371,7 +404,7 @@ def test_another_kind(tiny):
 def test_a_newer_format(tiny):
     write_tiny(tiny, {"format": "distillkit/2"})
     line = refused(lambda: artifact.load_synthetic(tiny), tiny)
-    assert line.startswith("FILE has format 'distillkit/2'; expected 'distillkit/1'; use the distillkit version")
+    assert line.startswith("FILE has format \"distillkit/2\"; expected 'distillkit/1'; use the distillkit version")
 
 
 @pytest.mark.parametrize("name", ["images", "labels", "learned", "source_row", "mean", "std"])
@@ -410,7 +443,7 @@ def test_a_header_entry_of_the_wrong_type(tiny, entry, value):
     write_tiny(tiny, {entry: value})
     line = refused(lambda: artifact.load_synthetic(tiny), tiny)
     assert entry in line
-    assert repr(value) in line
+    assert json.dumps(value) in line
     assert line.endswith("run its stage again")
 
 

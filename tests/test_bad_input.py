@@ -3,6 +3,7 @@
 Most stages run in this process, to their exit; the exit codes of some are those of a process of its own.
 """
 
+import errno
 import json
 import re
 import runpy
@@ -398,7 +399,47 @@ def test_how_commands_end(error, expected, capsys, monkeypatch):
     assert len(done.err.split("\n")) <= 3, "one line, and click's empty one after ^C"
 
 
-def test_our_own_mistakes_keep_their_traceback(capsys, monkeypatch):
-    """A defect of ours is no user's mistake, and must not look like one."""
-    with pytest.raises(ZeroDivisionError):
-        ends(ZeroDivisionError(), capsys, monkeypatch)
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "there is not enough mem",
+        ),
+        (RuntimeError("can't start new thread"), "the system allows no more threads"),
+        (OSError(errno.EMFILE, "Too many open files"), "too many files are open"),
+        (ImportError("libx.so: Too many open files"), "too many files are open"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "x: No space left on device; make room, then run"),
+    ],
+    ids=["memory", "allocator", "threads", "files", "library", "disk"],
+)
+def test_what_the_machine_refuses(error, expected, capsys, monkeypatch):
+    assert mistake(ends(error, capsys, monkeypatch)).startswith(expected)
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_nobody_foresaw_is_one_line_that_says_where_the_details_are(capsys, monkeypatch, tmp_path, inside):
+    """A defect of ours is no user's mistake, and does not look like one: another exit code, and a traceback kept."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept = Path(".distillkit") if inside else tmp_path
+    if inside:
+        kept.mkdir()
+    done = ends(ZeroDivisionError("by\x1b[31m\nhttps://me:secret@host/"), capsys, monkeypatch)
+    assert (done.code, done.out) == (70, "")
+    line = (
+        r"error: ZeroDivisionError: by�\[31m https://host/; nobody foresaw this; please report it: the details are in "
+    )
+    details = Path(re.fullmatch(line + r"(.+)\n", done.err)[1])
+    assert details.parent == kept
+    assert details.read_text().startswith("Traceback (most recent call last):")
+    assert "raise error" in details.read_text()
+    assert "secret" not in details.read_text()
+
+
+def test_a_line_is_not_endless(capsys, monkeypatch):
+    line = mistake(ends(WindowError("a" * 10**6 + "; mend it"), capsys, monkeypatch))
+    assert len(line) < 2000
+    assert line.endswith("; mend it")

@@ -43,6 +43,8 @@ EDGE = [
     "interruption",
     "locks",
     "machine",
+    "outside",
+    "headers",
     "params",
     "files",
     "progress",

@@ -717,11 +717,30 @@ def source(text: str, homepage: str = "") -> dict[str, str]:
             {"license": "other", "license_name": "imagenet-terms-see", "license_link": "https://a.b/terms"},
         ),
         (source("Research only."), {"license": "other", "license_name": "research-only"}),
+        (source("other", "javascript:alert(1)"), {"license": "other"}),
+        (source("other", "data:text/html,x"), {"license": "other"}),
+        (source("other", 'https://a.b/"><b>'), {"license": "other"}),
+        (source("other", "//a.b/c"), {"license": "other"}),
     ],
     ids=lambda value: value.get("licence"),
 )
 def test_licences_become_the_hubs_identifiers(recorded: dict[str, str], expected: dict[str, Any]) -> None:
     assert licence(recorded) == expected
+
+
+def test_a_card_shows_what_a_source_says_of_itself_as_text(tmp_path: Path) -> None:
+    hostile = "\x1b[31m\x9b\u202e`<img src=x onerror=alert(1)>|javascript:alert(1)"
+    real = real_data(images_of((1, 5, 4)))
+    info = replace(
+        real.info, kind="folder", licence=hostile, homepage="javascript:alert(1)", citation=f"{hostile}\n```"
+    )
+    real = replace(real, info=info)
+    package = build_from(entries_in(tmp_path / "distilled", real), tmp_path / "hub", real=real)
+    text = card_of(package)
+    assert not [letter for letter in text if letter in "\x1b\x9b\u202e"]
+    assert "license_link" not in front_matter(package)
+    outside = re.sub(r"```.*?```|`[^`\n]*`", "", text.split("\n---\n", 1)[1], flags=re.DOTALL)
+    assert "<img" not in outside and "javascript" not in outside
 
 
 def test_size_categories_are_the_hubs() -> None:

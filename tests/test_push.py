@@ -356,6 +356,13 @@ def test_a_hub_that_is_gone_is_one_line(hub, first):
     assert "\n" not in str(caught.value)
 
 
+def test_the_password_of_an_endpoint_is_not_told(hub, first):
+    api = HfApi(endpoint="http://me:secret@127.0.0.1:9", token=hub.token)
+    with pytest.raises(HubError, match=r"the Hub at http://127.0.0.1:9 cannot be reached") as caught:
+        push(api, first, REPO, wait=lambda _: None)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_silent_hub_is_left_after_a_while(hub, first, monkeypatch):
     """It takes the connection and says nothing."""
     monkeypatch.setattr("distillkit.hub.SILENCE", 0.2)
@@ -385,6 +392,23 @@ def test_the_token_is_masked_before_messages_are_shortened(hub, publish, first):
 
 def test_what_people_see_has_neither_token_nor_escapes(hub):
     assert presentable(f"a {hub.token} \x1b[31mred\x07\nb") == "a <token> �[31mred�\nb"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("at https://me:secret@host/a", "at https://host/a"),
+        ("s3://key:se@cret@bucket:9000", "s3://bucket:9000"),
+        ("ssh://git@host/x https://token@host", "ssh://host/x https://host"),
+        ("hf://datasets/a/b@v1.0/x", "hf://datasets/a/b@v1.0/x"),
+        ("me@host, https://host/@x?y=a@b", "me@host, https://host/@x?y=a@b"),
+        ('{"a": "https://host", "b": "x@y"}', '{"a": "https://host", "b": "x@y"}'),
+        ("a\u202egnp.exe \udc80", "a�gnp.exe �"),
+        ("全角\u3000空白", "全角\u3000空白"),
+    ],
+)
+def test_what_people_see_has_no_passwords_and_turns_no_text(text, expected):
+    assert presentable(text) == expected
 
 
 @pytest.mark.parametrize(

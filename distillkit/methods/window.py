@@ -62,7 +62,7 @@ class WindowSubset:
             if self.window_unit != "class":
                 raise ParamsError("window_unit is 'ipc', but a window scan works in fractions of the class; drop one")
         else:
-            check_range("window_start", self.window_start, 0, 1 if self.window_unit == "class" else float("inf"))
+            check_range("window_start", self.window_start, 0, 1 if self.window_unit == "class" else None)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         real, difficulty_N, start = material.real, material.need_difficulty(), self.window_start
