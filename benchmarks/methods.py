@@ -37,6 +37,7 @@ from distillkit import artifact, params
 from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
+from distillkit.files import write_text
 from distillkit.methods import METHODS
 from distillkit.randomness import seeded
 from distillkit.recipes import read_recipe
@@ -321,7 +322,7 @@ def main(
     click.echo(json.dumps(record, indent=2) if as_json else summary(found))
     partial = only or seeds or holdout or path
     if out := out or (None if partial else ROOT / f"benchmarks/results/methods_{table}.json"):
-        artifact.write_text(out, json.dumps(record, indent=1) + "\n")
+        write_text(out, json.dumps(record, indent=1) + "\n")
         click.echo(f"wrote {out.name}", err=True)
 
 

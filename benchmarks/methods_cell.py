@@ -24,6 +24,7 @@ from distillkit.errors import DistillkitError
 from distillkit.evaluate import EvaluationRecipe, evaluate, workload
 from distillkit.executors import UNROLLED, plan_compute
 from distillkit.expert_files import ExpertFiles
+from distillkit.files import write_text
 from distillkit.images import ImageSet, SyntheticSet
 from distillkit.interruption import end_with_parent
 from distillkit.networks import NetworkSpec
@@ -138,7 +139,7 @@ def measure(request: dict[str, Any], answer: Connection) -> None:
     """Write the record of one cell; answer what went wrong, or nothing."""
     end_with_parent()
     try:
-        artifact.write_text(Path(request["record"]), artifact.pretty_json(measured(request)))
+        write_text(Path(request["record"]), artifact.pretty_json(measured(request)))
         answer.send("")
     except (DistillkitError, OSError, RuntimeError) as error:
         answer.send(" ".join(str(error).split()))

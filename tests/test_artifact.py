@@ -24,6 +24,7 @@ from distillkit.checkpoint import checkpointed, resumed
 from distillkit.distill import Distillation, Optim
 from distillkit.errors import ArtifactError, DivergedError
 from distillkit.expert_files import ExpertFiles, save_experts
+from distillkit.files import write_text
 from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet, channel_statistics
 from distillkit.interruption import Interrupted
 from distillkit.methods.mtt import Matching, TrajectoryMatching
@@ -253,7 +254,7 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
     neighbours = [tiny.with_name(f".{tiny.name}{end}") for end in ("", "2.0123.tmp", ".0123.png")]
     for path in (*neighbours, tiny.with_name(f".{tiny.name}.0123.tmp")):
         path.write_text("half")
-    artifact.write_text(tiny, "whole")
+    write_text(tiny, "whole")
     assert set(tiny.parent.iterdir()) == {tiny, *neighbours}
 
 
@@ -288,7 +289,7 @@ def test_nothing_that_json_has_not_is_written(tmp_path):
 def test_permissions_follow_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
-        artifact.write_text(tmp_path / "x", "ä")
+        write_text(tmp_path / "x", "ä")
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == mode
