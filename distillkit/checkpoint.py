@@ -70,6 +70,7 @@ def finish_in_parts(work: Growing, stem: Path, count: Counter) -> None:
 
     Parts are called ``stem`` and the step that they go on from. ``count`` is told of every step.
     """
+    since = 0
 
     def save() -> None:
         nonlocal since

@@ -34,7 +34,8 @@ def plan_compute(
 ) -> Compute:
     """:func:`chosen_compute`, with this process prepared for it."""
     compute = chosen_compute(device, image_shape, spec, classes, visits, passes)
-    torch.set_num_threads(1 if compute.run is side_by_side else min(torch.get_num_threads(), cores()))
+    if compute.run is side_by_side:
+        torch.set_num_threads(1)
     return replace(compute, on_update=check)
 
 

@@ -263,9 +263,9 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
 @pytest.mark.parametrize(
     ("library", "error"),
     [
-        ("save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
-        ("save_file", OSError(errno.ENOSPC, "No space left on device")),
-        ("os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
+        ("artifact.save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        ("artifact.save_file", OSError(errno.ENOSPC, "No space left on device")),
+        ("files.os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
     ],
     ids=["safetensors", "write", "quota"],
 )
@@ -275,7 +275,7 @@ def test_a_full_disk_names_the_file_and_what_it_takes(tiny, monkeypatch, library
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(f"distillkit.artifact.{library}", full)
+    monkeypatch.setattr(f"distillkit.{library}", full)
     line = refused(lambda: artifact.save_synthetic(tiny, TINY, PROVENANCE), tiny)
     assert re.fullmatch(
         r"FILE is not written: .+ \(it takes 58 bytes, [\d,]+ bytes are free\); make room, then run.*", line

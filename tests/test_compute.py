@@ -43,7 +43,7 @@ def test_small_networks_share_cores_and_stay_eager():
 
 
 def test_no_more_cores_than_the_process_may_use(monkeypatch):
-    """Whatever is built in: one worker for each of its cores, or so many threads of one network."""
+    """Whatever is built in: one worker for each of its cores."""
     at_once, most = [], []
 
     def task(item: int) -> None:
@@ -56,10 +56,6 @@ def test_no_more_cores_than_the_process_may_use(monkeypatch):
         monkeypatch.setattr("distillkit.executors.cores", lambda cores=cores: cores)
         list(side_by_side(task, range(6)))
         assert max(most) == cores
-    torch.set_num_threads(2)
-    monkeypatch.setattr("distillkit.executors.cores", lambda: 1)
-    plan_compute(CPU, (3, 32, 32), LARGE, 10, 1)
-    assert torch.get_num_threads() == 1
 
 
 def test_a_signal_is_looked_for_after_every_update(monkeypatch):
