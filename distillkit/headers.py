@@ -80,11 +80,11 @@ def misfits(value: Any, form: Form, where: str) -> Iterator[str]:
             yield f"{where} {shown(value)}; expected {form.words}"
         return
     container = form.container if isinstance(form, Each) else dict
-    if not isinstance(value, container):
+    if not isinstance(value, container) or not isinstance(value, list | dict):
         yield f"{where} {shown(value)}; expected a {'mapping' if container is dict else 'list'}"
         return
-    if isinstance(form, Record) and (missing := form.keys() - value.keys()):
+    if isinstance(form, Record) and (missing := form.keys() - set(value)):
         yield f"{where} without {min(missing)}; expected one"
-    for key, part in value.items() if container is dict else enumerate(value):
-        inner = form.form if isinstance(form, Each) else form.get(key, ANY)
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        inner = form.form if isinstance(form, Each) else form.get(str(key), ANY)
         yield from misfits(part, inner, f"{where}.{key}")

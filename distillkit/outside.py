@@ -120,7 +120,7 @@ def check_size(events: Any) -> None:
         elif kind == "AliasEvent":
             if anchor in [name for name, _ in open_]:
                 raise UnreadableError(f"what is called {anchor!r} holds itself", event.start_mark.line + 1)
-            size = sizes.get(anchor, 1)
+            size = sizes.get(anchor or "", 1)
         elif kind.endswith(("SequenceEndEvent", "MappingEndEvent")):
             anchor, size = open_.pop()
             if anchor is not None:
