@@ -13,13 +13,15 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from distillkit.errors import ParamsError
+from distillkit.names import check_recipe_names
 
 T = TypeVar("T")
 FILE = Path("params.yaml")
 
 
 def load(path: Path = FILE) -> dict[str, Any]:
-    """The whole file as plain data. Raises ParamsError when it is missing or no YAML mapping."""
+    """The whole file as plain data. Raises ParamsError when it is missing, no YAML mapping or has names that none can
+    have."""
     try:
         data = YAML(typ="safe").load(path)
     except FileNotFoundError:
@@ -31,6 +33,11 @@ def load(path: Path = FILE) -> dict[str, Any]:
         raise ParamsError(f"{path}{where} is not valid YAML: {problem}; correct it") from None
     if not isinstance(data, dict):
         raise ParamsError(f"{path} holds {shown(data)}; expected a mapping of sections")
+    if isinstance(recipes := data.get("recipes"), dict):
+        try:
+            check_recipe_names(recipes)
+        except ParamsError as error:
+            raise ParamsError(f"{path}: {error}") from None
     return data
 
 

@@ -20,7 +20,12 @@ AGAIN = "run the same command again to go on"
 
 
 def run_stage(command: click.Command) -> NoReturn:
-    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc."""
+    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc.
+
+    What is wrong with params.yaml, for whatever stage, is told first.
+    """
+    from distillkit import checks, params  # not above: commands answer before anything heavy is imported
+
     if "DVC_STAGE" in os.environ:
         end_with_parent()
         if orphaned():
@@ -28,6 +33,7 @@ def run_stage(command: click.Command) -> NoReturn:
 
     def alone(**context: Any) -> None:
         with sole(sys.argv):
+            checks.check_params(params.load())
             command(**context)
 
     run(alone)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import torch
 
-from distillkit import artifact, params
+from distillkit import artifact, checks, params
 from distillkit.checkpoint import checkpointed, finishing, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation, loss_table
@@ -92,6 +92,7 @@ def distill(
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
+    checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     material = read_material(source, shards, difficulty, recipe.visits(len(source.train.class_names)), prepare_device())
     material = read_for(recipe.method, material)

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distillkit"
 CORE = [
     "errors",
+    "names",
     "settings",
     "compute",
     "randomness",
@@ -55,6 +56,7 @@ EDGE = [
     "readers",
     "sources",
     "recipes",
+    "checks",
     "work",
     "checkpoint",
     "figures",
