@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from distillkit import __version__, params, summary
+import torch
+
+from distillkit import __version__, checks, params, summary
 from distillkit.artifact import Opened, class_names_of
 from distillkit.demand import Demand, Images, demand_of
 from distillkit.errors import DistillkitError
@@ -73,8 +75,6 @@ def torch_pair() -> Finding:
 
 
 def device() -> Finding:
-    import torch
-
     from distillkit.device import prepare_device
 
     try:
@@ -145,8 +145,11 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         data = params.load(file)
         yield version(data)
         yield from extras(data)
+        checks.check_params(data)
+        if (fetched := images(folder)) is not None:
+            checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
-        yield from takes(demand_of(data, fetched := images(folder)), fetched, folder)
+        yield from takes(demand_of(data, fetched), fetched, folder)
     except DistillkitError as error:
         yield Finding("params.yaml", "failure", str(error), "correct it")
 
@@ -186,6 +189,14 @@ def images(folder: Path) -> Images | None:
     return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
 
 
+def class_counts(folder: Path) -> dict[str, int]:
+    """The training images of every class that have been fetched."""
+    opened = Opened(folder / "artifacts/real.safetensors", "real")
+    names = class_names_of(opened)
+    counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
+
+
 def takes(demand: Demand, fetched: Images | None, folder: Path) -> Iterator[Finding]:
     """Memory and disk against what is there; trajectories that lie there already take no more."""
     unknown = "" if fetched else ", without the images, which are not fetched yet"
@@ -202,8 +213,6 @@ def takes(demand: Demand, fetched: Images | None, folder: Path) -> Iterator[Find
 
 def memory_here() -> tuple[int, str]:
     """Bytes that a stage can have where it will run, and a word on them."""
-    import torch
-
     from distillkit.device import prepare_device
 
     if (chosen := prepare_device()).type == "cuda":

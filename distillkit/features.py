@@ -25,10 +25,7 @@ def expert_features(experts: Experts, count: int, real: ImageSet, normalisation:
 
     Raises ParamsError when there are fewer experts.
     """
-    if not 1 <= count <= len(experts):
-        raise ParamsError(
-            f"experts is {count}, but {len(experts)} are trained; expected 1 to {len(experts)}, or add expert_shards"
-        )
+    check_count(count, len(experts))
     networks = [without_classifier(trained_expert(experts, expert, real, normalisation)) for expert in range(count)]
 
     @torch.no_grad()
@@ -38,6 +35,13 @@ def expert_features(experts: Experts, count: int, real: ImageSet, normalisation:
         return torch.cat([torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images])
 
     return features
+
+
+def check_count(count: int, trained: int) -> None:
+    """Raise ParamsError when there are fewer experts than ``count``."""
+    if not 1 <= count <= trained:
+        expected = f"expected 1 to {trained}, or add expert_shards"
+        raise ParamsError(f"experts is {count}, but {trained} are trained; {expected}")
 
 
 def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation: Normalisation) -> nn.Module:

@@ -9,16 +9,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from distillkit import __version__, params
+from distillkit.checks import all_recipes, check_classes, check_params, placed
 from distillkit.errors import ParamsError
-from distillkit.evaluate import EvaluationRecipe
 from distillkit.foreign import quoted
-from distillkit.package import PackageSpec
 from distillkit.plan import HEAD, ROOT
 from distillkit.readers import Source
-from distillkit.recipes import read_recipe
+from distillkit.recipes import PackageSpec
 from distillkit.sources import DataSpec
 from distillkit.survey import Survey
-from distillkit.trajectories import ExpertsSpec
 from distillkit.workflow import replaced
 
 PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are always there
@@ -175,7 +173,7 @@ def part(template: Sequence[str], key: str) -> Iterator[str]:
         yield line
 
 
-def read_back(text: str, source: Source, package: PackageSpec) -> None:
+def read_back(text: str, source: Source, found: Survey | None, package: PackageSpec) -> None:
     """Read params.yaml as the stages will. Raises ParamsError when they could not, or would read something else."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / params.FILE
@@ -184,10 +182,11 @@ def read_back(text: str, source: Source, package: PackageSpec) -> None:
         except UnicodeEncodeError:
             raise ParamsError("--dataset has a name that is no UTF-8; expected one; rename the folder") from None
         data = params.load(file)
-    params.section(data, "experts", ExpertsSpec)
-    params.section(data, "evaluation", EvaluationRecipe)
-    for name in data["recipes"]:
-        read_recipe(data, name)
+    check_params(data)
+    if found is not None:
+        for recipe in all_recipes(data):
+            with placed(recipe):
+                check_classes(recipe.method, {"the smallest": found.smallest_class})
     read = params.section(data, "data", DataSpec).source, params.section(data, "package", PackageSpec)
     if read != (source, package):
         raise ParamsError(f"params.yaml would read as {read}, not as {(source, package)}; choose other names")

@@ -5,7 +5,6 @@ Such files hold images and labels and say nothing of the space the images are in
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from distillkit import artifact
 from distillkit.errors import ArtifactError, ParamsError, SourceError
 from distillkit.foreign_files import enumerated, listed, read_sets
 from distillkit.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
-from distillkit.manifest import CARD, MANIFEST
+from distillkit.names import recipe_name
 from distillkit.params import hint
 from distillkit.progress import tell
 from distillkit.regime import labels_words, regime_of
@@ -41,8 +40,6 @@ STATISTICS = {  # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, D
     "tiny-imagenet": IMAGENET,
 }
 
-
-TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # names that a package needs itself
 
 # What is told
 
@@ -401,16 +398,6 @@ def recipe_snippet(name: str, path: Path, synthetic: SyntheticSet) -> str:
     lines = [f"  {quoted(recipe_name(name))}:", "    method: imported", f"    ipc: {counts[0]}"]
     lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(artifact.sha256(path))}"]
     return "\n".join(lines) + "\n"
-
-
-def recipe_name(text: str) -> str:
-    """``text`` as recipe names are: in the letters that package and pipeline allow."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", plain)
-    if name != text:
-        name = name.strip("-")
-    name = name.lstrip("-.") or "imported"
-    return f"imported-{name}" if name.casefold() in TAKEN else name
 
 
 def path_inside(path: Path) -> Path | None:

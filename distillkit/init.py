@@ -14,11 +14,12 @@ from distillkit import __version__
 from distillkit.errors import HubError, ParamsError
 from distillkit.filling import PARTS, default_recipe, params_text, read_back
 from distillkit.foreign import quoted
-from distillkit.package import PackageSpec, check_name
+from distillkit.names import check_package_name
 from distillkit.params import hint
 from distillkit.plan import HEAD, ROOT, Plan
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
+from distillkit.recipes import PackageSpec
 from distillkit.survey import Survey, by_its_card, parse_dataset, survey
 from distillkit.workflow import git_root, name_of_pipeline, workflow_file
 
@@ -48,7 +49,7 @@ def plan_for(
     """
     top = git_root(folder)
     if name is not None:
-        check_name("package", name)
+        check_package_name(name, "--name")
     if workflow and (there := name_of_pipeline(folder)):
         return Plan(folder, workflow_file(folder, top, name or there))
     source = parse_dataset(dataset, folder, given)
@@ -57,7 +58,7 @@ def plan_for(
     found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
     check_request(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
-    check_name("package", package.name)
+    check_package_name(package.name)
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
         Path("params.yaml"): params_text(source, found, ipcs, methods, package),
@@ -68,7 +69,7 @@ def plan_for(
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
         files |= workflow_file(folder, top, package.name)
-    read_back(files[Path("params.yaml")], source, package)
+    read_back(files[Path("params.yaml")], source, found, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
     return Plan(folder, files, found.summary if found else None)
 

@@ -1,6 +1,5 @@
 """The manifest of a package: every file with its size and checksum, and the only way to open a package."""
 
-import re
 import shutil
 import tempfile
 from collections import Counter
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from distillkit.artifact import sha256
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.files import error_number, not_written
+from distillkit.names import LONGEST, is_plain
 from distillkit.outside import UnreadableError, content, read_json
 from distillkit.params import hint
 from distillkit.settings import settings
@@ -29,9 +29,6 @@ ARTIFACT, PARQUET, RECIPE, PREVIEW = (
 )
 CONFIG_FILES = (ARTIFACT, PARQUET, RECIPE, PREVIEW)
 AGAIN = "fetch the package again, or build it again"
-NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-DEVICES = re.compile(r"con|prn|aux|nul|com\d|lpt\d", re.ASCII)  # no file of Windows, whatever follows the first dot
-LONGEST_NAME = 200  # characters; most file systems take 255 bytes, and temporary names are longer
 TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
@@ -275,12 +272,6 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_plain(name: str) -> bool:
-    """Whether every system takes ``name`` for a file or folder of that name, and for no other."""
-    safe = NAME.fullmatch(name) and not name.endswith(".") and len(name) <= LONGEST_NAME
-    return bool(safe) and not DEVICES.fullmatch(name.partition(".")[0].casefold())
-
-
 def check_names(path: Path, manifest: Manifest) -> None:
     """Raise ArtifactError unless the manifest at ``path`` has plain names that differ, whatever the case."""
     for name in (manifest.name, *manifest.recipes, *(part for file in manifest.files for part in file.split("/"))):
@@ -308,7 +299,7 @@ def check_places(path: Path, manifest: Manifest) -> None:
 
 
 def shown(name: str) -> str:
-    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
+    return repr(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
 
 
 def read_manifest(path: Path) -> Manifest:

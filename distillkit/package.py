@@ -20,7 +20,7 @@ from torch import Tensor
 from distillkit import params
 from distillkit.artifact import load_synthetic, pretty_json
 from distillkit.card import card_text
-from distillkit.errors import ArtifactError, ParamsError
+from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.front_matter import licence
 from distillkit.images import RealData, SyntheticSet
@@ -32,8 +32,6 @@ from distillkit.manifest import (
     PARQUET,
     PREVIEW,
     RECIPE,
-    TAKEN,
-    is_plain,
     manifest_of,
     replacing,
 )
@@ -49,9 +47,9 @@ from distillkit.recipe_file import (
     source_yardstick,
     without_machine_paths,
 )
-from distillkit.settings import settings
+from distillkit.recipes import check_package
 
-__all__ = ["Entry", "PackageSpec", "build"]
+__all__ = ["Entry", "build"]
 
 COMMAND = "dvc repro"
 UNLICENSED = (
@@ -59,23 +57,6 @@ UNLICENSED = (
     "the package, and set data.licence in params.yaml"
 )
 LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet holds the preview only
-
-
-@settings
-class PackageSpec:
-    """The ``package`` section: the folder's name, the default recipe and which others go with it.
-
-    All recipes but the full set are packaged when ``recipes`` is missing.
-    """
-
-    name: str
-    default: str
-    recipes: tuple[str, ...] | None = None
-
-    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
-        if self.recipes is not None:
-            return list(self.recipes)
-        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
 
 
 Track = Callable[[Iterable[Entry], str], Iterable[Entry]]
@@ -144,34 +125,8 @@ def write(path: Path, text: str) -> None:
 def choose(name: str, entries: Sequence[Entry], packaged: Sequence[str], default: str) -> list[Entry]:
     """The packaged entries, in the order asked for. Raises ParamsError when a name is unknown, unsafe or taken."""
     by_name = {entry.name: entry for entry in entries}
-    check_name("package", name)
-    for recipe in packaged:
-        check_name("recipe", recipe)
-        if recipe not in by_name:
-            raise ParamsError(
-                f"recipe {recipe!r} is to be packaged, but does not exist{params.hint(recipe, by_name)}; "
-                f"expected some of {', '.join(by_name)}"
-            )
-        if recipe.casefold() in TAKEN:
-            raise ParamsError(f"recipe {recipe!r} has a name that the package needs itself; rename it")
-    if len({recipe.casefold() for recipe in packaged}) != len(packaged) or len(by_name) != len(entries):
-        raise ParamsError(
-            f"recipes to package are {', '.join(packaged)}; expected names that differ, whatever the case"
-        )
-    if default not in packaged:
-        raise ParamsError(
-            f"the default recipe is {default!r}, which is not packaged; "
-            f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
-        )
+    check_package(name, default, packaged, by_name)
     return [by_name[recipe] for recipe in packaged]
-
-
-def check_name(what: str, name: str) -> None:
-    if not is_plain(name):
-        raise ParamsError(
-            f"{what} name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.' or ending "
-            "with it, and no device of Windows; rename it"
-        )
 
 
 def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | None) -> tuple[dict[str, Any], Any]:

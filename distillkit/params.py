@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.errors import ParamsError
+from distillkit.names import check_recipe_names
 from distillkit.outside import UnreadableError, content, read_yaml, shown
 
 T = TypeVar("T")
@@ -18,7 +19,8 @@ FILE = Path("params.yaml")
 
 
 def load(path: Path = FILE) -> dict[str, Any]:
-    """The whole file as plain data. Raises ParamsError when it is missing or no YAML mapping."""
+    """The whole file as plain data. Raises ParamsError when it is missing, no YAML mapping or has names that none can
+    have."""
     try:
         data = read_yaml(content(path))
     except FileNotFoundError:
@@ -28,6 +30,11 @@ def load(path: Path = FILE) -> dict[str, Any]:
         raise ParamsError(f"{path}{where} is not valid YAML: {error}; correct it") from None
     if not isinstance(data, dict):
         raise ParamsError(f"{path} holds {shown(data)}; expected a mapping of sections")
+    if isinstance(recipes := data.get("recipes"), dict):
+        try:
+            check_recipe_names(recipes)
+        except ParamsError as error:
+            raise ParamsError(f"{path}: {error}") from None
     return data
 
 

@@ -1,6 +1,6 @@
 """Named recipes, expert shards and the package's choice of recipes, as params.yaml has them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
@@ -8,9 +8,11 @@ from typing import Any
 
 from distillkit.errors import ParamsError
 from distillkit.methods import METHODS
+from distillkit.names import check_package_name, check_recipe_names
 from distillkit.optim import Optim
 from distillkit.params import hint, read, section
 from distillkit.protocol import Method, Selection
+from distillkit.settings import settings
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,42 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
             else (f"labels is {labels}", "remove it, or set labels: learned")
         )
         raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
+
+
+# The package
+
+
+@settings
+class PackageSpec:
+    """The ``package`` section: the folder's name, the default recipe and which others go with it.
+
+    All recipes but the full set are packaged when ``recipes`` is missing.
+    """
+
+    name: str
+    default: str
+    recipes: tuple[str, ...] | None = None
+
+    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
+        if self.recipes is not None:
+            return list(self.recipes)
+        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
+
+
+def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
+    """Raise ParamsError unless the package can be called so, holds ``known`` recipes only, and the default among them."""
+    check_package_name(name)
+    check_recipe_names(packaged)
+    for recipe in packaged:
+        if recipe not in known:
+            raise ParamsError(
+                f"recipe {recipe!r} is to be packaged, but does not exist{hint(recipe, known)}; "
+                f"expected some of {', '.join(known)}"
+            )
+    if len(set(packaged)) != len(packaged):
+        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
+    if default not in packaged:
+        raise ParamsError(
+            f"the default recipe is {default!r}, which is not packaged{hint(default, packaged)}; "
+            f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
+        )

@@ -66,11 +66,11 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
 
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:
     """Only the first ``epochs`` epochs; all of them when None. Raises ParamsError when there are fewer."""
-    recorded = dynamics.correct.shape[1]
-    if epochs is None:
-        return dynamics
-    if not 1 <= epochs <= recorded:
-        raise ParamsError(
-            f"score.epochs is {epochs}; expected 1 to {recorded}, the epochs the experts were trained for"
-        )
-    return Dynamics(*(part[:, :epochs] for part in dynamics))
+    check_epochs(epochs, dynamics.correct.shape[1])
+    return dynamics if epochs is None else Dynamics(*(part[:, :epochs] for part in dynamics))
+
+
+def check_epochs(epochs: int | None, trained: int) -> None:
+    """Raise ParamsError when experts are trained for fewer epochs."""
+    if epochs is not None and not 1 <= epochs <= trained:
+        raise ParamsError(f"score.epochs is {epochs}; expected 1 to {trained}, the epochs the experts are trained for")

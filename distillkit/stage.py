@@ -37,10 +37,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 MEMORY = ("can't allocate memory", "CUDA out of memory", "Cannot allocate memory")  # in errors of torch and the loader
 
 
-def run_stage(command: click.Command) -> NoReturn:
+def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
     """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc.
 
-    A signal is seen where the stage's own work is safe to stop.
+    What is wrong with params.yaml, for whatever stage, is told first, where ``checked``. A signal is seen where the
+    stage's own work is safe to stop.
     """
 
     def alone(**context: Any) -> None:
@@ -49,6 +50,10 @@ def run_stage(command: click.Command) -> NoReturn:
             if orphaned():
                 leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
         with sole(sys.argv):
+            if checked:
+                from distillkit import checks, params  # not above: commands answer before anything heavy is imported
+
+                checks.check_params(params.load())
             command(**context)
 
     run(alone, note)

@@ -6,9 +6,10 @@ from pathlib import Path
 from distillkit import __version__
 from distillkit.errors import DistillkitError, ParamsError
 from distillkit.foreign import quoted
-from distillkit.package import PackageSpec, check_name
+from distillkit.names import check_package_name
 from distillkit.params import load, section
 from distillkit.plan import ROOT
+from distillkit.recipes import PackageSpec
 
 
 def name_of_pipeline(folder: Path) -> str | None:
@@ -19,7 +20,7 @@ def name_of_pipeline(folder: Path) -> str | None:
     except (OSError, UnicodeDecodeError):
         return None
     name = section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
-    check_name("package", name)
+    check_package_name(name)
     return name
 
 

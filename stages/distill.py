@@ -14,7 +14,7 @@ from typing import Any
 import click
 import torch
 
-from distillkit import artifact, params
+from distillkit import artifact, checks, params
 from distillkit.checkpoint import checkpointed, finishing, resumed
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation, loss_table
@@ -91,6 +91,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
     source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
+    checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     trained: Experts = ExpertFiles(shards)
     used = [difficulty, *shards]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params
+from distillkit import artifact, checks, params
 from distillkit.checkpoint import finish_in_parts
 from distillkit.device import prepare_device
 from distillkit.executors import plan_compute
@@ -33,6 +33,7 @@ def experts(shard: int, real: Path, out: Path) -> None:
     device = prepare_device()
     source = artifact.load_real(real).to(device)
     train = source.train
+    checks.check_images(data, train)
     compute = plan_compute(
         device, train.image_shape, spec.recipe.network, len(train.class_names), spec.visits(len(train))
     )

@@ -17,9 +17,10 @@ from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
 from distillkit.files import remove_leftovers
 from distillkit.metrics import read_metrics
-from distillkit.package import Entry, PackageSpec, build
+from distillkit.package import Entry, build
 from distillkit.progress import track
 from distillkit.recipe_file import checksums
+from distillkit.recipes import PackageSpec
 from distillkit.stage import run_stage
 
 PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": dict}  # beside the data and the recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import torch
 
-from distillkit import artifact, params
+from distillkit import artifact, checks, params
 from distillkit.device import prepare_device
 from distillkit.evaluate import EvaluationRecipe, reference_difficulty
 from distillkit.executors import plan_compute
@@ -32,6 +32,7 @@ def reference(real: Path, out: Path) -> None:
     generator = seeded(seed_for(seed, "reference"))
     device = prepare_device()
     source = artifact.load_real(real).to(device)
+    checks.check_images(data, source.train)
     everything = real_subset(source.train, torch.arange(len(source.train)), source.normalisation)
     compute = plan_compute(
         device, source.train.image_shape, recipe.network, len(source.train.class_names), recipe.visits

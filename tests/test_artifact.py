@@ -263,7 +263,10 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
 @pytest.mark.parametrize(
     ("library", "error"),
     [
-        ("artifact.save_file", SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")),
+        (
+            "artifact.save_file",
+            SafetensorError("I/O error: No space left on device (os error 28)"),
+        ),
         ("artifact.save_file", OSError(errno.ENOSPC, "No space left on device")),
         ("files.os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
     ],

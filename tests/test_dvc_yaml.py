@@ -12,15 +12,19 @@ from distillkit.leftovers import FOLDERS
 ROOT = PACKAGE.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 CANNOT_CHANGE_A_RESULT = {
-    "errors",
-    "files",
-    "interruption",
-    "live",
-    "lockfile",
-    "locks",
-    "machine",
-    "progress",
-    "stage",
+    *(
+        "checks",
+        "errors",
+        "files",
+        "interruption",
+        "live",
+        "lockfile",
+        "locks",
+        "machine",
+        "names",
+        "progress",
+        "stage",
+    ),
 }
 ORDER = {"artifacts/shards.txt", "artifacts/results.txt", "artifacts/inputs/${key}.json"}  # depended on, not read
 BY_HASH = {"artifacts/experts", "artifacts/difficulty.safetensors"}  # what artifacts/inputs stands for
@@ -32,12 +36,12 @@ def closure(script: Path) -> set[str]:
     waiting = sorted(imported_modules(script))
     while waiting:
         module = waiting.pop()
-        if module in found:
+        if module in found or module in CANNOT_CHANGE_A_RESULT:
             continue
         found.add(module)
         for path in files_of(module):
             waiting += sorted(imported_modules(path))
-    paths = {str(dependency_of(module).relative_to(ROOT)) for module in found - CANNOT_CHANGE_A_RESULT}
+    paths = {str(dependency_of(module).relative_to(ROOT)) for module in found}
     return paths | {str(path.relative_to(ROOT)) for module in found for path in PACKAGE.glob(f"{module}.*.jinja")}
 
 

@@ -20,9 +20,8 @@ from distillkit.evaluate import EvaluationRecipe
 from distillkit.filling import PARTS
 from distillkit.init import plan_for
 from distillkit.methods import METHODS
-from distillkit.package import PackageSpec
 from distillkit.plan import Plan
-from distillkit.recipes import read_recipe
+from distillkit.recipes import PackageSpec, read_recipe
 from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec
 from distillkit.workflow import workflow_text

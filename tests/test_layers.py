@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "distillkit"
 CORE = [
     "errors",
+    "names",
     "settings",
     "compute",
     "randomness",
@@ -66,6 +67,7 @@ EDGE = [
     "huggingface",
     "sources",
     "recipes",
+    "checks",
     "work",
     "checkpoint",
     "figures",

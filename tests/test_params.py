@@ -13,9 +13,8 @@ from distillkit.expert_files import shard_paths
 from distillkit.methods import METHODS
 from distillkit.methods.attack import Attack
 from distillkit.methods.window import WindowScan, WindowSubset
-from distillkit.package import PackageSpec
 from distillkit.readers import FolderSource, HuggingFaceSource, TorchvisionSource
-from distillkit.recipes import read_recipe
+from distillkit.recipes import PackageSpec, read_recipe
 from distillkit.score_file import ScoreSpec
 from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec

@@ -13,8 +13,7 @@ from distillkit.expert_files import shard_paths
 from distillkit.methods.att import AutomaticTrajectories
 from distillkit.methods.mtt import TrajectoryMatching
 from distillkit.methods.selmatch import SelMatch
-from distillkit.package import PackageSpec
-from distillkit.recipes import read_recipe
+from distillkit.recipes import PackageSpec, read_recipe
 from distillkit.score_file import ScoreSpec
 from distillkit.sources import ZCA, DataSpec
 from distillkit.trajectories import ExpertsSpec

@@ -39,6 +39,20 @@ class WindowScan:
         check_range("window_start.holdout", self.holdout, 0.01, 0.9)
         check_range("window_start.runs", self.runs, 1)
 
+    def fitting(self, ipc: int, smallest: int) -> list[float]:
+        """The candidates whose window of ``ipc`` images ends before ``smallest``, what is left of the smallest class.
+
+        Raises WindowError when there is none.
+        """
+        found = [candidate for candidate in self.candidates if round(candidate * smallest) + ipc <= smallest]
+        if not found:
+            raise WindowError(
+                f"no window of {ipc} images from window_start.candidates {list(self.candidates)} fits the smallest "
+                f"class, of which the holdout of {self.holdout:g} leaves {smallest} images; lower ipc, holdout or a "
+                "candidate"
+            )
+        return found
+
 
 ABOUT = About(
     title="Window",
@@ -85,12 +99,7 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
     real, spec, classes = material.real, material.need_experts().spec, len(material.real.class_names)
     pool, held = split_holdout(real.labels, classes, scan.holdout, generator)
     smallest = int(torch.bincount(real.labels[pool], minlength=classes).min())
-    candidates = [candidate for candidate in scan.candidates if round(candidate * smallest) + ipc <= smallest]
-    if not candidates:
-        raise WindowError(
-            f"no window of {ipc} images from window_start.candidates {list(scan.candidates)} fits the smallest class, "
-            f"of which the holdout of {scan.holdout:g} leaves {smallest} images; lower ipc, holdout or a candidate"
-        )
+    candidates = scan.fitting(ipc, smallest)
     seeds = [draw_seed(generator) for _ in range(scan.runs)]
     difficulty_N = material.need_difficulty()[pool]
     held_NCHW = material.normalisation.apply(real.take(held).pixels())
