@@ -13,7 +13,7 @@ Every message says what was found, what was expected and what to do, on one line
 
 import re
 
-MOST = 10**9  # of anything that is counted: epochs, steps, images
+MOST = 2**53  # of anything that is counted: epochs, steps, images
 LARGEST = 3.4028234663852886e38  # of the finite float32
 
 
