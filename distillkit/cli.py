@@ -219,7 +219,9 @@ def init(
         raise click.UsageError(
             f"{given[0]} is for a new pipeline, but {folder} has one; leave it out, or name a folder"
         )
-    settings = {key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value}
+    settings = {
+        key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value
+    }
     planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings)
     if dry_run:
         for path, text in planned.files.items():

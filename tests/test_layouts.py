@@ -172,6 +172,17 @@ def test_two_unicode_spellings_meet_across_splits(tmp_path: Path) -> None:
     assert fetch_folder(tmp_path).test.class_counts == [1, 1]
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_two_unicode_spellings_are_one_class_of_a_dataset(tmp_path: Path, plain: bool) -> None:
+    names = [unicodedata.normalize("NFC", "é"), "dog", unicodedata.normalize("NFD", "é")]
+    for split in ("train", "test"):
+        feature = datasets.Value("string") if plain else datasets.ClassLabel(names=names)
+        labels = names if plain else [0, 1, 2]
+        write_parquet(tmp_path, split, [grey((row, 1)) for row in range(3)], labels, feature)
+    real = fetch_hub(tmp_path)
+    assert (real.train.class_names, real.train.labels.tolist()) == (("dog", names[0]), [1, 0, 1])
+
+
 # ---- links ----------------------------------------------------------------------------------------------------------
 
 
