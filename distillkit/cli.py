@@ -218,8 +218,10 @@ def init(
         raise click.UsageError(
             f"{given[0]} is for a new pipeline, but {folder} has one; leave it out, or name a folder"
         )
-    given = {key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value}
-    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, given)
+    settings = {
+        key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value
+    }
+    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))

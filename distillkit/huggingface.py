@@ -6,14 +6,14 @@ or pattern in it is followed out of its own files.
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from distillkit.errors import SourceError
-from distillkit.folders import Files, content_hash, files_in, is_made_by_system
+from distillkit.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.images import Found, SourceInfo, Tally, count
 from distillkit.outside import UnreadableError, content, read_yaml
 from distillkit.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
@@ -216,14 +216,23 @@ def huggingface_split(name: str, data: Any, source: HuggingFaceSource, home: Hom
         encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise unclear_column(features, "an image column", source.image, "image") from error
-    class_names = tuple(getattr(features[label], "names", None) or ()) or None
+    values, class_names = composed_labels(data[label][:], getattr(features[label], "names", None) or ())
     return labelled(
         name,
-        data[label][:],
+        values,
         class_names,
         read=lambda row: open_picture(picture_bytes(encoded[row][image], home)),
         where=lambda row: f"{own_name} row {row}",
     )
+
+
+def composed_labels(values: list[Any], names: Sequence[str]) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Labels, and the classes they are positions in, with each name in one Unicode spelling."""
+    class_names = tuple(map(composed, names))
+    if len(set(class_names)) < len(class_names):  # positions of one name become that name
+        known = dict(enumerate(class_names))
+        return [known.get(value, value) for value in values], None
+    return [composed(value) if isinstance(value, str) else value for value in values], class_names or None
 
 
 def image_column(features: Any, wanted: str | None) -> str:

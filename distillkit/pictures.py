@@ -109,12 +109,11 @@ def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:
     grey = image.mode in ("1", "L", "LA", "La")
     drawn = image.convert("RGBA")
     ground = Image.new("RGBA", drawn.size, (background, background, background, 255))
-    low, high = drawn.getchannel("A").getextrema()
+    alpha = np.asarray(drawn.getchannel("A"))
     shown = Image.alpha_composite(ground, drawn).convert("RGB")
-    blank = all(least == most for least, most in shown.getextrema())
-    if blank and low != high:
+    if np.ptp(alpha) and not np.ptp(np.asarray(shown), (0, 1)).any():
         raise SourceError(f"nothing of it can be seen on a background of {background}; set data.background")
-    return shown.convert("L") if grey else shown, low < 255
+    return shown.convert("L") if grey else shown, bool(alpha.min() < 255)
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
