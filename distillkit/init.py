@@ -19,7 +19,7 @@ from distillkit.plan import HEAD, ROOT, Plan
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
 from distillkit.survey import Survey, by_its_card, parse_dataset, survey
-from distillkit.workflow import git_root, name_of_pipeline, workflow_file
+from distillkit.workflow import git_root, name_of_pipeline, workflow_files
 
 USUAL = ("window", "mtt", "selmatch")
 IGNORED = (
@@ -43,7 +43,7 @@ def plan_for(
     if name is not None:
         check_name("package", name)
     if workflow and (there := name_of_pipeline(folder)):
-        return Plan(folder, workflow_file(folder, top, name or there))
+        return Plan(folder, workflow_files(folder, top, name or there))
     source = parse_dataset(dataset, folder)
     check_apart(source, folder)
     methods = list(dict.fromkeys(methods))
@@ -60,7 +60,7 @@ def plan_for(
     for path in sorted((ROOT / "stages").glob("*.py")):
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
-        files |= workflow_file(folder, top, package.name)
+        files |= workflow_files(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
     return Plan(folder, files)

@@ -21,7 +21,7 @@ FILE = Path("params.yaml")
 def load(path: Path = FILE) -> dict[str, Any]:
     """The whole file as plain data. Raises ParamsError when it is missing or no YAML mapping."""
     try:
-        data = YAML(typ="safe").load(path)
+        data = YAML(typ="safe", pure=True).load(path)  # its messages say more than the C parser's
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run from the folder that holds dvc.yaml and {path.name}") from None
     except YAMLError as error:
