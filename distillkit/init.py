@@ -21,7 +21,7 @@ from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
 from distillkit.recipes import PackageSpec
 from distillkit.survey import Survey, by_its_card, parse_dataset, survey
-from distillkit.workflow import git_root, name_of_pipeline, workflow_file
+from distillkit.workflow import git_root, name_of_pipeline, workflow_files
 
 USUAL = ("window", "mtt", "selmatch")
 IGNORED = (
@@ -51,7 +51,7 @@ def plan_for(
     if name is not None:
         check_package_name(name, "--name")
     if workflow and (there := name_of_pipeline(folder)):
-        return Plan(folder, workflow_file(folder, top, name or there))
+        return Plan(folder, workflow_files(folder, top, name or there))
     source = parse_dataset(dataset, folder, given)
     check_apart(source, folder)
     methods = list(dict.fromkeys(methods))
@@ -68,7 +68,7 @@ def plan_for(
     for path in sorted((ROOT / "stages").glob("*.py")):
         files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
     if workflow:
-        files |= workflow_file(folder, top, package.name)
+        files |= workflow_files(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, found, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
     return Plan(folder, files, found.summary if found else None)

@@ -94,7 +94,7 @@ def read_yaml(text: bytes) -> Any:
 
     try:
         check_size(YAML(typ="safe", pure=True).parse(BytesIO(text)))
-        value = YAML(typ="safe").load(BytesIO(text))
+        value = YAML(typ="safe", pure=True).load(BytesIO(text))
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or " ".join(str(error).split())

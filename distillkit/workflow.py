@@ -11,6 +11,8 @@ from distillkit.params import load, section
 from distillkit.plan import ROOT
 from distillkit.recipes import PackageSpec
 
+VERSIONS = "constraints.txt"
+
 
 def name_of_pipeline(folder: Path) -> str | None:
     """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
@@ -33,10 +35,13 @@ def git_root(folder: Path) -> Path:
     return top
 
 
-def workflow_file(folder: Path, top: Path, name: str) -> dict[Path, str]:
-    """The workflow's text by its path, as Plan has it."""
+def workflow_files(folder: Path, top: Path, name: str) -> dict[Path, str]:
+    """The workflow's text by its path, as Plan has it, and the versions it installs, unless the folder says its own."""
     target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
-    return {target: workflow_text(folder.resolve(), top, name)}
+    files = {target: workflow_text(folder.resolve(), top, name)}
+    if not (folder / VERSIONS).exists():
+        files[Path(VERSIONS)] = (ROOT / VERSIONS).read_text(encoding="utf-8")
+    return files
 
 
 def workflow_text(folder: Path, top: Path, name: str) -> str:

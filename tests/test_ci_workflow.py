@@ -14,6 +14,7 @@ from workflows import Outcome, run_github
 
 import distillkit
 from distillkit import __version__
+from distillkit.plan import ROOT
 
 CHECK, REPRODUCE, SUMMARY, PUBLISH = (
     "dvc.lock is up to date",
@@ -56,9 +57,10 @@ def test_what_the_runner_provides(ci_project):
     assert provided["actions/upload-artifact"]["path"] == "${{ runner.temp }}/distill"
     (install,) = (step["run"] for step in job["steps"] if step.get("name") == "Install")
     assert install.splitlines() == [
-        "pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu",
-        f'pip install "distillkit=={__version__}"',
+        "pip install --no-deps -c constraints.txt torch torchvision --index-url https://download.pytorch.org/whl/cpu",
+        f'pip install -c constraints.txt "distillkit=={__version__}"',
     ]
+    assert (ci_project.folder / "constraints.txt").read_text() == (ROOT / "constraints.txt").read_text()
 
 
 def test_a_first_commit_tagged_with_no_place_to_publish(project):

@@ -286,7 +286,7 @@ def test_show_a_package(command, package):
     assert re.fullmatch(rf"{re.escape(str(package))}: package, [\d,]+ bytes", first)
     assert second == "5 files, all as the manifest says; default recipe random-ipc2"
     assert recipe.startswith("  random-ipc2: method random, 20 images of 1x8x8 in 10 classes (0 learned, 20 real)")
-    assert recipe.endswith("accuracy 50.00% ± 1.00%")
+    assert recipe.endswith("accuracy 50.00% ± 1.41%")
 
 
 def test_show_a_package_as_json(command, package):
@@ -299,7 +299,7 @@ def test_show_a_package_as_json(command, package):
 def test_evaluate_a_package_beside_its_claim(command, folder, package):
     ended = command("evaluate", package, "--test", folder / "real.safetensors")
     assert (ended.code, ended.err) == (0, TRAINING)
-    assert re.fullmatch(ACCURACY + r"; claimed 50\.00 ± 1\.00 % \(n = 5\)\n", ended.out)
+    assert re.fullmatch(ACCURACY + r"; claimed 50\.00 ± 1\.41 % \(n = 2\)\n", ended.out)
     single = command("evaluate", folder / "synthetic.safetensors", "--params", folder / "params.yaml", "--json")
     found = json.loads(command("evaluate", package, "--recipe", "random-ipc2", "--json").out)
     assert found["claimed"] == CLAIMED

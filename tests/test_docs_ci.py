@@ -55,7 +55,7 @@ def test_the_messages_are_those_of_the_workflow():
 
 def test_the_gitlab_job_installs_what_the_workflow_installs():
     installed = [line for line in job()["before_script"] if line.startswith("pip install")]
-    assert installed[-1] == f'pip install "distillkit=={__version__}"'
+    assert installed[-1] == f'pip install -c constraints.txt "distillkit=={__version__}"'
     workflow = (DOCS.parent / "ci/github.yml").read_text()
     assert all(line.replace(__version__, "DISTILLKIT_VERSION") in workflow for line in installed)
 

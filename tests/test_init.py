@@ -84,7 +84,8 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     scripts = {f"distill/stages/{path.name}" for path in (ROOT / "stages").glob("*.py")}
     ignores = {"distill/.distillkit/.gitignore", "distill/artifacts/.gitignore"}
     rest = {"distill/dvc.yaml", "distill/params.yaml", *ignores}
-    assert after.keys() - before.keys() == scripts | rest | {".github/workflows/distill.yml"}
+    assert after.keys() - before.keys() == scripts | rest | {".github/workflows/distill.yml", "distill/constraints.txt"}
+    assert after["distill/constraints.txt"] == (ROOT / "constraints.txt").read_bytes()
     for name in scripts:
         assert after[name] == (ROOT / name.removeprefix("distill/")).read_bytes()
 
@@ -107,7 +108,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     workflow = YAML(typ="safe").load(repository / ".github/workflows/distill.yml")
     assert workflow["defaults"]["run"]["working-directory"] == "distill"
     commands = [step["run"] for step in workflow["jobs"]["check"]["steps"] if "run" in step]
-    assert commands[0].endswith(f'\npip install "distillkit=={__version__}"\n')
+    assert commands[0].endswith(f'\npip install -c constraints.txt "distillkit=={__version__}"\n')
     assert "distillkit push artifacts/hub/raw-distilled" in commands[-1]
 
     again = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5")
@@ -134,10 +135,11 @@ def test_every_method_on_offer_can_be_read_and_fits_the_images(repository):
 
 
 def test_a_workflow_for_a_pipeline_that_is_there(repository):
-    """The pipeline has been changed since, and stays as it is."""
+    """The pipeline has been changed since, and stays as it is; so do the versions it is run with."""
     assert distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2").returncode == 0
     path = repository / "distill/params.yaml"
     path.write_text(path.read_text().replace("name: raw-distilled", "name: mine"))
+    (repository / "distill/constraints.txt").write_text("torch==2.13.0\n")
     before = files(repository)
     ran = distillkit(repository, "init", "distill", "--ci")
     assert ran.returncode == 0 and ran.stdout.startswith("wrote .github/workflows/distill.yml; next: "), ran.stderr
