@@ -122,7 +122,7 @@ class PackageSpec:
 
 
 def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
-    """Raise ParamsError unless the package can be called so, holds ``known`` recipes only, and the default among them."""
+    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
     check_package_name(name)
     check_recipe_names(packaged)
     for recipe in packaged:
