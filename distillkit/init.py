@@ -10,11 +10,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
+from distillkit.arguments import check_methods
 from distillkit.errors import HubError, ParamsError
-from distillkit.filling import PARTS, default_recipe, params_text, read_back
+from distillkit.filling import default_recipe, params_text, read_back
 from distillkit.foreign import quoted
 from distillkit.names import check_package_name
-from distillkit.params import hint
 from distillkit.plan import HEAD, ROOT, Plan
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
@@ -113,10 +113,7 @@ def named(dataset: str) -> str:
 
 
 def check_request(found: Survey | None, ipcs: Sequence[int], methods: Sequence[str]) -> None:
-    for method in methods:
-        if method not in PARTS:
-            expected = f"expected some of {', '.join(PARTS)}; full and random are always there"
-            raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
+    check_methods(methods)
     if found is not None and max(ipcs) > found.smallest_class:
         raise ParamsError(
             f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images; "

@@ -1,5 +1,6 @@
 """Names of recipes and packages: one rule for params.yaml, the pipeline, the package and ``distillkit import``."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -59,3 +60,9 @@ def recipe_name(text: str) -> str:
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_]+", "-", ascii_text).strip("-")[: LONGEST // 2].rstrip("-") or "imported"
     return name if is_recipe_name(name) else f"imported-{name}"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

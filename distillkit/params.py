@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from distillkit.errors import ParamsError
-from distillkit.names import check_recipe_names
+from distillkit.names import check_recipe_names, hint
 
 T = TypeVar("T")
 FILE = Path("params.yaml")
@@ -162,9 +162,3 @@ def shown(value: Any, limit: int = 80) -> str:
     except (TypeError, ValueError):  # keys that JSON has not, or a mapping that holds itself
         text = str(value)
     return text if len(text) <= limit else f"{text[:limit]}…"
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

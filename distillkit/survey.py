@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from distillkit.errors import DistillkitError, HubError, ParamsError, SourceError
-from distillkit.hub import Reference, connect, hub_errors, parse_reference
+from distillkit.arguments import dataset_reference
+from distillkit.errors import DistillkitError, HubError, SourceError
+from distillkit.hub import Reference, connect, hub_errors
 from distillkit.readers import (
     IMAGE_SUFFIXES,
     DigitsSource,
@@ -21,7 +22,6 @@ from distillkit.sources import DataSpec, image_pixels
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
 LOOKED_AT = 64  # images, spread over the training split
-SPECS = "digits, a folder, owner/name of the Hub, or torchvision:Name"
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,7 @@ def parse_dataset(text: str, root: Path) -> Source:
     if folder.is_dir():
         relative = relative_to(folder.resolve(), root.resolve())
         return FolderSource(path=relative) if holds_class_folders(folder) else HuggingFaceSource(id=relative)
-    try:
-        reference = parse_reference(text)
-    except ParamsError:
-        raise ParamsError(f"--dataset is {text!r}, which is no folder here; expected {SPECS}") from None
+    reference = dataset_reference(text)
     return HuggingFaceSource(id=reference.repo, revision=reference.revision)
 
 

@@ -10,6 +10,7 @@ from test_layers import PACKAGE, imported_modules
 ROOT = PACKAGE.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 CANNOT_CHANGE_A_RESULT = {"checks", "errors", "interruption", "live", "locks", "names", "progress", "stage"}
+CANNOT_CHANGE_A_RESULT |= {"arguments", "hub"}
 
 
 def closure(script: Path) -> set[str]:

@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from distillkit import __version__, params, plan
+from distillkit.arguments import PARTS
 from distillkit.cli import cli
 from distillkit.errors import DistillkitError, ParamsError
 from distillkit.evaluate import EvaluationRecipe
-from distillkit.filling import PARTS
 from distillkit.init import plan_for
 from distillkit.methods import METHODS
 from distillkit.plan import Plan
