@@ -1,7 +1,6 @@
 """The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
@@ -219,9 +218,9 @@ def init(
     arguments.check_methods(methods)
     arguments.check_dataset(dataset)
     if name is not None:
-        check_package_name(name, "--name")
+        check_package_name(name)
     from distillkit.init import USUAL, plan_for
-    from distillkit.plan import differences, next_command, write
+    from distillkit.plan import differences, outcome, write
     from distillkit.workflow import name_of_pipeline
 
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
@@ -239,10 +238,7 @@ def init(
         click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)
     if not dry_run:
-        write(planned)
-        paths = [os.path.normpath(folder / path) for path in planned.files]
-        written = f"{len(paths)} files to {folder}" if len(paths) > 1 else paths[0]
-        click.echo(f"wrote {written}; next: {next_command(folder)}")
+        click.echo(outcome(planned, write(planned)))
 
 
 def options_given(*names: str) -> list[str]:

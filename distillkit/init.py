@@ -42,11 +42,12 @@ def plan_for(
     """
     top = git_root(folder)
     if name is not None:
-        check_package_name(name, "--name")
+        check_package_name(name)
     if workflow and (there := name_of_pipeline(folder)):
         return Plan(folder, workflow_file(folder, top, name or there))
     source = parse_dataset(dataset, folder)
     check_apart(source, folder)
+    tell_if_outside(source, folder, top)
     methods = list(dict.fromkeys(methods))
     found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
     check_request(found, ipcs, methods)
@@ -104,6 +105,17 @@ def check_apart(source: Source, folder: Path) -> None:
         )
     if any(images.is_relative_to(here / part) for part in WRITTEN):
         raise ParamsError(f"--dataset is {local}, which is for what the pipeline writes; move the images elsewhere")
+
+
+def tell_if_outside(source: Source, folder: Path, top: Path) -> None:
+    """Warn of images that no clone of the repository at ``top`` will have."""
+    if (local := local_folder(source, folder)) is None:
+        return
+    if not (images := (folder.resolve() / local).resolve()).is_relative_to(top):
+        tell(
+            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies will not have "
+            "the images; move them inside and track them: dvc add"
+        )
 
 
 def named(dataset: str) -> str:

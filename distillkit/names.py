@@ -26,11 +26,11 @@ def is_recipe_name(name: str) -> bool:
     return is_plain(name) and "." not in name and name[0] != "-" and name.casefold() != TAKEN
 
 
-def check_package_name(name: str, where: str = "package name") -> None:
+def check_package_name(name: str) -> None:
     """Raise ParamsError unless a package can be called so."""
     if not is_plain(name):
         raise ParamsError(
-            f"{where} is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.' or ending with "
+            f"package name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.' or ending with "
             "it, and no device of Windows; rename it"
         )
 

@@ -87,6 +87,8 @@ def push(
     the Hub refuses, fails for good, or ends up with other bytes. After any of them, running it again is safe.
     """
     package = open_package(folder, whole=True)
+    if "unknown" in licences(folder / CARD):
+        tell("warning: the licence is unknown, as the card says; look it up at the source, and set data.licence")
     repo = requested(api, repo, tag, receipt)
     sums = checked_sums(folder)
     title = message or f"{package.name}: {len(package.recipes)} recipes, manifest {sums[MANIFEST].sha256[:12]}"
@@ -112,6 +114,17 @@ def checked_sums(folder: Path) -> dict[str, Sums]:
     if changed := [name for name, record in records.items() if sums[name].sha256 != record.sha256]:
         raise ArtifactError(f"{folder / changed[0]} changed while it was pushed; package it again")
     return sums
+
+
+def licences(card: Path) -> list[str]:
+    """Those that a card names; "unknown" where it names none."""
+    from huggingface_hub import DatasetCard
+
+    try:
+        found = DatasetCard.load(card, ignore_metadata_errors=True).data.license
+    except Exception:  # a card is what people write: anything may be missing, or be something else
+        found = None
+    return list(map(str, found)) if isinstance(found, list) else [str(found or "unknown")]
 
 
 def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) -> str:

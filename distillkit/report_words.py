@@ -45,12 +45,10 @@ LOSSES = (
 
 def by_loss(curves: Curves, methods: Mapping[str, str]) -> dict[Loss, Curves]:
     """Curves that share a scale, in the order of ``LOSSES``; a method that is not there has a scale of its own."""
-    own = [method for recipe, method in methods.items() if recipe in curves]
-    known = [method for loss in LOSSES for method in loss.methods]
-    others = [
-        Loss(f"Loss of {shorten(method)}", (method,), f"What {method} makes small.") for method in dict.fromkeys(own)
-    ]
-    kinds = [*LOSSES, *(loss for loss in others if loss.methods[0] not in known)]
+    known = {method for loss in LOSSES for method in loss.methods}
+    others = dict.fromkeys(methods[recipe] for recipe in curves if methods[recipe] not in known)
+    own = (Loss(f"Loss of {shorten(method)}", (method,), f"What {method} makes small.") for method in others)
+    kinds = [*LOSSES, *own]
     grouped = {loss: {name: curves[name] for name in curves if methods[name] in loss.methods} for loss in kinds}
     return {loss: found for loss, found in grouped.items() if found}
 
