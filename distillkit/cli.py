@@ -1,7 +1,6 @@
 """The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from io import TextIOWrapper
@@ -10,7 +9,8 @@ from typing import Any, Literal
 
 import click
 
-from distillkit import __version__
+from distillkit import __version__, arguments, params
+from distillkit.names import check_package_name
 from distillkit.stage import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -32,6 +32,7 @@ def cli() -> None:
 @JSON
 def show(path: Path, as_json: bool) -> None:
     """Say what an artifact (.safetensors) or a packaged folder holds; a folder is checked against its manifest."""
+    arguments.check_artifact(path)
     from distillkit.describe import describe, lines
 
     description = describe(path)
@@ -61,6 +62,10 @@ def evaluate(
 
     The evaluation recipe is the packaged folder's own; for a single artifact, that of params.yaml in this folder.
     """
+    arguments.check_artifact(path)
+    arguments.check_test(test)
+    if params_file is not None:
+        params.load(params_file)
     from distillkit.reevaluate import reevaluate
 
     result = reevaluate(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
@@ -93,6 +98,8 @@ def push(
     It is checked against its manifest first; nothing else is sent. Running it again is safe, and does nothing when
     nothing has changed. Needs a token that may write: HF_TOKEN, or `hf auth login`.
     """
+    arguments.check_package_folder(folder)
+    arguments.push_target(repo, tag)
     from distillkit.hub import connect
     from distillkit.push import as_dict, lines
     from distillkit.push import push as publish
@@ -112,9 +119,10 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
     With HF_HUB_OFFLINE=1 it comes from the cache of earlier pulls.
     """
     from distillkit.hub import connect, parse_reference
-    from distillkit.pull import pull as fetch
 
     reference = parse_reference(repo)
+    from distillkit.pull import pull as fetch
+
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)
     described = {"repo": reference.repo, "commit": commit, "path": str(out), "recipes": list(package.recipes)}
@@ -138,6 +146,8 @@ def verify(package: str, recipe: str | None, runs: int | None, test: Path | None
     Trains fresh networks on RECIPE (the default one when missing) under the package's own evaluation recipe. Exits 0
     when the claim holds and 3 when it does not.
     """
+    arguments.package_reference(package)
+    arguments.check_test(test)
     from distillkit.pull import pulled
     from distillkit.verify import as_dict, lines
     from distillkit.verify import verify as check
@@ -161,13 +171,15 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision); of two packages all
     recipes are compared unless RECIPE names one.
     """
+    if picture is not None and picture.suffix.lower() != ".png":
+        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
+    for side in (before, after):
+        arguments.package_reference(side)
     from distillkit import difference_views as views
     from distillkit.differences import Difference
     from distillkit.versions import difference
 
     found = difference(before, after, recipe)
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
     if isinstance(found, Difference):
         if picture is not None:
             views.draw(found, picture)
@@ -208,8 +220,12 @@ def init(
     They are filled in for the dataset; what was found in it is told. Nothing is ever overwritten: where a file is there
     already, its differences are shown, nothing is written, and the exit code is 2.
     """
+    arguments.check_methods(methods)
+    arguments.check_dataset(dataset)
+    if name is not None:
+        check_package_name(name)
     from distillkit.init import USUAL, plan_for
-    from distillkit.plan import differences, next_command, write
+    from distillkit.plan import differences, outcome, write
     from distillkit.progress import presentable, tell
     from distillkit.summary import lines
     from distillkit.workflow import name_of_pipeline
@@ -234,10 +250,7 @@ def init(
     for line in lines(planned.summary) if planned.summary else ():
         tell(line)
     if not dry_run:
-        write(planned)
-        paths = [os.path.normpath(folder / path) for path in planned.files]
-        written = f"{len(paths)} files to {folder}" if len(paths) > 1 else paths[0]
-        click.echo(f"wrote {written}; next: {next_command(folder)}")
+        click.echo(outcome(planned, write(planned)))
 
 
 def options_given(*names: str) -> list[str]:
@@ -256,6 +269,7 @@ def doctor(folder: Path, as_json: bool) -> None:
 
     Exits 0 unless something has failed.
     """
+    arguments.check_folder(folder)
     from dataclasses import asdict
 
     from distillkit.doctor import examine, lines
@@ -342,6 +356,13 @@ def import_(
     )
     if saved_as == "normalised" and statistics is None:
         statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
+    arguments.check_new_artifact("out", out, overwrite)
+    for file in files:
+        arguments.check_foreign(file)
+    if statistics is not None:
+        arguments.statistics_numbers(statistics)
+    if classes is not None:
+        arguments.classes_named(classes)
     from distillkit.foreign import import_files, lines
 
     found = import_files(
@@ -367,6 +388,9 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
 
     It is trained, unless the recipe's stage has left it; Ctrl-C keeps what is done. diffusers reads its parts.
     """
+    arguments.check_new_folder(folder)
+    arguments.check_recipe(params.load(), recipe)
+    arguments.check_artifact(real)
     from distillkit.generate import build, built_lines
 
     built = build(recipe, folder, real)
@@ -393,6 +417,8 @@ def sample(
     as_json: bool,
 ) -> None:
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
+    arguments.check_generator(folder)
+    arguments.check_new_artifact("--out", out, overwrite)
     from distillkit.generate import draw, drawn_lines
 
     given = {key: value for key, value in {"guidance": guidance, "steps": steps}.items() if value is not None}

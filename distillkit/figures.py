@@ -311,9 +311,16 @@ def fitted(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 @contextmanager
 def plot(path: Path, title: str, height: float = 4.5) -> Iterator[Axes]:
     """Axes of a figure 8 inches wide, written to ``path`` when the block ends well; no setting outlives it."""
+    with panels(path, [title], height) as (axes,):
+        yield axes
+
+
+@contextmanager
+def panels(path: Path, titles: Sequence[str], height: float) -> Iterator[list[Axes]]:
+    """:func:`plot` with several axes below one another, each of this height."""
     with style.context(["default", STYLE]):
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-        yield figure.add_subplot(title=title)
+        figure = Figure(figsize=(WIDTH, height * len(titles)), dpi=DPI, layout="constrained")
+        yield [figure.add_subplot(len(titles), 1, row, title=title) for row, title in enumerate(titles, start=1)]
         with atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
@@ -422,22 +429,29 @@ def write_right(axes: Axes, place: int, words: str) -> None:
     axes.text(1.02, place, words, va="center_baseline", transform=axes.get_yaxis_transform())
 
 
-def loss_plot(curves: Curves, path: Path, methods: Mapping[str, str] | None = None) -> None:
-    """Matching loss against outer step: a smoothed line over the faint raw one for each recipe that learns.
+def loss_plot(losses: Mapping[str, Curves], path: Path, methods: Mapping[str, str] | None = None) -> None:
+    """Losses against outer step, of a kind in each panel, by its title: only what is of a kind can share a scale.
 
     ``methods`` names the method of each recipe, and so its colour.
     """
-    lines = as_arrays(curves)
-    with plot(path, "Matching loss against outer step, smoothed over faint raw values") as axes:
-        if not lines:
-            say(axes, "No recipe learns, so there is no matching loss.")
-            return
-        smooth = {recipe: (steps, smoothed(losses)) for recipe, (steps, losses) in lines.items()}
-        looks = line_looks(list(lines), methods or {})
-        for recipe, (steps, losses) in lines.items():
-            axes.plot(steps, losses, linewidth=0.8, alpha=0.3, color=looks[recipe]["color"])
-        draw_lines(axes, smooth, looks, "outer step")
-        show_all(axes, np.concatenate([losses for _, losses in smooth.values()]))
+    if not losses:
+        with plot(path, "Loss against outer step") as axes:
+            say(axes, "No recipe learns, so there is no loss.")
+        return
+    titles = [f"{title} against outer step, smoothed over faint raw values" for title in losses]
+    with panels(path, titles, 4.5 if len(titles) == 1 else 3.5) as drawn:
+        for axes, curves in zip(drawn, losses.values(), strict=True):
+            draw_losses(axes, as_arrays(curves), methods or {})
+
+
+def draw_losses(axes: Axes, lines: Mapping[str, tuple[Numbers, Numbers]], methods: Mapping[str, str]) -> None:
+    """A smoothed line over the faint raw one for each recipe."""
+    smooth = {recipe: (steps, smoothed(losses)) for recipe, (steps, losses) in lines.items()}
+    looks = line_looks(list(lines), methods)
+    for recipe, (steps, losses) in lines.items():
+        axes.plot(steps, losses, linewidth=0.8, alpha=0.3, color=looks[recipe]["color"])
+    draw_lines(axes, smooth, looks, "outer step")
+    show_all(axes, np.concatenate([losses for _, losses in smooth.values()]))
 
 
 def training_plot(curves: Curves, path: Path, methods: Mapping[str, str] | None = None) -> None:

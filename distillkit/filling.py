@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from distillkit import __version__, params
+from distillkit.arguments import PARTS
 from distillkit.checks import all_recipes, check_classes, check_params, placed
 from distillkit.errors import ParamsError
 from distillkit.foreign import quoted
@@ -19,21 +20,6 @@ from distillkit.sources import DataSpec
 from distillkit.survey import Survey
 from distillkit.workflow import replaced
 
-PARTS: dict[str, tuple[str, ...]] = {  # beside full and random, which are always there
-    "confident": (),
-    "herding": (),
-    "k-centre": (),
-    "moderate": (),
-    "kmeans": (),
-    "window": ("window_start",),
-    "mtt": ("matching", "optim"),
-    "att": ("matching", "optim"),
-    "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
-    "ccs": (),
-    "dm": (),
-    "dc": (),
-    "dsa": (),
-}
 CONDENSING = (
     "start: random",
     "matching: {inner_epochs: 20, network_lr: 0.05}  # of the networks that are matched, between updates",

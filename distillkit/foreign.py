@@ -16,68 +16,25 @@ from ruamel.yaml.error import YAMLError
 from torch import Tensor
 
 from distillkit import artifact
-from distillkit.errors import ArtifactError, ParamsError, SourceError
+from distillkit.arguments import check_new_artifact, classes_named, statistics_numbers
+from distillkit.errors import ParamsError, SourceError
 from distillkit.foreign_files import enumerated, listed, read_sets
 from distillkit.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
 from distillkit.names import recipe_name
-from distillkit.params import hint
 from distillkit.progress import tell
 from distillkit.regime import labels_words, regime_of
 
 SavedAs = Literal["normalised", "pixels"]
 LabelsAs = Literal["probabilities", "logits", "hard"]
 EXACT, ROUNDED = 1e-4, 1e-2  # how far from 1 an image's probabilities may sum, as they are and, rescaled, at all
-CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-STATISTICS = {  # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, DSA, DM) and in MTT's repository
-    "cifar10": CIFAR10,
-    "cifar100-dc": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
-    "cifar100-mtt": CIFAR10,  # sic: MTT, and DC before it changed, normalise CIFAR-100 with CIFAR-10's
-    "fashion-mnist": ((0.2861,), (0.3530,)),
-    "imagenet": IMAGENET,
-    "mnist": ((0.1307,), (0.3081,)),
-    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
-    "tiny-imagenet": IMAGENET,
-}
-
 
 # What is told
 
 
 def statistics_named(text: str) -> Normalisation:
-    """Mean and standard deviation (C,) by a name of ``STATISTICS``, or written out as ``0.5,0.5,0.4/0.2,0.2,0.2``.
-
-    Raises ParamsError when the text is neither.
-    """
-    if text in STATISTICS:
-        mean, std = STATISTICS[text]
-        return Normalisation(torch.tensor(mean), torch.tensor(std))
-    wrong = f"statistics are {text!r}{hint(text, STATISTICS)}; expected {', '.join(STATISTICS)}, or mean/std"
-    try:
-        means, stds = ([float(number) for number in part.split(",")] for part in text.split("/"))
-    except ValueError:
-        raise ParamsError(f"{wrong} such as 0.49,0.48,0.45/0.25,0.24,0.26") from None
-    statistics = Normalisation(torch.tensor(means), torch.tensor(stds))
-    if (
-        len(means) != len(stds)
-        or not all(part.isfinite().all() for part in (statistics.mean, statistics.std))
-        or statistics.std.min() <= 0
-    ):
-        raise ParamsError(f"{wrong}, as many numbers before the slash as behind it, those behind it above 0")
-    return statistics
-
-
-def classes_named(text: str) -> tuple[str, ...]:
-    """Class names, in order: a text file with one a line, or a list with commas. Raises ParamsError or SourceError."""
-    path = Path(text)
-    if path.is_file():
-        try:
-            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-        except UnicodeDecodeError:
-            raise SourceError(f"{path} is no UTF-8 text; expected a class name a line; write it again") from None
-    if "," not in text:
-        raise ParamsError(f"classes are {text!r}, which is no file; expected a text file, or names with commas between")
-    return tuple(name.strip() for name in text.split(","))
+    """Mean and standard deviation (C,), see :func:`~distillkit.arguments.statistics_numbers`."""
+    means, stds = statistics_numbers(text)
+    return Normalisation(torch.tensor(means), torch.tensor(stds))
 
 
 # From files to a set
@@ -332,10 +289,7 @@ def import_files(
     ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when there can be none: when classes have
     different numbers of images, or ``out`` is not below the working folder.
     """
-    if out.suffix != ".safetensors":
-        raise ParamsError(f"out is {out}; expected a file name that ends in .safetensors")
-    if out.exists() and not overwrite:
-        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or say --overwrite")
+    check_new_artifact("out", out, overwrite)
     synthetic = import_set(
         files,
         saved_as=saved_as,

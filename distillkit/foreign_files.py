@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from distillkit.arguments import KINDS, check_foreign
 from distillkit.artifact import KEY
 from distillkit.errors import SourceError
 
-KINDS = "a .pt file that torch.save wrote, or safetensors"
 DEEPEST = 4  # lists in lists; DC's file needs three
 
 
@@ -64,10 +64,7 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
 
 def check_file(path: Path) -> bytes:
     """What follows a safetensors file's length field: its first bytes tell such a file from others."""
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder; expected {KINDS}; name the files in it")
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist; expected {KINDS}; correct the path")
+    check_foreign(path)
     with path.open("rb") as file:
         head = file.read(16)
     if not head:

@@ -29,7 +29,7 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
         **shared_licence(source, recipes),
         task_categories=["image-classification"],
         size_categories=[size_category(max(recipe["images"]["total"] for recipe in recipes))],
-        source_datasets=[source["id"] if is_on_hub(source) else elsewhere(source)],
+        source_datasets=[source["id"]] if is_on_hub(source) else None,  # ids of the Hub only
         tags=tags(recipes),
         configs=[config(recipe["name"], default["name"]) for recipe in recipes],
     )
@@ -62,11 +62,6 @@ def size_category(images: int) -> str:
 
 def is_on_hub(source: Mapping[str, Any]) -> bool:
     return source["kind"] == "huggingface" and re.fullmatch(r"[\w.-]+/[\w.-]+", source["id"]) is not None
-
-
-def elsewhere(source: Mapping[str, Any]) -> str:
-    """The Hub's way to name a source that is not on it."""
-    return f"extended|other-{'-'.join(re.findall(r'[a-z0-9]+', source['id'].lower())) or source['kind']}"
 
 
 def shared_licence(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from distillkit import artifact, params
+from distillkit.arguments import check_new_artifact, check_new_folder
 from distillkit.checkpoint import finishing
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
-from distillkit.errors import ArtifactError, ParamsError
+from distillkit.errors import ParamsError
 from distillkit.executors import plan_compute
-from distillkit.generator_files import DESCRIPTION, SavedGenerator, check_new, load_generator, save_generator
+from distillkit.generator_files import DESCRIPTION, SavedGenerator, load_generator, save_generator
 from distillkit.images import made_set
 from distillkit.methods.diffusion import Diffusion
 from distillkit.progress import tell
@@ -30,7 +31,7 @@ def build(name: str, folder: Path, real: Path) -> dict[str, Any]:
         raise ParamsError(
             f"recipe {name} has method {recipe.method_name}; expected diffusion, which trains a generator; name another"
         )
-    check_new(folder)
+    check_new_folder(folder)
     source, experts = artifact.load_real(real), params.section(data, "experts", ExpertsSpec)
     device, train = prepare_device(), source.train
     classes = len(train.class_names)
@@ -56,10 +57,7 @@ def draw(
 
     With as many images as the recipe has, and nothing replaced, it is the recipe's set, within rounding.
     """
-    if out.suffix != ".safetensors":
-        raise ParamsError(f"--out is {out}; expected a file name that ends in .safetensors")
-    if out.exists() and not overwrite:
-        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or say --overwrite")
+    check_new_artifact("--out", out, overwrite)
     device = prepare_device()
     saved = load_generator(folder, device)
     own = saved.provenance["params"]

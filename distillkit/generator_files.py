@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from distillkit import __version__, params
+from distillkit.arguments import check_generator, check_new_folder
 from distillkit.artifact import FORMAT, Opened, normalisation_tensors, pretty_json, read_normalisation, save
 from distillkit.diffusion import LEVELS
 from distillkit.errors import ArtifactError, ParamsError, check_positive
@@ -65,12 +66,6 @@ class Description:
             raise ParamsError(f"provenance says nothing of {sorted(missing)[0]}; expected what its recipe was")
 
 
-def check_new(folder: Path) -> None:
-    """Raise ParamsError unless a folder can be made there."""
-    if folder.is_symlink() or folder.exists():
-        raise ParamsError(f"{folder} is there already; expected the name of a new folder; choose another or remove it")
-
-
 def allow_as_usual(folder: Path) -> None:
     """Give every file in ``folder`` the permissions that the umask leaves, which its own show; libraries give fewer."""
     mode = folder.stat().st_mode & 0o666
@@ -82,7 +77,7 @@ def allow_as_usual(folder: Path) -> None:
 def save_generator(folder: Path, saved: SavedGenerator) -> None:
     """Write a new folder, whole or not at all."""
     generator = saved.generator
-    check_new(folder)
+    check_new_folder(folder)
     with replacing(folder) as built:
         for name, network in networks_of(generator).items():
             network.to(torch.device("cpu"), memory_format=torch.contiguous_format).save_pretrained(built / name)
@@ -145,8 +140,7 @@ def load_generator(folder: Path, device: torch.device) -> SavedGenerator:
 
 def read_description(path: Path) -> Description:
     """Raises ArtifactError unless every entry is there and of its kind."""
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; expected a folder that distillkit generator wrote; name another")
+    check_generator(path.parent)
     try:
         value = read_json(content(path))
     except UnreadableError as error:

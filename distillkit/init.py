@@ -11,11 +11,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
+from distillkit.arguments import check_methods
 from distillkit.errors import HubError, ParamsError
-from distillkit.filling import PARTS, default_recipe, params_text, read_back
+from distillkit.filling import default_recipe, params_text, read_back
 from distillkit.foreign import quoted
 from distillkit.names import check_package_name
-from distillkit.params import hint
 from distillkit.plan import HEAD, ROOT, Plan
 from distillkit.progress import tell
 from distillkit.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
@@ -49,11 +49,12 @@ def plan_for(
     """
     top = git_root(folder)
     if name is not None:
-        check_package_name(name, "--name")
+        check_package_name(name)
     if workflow and (there := name_of_pipeline(folder)):
         return Plan(folder, workflow_files(folder, top, name or there))
     source = parse_dataset(dataset, folder, given)
     check_apart(source, folder)
+    tell_if_outside(source, folder, top)
     methods = list(dict.fromkeys(methods))
     found = survey(source, folder) if is_here(source, folder) else from_afar(source, dataset)
     check_request(found, ipcs, methods)
@@ -113,6 +114,17 @@ def check_apart(source: Source, folder: Path) -> None:
         raise ParamsError(f"--dataset is {local}, which is for what the pipeline writes; move the images elsewhere")
 
 
+def tell_if_outside(source: Source, folder: Path, top: Path) -> None:
+    """Warn of images that no clone of the repository at ``top`` will have."""
+    if (local := local_folder(source, folder)) is None:
+        return
+    if not (images := (folder.resolve() / local).resolve()).is_relative_to(top):
+        tell(
+            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies will lack "
+            "the images; move them inside and track them: dvc add"
+        )
+
+
 def named(dataset: str) -> str:
     """A package's name for a dataset: the last part of what people call it."""
     last = Path(dataset.partition("@")[0]).name.rpartition(":")[2]
@@ -120,10 +132,7 @@ def named(dataset: str) -> str:
 
 
 def check_request(found: Survey | None, ipcs: Sequence[int], methods: Sequence[str]) -> None:
-    for method in methods:
-        if method not in PARTS:
-            expected = f"expected some of {', '.join(PARTS)}; full and random are always there"
-            raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
+    check_methods(methods)
     if found is not None and max(ipcs) > found.smallest_class:
         raise ParamsError(
             f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images"

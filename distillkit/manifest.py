@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from distillkit.arguments import check_package_folder
 from distillkit.artifact import sha256
 from distillkit.errors import ArtifactError, ParamsError
 from distillkit.files import error_number, not_written
-from distillkit.names import LONGEST, is_plain
+from distillkit.names import LONGEST, hint, is_plain
 from distillkit.outside import UnreadableError, content, read_json
-from distillkit.params import hint
 from distillkit.settings import settings
 
 T = TypeVar("T")
@@ -196,10 +196,7 @@ def open_package(folder: Path, whole: bool = False) -> Package:
 
     Raises ArtifactError unless its files are exactly those of its manifest, with the same bytes.
     """
-    if not folder.is_dir():
-        raise ArtifactError(
-            f"{folder} is no folder; expected a package, as the package stage leaves it; check the path"
-        )
+    check_package_folder(folder)
     manifest = read_manifest(folder / MANIFEST)
     found = files_in(folder)
     here = tuple(name for name in manifest.recipes if whole or any(path.startswith(f"{name}/") for path in found))

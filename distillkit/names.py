@@ -1,5 +1,6 @@
 """Names of recipes and packages: one rule for params.yaml, the pipeline, the package and ``distillkit import``."""
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -25,12 +26,12 @@ def is_recipe_name(name: str) -> bool:
     return is_plain(name) and "." not in name and name[0] != "-" and name.casefold() != TAKEN
 
 
-def check_package_name(name: str, where: str = "package name") -> None:
+def check_package_name(name: str) -> None:
     """Raise ParamsError unless a package can be called so."""
     if not is_plain(name):
         raise ParamsError(
-            f"{where} is {name!r}; expected letters, digits, '-', '_' and '.', not beginning with '.' or ending with "
-            "it, and no device of Windows; rename it"
+            f"package name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning or ending with '.', "
+            "and no device of Windows; rename it"
         )
 
 
@@ -59,3 +60,9 @@ def recipe_name(text: str) -> str:
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_]+", "-", ascii_text).strip("-")[: LONGEST // 2].rstrip("-") or "imported"
     return name if is_recipe_name(name) else f"imported-{name}"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

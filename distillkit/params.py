@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from distillkit.errors import ParamsError
-from distillkit.names import check_recipe_names
+from distillkit.names import check_recipe_names, hint
 from distillkit.outside import UnreadableError, content, read_yaml, shown
 
 T = TypeVar("T")
@@ -150,9 +150,3 @@ def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:
         raise ParamsError(f"{place} is {shown(problem['input'])}; expected {expected}{alternative}") from None
     except (TypeError, ValueError) as error:
         raise ParamsError(f"{where} is {shown(value)}, which cannot be read: {error}") from None
-
-
-def hint(name: str, known: Iterable[str]) -> str:
-    """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -59,22 +59,34 @@ def exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def write(planned: Plan) -> None:
-    """Write every file, each whole, or none. Raises ParamsError when something stands in the way or cannot be written.
+def write(planned: Plan) -> list[Path]:
+    """Write every file, each whole, or none, and say which. Raises ParamsError when something stands in the way.
 
     What is there already and says the same is left alone.
     """
     if conflicts := planned.conflicts():
         raise ParamsError(f"{conflicts[0]}; expected nothing there; nothing was written")
-    missing = {planned.target(path): text for path, text in planned.files.items() if not exists(planned.target(path))}
+    missing = [path for path in planned.files if not exists(planned.target(path))]
     made: list[Path] = []
     try:
-        for path, text in missing.items():
+        for name in missing:
+            path = planned.target(name)
             made += [path, *(parent for parent in path.parents if not exists(parent))]
-            write_text(path, text)
+            write_text(path, planned.files[name])
     except BaseException:
         unmake(made)
         raise
+    return missing
+
+
+def outcome(planned: Plan, written: list[Path]) -> str:
+    """What :func:`write` did, in a line."""
+    kept, following = len(planned.files) - len(written), f"next: {next_command(planned.folder)}"
+    if not written:
+        there = "the file is" if kept == 1 else f"all {kept} files are"
+        return f"nothing to write: {there} in {planned.folder} already, as it would be written; {following}"
+    what = f"{len(written)} files to {planned.folder}" if len(written) > 1 else str(planned.named(written[0]))
+    return f"wrote {what}{f' ({kept} were there already)' if kept else ''}; {following}"
 
 
 def unmake(made: list[Path]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distillkit.arguments import package_reference
 from distillkit.artifact import load_synthetic
 from distillkit.errors import ArtifactError, HubError, ParamsError
 from distillkit.hub import (
@@ -162,13 +163,9 @@ def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None
 @contextmanager
 def pulled(text: str, recipe: str | None = None) -> Iterator[Package]:
     """A package by its folder or its name on the Hub, which is pulled into a temporary folder."""
-    if Path(text).exists():
+    if (reference := package_reference(text)) is None:
         yield open_package(Path(text))
         return
-    try:
-        reference = parse_reference(text)
-    except ParamsError:
-        raise ParamsError(f"{text} is no folder here and no owner/name of the Hub; expected a package") from None
     with tempfile.TemporaryDirectory() as temporary:
         yield pull(connect(), reference, recipe, Path(temporary, "package"))[0]
 

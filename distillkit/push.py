@@ -1,6 +1,5 @@
 """Publish a package: one guarded commit, safe to repeat, checked when it is there, tagged, and put on record."""
 
-import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distillkit.arguments import push_target
 from distillkit.artifact import pretty_json
-from distillkit.errors import ArtifactError, HubError, ParamsError
+from distillkit.errors import ArtifactError, HubError
 from distillkit.files import write_text
 from distillkit.hub import (
-    COMMIT,
     DATASET,
     MAIN,
     SILENCE,
@@ -24,7 +23,6 @@ from distillkit.hub import (
     hub_errors,
     is_offline,
     listing,
-    parse_reference,
     patiently,
     quiet_client,
     resolve,
@@ -40,8 +38,6 @@ from distillkit.progress import tell, without_passwords
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
-NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # which Git, or people, would take for something else
 SMALL = 10 * 2**20  # bytes of a file that is sent from memory
 OURS = (CARD, ".gitattributes")  # what a repository may hold before the first push
 
@@ -92,6 +88,8 @@ def push(
     the Hub refuses, fails for good, or ends up with other bytes. After any of them, running it again is safe.
     """
     package = open_package(folder, whole=True)
+    if "unknown" in licences(folder / CARD):
+        tell("warning: the licence is unknown, as the card says; look it up at the source, and set data.licence")
     repo = requested(api, repo, tag, receipt)
     sums = checked_sums(folder)
     title = message or f"{package.name}: {len(package.recipes)} recipes, manifest {sums[MANIFEST].sha256[:12]}"
@@ -119,15 +117,20 @@ def checked_sums(folder: Path) -> dict[str, Sums]:
     return sums
 
 
+def licences(card: Path) -> list[str]:
+    """Those that a card names; "unknown" where it names none."""
+    from huggingface_hub import DatasetCard
+
+    try:
+        found = DatasetCard.load(card, ignore_metadata_errors=True).data.license
+    except Exception:  # a card is what people write: anything may be missing, or be something else
+        found = None
+    return list(map(str, found)) if isinstance(found, list) else [str(found or "unknown")]
+
+
 def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) -> str:
     """The repository's name, once it is sure that nothing about the request can fail only later."""
-    reference = parse_reference(repo)
-    if reference.revision is not None:
-        raise ParamsError(f"push makes a new commit of {reference.repo}; drop @{reference.revision}, or use --tag")
-    if tag is not None and (not TAG.fullmatch(tag) or NO_TAGS.fullmatch(tag)):
-        raise ParamsError(
-            f"tag is {tag!r}; expected a name such as v1.0: letters and digits, single '.', '-' and '_' between them"
-        )
+    name = push_target(repo, tag)
     if receipt is not None:
         check_receipt(receipt)
     if is_offline():
@@ -136,7 +139,7 @@ def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) ->
         raise HubError(
             "there is no token for the Hub; expected one that may write; run `hf auth login`, or set HF_TOKEN"
         )
-    return reference.repo
+    return name
 
 
 def ensure_repository(api: "HfApi", repo: str, private: bool) -> None:

@@ -6,11 +6,12 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from distillkit.arguments import check_recipe
 from distillkit.errors import ParamsError
 from distillkit.methods import METHODS
-from distillkit.names import check_package_name, check_recipe_names
+from distillkit.names import check_package_name, check_recipe_names, hint
 from distillkit.optim import Optim
-from distillkit.params import hint, read, section
+from distillkit.params import read, section
 from distillkit.protocol import Method, Selection
 from distillkit.settings import settings
 
@@ -34,8 +35,7 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
     """The recipe called ``name``."""
     recipes = section(data, "recipes", dict[str, Any])
     where = f"recipes.{name}"
-    if name not in recipes:
-        raise ParamsError(f"params.yaml has no {where}{hint(name, recipes)}; found {', '.join(recipes) or 'none'}")
+    check_recipe(data, name)
     params = read(recipes[name], dict[str, Any], where)
     if "method" not in params:
         close = get_close_matches("method", map(str, params), n=1)
@@ -122,7 +122,7 @@ class PackageSpec:
 
 
 def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
-    """Raise ParamsError unless the package can be called so, holds ``known`` recipes only, and the default among them."""
+    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
     check_package_name(name)
     check_recipe_names(packaged)
     for recipe in packaged:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from distillkit import params
+from distillkit.arguments import check_test
 from distillkit.artifact import load_real, load_synthetic
 from distillkit.device import prepare_device
 from distillkit.errors import ArtifactError, ParamsError, SourceError
@@ -167,11 +168,7 @@ def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
     fit, ArtifactError when no source is recorded, and SourceError for one that is not to be had, or is not to be read
     because somebody else's package names it: a place on this machine.
     """
-    if given is not None and not given.exists():
-        raise ParamsError(
-            f"--test is {given}, which does not exist; expected a real.safetensors with the test split, or the "
-            "source's folder here; correct --test"
-        )
+    check_test(given)
     if given is not None and not given.is_dir():
         return load_real(given).test
     spec, revision = recorded_source(path, synthetic, provenance)

@@ -22,7 +22,7 @@ from distillkit.figures import Attacked, Curves, Row
 from distillkit.files import atomic_write, write_text
 from distillkit.methods import METHODS
 from distillkit.progress import presentable
-from distillkit.report_words import is_comparable, marked, percent, protocol, warnings
+from distillkit.report_words import Loss, by_loss, is_comparable, marked, percent, protocol, warnings
 
 __all__ = ["Row", "markdown_table", "rows", "summary", "write_report"]
 
@@ -280,7 +280,9 @@ def write_report(
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
     write_text(folder / "table.md", "\n".join([markdown_table(rows), *(f"{escaped(note)}\n" for note in notes)]))
     write_text(folder / "summary.json", pretty_json(summary(rows)))
-    draw_plots(folder, rows, loss_curves, training_curves)
+    methods = {row.recipe: row.method for row in rows}
+    losses = by_loss({recipe: loss_curves[recipe] for recipe in methods if loss_curves.get(recipe)}, methods)
+    draw_plots(folder, rows, losses, training_curves)
     if pictures:
         write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
@@ -289,6 +291,7 @@ def write_report(
         warnings=notes[:-1],
         note=notes[-1],
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
+        losses=losses,
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,
         scan=scan,
@@ -299,15 +302,13 @@ def write_report(
     write_text(folder / "report.html", page)
 
 
-def draw_plots(folder: Path, rows: Sequence[Row], loss_curves: Curves, training_curves: Curves) -> None:
+def draw_plots(folder: Path, rows: Sequence[Row], losses: Mapping[Loss, Curves], training_curves: Curves) -> None:
     """The four plots, with curves in the order of the rows."""
     methods = {row.recipe: row.method for row in rows}
-    losses, trainings = (
-        {recipe: curves[recipe] for recipe in methods if recipe in curves} for curves in (loss_curves, training_curves)
-    )
+    trainings = {recipe: training_curves[recipe] for recipe in methods if recipe in training_curves}
     figures.accuracy_plot(rows, folder / "accuracy.png")
     figures.coverage_plot(rows, folder / "coverage.png")
-    figures.loss_plot(losses, folder / "loss.png", methods)
+    figures.loss_plot({loss.title: curves for loss, curves in losses.items()}, folder / "loss.png", methods)
     figures.training_plot(trainings, folder / "training.png", methods)
 
 

@@ -1,9 +1,56 @@
 """What the report says in words: how sets were trained on, which of them no other can be compared with, warnings."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from distillkit.evaluate import EvaluationRecipe
-from distillkit.figures import Row
+from distillkit.figures import Curves, Row, shorten
+
+
+class Loss(NamedTuple):
+    """What some methods make small; their curves alone can be compared."""
+
+    title: str
+    methods: tuple[str, ...]
+    words: str
+
+
+LOSSES = (
+    Loss(
+        "Distance to the expert",
+        ("mtt", "att", "selmatch"),
+        "Squared distance between the student and the expert, divided by that between the expert's start and its end: "
+        "1 is a student that has come no closer, 0 one that has arrived. A difficulty correction comes on top, where a "
+        "recipe has one.",
+    ),
+    Loss(
+        "Distance between gradients",
+        ("dc", "dsa"),
+        "1 minus the cosine between the gradients of real and of synthetic images, summed over classes and over the "
+        "output channels of all layers: 0 where they point alike. It grows with classes and network.",
+    ),
+    Loss(
+        "Distance between mean features",
+        ("dm",),
+        "Squared distance between the mean features of real and of synthetic images in a random network, summed over "
+        "classes. It grows with classes and network, and every step has another network.",
+    ),
+    Loss(
+        "Loss on real images",
+        ("dd",),
+        "Cross-entropy on real images of networks that have been trained on the set, in its order.",
+    ),
+)
+
+
+def by_loss(curves: Curves, methods: Mapping[str, str]) -> dict[Loss, Curves]:
+    """Curves that share a scale, in the order of ``LOSSES``; a method that is not there has a scale of its own."""
+    known = {method for loss in LOSSES for method in loss.methods}
+    others = dict.fromkeys(methods[recipe] for recipe in curves if methods[recipe] not in known)
+    own = (Loss(f"Loss of {shorten(method)}", (method,), f"What {method} makes small.") for method in others)
+    kinds = [*LOSSES, *own]
+    grouped = {loss: {name: curves[name] for name in curves if methods[name] in loss.methods} for loss in kinds}
+    return {loss: found for loss, found in grouped.items() if found}
 
 
 def percent(value: float) -> str:

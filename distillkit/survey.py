@@ -6,9 +6,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from distillkit.arguments import dataset_reference
 from distillkit.errors import HubError, ParamsError
 from distillkit.folders import METADATA, is_made_by_system
-from distillkit.hub import Reference, connect, hub_errors, parse_reference
+from distillkit.hub import Reference, connect, hub_errors
 from distillkit.huggingface import label_column
 from distillkit.pictures import is_picture, picture_pixels, unreadable
 from distillkit.readers import (
@@ -24,7 +25,6 @@ from distillkit.summary import Summary
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
 LOOKED_AT = 64  # images, spread over the training split
-SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,7 @@ def source_called(text: str, root: Path) -> Source:
         relative = relative_to(folder.resolve(), root.resolve())
         classes = as_classes or (holds_pictures(folder) and not holds_metadata(folder))
         return FolderSource(path=relative) if classes else HuggingFaceSource(id=relative)
-    try:
-        reference = parse_reference(text)
-    except ParamsError:
-        raise ParamsError(f"--dataset is {text!r}, which is no folder here; expected {SPECS}") from None
+    reference = dataset_reference(text)
     return HuggingFaceSource(id=reference.repo, revision=reference.revision)
 
 

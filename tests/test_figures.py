@@ -57,13 +57,13 @@ CURVES = {"mtt-ipc10": [(1, 1.2), (2, 1.0), (3, 0.9)], "mtt-ipc5": [(1, 1.3)], "
 PLOTS: dict[str, Callable[[Path], None]] = {
     "accuracy": lambda path: figures.accuracy_plot(ROWS, path),
     "coverage": lambda path: figures.coverage_plot(ROWS, path),
-    "loss": lambda path: figures.loss_plot(CURVES, path, {"mtt-ipc10": "mtt", "mtt-ipc5": "mtt"}),
+    "loss": lambda path: figures.loss_plot({"Loss": CURVES}, path, {"mtt-ipc10": "mtt", "mtt-ipc5": "mtt"}),
     "training": lambda path: figures.training_plot(CURVES, path),
     "no accuracy": lambda path: figures.accuracy_plot([], path),
     "full alone": lambda path: figures.accuracy_plot([row("full", "full", None)], path),
     "no coverage": lambda path: figures.coverage_plot([], path),
     "no loss": lambda path: figures.loss_plot({}, path),
-    "empty loss": lambda path: figures.loss_plot({"random": []}, path),
+    "two losses": lambda path: figures.loss_plot({"One": CURVES, "Other": CURVES}, path),
     "no training": lambda path: figures.training_plot({}, path),
 }
 
@@ -185,7 +185,7 @@ def test_plots_are_whole_pngs_1280_wide_without_metadata(name: str, tmp_path: Pa
     with Image.open(tmp_path / "plot.png") as picture:
         picture.load()
         assert picture.width == 1280
-        assert 400 <= picture.height <= 720
+        assert 400 <= picture.height <= 720 * (2 if name.startswith("two") else 1)
         assert set(picture.info) <= {"dpi"}
         colours = picture.convert("RGB").getcolors(1 << 20)
     assert colours is not None and len(colours) > 1  # something is drawn
@@ -205,7 +205,7 @@ def test_hostile_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
     rows = [row(name, "selmatch", accuracy=0.5 + 0.01 * place) for place, name in enumerate(HOSTILE)]
     figures.accuracy_plot(rows, tmp_path / "accuracy.png")
     figures.coverage_plot(rows, tmp_path / "coverage.png")
-    figures.loss_plot({name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}, tmp_path / "loss.png")
+    figures.loss_plot({"Loss": {name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}}, tmp_path / "loss.png")
     assert len(list(tmp_path.iterdir())) == 3
 
 

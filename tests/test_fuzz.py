@@ -37,10 +37,10 @@ from distillkit.huggingface import local_info
 from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
 from distillkit.manifest import open_package
 from distillkit.metrics import read_csv, read_metrics
-from distillkit.package import Entry, PackageSpec, build
+from distillkit.package import Entry, build
 from distillkit.readers import HuggingFaceSource
 from distillkit.recipe_file import accuracy
-from distillkit.recipes import read_recipe
+from distillkit.recipes import PackageSpec, read_recipe
 from distillkit.reevaluate import recorded_source
 from distillkit.score_file import ScoreSpec, read_score_file
 from distillkit.sources import DataSpec

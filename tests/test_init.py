@@ -14,10 +14,10 @@ from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 from distillkit import __version__, params, plan
+from distillkit.arguments import PARTS
 from distillkit.cli import cli
 from distillkit.errors import DistillkitError, ParamsError
 from distillkit.evaluate import EvaluationRecipe
-from distillkit.filling import PARTS
 from distillkit.init import plan_for
 from distillkit.methods import METHODS
 from distillkit.plan import Plan
@@ -228,6 +228,41 @@ def init(*arguments: str) -> Result:
 
 def planned(folder: Path = Path("pipe"), dataset: str = "images", methods=("mtt",), name=None, ci=False) -> Plan:
     return plan_for(folder, dataset, (1,), methods, name, ci)
+
+
+def test_what_is_written_is_what_is_said(bare):
+    """Of a second call nothing is, of a third what is missing; what people have changed stays in the way."""
+    given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
+    assert init(*given).stdout == "wrote 12 files to pipe; next: dvc repro pipe/dvc.yaml\n"
+    before = files(bare)
+    said = "nothing to write: all 12 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == said
+    assert files(bare) == before
+    (bare / "pipe/params.yaml").unlink()
+    (bare / "pipe/stages/fetch.py").unlink()
+    assert init(*given).stdout == "wrote 2 files to pipe (10 were there already); next: dvc repro pipe/dvc.yaml\n"
+    assert files(bare) == before
+    (bare / "pipe/params.yaml").write_text("seed: 1\n")
+    (bare / "pipe/dvc.yaml").unlink()
+    assert init(*given).exit_code == 2
+    assert not (bare / "pipe/dvc.yaml").exists() and (bare / "pipe/params.yaml").read_text() == "seed: 1\n"
+
+
+def test_images_that_no_clone_will_have(bare, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("elsewhere")
+    images_in(outside / "images")
+    (bare / "linked").symlink_to(outside / "images")
+    for dataset in (str(outside / "images"), "linked"):
+        ended = init("pipe", "--dataset", dataset, "--ipc", "1", "--method", "mtt", "--dry-run")
+        assert ended.exit_code == 0
+        assert f"warning: {outside / 'images'} lies outside the repository, so that clones, CI" in ended.stderr
+    assert "warning" not in init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt").stderr
+
+
+def test_a_window_that_the_smallest_class_has_no_room_for(bare):
+    ended = init("pipe", "--dataset", "images", "--ipc", "3", "--method", "window")
+    assert str(ended.exception).startswith("params.yaml: recipes.window-ipc3: no window of 3 images from window_start.")
+    assert not (bare / "pipe").exists()
 
 
 @pytest.mark.parametrize("name", ["stages", "artifacts", ".distillkit"])

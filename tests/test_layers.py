@@ -49,13 +49,14 @@ EDGE = [
     "params",
     "files",
     "progress",
+    "hub",
+    "arguments",
     "leftovers",
     "artifact",
     "summary",
     "expert_files",
     "device",
     "live",
-    "hub",
     "executors",
     "regime",
     "metrics",
@@ -176,3 +177,46 @@ def test_help_does_not_import_torch():
     code = "import sys; sys.argv = ['distillkit', '--help']\nimport distillkit.cli as c\n"
     code += "try: c.main()\nexcept SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_mistake_in_a_command_is_told_before_torch_is_imported(tmp_path):
+    wrong = [
+        "nope",
+        "evaluate --nope",
+        "show nowhere",
+        "show .",
+        "evaluate nowhere",
+        "evaluate mine.safetensors --test nowhere",
+        "evaluate mine.safetensors --params nowhere.yaml",
+        "push nowhere a/b",
+        "push . a",
+        "push . a/b --tag main",
+        "pull a",
+        "verify nowhere",
+        "verify . --test nowhere",
+        "diff . nowhere",
+        "diff . . --picture x.jpg",
+        "init --method mmt",
+        "init --dataset nowhere",
+        "init --name a/b",
+        "doctor nowhere",
+        "import nowhere.pt --saved-as pixels -o x.safetensors",
+        "import mine.safetensors --saved-as pixels -o x.pt",
+        "import mine.safetensors --saved-as pixels -o mine.safetensors",
+        "import mine.safetensors --saved-as normalised --statistics cifar -o x.safetensors",
+        "import mine.safetensors --saved-as pixels --classes cat -o x.safetensors",
+        "generator dm new",
+        "sample . --per-class 1 -o x.safetensors",
+    ]
+    (tmp_path / "mine.safetensors").touch()
+    code = f"""
+import sys
+from click.testing import CliRunner
+from distillkit.cli import cli
+for line in {wrong!r}:
+    result = CliRunner().invoke(cli, line.split())
+    assert result.exit_code in (1, 2), (line, result.output)
+    assert isinstance(result.exception, SystemExit) or "; " in str(result.exception), (line, result.exception)
+    assert "torch" not in sys.modules, line
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

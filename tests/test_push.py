@@ -19,7 +19,7 @@ from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsEr
 from distillkit.hub import hub_errors, listing, parse_reference, resolve, shorten_wait
 from distillkit.manifest import MANIFEST
 from distillkit.progress import presentable
-from distillkit.push import Pushed, push
+from distillkit.push import Pushed, licences, push
 
 REPO = "someone/tiny"
 FOREVER = 1000
@@ -81,6 +81,29 @@ def test_the_hub_holds_the_folder_and_nothing_else(hub, publish, first, tmp_path
             "tags": {"v1.0": repo.head},
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("matter", "told"),
+    [
+        ("license: cc-by-4.0", False),
+        ("license: [mit, cc0-1.0]", False),
+        ("license: unknown", True),
+        ("license: [cc-by-4.0, unknown]", True),
+        ("pretty_name: x", True),
+    ],
+)
+def test_an_unknown_licence_is_told(tmp_path, matter, told):
+    (tmp_path / "README.md").write_text(f"---\n{matter}\n---\n# x\n")
+    assert ("unknown" in licences(tmp_path / "README.md")) is told
+
+
+def test_a_push_with_an_unknown_licence_is_told(publish, first, monkeypatch, capsys):
+    publish(first)
+    assert "licence" not in capsys.readouterr().err
+    monkeypatch.setattr("distillkit.push.licences", lambda card: [card.name, "unknown"])
+    publish(first)
+    assert capsys.readouterr().err.startswith("warning: the licence is unknown, as the card says; look it up")
 
 
 def test_a_second_push_of_the_same_sends_nothing(hub, publish, first, tmp_path):

@@ -410,6 +410,26 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     assert ("img", "alt", f"Images of {HOSTILE}") in page.attributes
 
 
+def test_unlike_losses_have_panels_and_captions_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of 22,000 beside one of 0.5 would leave a flat line, and stand under a caption that is not its own."""
+    drawn: list[dict[str, Any]] = []
+    draw = report.figures.loss_plot
+    monkeypatch.setattr(report.figures, "loss_plot", lambda losses, *rest: (drawn.append(losses), draw(losses, *rest)))
+    methods = {"dm-a": "dm", "mtt-a": "mtt", "new-a": "new", "sel-a": "selmatch", "dsa-a": "dsa", "random": "random"}
+    curves = {name: [(1, 22_000.0)] for name in methods if name != "random"} | {"random": []}
+    files = write(tmp_path, {}, rows=[row(name, method) for name, method in methods.items()], loss_curves=curves)
+    assert [(title, list(panel)) for title, panel in drawn[0].items()] == [
+        ("Distance to the expert", ["mtt-a", "sel-a"]),
+        ("Distance between gradients", ["dsa-a"]),
+        ("Distance between mean features", ["dm-a"]),
+        ("Loss of new", ["new-a"]),
+    ]
+    text = Page(files["report.html"].decode()).text
+    assert "Squared distance between the student and the expert" in text
+    assert "Squared distance between the mean features" in text and "What new makes small." in text
+    assert "Cross-entropy on real images" not in text, "no recipe has this loss"
+
+
 def test_a_report_without_learning_scans_and_previews_is_still_whole(tmp_path: Path) -> None:
     alone = [row("random", "random")]
     files = write(tmp_path, {}, rows=alone, loss_curves={"random": []}, training_curves={}, scans={"random": {}})

@@ -50,7 +50,7 @@ class Imported:
         )
 
     def check_against(self, imported: SyntheticSet, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
-        """Raise ParamsError unless the set has ``ipc`` images of every class, shaped as the real ones, in their order."""
+        """Raise ParamsError unless the set has ``ipc`` images of every class, with the shape of the real ones."""
         found = tuple(imported.images.shape[1:])
         if found != shape:
             raise ParamsError(f"{self.file} has images of {found}; expected {shape}; change data.size")
