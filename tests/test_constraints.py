@@ -17,8 +17,9 @@ ASKED = sorted({*PROJECT["dependencies"], *(line for extra in EXTRAS.values() fo
 
 
 def test_versions_that_every_index_has():
-    """No address, no hash, no local version such as +cpu; each name once."""
+    """No address, no hash, no local version such as +cpu, no library of one build of torch; each name once."""
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in LINES)
+    assert not [line for line in LINES if line.startswith(("nvidia-", "cuda-", "triton"))]
     assert list(VERSIONS) == sorted(VERSIONS) and len(VERSIONS) == len(LINES)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = "# The versions that distillkit is tested with, for `pip install -c`. Written by its tools/constraints.py.\n"
+OF_TORCH = ("nvidia-", "cuda-", "triton")  # each build of a version of torch, for CUDA 12, 13 or the CPU, pins its own
 
 
 def main() -> None:
@@ -40,9 +41,10 @@ def resolved(requirement: str) -> list[dict]:
 
 
 def pinned(installs: list[dict], but: str) -> list[str]:
-    """``name==version`` by name; without the local part (+cpu), which other indexes do not have."""
+    """``name==version`` by name; without what differs between builds: torch's libraries, local parts such as +cpu."""
     found = {re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower(): item["metadata"]["version"] for item in installs}
-    return [f"{name}=={version.partition('+')[0]}" for name, version in sorted(found.items()) if name != but]
+    kept = sorted(name for name in found if name != but and not name.startswith(OF_TORCH))
+    return [f"{name}=={found[name].partition('+')[0]}" for name in kept]
 
 
 if __name__ == "__main__":
