@@ -253,7 +253,7 @@ def test_channels_last(tmp_path, channels):
 
 def test_statistics_by_name():
     assert torch.equal(statistics_named("mnist").std, torch.tensor([0.3081]))
-    assert [len(statistics_named(name).mean) for name in foreign.STATISTICS] == [3, 3, 3, 1, 3, 1, 3, 3]
+    assert [len(statistics_named(name).mean) for name in STATISTICS] == [3, 3, 3, 1, 3, 1, 3, 3]
     assert torch.equal(statistics_named("0.5,0.4/0.2, 1").std, torch.tensor([0.2, 1.0]))
 
 
