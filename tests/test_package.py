@@ -771,7 +771,7 @@ def test_links_to_the_files_are_as_good_as_the_files(built: Package, tmp_path: P
     [
         ({"name": "../tiny"}, "package name is '../tiny'"),
         ({"name": ""}, "package name is ''"),
-        ({"name": ".tiny"}, "not beginning with '.'"),
+        ({"name": ".tiny"}, "not beginning or ending with '.'"),
         ({"packaged": [*PACKAGED, "a/b"]}, "recipes has the name 'a/b'; expected letters, digits"),
         ({"packaged": [*PACKAGED, ".."]}, r"recipes has the name '\.\.'"),
         ({"packaged": [*PACKAGED, "mtt-ipc2\n"]}, "recipes has the name 'mtt-ipc2.n'"),
