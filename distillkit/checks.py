@@ -29,7 +29,7 @@ from distillkit.protocol import Selection
 from distillkit.recipes import PackageSpec, Recipe, check_package, read_recipe
 from distillkit.score_file import ScoreSpec
 from distillkit.scoring import check_epochs
-from distillkit.selection import check_counts, first_rank, held_out
+from distillkit.selection import WindowUnit, check_counts, first_rank, held_out
 from distillkit.sources import DataSpec
 from distillkit.trajectories import ExpertsSpec
 
@@ -119,7 +119,8 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     if (ipc := real_per_class(method)) is None:
         return
     check_counts(ipc, counts)
-    start, unit = getattr(method, "window_start", None), getattr(method, "window_unit", "class")
+    start: float | WindowScan | None = getattr(method, "window_start", None)
+    unit: WindowUnit = getattr(method, "window_unit", "class")
     if isinstance(start, WindowScan):
         start.fitting(ipc, min(images - held_out(images, start.holdout) for images in counts.values()))
     elif start is not None:

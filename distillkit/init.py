@@ -120,8 +120,8 @@ def tell_if_outside(source: Source, folder: Path, top: Path) -> None:
         return
     if not (images := (folder.resolve() / local).resolve()).is_relative_to(top):
         tell(
-            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies will lack "
-            "the images; move them inside and track them: dvc add"
+            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies have not got "
+            "them; move them inside and track them: dvc add"
         )
 
 

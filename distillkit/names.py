@@ -30,8 +30,8 @@ def check_package_name(name: str) -> None:
     """Raise ParamsError unless a package can be called so."""
     if not is_plain(name):
         raise ParamsError(
-            f"package name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning or ending with '.', "
-            "and no device of Windows; rename it"
+            f"package name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning or ending "
+            "with '.', and no device of Windows; rename it"
         )
 
 

@@ -134,7 +134,8 @@ def check_package(name: str, default: str, packaged: Sequence[str], known: Colle
     if len(set(packaged)) != len(packaged):
         raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
     if default not in packaged:
+        meant = "" if default in known else hint(default, packaged)
         raise ParamsError(
-            f"the default recipe is {default!r}, which is not packaged{hint(default, packaged)}; "
+            f"the default recipe is {default!r}, which is not packaged{meant}; "
             f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
         )

@@ -1,6 +1,7 @@
 """params.yaml as a whole: what the last stage would refuse, the first one does, and doctor."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from distillkit.checks import check_facts, check_images, check_params
 from distillkit.doctor import pipeline
 from distillkit.errors import DistillkitError
 from distillkit.images import RealData, SourceInfo, channel_statistics
+from distillkit.params import load
 
+ROOT = Path(__file__).parents[1]
 PLAIN = {"name": "convnet", "norm": "instance", "depth": 1, "width": 4}
 DD = {"method": "dd", "ipc": 1, "steps": 1, "optim": {"steps": 1, "image_lr": 1}}
 PRETRAINED = DD | {"initialisation": "random-pretrained"}
@@ -193,3 +196,14 @@ def test_doctor_tells_both(tmp_path, digits):
     artifact.save_real(tmp_path / "artifacts/real.safetensors", real)
     (failure,) = (finding for finding in pipeline(tmp_path) if finding.status == "failure")
     assert failure.found.startswith("params.yaml: recipes.mine: ipc is 1000, but class ")
+
+
+@pytest.mark.parametrize(
+    "file", ["params.yaml", *sorted(f"presets/{path.name}" for path in (ROOT / "presets").iterdir())]
+)
+def test_what_the_project_brings_is_let_through(file):
+    data, digits = load(ROOT / file), file == "params.yaml"
+    check_params(data)
+    shape = (1, 8, 8) if digits else (3, *(data["data"].get("size") or (32, 32)))
+    images = 130 if digits else 5000 if "cifar10." in file else 500
+    check_facts(data, shape, {str(label): images for label in range(10)})

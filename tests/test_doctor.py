@@ -11,11 +11,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 
 from distillkit import __version__, doctor, findings, machine, remotes
+from distillkit.cli import cli
 from distillkit.findings import Finding
 
 ROOT = Path(__file__).parents[1]
@@ -237,8 +239,15 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_terminal_without_arrows(tmp_path):
-    ran = distillkit(tmp_path, "doctor", "nowhere", PYTHONIOENCODING="latin-1")
-    assert ran.returncode == 1 and "? name the folder" in ran.stdout and not ran.stderr
+    ran = distillkit(tmp_path, "doctor", PYTHONIOENCODING="latin-1")
+    assert ran.returncode == 1 and "? git init" in ran.stdout and not ran.stderr
+
+
+def test_a_folder_that_is_not_there_is_told_at_once(tmp_path):
+    ended = CliRunner().invoke(cli, ["doctor", str(tmp_path / "nowhere")])
+    assert (
+        str(ended.exception) == f"{tmp_path}/nowhere does not exist; expected the folder that holds dvc.yaml; name that"
+    )
 
 
 # Memory, cores and disk

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distillkit import artifact, foreign
+from distillkit import arguments, artifact, foreign
 from distillkit.describe import describe
 from distillkit.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.expert_files import save_experts
@@ -253,7 +253,7 @@ def test_channels_last(tmp_path, channels):
 
 def test_statistics_by_name():
     assert torch.equal(statistics_named("mnist").std, torch.tensor([0.3081]))
-    assert [len(statistics_named(name).mean) for name in STATISTICS] == [3, 3, 3, 1, 3, 1, 3, 3]
+    assert [len(statistics_named(name).mean) for name in arguments.STATISTICS] == [3, 3, 3, 1, 3, 1, 3, 3]
     assert torch.equal(statistics_named("0.5,0.4/0.2, 1").std, torch.tensor([0.2, 1.0]))
 
 
@@ -278,13 +278,16 @@ def test_statistics_that_are_none(text, expected):
 def test_class_names(tmp_path):
     path = saved(tmp_path / "s.pt", [NORMALISED, LABELS])
     (tmp_path / "names.txt").write_text("cat\nsea lion\n\n")
-    assert read(path, class_names=foreign.classes_named(str(tmp_path / "names.txt"))).class_names == ("cat", "sea lion")
-    assert read(path, class_names=foreign.classes_named("cat, dog")).class_names == ("cat", "dog")
+    assert read(path, class_names=arguments.classes_named(str(tmp_path / "names.txt"))).class_names == (
+        "cat",
+        "sea lion",
+    )
+    assert read(path, class_names=arguments.classes_named("cat, dog")).class_names == ("cat", "dog")
     with pytest.raises(ParamsError, match=r"^classes are 'no.txt', which is no file; expected a text file, or names"):
-        foreign.classes_named("no.txt")
+        arguments.classes_named("no.txt")
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
     with pytest.raises(SourceError, match="is no UTF-8 text; expected a class name a line"):
-        foreign.classes_named(str(tmp_path / "names.txt"))
+        arguments.classes_named(str(tmp_path / "names.txt"))
     twice = "classes are a, a; expected a name of its own for each"
     assert refused(ParamsError, path, class_names=["a", "a"]) == twice
     assert refused(ParamsError, path, class_names=["a", ""]).startswith("classes are a, ; expected a name")

@@ -51,9 +51,8 @@ class Imported:
 
     def check_against(self, imported: SyntheticSet, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
         """Raise ParamsError unless the set has ``ipc`` images of every class, with the shape of the real ones."""
-        found = tuple(imported.images.shape[1:])
-        if found != shape:
-            raise ParamsError(f"{self.file} has images of {found}; expected {shape}; change data.size")
+        if (own := tuple(imported.images.shape[1:])) != shape:
+            raise ParamsError(f"{self.file} has images of {own}; expected {shape}; change data.size")
         self.check_classes(imported.class_names, class_names)
         counts = imported.images_per_class
         if set(counts) != {self.ipc}:
