@@ -23,7 +23,6 @@ from torch import Tensor
 
 from distillkit.files import atomic_write
 from distillkit.images import SyntheticSet
-from distillkit.methods import METHODS
 
 Numbers = npt.NDArray[np.float64]
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # by recipe, points (step, value)
@@ -39,31 +38,29 @@ MOST_CLASSES = 20
 CAPTION, WIDEST_TEXT = 14, 1200  # pixels: a line below a strip, and what words may ask for
 NAME_LENGTH = 28  # characters
 
-COLOURS = {  # Okabe and Ito's, which colour-blind readers tell apart
+COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
     "full": "#000000",
     "random": "#777777",
     "window": "#56b4e9",
     "confident": "#009e73",
+    "herding": "#cc79a7",
+    "k-centre": "#8c564b",
+    "moderate": "#b3a100",
+    "ccs": "#6a51a3",
+    "optimised": "#17becf",
+    "kmeans": "#a6761d",
+    "average": "#e7298a",
+    "diffusion": "#1b7837",
+    "dd": "#4d4d9f",
+    "dm": "#b15928",
+    "dc": "#80b1d3",
+    "dsa": "#c51b7d",
     "mtt": "#0072b2",
+    "att": "#5ab4ac",
     "selmatch": "#d55e00",
     "imported": "#e69f00",
 }
-OTHER_COLOURS = (
-    "#cc79a7",
-    "#8c564b",
-    "#b3a100",
-    "#6a51a3",
-    "#17becf",
-    "#a6761d",
-    "#e7298a",
-    "#1b7837",
-    "#4d4d9f",
-    "#b15928",
-    "#80b1d3",
-    "#c51b7d",
-    "#5ab4ac",
-    "#998ec3",
-)
+UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
 THIRD_MARKERS: dict[str, dict[str, Any]] = {
     "easy": {"marker": "o", "markersize": 7, "markerfacecolor": "white"},
     "middle": {"marker": "|", "markersize": 9, "markeredgewidth": 2},
@@ -504,9 +501,7 @@ def line_looks(recipes: Sequence[str], methods: Mapping[str, str]) -> dict[str, 
 
 
 def colour_of(method: str) -> str:
-    others = [name for name in METHODS if name not in COLOURS]
-    place = others.index(method) if method in others else len(others)
-    return COLOURS.get(method, OTHER_COLOURS[place % len(OTHER_COLOURS)])
+    return COLOURS.get(method, UNKNOWN_COLOUR)
 
 
 def smoothed(values: Numbers) -> Numbers:

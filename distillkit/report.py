@@ -20,7 +20,6 @@ from distillkit.errors import ArtifactError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.figures import Attacked, Curves, Row
 from distillkit.files import atomic_write, write_text
-from distillkit.methods import METHODS
 from distillkit.progress import presentable
 from distillkit.report_words import Loss, by_loss, is_comparable, marked, percent, protocol, warnings
 
@@ -83,7 +82,7 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         middle=share(metrics, recipe, "middle.mean"),
         hard=share(metrics, recipe, "hard.mean"),
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
-        replayed=section.get("replay") is not None or is_ordered(section["method"]) or "schedule" in metrics,
+        replayed=section.get("replay") is not None or "schedule" in metrics,
         soft="soft_labelled" in metrics["images"],
         starts_trained=str(section.get("initialisation")).endswith("pretrained"),
         before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
@@ -103,15 +102,10 @@ def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] 
 
 def place(row: Row) -> tuple[bool, float, bool, int, str]:
     """Where a row stands in the table."""
-    known = list(METHODS)
+    known = list(figures.COLOURS)
     rank = known.index(row.method) if row.method in known else len(known)
     ipc = math.inf if row.ipc is None else row.ipc
     return row.method == "full", ipc, row.learned > 0, rank, row.recipe
-
-
-def is_ordered(method: str) -> bool:
-    """Whether a method's sets carry the order that they are to be trained on in."""
-    return method in METHODS and METHODS[method].about.ordered
 
 
 def share(metrics: Mapping[str, Any], recipe: str, key: str) -> float:

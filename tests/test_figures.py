@@ -244,5 +244,6 @@ def test_recipes_of_one_method_share_its_colour_and_differ_in_dashes() -> None:
 def test_every_method_has_a_colour_of_its_own() -> None:
     from distillkit.methods import METHODS
 
+    assert list(figures.COLOURS) == list(METHODS), "in the order of tables"
     colours = [figures.colour_of(method) for method in [*METHODS, "one of tomorrow"]]
     assert len(set(colours)) == len(colours)

@@ -109,10 +109,11 @@ APART = {
 def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
     tmp_path: Path, previews: dict[str, Path]
 ) -> None:
-    measured = {**METRICS, **{name: metrics(0.999) for name in APART}}
+    ordered = {"schedule": {"steps": 1, "updates": 2}}
+    measured = {**METRICS, "dd": metrics(0.999) | ordered, "bad": metrics(0.999) | ordered, "again": metrics(0.999)}
     with pytest.raises(ArtifactError, match=r"^metrics/bad.json has no attack.taken_for_target.mean; found "):
         rows(measured, RECIPES | APART)
-    measured["bad"] = metrics(0.999) | {"attack": POISON}
+    measured["bad"] |= {"attack": POISON}
     among = rows(measured, RECIPES | APART)
     assert report.best(among) == {"selmatch-ipc5"}
     assert {report.over_random(each, among) for each in among if each.recipe in APART} == {None}
