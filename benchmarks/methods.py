@@ -35,6 +35,7 @@ from methods_cell import measure
 from record import aligned, command, device_name, rounded
 
 from distillkit import artifact, files, params
+from distillkit.command import run as run_command
 from distillkit.errors import ParamsError
 from distillkit.evaluate import EvaluationRecipe
 from distillkit.expert_files import shard_paths
@@ -43,7 +44,6 @@ from distillkit.randomness import seeded
 from distillkit.recipes import read_recipe
 from distillkit.selection import split_holdout
 from distillkit.sources import DataSpec, recorded_params
-from distillkit.stage import run as run_command
 
 ROOT = Path(__file__).parents[1]
 TABLES = Path(__file__).with_suffix("")

@@ -21,6 +21,7 @@ import yaml
 from record import aligned
 
 from distillkit.artifact import canonical_json, load_real, pretty_json
+from distillkit.command import run
 from distillkit.distill import Optim
 from distillkit.errors import ParamsError, SourceError
 from distillkit.files import atomic_write, write_text
@@ -31,7 +32,6 @@ from distillkit.progress import tell, track
 from distillkit.protocol import Selection
 from distillkit.readers import DigitsSource, HuggingFaceSource, Split, labelled
 from distillkit.sources import DataSpec, check_classes, decode, fetch
-from distillkit.stage import run
 
 SPLITS = ("train", "test")
 SECTIONS = ("seed", "expert_shards", "experts", "score", "recipes", "evaluation")

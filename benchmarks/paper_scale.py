@@ -52,6 +52,7 @@ from distillkit.artifact import (
     save_synthetic,
 )
 from distillkit.checkpoint import resumed
+from distillkit.command import run as run_command
 from distillkit.compute import Compute
 from distillkit.device import prepare_device
 from distillkit.distill import Distillation
@@ -63,7 +64,6 @@ from distillkit.progress import tell
 from distillkit.protocol import Material
 from distillkit.randomness import seed_for, seeded
 from distillkit.scoring import SCORES, first_epochs
-from distillkit.stage import run as run_command
 from distillkit.training import fit
 from distillkit.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
 

@@ -4,13 +4,12 @@ What can only be told by looking into files is told later, by who reads them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from distillkit.errors import ArtifactError, ParamsError, SourceError
-from distillkit.hub import COMMIT, MAIN, Reference, parse_reference
 from distillkit.names import hint
+from distillkit.references import COMMIT, MAIN, Reference, parse_reference
 
 Numbers = tuple[float, ...]
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -93,14 +92,6 @@ def check_generator(folder: Path) -> None:
     """Raise ArtifactError unless there may be a generator in ``folder``."""
     if not (path := folder / "generator.json").exists():
         raise ArtifactError(f"{path} does not exist; expected a folder that distillkit generator wrote; name another")
-
-
-def check_recipe(data: Mapping[str, Any], name: str) -> None:
-    """Raise ParamsError unless params.yaml has a recipe called so, if it has recipes."""
-    recipes = data.get("recipes")
-    if isinstance(recipes, Mapping) and name not in recipes:
-        found = ", ".join(recipes) or "none"
-        raise ParamsError(f"params.yaml has no recipes.{name}{hint(name, recipes)}; found {found}")
 
 
 def check_new_folder(folder: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import click
 
 from distillkit import __version__, arguments, params
-from distillkit.names import check_package_name
-from distillkit.stage import run
+from distillkit.command import run
+from distillkit.names import check_package_name, check_recipe
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 TEST = click.option(
@@ -118,7 +118,8 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 
     With HF_HUB_OFFLINE=1 it comes from the cache of earlier pulls.
     """
-    from distillkit.hub import connect, parse_reference
+    from distillkit.hub import connect
+    from distillkit.references import parse_reference
 
     reference = parse_reference(repo)
     from distillkit.pull import pull as fetch
@@ -389,7 +390,7 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     It is trained, unless the recipe's stage has left it; Ctrl-C keeps what is done. diffusers reads its parts.
     """
     arguments.check_new_folder(folder)
-    arguments.check_recipe(params.load(), recipe)
+    check_recipe(params.load(), recipe)
     arguments.check_artifact(real)
     from distillkit.generate import build, built_lines
 

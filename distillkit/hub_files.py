@@ -21,18 +21,9 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_file_system import HfFileSystemResolvedRepositoryPath
 
 from distillkit.errors import HubError, ParamsError
-from distillkit.hub import (
-    DATASET,
-    MAIN,
-    Reference,
-    connect,
-    hub_errors,
-    is_offline,
-    parse_reference,
-    patiently,
-    resolve,
-)
+from distillkit.hub import DATASET, connect, hub_errors, is_offline, patiently, resolve
 from distillkit.hub_commits import chunks
+from distillkit.references import MAIN, Reference, parse_reference
 
 Entry = dict[str, Any]
 ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?:/(?P<path>.*))?")

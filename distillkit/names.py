@@ -3,7 +3,7 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from distillkit.errors import ParamsError
@@ -66,3 +66,11 @@ def hint(name: str, known: Iterable[str]) -> str:
     """ ", did you mean …?" when something close to ``name`` is known, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_recipe(data: Mapping[str, Any], name: str) -> None:
+    """Raise ParamsError unless params.yaml has a recipe called so, if it has recipes."""
+    recipes = data.get("recipes")
+    if isinstance(recipes, Mapping) and name not in recipes:
+        found = ", ".join(recipes) or "none"
+        raise ParamsError(f"params.yaml has no recipes.{name}{hint(name, recipes)}; found {found}")

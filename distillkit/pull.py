@@ -14,16 +14,12 @@ from distillkit.arguments import package_reference
 from distillkit.artifact import load_synthetic
 from distillkit.errors import ArtifactError, HubError, ParamsError
 from distillkit.hub import (
-    COMMIT,
     DATASET,
-    MAIN,
     Entry,
-    Reference,
     announced,
     connect,
     hub_errors,
     is_offline,
-    parse_reference,
     patiently,
     quiet_client,
     resolve,
@@ -46,6 +42,7 @@ from distillkit.manifest import (
     replacing,
 )
 from distillkit.progress import tell, track
+from distillkit.references import COMMIT, MAIN, Reference, parse_reference
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

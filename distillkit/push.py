@@ -13,10 +13,8 @@ from distillkit.errors import ArtifactError, HubError
 from distillkit.files import write_text
 from distillkit.hub import (
     DATASET,
-    MAIN,
     SILENCE,
     Entry,
-    Reference,
     Sums,
     by_xet_or_lfs,
     differing,
@@ -34,6 +32,7 @@ from distillkit.hub import (
 from distillkit.manifest import CARD, MANIFEST, Manifest, open_package, read_manifest
 from distillkit.outside import content, read_json
 from distillkit.progress import tell, without_passwords
+from distillkit.references import MAIN, Reference
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -6,10 +6,9 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.arguments import check_recipe
 from distillkit.errors import ParamsError
 from distillkit.methods import METHODS
-from distillkit.names import check_package_name, check_recipe_names, hint
+from distillkit.names import check_package_name, check_recipe, check_recipe_names, hint
 from distillkit.optim import Optim
 from distillkit.params import read, section
 from distillkit.protocol import Method, Selection

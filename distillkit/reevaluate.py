@@ -17,7 +17,6 @@ from distillkit.device import prepare_device
 from distillkit.errors import ArtifactError, ParamsError, SourceError
 from distillkit.evaluate import EvaluationRecipe, check_fit, evaluate, workload
 from distillkit.executors import plan_compute
-from distillkit.hub import parse_reference
 from distillkit.images import ImageSet, Schedule, SyntheticSet
 from distillkit.manifest import open_package, printable
 from distillkit.metrics import classes_of, metrics_of
@@ -25,6 +24,7 @@ from distillkit.networks import NetworkSpec, build_network
 from distillkit.progress import tell, track
 from distillkit.randomness import seed_for, seeded
 from distillkit.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
+from distillkit.references import parse_reference
 from distillkit.sources import ChannelWise, DataSpec, fetch
 
 LARGEST = {  # far beyond the papers, and within this machine's reach

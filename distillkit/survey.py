@@ -9,7 +9,7 @@ from typing import Any
 from distillkit.arguments import dataset_reference
 from distillkit.errors import HubError, ParamsError
 from distillkit.folders import METADATA, is_made_by_system
-from distillkit.hub import Reference, connect, hub_errors
+from distillkit.hub import connect, hub_errors
 from distillkit.huggingface import label_column
 from distillkit.pictures import is_picture, picture_pixels, unreadable
 from distillkit.readers import (
@@ -20,6 +20,7 @@ from distillkit.readers import (
     Split,
     TorchvisionSource,
 )
+from distillkit.references import Reference
 from distillkit.sources import DataSpec, open_splits
 from distillkit.summary import Summary
 

@@ -20,12 +20,12 @@ import pytest
 import torch
 
 from distillkit import artifact
+from distillkit.command import run
 from distillkit.errors import WindowError
 from distillkit.expert_files import save_experts
 from distillkit.files import write_text
 from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
 from distillkit.interruption import Interrupted
-from distillkit.stage import run
 from distillkit.trajectories import Dynamics, Expert
 from distillkit.work import WORK
 

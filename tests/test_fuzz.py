@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from test_bad_input import MTT, PARAMS
 
 from distillkit import artifact, describe, difference_views, params, report
+from distillkit.command import run
 from distillkit.consistency import check_parts
 from distillkit.demand import demand_of
 from distillkit.evaluate import EvaluationRecipe
@@ -44,7 +45,6 @@ from distillkit.recipes import PackageSpec, read_recipe
 from distillkit.reevaluate import recorded_source
 from distillkit.score_file import ScoreSpec, read_score_file
 from distillkit.sources import DataSpec
-from distillkit.stage import run
 from distillkit.trajectories import Dynamics, Expert, ExpertsSpec
 from distillkit.versions import difference
 

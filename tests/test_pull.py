@@ -16,10 +16,10 @@ from packages import build_package, contents, run
 import distillkit
 from distillkit.artifact import load_synthetic, sha256
 from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsError
-from distillkit.hub import parse_reference
 from distillkit.manifest import MANIFEST, Package
 from distillkit.pull import pull
 from distillkit.push import push
+from distillkit.references import parse_reference
 
 REPO = "someone/tiny"
 FOREVER = 1000

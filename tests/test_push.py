@@ -16,10 +16,11 @@ from huggingface_hub import DatasetCard, HfApi
 from packages import build_package, contents, rewritten, run
 
 from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsError
-from distillkit.hub import hub_errors, listing, parse_reference, resolve, shorten_wait
+from distillkit.hub import hub_errors, listing, resolve, shorten_wait
 from distillkit.manifest import MANIFEST
 from distillkit.progress import presentable
 from distillkit.push import Pushed, licences, push
+from distillkit.references import parse_reference
 
 REPO = "someone/tiny"
 FOREVER = 1000
