@@ -18,14 +18,14 @@ from distillkit.leftovers import LEFT_OVER
 STAGES = Path(__file__).parents[1] / "stages"
 PARAMS = {
     "expert_shards": [0, 2],
-    "recipes": {"random.5": {"method": "random"}},
+    "recipes": {"random-5": {"method": "random"}},
     "package": {"name": "digits"},
 }
 NAMED = {
     "artifacts/experts/shard-0.safetensors",
-    "artifacts/distilled/random.5.safetensors",
-    "metrics/random.5.json",
-    "metrics/classes/random.5.json",
+    "artifacts/distilled/random-5.safetensors",
+    "metrics/random-5.json",
+    "metrics/classes/random-5.json",
     "artifacts/hub/digits/manifest.json",
 }
 OTHERS_OWN = {"metrics/README.md", "artifacts/experts/.gitignore", "artifacts/hub/notes/README.md"}
@@ -71,7 +71,7 @@ def test_what_is_left_over_is_moved_and_other_files_stay(pipeline, monkeypatch, 
     moved = {f"{LEFT_OVER}/{path}" for path in (SHARD, *RECIPE)}
     assert files(pipeline) == everything | moved | {"shards.txt", "results.txt"}
     assert (pipeline / "shards.txt").read_text() == "shard-0\nshard-2\n"
-    assert (pipeline / "results.txt").read_text() == "random.5\n"
+    assert (pipeline / "results.txt").read_text() == "random-5\n"
 
 
 def test_clean_lists_and_deletes_only_when_told(pipeline):

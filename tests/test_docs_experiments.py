@@ -22,7 +22,8 @@ def tiny(folder: Path, stages: tuple[str, ...], shards: list[int]) -> Path:
     project = new_project(folder)
     declared = YAML(typ="safe").load(project / "dvc.yaml")
     YAML(typ="safe").dump({"stages": {name: declared["stages"][name] for name in stages}}, project / "dvc.yaml")
-    write_params(project, PARAMS | {"expert_shards": shards, "recipes": RECIPES})
+    package = PARAMS["package"] | {"default": "mtt-ipc5"}
+    write_params(project, PARAMS | {"expert_shards": shards, "recipes": RECIPES, "package": package})
     git(project, "config", "user.email", "founder@example.org")
     git(project, "config", "user.name", "Founder")
     commit(project)

@@ -235,7 +235,7 @@ def test_what_is_written_is_what_is_said(bare):
     given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
     assert init(*given).stdout == "wrote 14 files to pipe; next: dvc repro pipe/dvc.yaml\n"
     before = files(bare)
-    said = "nothing to write: all 12 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
+    said = "nothing to write: all 14 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
     assert init(*given).stdout == said
     assert files(bare) == before
     (bare / "pipe/params.yaml").unlink()
