@@ -22,7 +22,8 @@ def tiny(folder: Path, stages: tuple[str, ...], shards: list[int]) -> Path:
     project = new_project(folder)
     declared = YAML(typ="safe").load(project / "dvc.yaml")
     YAML(typ="safe").dump({"stages": {name: declared["stages"][name] for name in stages}}, project / "dvc.yaml")
-    write_params(project, PARAMS | {"expert_shards": shards, "recipes": RECIPES})
+    package = {"name": "tiny", "default": next(iter(RECIPES))}
+    write_params(project, PARAMS | {"expert_shards": shards, "recipes": RECIPES, "package": package})
     git(project, "config", "user.email", "founder@example.org")
     git(project, "config", "user.name", "Founder")
     commit(project)
@@ -82,7 +83,8 @@ def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
     project = tiny(tmp_path / "project", ("fetch", "experts", "score", "distill"), [0])
     recipe = MTT | {"optim": OPTIM | {"steps": 100_000}}
-    write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}})
+    package = {"name": "tiny", "default": "mtt-ipc5"}
+    write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}, "package": package})
     dvc(project, "repro", "score")
     declaration = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "experiments.md").read_text(), re.M | re.S)
     with (project / "dvc.yaml").open("a") as file:

@@ -60,8 +60,3 @@ def test_stage_names_each_path_of_its_command(name):
     covered = {path for path in data if any(path == own or path.startswith(f"{own}/") for own in given)}
     assert data == covered
     assert all(any(path == own or path.startswith(f"{own}/") for path in data) for own in given)
-
-
-def test_a_package_stays_until_there_is_another():
-    """DVC would remove it before the stage that may refuse to write another begins."""
-    assert STAGES["package"]["outs"] == [{"artifacts/hub/${package.name}": {"persist": True}}]
