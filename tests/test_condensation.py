@@ -272,7 +272,7 @@ def test_a_run_resumes_with_the_network_that_it_had(material, steps):
 
 
 @pytest.mark.parametrize("method", [DistributionMatching, DatasetCondensation])
-@pytest.mark.parametrize("ipc", [10**9, 10**18])
+@pytest.mark.parametrize("ipc", [10**9, 10**15])
 def test_more_noise_than_any_machine_holds_is_refused(material, method, ipc):
     with pytest.raises(ParamsError, match=r"^ipc is 1e\+\d\d?, but 10 classes of so many images of 1x8x8 are"):
         method(ipc, start="noise").init(material, seeded(0))

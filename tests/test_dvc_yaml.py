@@ -93,8 +93,3 @@ def upstream(name: str, stages: dict, made: dict) -> set[str]:
     """Stages that ``name`` waits for, by the files that they make."""
     before = {other for other, paths in made.items() if paths & set(stages[name]["deps"])} if name in stages else set()
     return before.union(*(upstream(other, stages, made) for other in before))
-
-
-def test_a_package_stays_until_there_is_another():
-    """DVC would remove it before the stage that may refuse to write another begins."""
-    assert STAGES["package"]["outs"] == [{"artifacts/hub/${package.name}": {"persist": True}}]

@@ -473,7 +473,8 @@ def test_curves(check):
     def cell(step: str, loss: str) -> Callable[[], Any]:
         def action() -> None:
             Path("loss.csv").write_text(f"step,loss\n1,0.5\n{step},{loss}\n3,0.2\n")
-            loss_plot({"mtt": read_csv(Path("loss.csv"), "step", "loss")}, Path("loss.png"), {"mtt": "mtt"})
+            curves = {"mtt": read_csv(Path("loss.csv"), "step", "loss")}
+            loss_plot({"Distance": curves}, Path("loss.png"), {"mtt": "mtt"})
 
         return action
 

@@ -688,6 +688,15 @@ def test_a_source_is_named_as_what_it_is(
     assert ("scikit-learn/digits" in card_of(package).split("---\n", 2)[2]) is False
 
 
+@pytest.mark.parametrize("size", [None, [5, 4]])
+def test_the_card_says_how_images_were_resized(tmp_path: Path, size: list[int] | None) -> None:
+    real = real_data(images_of((1, 5, 4)), replace(INFO, params={"size": size}))
+    package = build_from(entries_in(tmp_path / "named", real), tmp_path / "hub", real=real)
+    assert ("Images of another size were resized to that by Pillow's `BILINEAR` filter" in card_of(package)) is bool(
+        size
+    )
+
+
 def test_the_training_images_are_those_that_fetch_takes(built: Package) -> None:
     text = card_of(built)
     assert "are, here and below, the 40 that distillkit's `fetch` stage takes from this source for training" in text
