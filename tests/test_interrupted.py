@@ -303,7 +303,7 @@ REFERENCE = str(Path(forked.__file__).parents[1] / "stages/reference.py")
 
 @pytest.mark.parametrize(
     ("command", "number"),
-    [((REFERENCE, "a", "b"), signal.SIGINT), (("-m", "distillkit", "show", "x"), signal.SIGTERM)],
+    [((REFERENCE, "a", "b"), signal.SIGINT), (("-m", "distillkit", "show", "torch.py"), signal.SIGTERM)],
 )
 def test_interrupted_while_torch_is_imported(tmp_path, command, number):
     """By a stage at its top, and by a command inside: one line, although the exception would be lost in between."""
