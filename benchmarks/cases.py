@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from distillkit.compute import Precision
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
+from distillkit.base.randomness import seeded
+from distillkit.data.networks import NetworkSpec
+from distillkit.training.compute import Precision
 
 CLASSES = 10
 

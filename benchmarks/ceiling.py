@@ -11,7 +11,7 @@ from reference import distillation, fresh_network
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from distillkit.compute import Precision
+from distillkit.training.compute import Precision
 
 CALLS = 10  # convolutions of one run
 SMALL_BATCH = 2  # FLOP are counted on it: they are proportional to the batch

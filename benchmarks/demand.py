@@ -22,10 +22,10 @@ import torch
 from record import ROOT, aligned, conditions, options, write
 from ruamel.yaml import YAML
 
-from distillkit import artifact
-from distillkit.demand import Images, peaks_of
-from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
-from distillkit.randomness import seeded
+from distillkit.base.randomness import seeded
+from distillkit.data import artifact
+from distillkit.data.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.setup.resources import Images, peaks_of
 
 METER = """
 import resource, subprocess, sys

@@ -22,7 +22,7 @@ import click
 import torch
 from ruamel.yaml import YAML
 
-from distillkit.machine import cores
+from distillkit.base.machine import cores
 
 ROOT = Path(__file__).parents[1]
 LEFT_BEHIND = ["artifacts", "metrics", "cache", "tmp", ".distillkit", "dvc.lock", ".venv", ".git"]

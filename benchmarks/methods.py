@@ -34,16 +34,18 @@ import torch
 from methods_cell import measure
 from record import aligned, command, device_name, rounded
 
-from distillkit import artifact, files, params
-from distillkit.command import run as run_command
-from distillkit.errors import ParamsError
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import shard_paths
+from distillkit.base import files, params
+from distillkit.base import files as base_files
+from distillkit.base.errors import ParamsError
+from distillkit.base.randomness import seeded
+from distillkit.data import artifact
+from distillkit.data.selection import split_holdout
+from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
-from distillkit.randomness import seeded
-from distillkit.recipes import read_recipe
-from distillkit.selection import split_holdout
-from distillkit.sources import DataSpec, recorded_params
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.process.command import run as run_command
+from distillkit.sources.fetch import DataSpec, recorded_params
+from distillkit.training.expert_files import shard_paths
 
 ROOT = Path(__file__).parents[1]
 TABLES = Path(__file__).with_suffix("")
@@ -51,7 +53,15 @@ KEPT = ROOT / ".distillkit/methods"
 CELL = Path(__file__).with_name("methods_cell.py")
 MATERIAL = ("seed", "data", "expert_shards", "experts", "score")
 PROCESSES = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-JUDGES = ("distill", "evaluate", "executors", "expert_files", "sources", "trajectories", "scoring")
+JUDGES = (
+    "evaluation.evaluate",
+    "matching.distillation",
+    "sources.fetch",
+    "training.difficulty",
+    "training.executors",
+    "training.expert_files",
+    "training.trajectories",
+)
 
 
 class Cell(NamedTuple):
@@ -112,11 +122,11 @@ def closure(modules: tuple[str, ...]) -> list[Path]:
     return sorted(found)
 
 
-content = cache(artifact.sha256)
+content = cache(base_files.sha256)
 
 
 def digest(value: Any, files: Sequence[Path]) -> str:
-    text = artifact.canonical_json([value, torch.__version__, *([path.name, content(path)] for path in files)])
+    text = base_files.canonical_json([value, torch.__version__, *([path.name, content(path)] for path in files)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -129,7 +139,7 @@ def key_of(cell: Cell, data: Mapping[str, Any], material: Path) -> str:
 
 def make_material(data: Mapping[str, Any], holdout: float | None, kept: Path) -> tuple[Path, float]:
     """Images, experts and difficulty by the pipeline's own stages, once; and the CPU seconds that it took."""
-    code = closure(("distillkit.sources", "distillkit.trajectories", "distillkit.scoring"))
+    code = closure(("distillkit.sources.fetch", "distillkit.training.trajectories", "distillkit.training.difficulty"))
     chosen = {name: data[name] for name in MATERIAL}
     folder = kept / f"material-{digest([chosen, holdout], code)}"
     if (done := folder / "seconds.json").exists():

@@ -16,21 +16,23 @@ import torch
 from torch import Tensor
 from worker import finish, reset_peak, status_bytes
 
-from distillkit import artifact, files, params
-from distillkit.compute import Compute
-from distillkit.device import prepare_device
-from distillkit.distill import Distillation
-from distillkit.errors import DistillkitError
-from distillkit.evaluate import EvaluationRecipe, evaluate, workload
-from distillkit.executors import UNROLLED, plan_compute
-from distillkit.expert_files import ExpertFiles
-from distillkit.images import ImageSet, SyntheticSet
-from distillkit.interruption import end_with_parent
-from distillkit.networks import NetworkSpec
-from distillkit.parameters import call_with, flatten
-from distillkit.protocol import Material
-from distillkit.randomness import seed_for, seeded
-from distillkit.recipes import Recipe, read_recipe
+from distillkit.base import files, params
+from distillkit.base import files as base_files
+from distillkit.base.device import prepare_device
+from distillkit.base.errors import DistillkitError
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data import artifact
+from distillkit.data.images import ImageSet, SyntheticSet
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.parameters import call_with, flatten
+from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, workload
+from distillkit.matching.distillation import Distillation
+from distillkit.matching.method import Material
+from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.process.interruption import end_with_parent
+from distillkit.training.compute import Compute
+from distillkit.training.executors import UNROLLED, plan_compute
+from distillkit.training.expert_files import ExpertFiles
 
 
 class Cost(NamedTuple):
@@ -138,7 +140,7 @@ def measure(request: dict[str, Any], answer: Connection) -> None:
     """Write the record of one cell; answer what went wrong, or nothing."""
     end_with_parent()
     try:
-        files.write_text(Path(request["record"]), artifact.pretty_json(measured(request)))
+        files.write_text(Path(request["record"]), base_files.pretty_json(measured(request)))
         answer.send("")
     except (DistillkitError, OSError, RuntimeError) as error:
         answer.send(" ".join(str(error).split()))

@@ -12,18 +12,18 @@ import torch
 from cases import CLASSES, DistillationCase, EvaluationCase, ExpertsCase, Implementation, Task, random_images
 from torch import Tensor
 
-from distillkit.augment import Augmentation
-from distillkit.compute import Compute, Precision
-from distillkit.device import prepare_device
-from distillkit.distill import Distillation, Optim
-from distillkit.images import ImageSet, Normalisation, SyntheticSet
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.networks import build_network
-from distillkit.parameters import flatten
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe, fit
-from distillkit.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
+from distillkit.base.device import prepare_device
+from distillkit.base.randomness import seeded
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import ImageSet, Normalisation, SyntheticSet
+from distillkit.data.networks import build_network
+from distillkit.data.parameters import flatten
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.method import Material
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.training.compute import Compute, Precision
+from distillkit.training.loop import TrainingRecipe, fit
+from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
 
 CLASS_NAMES = tuple(str(label) for label in range(CLASSES))
 

@@ -20,18 +20,18 @@ import numpy as np
 import yaml
 from record import aligned
 
-from distillkit.artifact import canonical_json, load_real, pretty_json
-from distillkit.command import run
-from distillkit.distill import Optim
-from distillkit.errors import ParamsError, SourceError
-from distillkit.files import atomic_write, write_text
-from distillkit.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.base.errors import ParamsError, SourceError
+from distillkit.base.files import atomic_write, canonical_json, pretty_json, write_text
+from distillkit.data.artifact import load_real
+from distillkit.data.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.matching.distillation import Optim
+from distillkit.matching.method import Selection
 from distillkit.methods import METHODS
-from distillkit.pictures import brief, open_picture
-from distillkit.progress import tell, track
-from distillkit.protocol import Selection
-from distillkit.readers import DigitsSource, HuggingFaceSource, Split, labelled
-from distillkit.sources import DataSpec, check_classes, decode, fetch
+from distillkit.process.command import run
+from distillkit.process.progress import tell, track
+from distillkit.sources.fetch import DataSpec, check_classes, decode, fetch
+from distillkit.sources.pictures import brief, open_picture
+from distillkit.sources.readers import DigitsSource, HuggingFaceSource, Split, labelled
 
 SPLITS = ("train", "test")
 SECTIONS = ("seed", "expert_shards", "experts", "score", "recipes", "evaluation")
@@ -80,7 +80,9 @@ def read_preset(path: Path, changes: Sequence[str]) -> dict[str, Any]:
 
 
 def build(kind: Any, value: Any, where: str) -> Any:
-    """Plain data as settings of ``kind``: what ``distillkit.params`` does where pydantic is installed, in few words."""
+    """Plain data as settings of ``kind``: what ``distillkit.base.params`` does where pydantic is installed, in few
+    words.
+    """
     if is_dataclass(kind) and isinstance(kind, type):
         return build_settings(kind, value, where)
     if get_origin(kind) is tuple and isinstance(value, list):
@@ -193,7 +195,7 @@ def pack_dataset(data: str) -> dict[str, np.ndarray]:
     """The arrays of a pack: of each split the encoded images end to end, where each ends, and labels."""
     import datasets
 
-    from distillkit.huggingface import image_column, label_column, load_parts, open_huggingface
+    from distillkit.sources.huggingface import image_column, label_column, load_parts, open_huggingface
 
     source = HuggingFaceSource(id=data)
     opened, parts = open_huggingface(source), load_parts(data, None)

@@ -39,33 +39,23 @@ from paper_files import (
 from record import command, device_name
 
 from distillkit import __version__
-from distillkit.artifact import (
-    Opened,
-    load_difficulty,
-    load_state,
-    load_synthetic,
-    pretty_json,
-    provenance_of,
-    save,
-    save_difficulty,
-    save_state,
-    save_synthetic,
-)
-from distillkit.checkpoint import resumed
-from distillkit.command import run as run_command
-from distillkit.compute import Compute
-from distillkit.device import prepare_device
-from distillkit.distill import Distillation
-from distillkit.errors import DivergedError, ParamsError
-from distillkit.evaluate import EvaluationRecipe, evaluate
-from distillkit.files import write_text
-from distillkit.images import RealData, SyntheticSet
-from distillkit.progress import tell
-from distillkit.protocol import Material
-from distillkit.randomness import seed_for, seeded
-from distillkit.scoring import SCORES, first_epochs
-from distillkit.training import fit
-from distillkit.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
+from distillkit.base.device import prepare_device
+from distillkit.base.errors import DivergedError, ParamsError
+from distillkit.base.files import pretty_json, write_text
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.artifact import load_difficulty, load_synthetic, provenance_of, save_difficulty, save_synthetic
+from distillkit.data.container import Opened, load_state, save, save_state
+from distillkit.data.images import RealData, SyntheticSet
+from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
+from distillkit.matching.distillation import Distillation
+from distillkit.matching.method import Material
+from distillkit.pipeline.checkpoints import resumed
+from distillkit.process.command import run as run_command
+from distillkit.process.progress import tell
+from distillkit.training.compute import Compute
+from distillkit.training.difficulty import SCORES, first_epochs
+from distillkit.training.loop import fit
+from distillkit.training.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
 
 PRESET = Path(__file__).parents[1] / "presets/selmatch-cifar10.yaml"
 CHECKPOINT_SECONDS = 20.0
@@ -282,7 +272,8 @@ def outcome(job: Job, runs: int) -> dict[str, Any]:
     sets = {name: noted(job.set(name)) for name in job.entries}
     for name, entry in job.entries.items():
         learned = load_synthetic(job.set(name))[0].learned
-        sets[name] |= {"ipc": entry.ipc, "kind": entry.kind, "method": asdict(entry.method)}  # type: ignore[call-overload]
+        # type: ignore[call-overload]
+        sets[name] |= {"ipc": entry.ipc, "kind": entry.kind, "method": asdict(entry.method)}
         sets[name] |= {"optim": asdict(entry.optim) if entry.optim else None}
         sets[name] |= {"images": len(learned), "learned": int(learned.sum())}
         sets[name]["accuracies"] = [noted(evaluated(job, name, run))["accuracy"] for run in range(runs)]

@@ -16,15 +16,15 @@ import click
 import torch
 from record import conditions, options, write
 
-from distillkit.augment import Augmentation
-from distillkit.compute import Compute
-from distillkit.device import prepare_device
-from distillkit.images import RealData
-from distillkit.networks import NetworkSpec
-from distillkit.params import read
-from distillkit.randomness import seed_for, seeded
-from distillkit.sources import DataSpec, fetch
-from distillkit.training import TrainingRecipe, fit, predict
+from distillkit.base.device import prepare_device
+from distillkit.base.params import read
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import RealData
+from distillkit.data.networks import NetworkSpec
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.training.compute import Compute
+from distillkit.training.loop import TrainingRecipe, fit, predict
 
 
 def recipes(steps: int) -> dict[str, TrainingRecipe]:

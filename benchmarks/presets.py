@@ -27,22 +27,23 @@ from typing import Any
 import click
 import torch
 
-from distillkit import params, sources
-from distillkit.artifact import pretty_json
-from distillkit.distill import Distillation
-from distillkit.errors import DistillkitError, DivergedError
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.images import ImageSet, SyntheticSet, channel_statistics
-from distillkit.networks import build_network
-from distillkit.params import section
-from distillkit.protocol import Material
-from distillkit.randomness import seed_for, seeded
-from distillkit.recipes import read_recipe
-from distillkit.score_file import ScoreSpec
-from distillkit.scoring import SCORES
-from distillkit.training import constant, step_batches, train
-from distillkit.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
-from distillkit.whitening import zca
+from distillkit.base import params
+from distillkit.base.errors import DistillkitError, DivergedError
+from distillkit.base.files import pretty_json
+from distillkit.base.params import section
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.images import ImageSet, SyntheticSet, channel_statistics
+from distillkit.data.networks import build_network
+from distillkit.data.whitening import zca
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.matching.distillation import Distillation
+from distillkit.matching.method import Material
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.sources import fetch
+from distillkit.training.difficulty import SCORES
+from distillkit.training.loop import constant, step_batches, train
+from distillkit.training.score_file import ScoreSpec
+from distillkit.training.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks/results/presets-cpu.json"
@@ -142,7 +143,7 @@ def scaled_diffusion(recipe: dict[str, Any]) -> dict[str, Any]:
 @cache
 def coloured_digits(size: int) -> ImageSet:
     """The training digits, each in a colour of its own."""
-    data = sources.fetch(params.read({"source": {"kind": "digits"}, "size": [size, size]}, sources.DataSpec, "data"))
+    data = fetch.fetch(params.read({"source": {"kind": "digits"}, "size": [size, size]}, fetch.DataSpec, "data"))
     grey_N1HW, train = data.train.images, data.train
     colour_N3 = 0.4 + 0.6 * torch.rand(len(train), 3, generator=seeded(0))
     return replace(train, images=(grey_N1HW * colour_N3[:, :, None, None]).round().to(torch.uint8))
@@ -150,9 +151,9 @@ def coloured_digits(size: int) -> ImageSet:
 
 def prepared(data: Mapping[str, Any]) -> Material:
     """Images, experts and difficulty, as the stages make them."""
-    spec, experts = section(data, "data", sources.DataSpec), section(data, "experts", ExpertsSpec)
+    spec, experts = section(data, "data", fetch.DataSpec), section(data, "experts", ExpertsSpec)
     real = coloured_digits(spec.size[0])
-    whitening = zca(real.images, spec.normalisation.eps) if isinstance(spec.normalisation, sources.ZCA) else None
+    whitening = zca(real.images, spec.normalisation.eps) if isinstance(spec.normalisation, fetch.ZCA) else None
     normalisation = channel_statistics(real.images)._replace(whitening=whitening)
     trained = [
         record_expert(real, normalisation, experts.recipe, seeded(seed_for(0, "expert", member)))

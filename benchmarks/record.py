@@ -29,8 +29,8 @@ from harness import Entrant, Timing, Variant, allocators, chosen_device, ratio, 
 from ours import IMPLEMENTATIONS as OURS
 from reference import IMPLEMENTATIONS as REFERENCE
 
-from distillkit.compute import Precision
-from distillkit.machine import cores
+from distillkit.base.machine import cores
+from distillkit.training.compute import Precision
 
 ROOT = Path(__file__).parents[1]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

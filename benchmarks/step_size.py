@@ -13,16 +13,17 @@ from pathlib import Path
 
 import torch
 
-from distillkit import params, sources
-from distillkit.distill import Distillation
-from distillkit.errors import DivergedError
-from distillkit.images import RealData
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.networks import NetworkSpec
-from distillkit.optim import Optim
-from distillkit.protocol import Material
-from distillkit.randomness import seed_for, seeded
-from distillkit.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
+from distillkit.base import params
+from distillkit.base.errors import DivergedError
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.images import RealData
+from distillkit.data.networks import NetworkSpec
+from distillkit.matching.distillation import Distillation
+from distillkit.matching.method import Material
+from distillkit.matching.optim import Optim
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.sources import fetch
+from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
 
 OUT = Path(__file__).parent / "results/step_size-cpu.json"
 RULES = ("published", "logarithm", "ours")
@@ -65,6 +66,6 @@ def run(rule: str, given: Material, seed: int) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = material(sources.fetch(params.read({"source": {"kind": "digits"}}, sources.DataSpec, "data")))
+    given = material(fetch.fetch(params.read({"source": {"kind": "digits"}}, fetch.DataSpec, "data")))
     runs = [run(rule, given, seed) for seed in range(3) for rule in RULES]
     OUT.write_text(json.dumps({"command": "python benchmarks/step_size.py", "runs": runs}, indent=1) + "\n")

@@ -19,7 +19,7 @@ from typing import Any
 
 def tune_allocator() -> None:
     """As the stages do."""
-    from distillkit.device import reuse_freed_memory
+    from distillkit.base.device import reuse_freed_memory
 
     if not reuse_freed_memory():
         raise RuntimeError("this C library has no allocator to tune; use allocator plain")

@@ -1,6 +1,6 @@
 """``distillkit``, and ``python -m distillkit``."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 
 def main() -> None:

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 import click
 
-from distillkit import __version__, arguments, params
-from distillkit.command import run
-from distillkit.names import check_package_name, check_recipe
+from distillkit import __version__
+from distillkit.base import arguments, params
+from distillkit.base.names import check_package_name, check_recipe
+from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 TEST = click.option(
@@ -33,7 +34,7 @@ def cli() -> None:
 def show(path: Path, as_json: bool) -> None:
     """Say what an artifact (.safetensors) or a packaged folder holds; a folder is checked against its manifest."""
     arguments.check_artifact(path)
-    from distillkit.describe import describe, lines
+    from distillkit.check.show import describe, lines
 
     description = describe(path)
     answer(as_json, description, lines(description))
@@ -66,14 +67,14 @@ def evaluate(
     arguments.check_test(test)
     if params_file is not None:
         params.load(params_file)
-    from distillkit.reevaluate import reevaluate
+    from distillkit.check.evaluation import evaluate_again
 
-    result = reevaluate(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
+    result = evaluate_again(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
     answer(as_json, result, [sentence(result)])
 
 
 def sentence(result: dict[str, Any]) -> str:
-    from distillkit.card import percent
+    from distillkit.package.card import percent
 
     found = f"{percent(result['accuracy'])} test accuracy"
     claimed = result["claimed"]
@@ -100,9 +101,9 @@ def push(
     """
     arguments.check_package_folder(folder)
     arguments.push_target(repo, tag)
-    from distillkit.hub import connect
-    from distillkit.push import as_dict, lines
-    from distillkit.push import push as publish
+    from distillkit.hub.client import connect
+    from distillkit.hub.push import as_dict, lines
+    from distillkit.hub.push import push as publish
 
     pushed = publish(connect(), folder, repo, tag=tag, private=private, message=message, receipt=receipt)
     answer(as_json, as_dict(pushed), lines(pushed))
@@ -118,11 +119,11 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 
     With HF_HUB_OFFLINE=1 it comes from the cache of earlier pulls.
     """
-    from distillkit.hub import connect
-    from distillkit.references import parse_reference
+    from distillkit.base.references import parse_reference
+    from distillkit.hub.client import connect
 
     reference = parse_reference(repo)
-    from distillkit.pull import pull as fetch
+    from distillkit.hub.pull import pull as fetch
 
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)
@@ -149,9 +150,9 @@ def verify(package: str, recipe: str | None, runs: int | None, test: Path | None
     """
     arguments.package_reference(package)
     arguments.check_test(test)
-    from distillkit.pull import pulled
-    from distillkit.verify import as_dict, lines
-    from distillkit.verify import verify as check
+    from distillkit.check.verify import as_dict, lines
+    from distillkit.check.verify import verify as check
+    from distillkit.hub.pull import pulled
 
     with pulled(package, recipe) as opened:
         verdict = check(opened, recipe, test=test, runs=runs, seed=seed)
@@ -176,14 +177,15 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
         raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
     for side in (before, after):
         arguments.package_reference(side)
-    from distillkit import difference_views as views
-    from distillkit.differences import Difference
-    from distillkit.versions import difference
+    from distillkit.check.diff import picture as diff_picture
+    from distillkit.check.diff import text as views
+    from distillkit.check.diff.inputs import difference
+    from distillkit.check.diff.result import Difference
 
     found = difference(before, after, recipe)
     if isinstance(found, Difference):
         if picture is not None:
-            views.draw(found, picture)
+            diff_picture.draw(found, picture)
         answer(as_json, views.as_json(found), views.lines(found))
         return
     if picture is not None:
@@ -225,11 +227,11 @@ def init(
     arguments.check_dataset(dataset)
     if name is not None:
         check_package_name(name)
-    from distillkit.init import USUAL, plan_for
-    from distillkit.plan import differences, outcome, write
-    from distillkit.progress import presentable, tell
-    from distillkit.summary import lines
-    from distillkit.workflow import name_of_pipeline
+    from distillkit.process.progress import presentable, tell
+    from distillkit.setup.init import USUAL, plan_for
+    from distillkit.setup.new_files import differences, outcome, write
+    from distillkit.setup.workflow import name_of_pipeline
+    from distillkit.sources.summary import lines
 
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
         raise click.UsageError(
@@ -273,7 +275,7 @@ def doctor(folder: Path, as_json: bool) -> None:
     arguments.check_folder(folder)
     from dataclasses import asdict
 
-    from distillkit.doctor import examine, lines
+    from distillkit.setup.doctor import examine, lines
 
     findings = list(examine(folder))
     failed = [finding.check for finding in findings if finding.status == "failure"]
@@ -291,8 +293,8 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
     all in order. The files and dvc.lock are those of `dvc repro`.
     """
-    from distillkit.progress import presentable
-    from distillkit.repro import repro as side_by_side
+    from distillkit.process.progress import presentable
+    from distillkit.process.repro import repro as side_by_side
 
     side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
 
@@ -307,8 +309,8 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
 
     What DVC tracked stays in DVC's cache, where a recipe that comes back is restored from.
     """
-    from distillkit.clean import clean as clear
-    from distillkit.clean import lines
+    from distillkit.pipeline.clean import clean as clear
+    from distillkit.pipeline.clean import lines
 
     items, entries = clear(folder, delete)
     found = [{"path": str(item.path), "why": item.why, "bytes": item.size} for item in items]
@@ -364,7 +366,7 @@ def import_(
         arguments.statistics_numbers(statistics)
     if classes is not None:
         arguments.classes_named(classes)
-    from distillkit.foreign import import_files, lines
+    from distillkit.check.foreign.importing import import_files, lines
 
     found = import_files(
         list(files),
@@ -392,7 +394,7 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     arguments.check_new_folder(folder)
     check_recipe(params.load(), recipe)
     arguments.check_artifact(real)
-    from distillkit.generate import build, built_lines
+    from distillkit.package.sampling import build, built_lines
 
     built = build(recipe, folder, real)
     answer(as_json, built, built_lines(built))
@@ -420,7 +422,7 @@ def sample(
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     arguments.check_generator(folder)
     arguments.check_new_artifact("--out", out, overwrite)
-    from distillkit.generate import draw, drawn_lines
+    from distillkit.package.sampling import draw, drawn_lines
 
     given = {key: value for key, value in {"guidance": guidance, "steps": steps}.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)
@@ -437,7 +439,7 @@ def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
 
 def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
     """One JSON object for programs, lines for people."""
-    from distillkit.progress import presentable
+    from distillkit.process.progress import presentable
 
     click.echo(presentable(json.dumps(value, sort_keys=True) if as_json else "\n".join(people)))
 

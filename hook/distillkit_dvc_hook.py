@@ -1,7 +1,7 @@
 """Tells distillkit when DVC's own modules have been imported, so that plain ``dvc`` knows ``hf://``.
 
 Installed beside the package and imported by a ``.pth`` file at every start of Python: it imports nothing but ``sys``,
-and never raises. What it sets off is in ``distillkit/dvc_plugin.py``.
+and never raises. What it sets off is in ``distillkit/hub/dvc/plugin.py``.
 """
 
 import sys
@@ -33,7 +33,7 @@ def watch(loader, name):
         run(module)
         if module.__name__ == name:
             try:
-                from distillkit.dvc_plugin import after_import
+                from distillkit.hub.dvc.plugin import after_import
 
                 after_import(module)
             except Exception:  # DVC without hf:// is better than no DVC

@@ -1,6 +1,6 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -14,25 +14,36 @@ from typing import Any
 import click
 import torch
 
-from distillkit import artifact, checks, params
-from distillkit.checkpoint import checkpointed, finishing, resumed
-from distillkit.device import prepare_device
-from distillkit.distill import Distillation, loss_table
-from distillkit.errors import ArtifactError, ParamsError
-from distillkit.executors import UNROLLED, plan_compute
-from distillkit.expert_files import ExpertFiles, shard_paths
-from distillkit.images import RealData
-from distillkit.live import LIVE, clear, shown
-from distillkit.methods.imported import Imported
-from distillkit.methods.pretrained import Pretrained
-from distillkit.metrics import write_csv
-from distillkit.progress import track
-from distillkit.protocol import Material, Selection, uses_experts
-from distillkit.randomness import seed_for, seeded
-from distillkit.recipes import Recipe, read_recipe
-from distillkit.stage import run_stage
-from distillkit.trajectories import Experts, KindOfExperts
-from distillkit.work import model_folder, remembering, unfinished
+from distillkit.base import files, params
+from distillkit.base.device import prepare_device
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.files import write_csv
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data import artifact
+from distillkit.data.images import RealData
+from distillkit.matching.distillation import Distillation, loss_table
+from distillkit.matching.method import Material, Selection, uses_experts
+from distillkit.matching.pretrained import Pretrained
+from distillkit.methods.selection.imported import Imported
+from distillkit.pipeline import checks
+from distillkit.pipeline.checkpoints import checkpointed, finishing, resumed
+from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.pipeline.stage import run_stage
+from distillkit.pipeline.unfinished import code, model_folder, remembering, unfinished
+from distillkit.process.live_curves import LIVE, clear, shown
+from distillkit.process.progress import track
+from distillkit.training.executors import UNROLLED, plan_compute
+from distillkit.training.expert_files import ExpertFiles, shard_paths
+from distillkit.training.trajectories import Experts, KindOfExperts
+
+ROOMS = (
+    "base",
+    "data",
+    "training",
+    "matching",
+    "methods",
+    "pipeline",
+)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 def read_material(recipe: Recipe, source: RealData, experts: Experts, difficulty: Path | None) -> Material:
@@ -52,7 +63,7 @@ def pinned(file: str, sha256: str, made_by: str) -> Path:
         raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
     if not path.is_file():
         raise ParamsError(f"file {path} does not exist; expected what {made_by} wrote; import or pull it first")
-    found = artifact.sha256(path)
+    found = files.sha256(path)
     if found != sha256:
         raise ArtifactError(
             f"{path} is not the file that the recipe means: found SHA-256 {found}, expected {sha256}; "
@@ -100,7 +111,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     material = read_for(recipe.method, read_material(recipe, source, trained, used[0] if used else None))
 
     settings = [recipe.params, seed, asdict(trained.spec)]
-    with unfinished(f"distill-{name}", settings, [Path(__file__), real, *used]) as folder:
+    with unfinished(f"distill-{name}", settings, [Path(__file__), *code(ROOMS), real, *used]) as folder:
         compute = remembering(material.compute, folder, torch.Tensor)
         compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
         material = replace(material, compute=compute)

@@ -1,6 +1,6 @@
 """One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -10,24 +10,33 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params
-from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, Run, neighbour_accuracy, start_accuracy, updates_of, workload
-from distillkit.evaluate import evaluate as evaluate_set
-from distillkit.executors import plan_compute
-from distillkit.metrics import (
-    attack_metrics,
-    classes_of,
-    metrics_of,
-    neighbour_metrics,
-    start_metrics,
-    write_csv,
-    write_json,
+from distillkit.base import params
+from distillkit.base.device import prepare_device
+from distillkit.base.files import write_csv, write_json
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data import artifact
+from distillkit.evaluation.evaluate import (
+    EvaluationRecipe,
+    Run,
+    neighbour_accuracy,
+    start_accuracy,
+    updates_of,
+    workload,
 )
-from distillkit.progress import counting
-from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run_stage
-from distillkit.work import remembering, unfinished
+from distillkit.evaluation.evaluate import evaluate as evaluate_set
+from distillkit.evaluation.metrics import attack_metrics, classes_of, metrics_of, neighbour_metrics, start_metrics
+from distillkit.pipeline.stage import run_stage
+from distillkit.pipeline.unfinished import code, remembering, unfinished
+from distillkit.process.progress import counting
+from distillkit.training.executors import plan_compute
+
+ROOMS = (
+    "base",
+    "data",
+    "training",
+    "evaluation",
+    "pipeline",
+)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -48,7 +57,9 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     name, updates = distilled.stem, updates_of(synthetic, recipe)
     with (
-        unfinished(f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), distilled, real]) as folder,
+        unfinished(
+            f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), distilled, real]
+        ) as folder,
         counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, Run, count, updates)

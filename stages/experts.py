@@ -1,6 +1,6 @@
 """Real images -> one shard of expert trajectories, with what the experts found hard on the way."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -10,16 +10,20 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, checks, params
-from distillkit.checkpoint import finish_in_parts
-from distillkit.device import prepare_device
-from distillkit.executors import plan_compute
-from distillkit.expert_files import save_experts
-from distillkit.progress import counting
-from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run_stage
-from distillkit.trajectories import Expert, ExpertsSpec, Recording
-from distillkit.work import unfinished
+from distillkit.base import params
+from distillkit.base.device import prepare_device
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data import artifact
+from distillkit.pipeline import checks
+from distillkit.pipeline.checkpoints import finish_in_parts
+from distillkit.pipeline.stage import run_stage
+from distillkit.pipeline.unfinished import code, unfinished
+from distillkit.process.progress import counting
+from distillkit.training.executors import plan_compute
+from distillkit.training.expert_files import save_experts
+from distillkit.training.trajectories import Expert, ExpertsSpec, Recording
+
+ROOMS = ("base", "data", "training", "pipeline")  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -41,7 +45,7 @@ def experts(shard: int, real: Path, out: Path) -> None:
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
     epochs = spec.per_shard * spec.recipe.epochs
     with (
-        unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), real]) as folder,
+        unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), *code(ROOMS), real]) as folder,
         counting(f"epochs of the experts, shard {shard}", epochs) as count,
     ):
 

@@ -1,6 +1,6 @@
 """A source of images -> artifacts/real.safetensors."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params, sources, summary
-from distillkit.progress import tell, track
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.data import artifact
+from distillkit.pipeline.stage import run_stage
+from distillkit.process.progress import tell, track
+from distillkit.sources import fetch as sources
+from distillkit.sources import summary
 
 
 @click.command()

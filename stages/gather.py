@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from distillkit import params
-from distillkit.files import write_text
-from distillkit.leftovers import FOLDERS, set_aside, stems
-from distillkit.lockfile import forget_removed
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.base.files import write_text
+from distillkit.data.leftovers import FOLDERS, set_aside, stems
+from distillkit.pipeline.stage import run_stage
+from distillkit.process.lockfile import forget_removed
 
 
 @click.command()

@@ -10,14 +10,13 @@ from typing import Any
 
 import click
 
-from distillkit import params
-from distillkit.artifact import pretty_json, sha256
-from distillkit.errors import ParamsError
-from distillkit.expert_files import ExpertFiles, shard_paths
-from distillkit.files import write_text
-from distillkit.protocol import uses_experts
-from distillkit.recipes import read_recipe
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.base.errors import ParamsError
+from distillkit.base.files import pretty_json, sha256, write_text
+from distillkit.matching.method import uses_experts
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.pipeline.stage import run_stage
+from distillkit.training.expert_files import ExpertFiles, shard_paths
 
 
 def may_use_experts(data: Mapping[str, Any], name: str) -> bool:

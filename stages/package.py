@@ -1,6 +1,6 @@
 """Distilled sets, their source and their metrics -> a Hugging Face dataset folder, ready to push."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -10,18 +10,18 @@ from pathlib import Path
 
 import click
 
-from distillkit import params
-from distillkit.artifact import load_real
-from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import shard_paths
-from distillkit.files import remove_leftovers
-from distillkit.metrics import read_metrics
-from distillkit.package import Entry, build
-from distillkit.progress import track
-from distillkit.recipe_file import checksums
-from distillkit.recipes import PackageSpec
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.base.device import prepare_device
+from distillkit.base.files import remove_leftovers
+from distillkit.data.artifact import load_real
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.metrics import read_metrics
+from distillkit.package.build import Entry, build
+from distillkit.package.recipe_json import checksums
+from distillkit.pipeline.recipes import PackageSpec
+from distillkit.pipeline.stage import run_stage
+from distillkit.process.progress import track
+from distillkit.training.expert_files import shard_paths
 
 PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": dict}  # beside the data and the recipe
 

@@ -1,6 +1,6 @@
 """Networks trained on all real images -> the difficulty of every test image, for reporting only."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -11,15 +11,25 @@ from pathlib import Path
 import click
 import torch
 
-from distillkit import artifact, checks, params
-from distillkit.device import prepare_device
-from distillkit.evaluate import EvaluationRecipe, reference_difficulty
-from distillkit.executors import plan_compute
-from distillkit.images import real_subset
-from distillkit.progress import counting
-from distillkit.randomness import seed_for, seeded
-from distillkit.stage import run_stage
-from distillkit.work import remembering, unfinished
+from distillkit.base import params
+from distillkit.base.device import prepare_device
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data import artifact
+from distillkit.data.images import real_subset
+from distillkit.evaluation.evaluate import EvaluationRecipe, reference_difficulty
+from distillkit.pipeline import checks
+from distillkit.pipeline.stage import run_stage
+from distillkit.pipeline.unfinished import code, remembering, unfinished
+from distillkit.process.progress import counting
+from distillkit.training.executors import plan_compute
+
+ROOMS = (
+    "base",
+    "data",
+    "training",
+    "evaluation",
+    "pipeline",
+)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -39,7 +49,7 @@ def reference(real: Path, out: Path) -> None:
     )
     updates = recipe.training.steps
     with (
-        unfinished("reference", [asdict(recipe), seed], [Path(__file__), real]) as folder,
+        unfinished("reference", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), real]) as folder,
         counting("updates of the reference networks", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, torch.Tensor, count, updates)

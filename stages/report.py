@@ -1,6 +1,6 @@
 """All distilled sets, metrics and curves -> previews, one table, plots and a self-contained HTML page."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -10,11 +10,14 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params, report
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.figures import preview_grid
-from distillkit.metrics import read_csv, read_metrics
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.base.files import read_csv
+from distillkit.data import artifact, container
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.metrics import read_metrics
+from distillkit.pipeline.stage import run_stage
+from distillkit.report import page, results
+from distillkit.report.pictures import preview_grid
 
 
 @click.command()
@@ -29,8 +32,8 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     recipes = params.entries(data, "recipes")
     evaluation = params.section(data, "evaluation", EvaluationRecipe)
     files = {name: distilled / f"{name}.safetensors" for name in recipes}
-    headers = {name: artifact.Opened(path, "synthetic").header for name, path in files.items()}
-    rows = report.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes)
+    headers = {name: container.Opened(path, "synthetic").header for name, path in files.items()}
+    rows = results.rows({name: read_metrics(metrics / f"{name}.json") for name in recipes}, recipes)
     losses = {name: curve for name in recipes if (curve := read_csv(loss / f"{name}.csv", "step", "loss"))}
     trainings = {name: read_csv(training / f"{name}.csv", "step", "accuracy") for name in recipes}
     scans = {
@@ -38,11 +41,11 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
         for name, header in headers.items()
         if (scan := header["notes"].get("holdout_accuracy_by_window_start"))
     }
-    report.scan_table(rows, scans)
+    page.scan_table(rows, scans)
     whitened = {name for name, path in files.items() if artifact.load_synthetic(path)[0].normalisation.whitening}
     for name, path in files.items():  # read again: all were checked before anything is written, one at a time
         preview_grid(artifact.load_synthetic(path)[0], previews / f"{name}.png")
-    report.write_report(
+    page.write_report(
         out,
         rows=rows,
         evaluation=asdict(evaluation),

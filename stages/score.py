@@ -1,6 +1,6 @@
 """Training dynamics of all experts, or the user's score file -> the difficulty of every training image."""
 
-from distillkit.interruption import listen
+from distillkit.process.interruption import listen
 
 if __name__ == "__main__":
     listen()  # before the imports that take their time
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import click
 
-from distillkit import artifact, params
-from distillkit.errors import ArtifactError
-from distillkit.expert_files import ExpertFiles, shard_paths
-from distillkit.score_file import ScoreSpec, read_score_file
-from distillkit.scoring import SCORES, first_epochs
-from distillkit.stage import run_stage
+from distillkit.base import params
+from distillkit.base.errors import ArtifactError
+from distillkit.data import artifact
+from distillkit.pipeline.stage import run_stage
+from distillkit.training.difficulty import SCORES, first_epochs
+from distillkit.training.expert_files import ExpertFiles, shard_paths
+from distillkit.training.score_file import ScoreSpec, read_score_file
 
 
 @click.command()

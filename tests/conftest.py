@@ -12,12 +12,12 @@ from hub_server import Hub
 from huggingface_hub import constants
 from sklearn.datasets import load_digits
 
-from distillkit.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
-from distillkit.networks import NetworkSpec
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.scoring import score_confidence
-from distillkit.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
+from distillkit.base.randomness import seeded
+from distillkit.data.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.data.networks import NetworkSpec
+from distillkit.matching.method import Material
+from distillkit.training.difficulty import score_confidence
+from distillkit.training.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
 
 # What the tests run sees no settings of whoever runs them: no shell, no configuration of Git's and DVC's but its own.
 NOBODY = tempfile.TemporaryDirectory()

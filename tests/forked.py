@@ -14,10 +14,19 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from distillkit import checkpoint
+from distillkit.pipeline import checkpoints
 
 IMPORTED_ONCE = ("datasets", "matplotlib.figure", "sklearn.datasets", "sklearn.model_selection", "torch", "filelock")
-OURS = ("checkpoint", "figures", "methods", "package", "report", "score_file", "sources", "stage", "work")
+OURS = (
+    "methods",
+    "package.build",
+    "pipeline.checkpoints",
+    "pipeline.unfinished",
+    "process.command",
+    "report.page",
+    "sources.fetch",
+    "training.score_file",
+)
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([*IMPORTED_ONCE, *(f"distillkit.{name}" for name in OURS)])
 
@@ -82,7 +91,7 @@ def stage(folder: Path, command: Sequence[str], moment: Moment | None) -> None:
 
     for name in ("replace", "rename"):
         setattr(Path, name, naming(getattr(Path, name)))
-    checkpoint.SECONDS_BETWEEN_CHECKPOINTS = 0
+    checkpoints.SECONDS_BETWEEN_CHECKPOINTS = 0
     os.chdir(folder)
     sys.argv = list(command)
     runpy.run_path(command[0], run_name="__main__")

@@ -11,20 +11,22 @@ from typing import Any
 
 from hub_server import Hub
 
-from distillkit.artifact import pretty_json, provenance_of, save_synthetic
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.images import RealData, SyntheticSet
-from distillkit.manifest import MANIFEST, Manifest, manifest_of
-from distillkit.methods.random_subset import RandomSubset
-from distillkit.networks import NetworkSpec
-from distillkit.package import Entry, build
-from distillkit.progress import track
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.readers import DigitsSource
-from distillkit.reevaluate import measure
-from distillkit.sources import ZCA, ChannelWise, DataSpec, fetch
-from distillkit.training import TrainingRecipe
+from distillkit.base.files import pretty_json
+from distillkit.base.randomness import seeded
+from distillkit.check.evaluation import measure
+from distillkit.data.artifact import provenance_of, save_synthetic
+from distillkit.data.images import RealData, SyntheticSet
+from distillkit.data.networks import NetworkSpec
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.matching.method import Material
+from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.package.build import Entry, build
+from distillkit.package.folders import MANIFEST
+from distillkit.package.manifest import Manifest, manifest_of
+from distillkit.process.progress import track
+from distillkit.sources.fetch import ZCA, ChannelWise, DataSpec, fetch
+from distillkit.sources.readers import DigitsSource
+from distillkit.training.loop import TrainingRecipe
 
 BY_CHANNEL = ChannelWise()
 EVALUATION = EvaluationRecipe(NetworkSpec("convnet", "batch", depth=1, width=4), TrainingRecipe(20, 20, 0.05), runs=3)

@@ -22,18 +22,29 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from distillkit import artifact, files
-from distillkit.checkpoint import checkpointed, resumed
-from distillkit.distill import Distillation, Optim
-from distillkit.errors import ArtifactError, DivergedError
-from distillkit.expert_files import ExpertFiles, save_experts
-from distillkit.images import ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet, channel_statistics
-from distillkit.interruption import Interrupted
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.metrics import read_csv, read_metrics, write_csv, write_json
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
-from distillkit.trajectories import Dynamics, Expert
+from distillkit.base import files
+from distillkit.base import files as base_files
+from distillkit.base.errors import ArtifactError, DivergedError
+from distillkit.base.files import read_csv, write_csv, write_json
+from distillkit.base.randomness import seeded
+from distillkit.data import artifact, container
+from distillkit.data.images import (
+    ImageSet,
+    Normalisation,
+    RealData,
+    Schedule,
+    SourceInfo,
+    SyntheticSet,
+    channel_statistics,
+)
+from distillkit.data.networks import NetworkSpec
+from distillkit.evaluation.metrics import read_metrics
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.pipeline.checkpoints import checkpointed, resumed
+from distillkit.process.interruption import Interrupted
+from distillkit.training.expert_files import ExpertFiles, save_experts
+from distillkit.training.trajectories import Dynamics, Expert
 
 TINY = SyntheticSet(
     images=torch.tensor([[[[0.0, 0.5]]], [[[1.25, -0.25]]]]),
@@ -92,10 +103,10 @@ def pickled(tensor: torch.Tensor) -> bytes:
 def write_tiny(path: Path, header: dict[str, Any] | None = None, **tensors: torch.Tensor | None) -> Path:
     """TINY with some tensors replaced, or left out where None, and some header entries replaced."""
     artifact.save_synthetic(path, TINY, PROVENANCE)
-    opened = artifact.Opened(path)
+    opened = container.Opened(path)
     found = {name: opened.file.get_tensor(name) for name in opened.file.keys()} | tensors  # noqa: SIM118
     kept = {name: tensor for name, tensor in found.items() if tensor is not None}
-    artifact.save(path, "synthetic", kept, {**opened.header, **(header or {})})
+    container.save(path, "synthetic", kept, {**opened.header, **(header or {})})
     return path
 
 
@@ -195,13 +206,13 @@ def test_difficulty_alone(tmp_path):
 def test_reference(tmp_path):
     artifact.save_reference(tmp_path / "x", torch.tensor([0.5, 2.0]), {"evaluation": {"runs": 1}})
     assert artifact.load_reference(tmp_path / "x", 2).tolist() == [0.5, 2.0]
-    assert artifact.Opened(tmp_path / "x").header["evaluation"] == {"runs": 1}
+    assert container.Opened(tmp_path / "x").header["evaluation"] == {"runs": 1}
 
 
 def test_checkpoint(tmp_path):
     state = {"history": torch.zeros(0, 3, dtype=torch.float64), "generator": seeded(3).get_state()}
-    artifact.save_state(tmp_path / "x", state)
-    found = artifact.load_state(tmp_path / "x")
+    container.save_state(tmp_path / "x", state)
+    found = container.load_state(tmp_path / "x")
     assert found.keys() == state.keys()
     assert all(same(found[name], state[name]) for name in state)
 
@@ -215,7 +226,7 @@ def test_metrics_and_curves(tmp_path):
 
 
 def test_a_tiny_set_byte_by_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifact, "__version__", "0.0.0")
+    monkeypatch.setattr(container, "__version__", "0.0.0")
     artifact.save_synthetic(tmp_path / "x", TINY, PROVENANCE)
     written = (tmp_path / "x").read_bytes()
     length = struct.unpack("<Q", written[:8])[0]
@@ -233,7 +244,7 @@ def test_another_process_writes_the_same_bytes(tiny):
 
 
 def test_sha256(tiny):
-    assert artifact.sha256(tiny) == hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert base_files.sha256(tiny) == hashlib.sha256(tiny.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
@@ -244,7 +255,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tiny, monkeyp
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(artifact, "save_file", interrupted)
+    monkeypatch.setattr(container, "save_file", interrupted)
     with pytest.raises(error):
         artifact.save_synthetic(tiny, replace(TINY, student_lr=0.1), {})
     assert tiny.read_bytes() == before
@@ -452,7 +463,7 @@ def test_a_header_entry_of_the_wrong_type(tiny, entry, value):
 
 def test_a_header_that_lacks_an_entry(tmp_path):
     path = tmp_path / "x"
-    artifact.save(path, "synthetic", {"images": TINY.images, "labels": TINY.labels}, {})
+    container.save(path, "synthetic", {"images": TINY.images, "labels": TINY.labels}, {})
     expected = "FILE says nothing of 'class_names' in its header; run its stage again"
     assert refused(lambda: artifact.load_synthetic(path), path) == expected
 
@@ -460,9 +471,9 @@ def test_a_header_that_lacks_an_entry(tmp_path):
 def test_real_images_without_their_source(tmp_path, digits):
     path = tmp_path / "real.safetensors"
     artifact.save_real(path, real_data(digits))
-    opened = artifact.Opened(path)
+    opened = container.Opened(path)
     tensors = {name: opened.file.get_tensor(name) for name in opened.file.keys()}  # noqa: SIM118
-    artifact.save(path, "real", tensors, {**opened.header, "source": {"king": "digits"}})
+    container.save(path, "real", tensors, {**opened.header, "source": {"king": "digits"}})
     assert refused(lambda: artifact.load_real(path), path).startswith("FILE does not say where its images come fr")
 
 
@@ -557,13 +568,13 @@ def test_a_missing_shard(shards):
 def test_a_shard_without_trajectories(tmp_path, trajectories):
     path = tmp_path / "x"
     tensors = {"other": torch.zeros(1)} if trajectories is None else {"trajectories": trajectories}
-    artifact.save(path, "experts", tensors, {"network": {"name": "convnet"}})
+    container.save(path, "experts", tensors, {"network": {"name": "convnet"}})
     assert refused(lambda: ExpertFiles([path]), path).startswith("FILE has no trajectories (experts, snapshots, par")
 
 
 def test_a_shard_of_a_network_that_there_is_not(tmp_path):
     path = tmp_path / "x"
-    artifact.save(path, "experts", {"trajectories": torch.zeros(1, 2, 3)}, {"network": {"name": "vgg"}})
+    container.save(path, "experts", {"trajectories": torch.zeros(1, 2, 3)}, {"network": {"name": "vgg"}})
     line = refused(lambda: ExpertFiles([path]), path)
     assert (
         line
@@ -591,7 +602,7 @@ def test_a_resumed_run_gives_the_same_bytes(material, tmp_path):
     list(whole)
     for _ in range(3):
         half.advance()
-    artifact.save_state(tmp_path / "state", half.state())
+    container.save_state(tmp_path / "state", half.state())
     again = distillation(material)
     resumed(again, tmp_path / "state")
     assert again.steps_left == 3
@@ -609,9 +620,9 @@ def test_a_checkpoint_that_does_not_fit_starts_again_from_the_start(material, tm
     state = run.state() | {"generator": torch.zeros(3, dtype=torch.uint8)}
     {
         "kind": lambda: artifact.save_synthetic(path, TINY, {}),
-        "missing": lambda: artifact.save_state(path, {"history": state["history"]}),
-        "shape": lambda: artifact.save_state(path, state | {"learned_images": torch.zeros(3, 1, 8, 8)}),
-        "generator": lambda: artifact.save_state(path, state),
+        "missing": lambda: container.save_state(path, {"history": state["history"]}),
+        "shape": lambda: container.save_state(path, state | {"learned_images": torch.zeros(3, 1, 8, 8)}),
+        "generator": lambda: container.save_state(path, state),
         "bytes": lambda: path.write_bytes(b"x"),
     }[damage]()
     again, fresh = distillation(material), distillation(material)
@@ -623,20 +634,20 @@ def test_a_checkpoint_that_does_not_fit_starts_again_from_the_start(material, tm
 def test_a_checkpoint_is_kept_bit_for_bit_whatever_its_numbers(tmp_path):
     """A squared gradient may overflow in Adam's moments, and the run goes on; no reader takes such a set."""
     state = {"moments": torch.tensor([math.inf, -math.inf, math.nan, -0.0]), "nothing": torch.zeros(0, 3)}
-    artifact.save_state(tmp_path / "state", state)
-    found = artifact.load_state(tmp_path / "state")
+    container.save_state(tmp_path / "state", state)
+    found = container.load_state(tmp_path / "state")
     assert {name: part.numpy().tobytes() for name, part in found.items()} == {
         name: part.numpy().tobytes() for name, part in state.items()
     }
     with pytest.raises(DivergedError, match="'moments' holds nan or infinity"):
-        artifact.save(tmp_path / "set", "synthetic", state, {})
+        container.save(tmp_path / "set", "synthetic", state, {})
 
 
 def test_a_run_that_has_not_begun_is_kept_too(material, tmp_path):
     run, again = distillation(material), distillation(material)
-    artifact.save_state(tmp_path / "state", run.state())
+    container.save_state(tmp_path / "state", run.state())
     list(again)
-    again.restore(artifact.load_state(tmp_path / "state"))
+    again.restore(container.load_state(tmp_path / "state"))
     assert (again.history, again.steps_left) == ([], 6)
     assert all(same(part, again.state()[name]) for name, part in run.state().items())
 
@@ -651,9 +662,9 @@ def test_checkpoints_are_written_now_and_then(material, tmp_path, monkeypatch):
     path = tmp_path / "work" / "state"
     for step in checkpointed(distillation(material), path, {}):
         assert not path.exists(), f"written at step {step.step}, long before a minute has passed"
-    monkeypatch.setattr("distillkit.checkpoint.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("distillkit.pipeline.checkpoints.SECONDS_BETWEEN_CHECKPOINTS", 0)
     list(checkpointed(distillation(material), path, {}))
-    assert len(artifact.load_state(path)["history"]) == 6
+    assert len(container.load_state(path)["history"]) == 6
 
 
 def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path, monkeypatch):
@@ -664,7 +675,7 @@ def test_a_run_that_is_asked_to_stop_keeps_the_step_it_is_at(material, tmp_path,
         tmp_path / "state",
     )
     list(whole)
-    monkeypatch.setattr("distillkit.interruption.asked", lambda: half.done == 3)
+    monkeypatch.setattr("distillkit.process.interruption.asked", lambda: half.done == 3)
     with pytest.raises(Interrupted, match=r"^interrupted at step 3 of 6, kept; run the same command again to go on$"):
         list(checkpointed(half, path, {}))
     resumed(again, path)
@@ -696,5 +707,5 @@ def test_nothing_of_a_header_is_lost_in_json(tiny):
     """The header is one canonical JSON text, so any JSON reader sees what we see."""
     length = struct.unpack("<Q", tiny.read_bytes()[:8])[0]
     metadata = json.loads(tiny.read_bytes()[8 : 8 + length])["__metadata__"]
-    assert json.loads(metadata["distillkit"]) == artifact.Opened(tiny).header
-    assert metadata["distillkit"] == artifact.canonical_json(artifact.Opened(tiny).header)
+    assert json.loads(metadata["distillkit"]) == container.Opened(tiny).header
+    assert metadata["distillkit"] == base_files.canonical_json(container.Opened(tiny).header)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from distillkit import augment
-from distillkit.augment import OPERATIONS, Augmentation, Step
-from distillkit.errors import ParamsError
-from distillkit.randomness import seeded
+from distillkit.base.errors import ParamsError
+from distillkit.base.randomness import seeded
+from distillkit.data import augment
+from distillkit.data.augment import OPERATIONS, Augmentation, Step
 
 
 def half(*values: float) -> torch.Tensor:

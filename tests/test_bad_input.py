@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 
-from distillkit import artifact
-from distillkit.command import run
-from distillkit.errors import WindowError
-from distillkit.expert_files import save_experts
-from distillkit.files import write_text
-from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
-from distillkit.interruption import Interrupted
-from distillkit.trajectories import Dynamics, Expert
-from distillkit.work import WORK
+from distillkit.base.errors import WindowError
+from distillkit.base.files import write_text
+from distillkit.data import artifact
+from distillkit.data.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.pipeline.unfinished import WORK
+from distillkit.process.command import run
+from distillkit.process.interruption import Interrupted
+from distillkit.training.expert_files import save_experts
+from distillkit.training.trajectories import Dynamics, Expert
 
 STAGES = Path(__file__).parents[1] / "stages"
 NETWORK = {"name": "convnet", "depth": 1, "width": 4}

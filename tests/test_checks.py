@@ -9,12 +9,13 @@ import torch
 from ruamel.yaml import YAML
 from test_params import GOOD, MATCHING, OPTIM, SCAN, TRAINING, changed
 
-from distillkit import artifact
-from distillkit.checks import check_facts, check_images, check_params
-from distillkit.doctor import pipeline
-from distillkit.errors import DistillkitError
-from distillkit.images import RealData, SourceInfo, channel_statistics
-from distillkit.params import load
+from distillkit.base import files
+from distillkit.base.errors import DistillkitError
+from distillkit.base.params import load
+from distillkit.data import artifact
+from distillkit.data.images import RealData, SourceInfo, channel_statistics
+from distillkit.pipeline.checks import check_facts, check_images, check_params
+from distillkit.setup.doctor import pipeline
 
 ROOT = Path(__file__).parents[1]
 PLAIN = {"name": "convnet", "norm": "instance", "depth": 1, "width": 4}
@@ -173,7 +174,7 @@ def test_networks_that_images_are_too_small_for(section):
 def test_an_imported_set_of_other_classes(tmp_path, monkeypatch, imported, digits):
     monkeypatch.chdir(tmp_path)
     artifact.save_synthetic(tmp_path / "x.safetensors", imported, {})
-    sha256 = artifact.sha256(tmp_path / "x.safetensors")
+    sha256 = files.sha256(tmp_path / "x.safetensors")
     recipe = {
         "method": "imported",
         "ipc": 5,

@@ -14,7 +14,7 @@ from workflows import Outcome, run_github
 
 import distillkit
 from distillkit import __version__
-from distillkit.plan import ROOT
+from distillkit.setup.new_files import ROOT
 
 CHECK, REPRODUCE, SUMMARY, PUBLISH = (
     "dvc.lock is up to date",

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from test_pipeline import dvc
 
 from distillkit.cli import cli
-from distillkit.leftovers import LEFT_OVER
+from distillkit.data.leftovers import LEFT_OVER
 
 STAGES = Path(__file__).parents[1] / "stages"
 PARAMS = {

@@ -16,16 +16,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from distillkit import __version__, artifact
+from distillkit import __version__
+from distillkit.base import files
+from distillkit.check.show import describe
 from distillkit.cli import cli, main
-from distillkit.describe import describe
-from distillkit.expert_files import save_experts
-from distillkit.images import RealData, real_subset
-from distillkit.package import Entry, build
-from distillkit.progress import track
-from distillkit.readers import DigitsSource
-from distillkit.sources import DataSpec, fetch
-from distillkit.trajectories import Dynamics, Expert
+from distillkit.data import artifact, container
+from distillkit.data.images import RealData, real_subset
+from distillkit.package.build import Entry, build
+from distillkit.process.progress import track
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.readers import DigitsSource
+from distillkit.training.expert_files import save_experts
+from distillkit.training.trajectories import Dynamics, Expert
 
 PARAMS = """
 evaluation:
@@ -71,7 +73,7 @@ def folder(tmp_path_factory, digits_data, experts) -> Path:
     artifact.save_reference(folder / "reference.safetensors", torch.zeros(30), {})
     artifact.save_synthetic(folder / "synthetic.safetensors", subset, provenance)
     artifact.save_synthetic(folder / "homeless.safetensors", subset, {})
-    artifact.save_state(folder / "checkpoint.safetensors", {"history": torch.zeros(1, 3)})
+    container.save_state(folder / "checkpoint.safetensors", {"history": torch.zeros(1, 3)})
     (folder / "params.yaml").write_text(PARAMS)
     return folder
 
@@ -355,7 +357,7 @@ def test_import_prints_a_recipe(command, foreign, tmp_path, monkeypatch):
     ended = command("import", *foreign, "--saved-as", "normalised", "--statistics", "0.25/0.25", "-o", out)
     assert (ended.code, ended.err) == (0, "")
     assert f"{out}: 4 images of 1x2x2 in 2 classes, pixels 0 to 0.75" in ended.out
-    assert f"sha256: {artifact.sha256(out)}" in ended.out and "  mtt:\n    method: imported\n    ipc: 2" in ended.out
+    assert f"sha256: {files.sha256(out)}" in ended.out and "  mtt:\n    method: imported\n    ipc: 2" in ended.out
     assert describe(out)["method"] == "imported"
 
 

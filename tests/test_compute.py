@@ -6,18 +6,18 @@ import time
 import pytest
 import torch
 
-from distillkit.augment import Augmentation
-from distillkit.compute import Compute
-from distillkit.device import reuse_freed_memory
-from distillkit.errors import ParamsError
-from distillkit.executors import UNROLLED, forward_flops, plan_compute, side_by_side
-from distillkit.images import channel_statistics
-from distillkit.interruption import Interrupted
-from distillkit.networks import NetworkSpec
-from distillkit.parameters import flatten
-from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe, fit, predict
-from distillkit.trajectories import ExpertRecipe, record_expert
+from distillkit.base.device import reuse_freed_memory
+from distillkit.base.errors import ParamsError
+from distillkit.base.randomness import seeded
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import channel_statistics
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.parameters import flatten
+from distillkit.process.interruption import Interrupted
+from distillkit.training.compute import Compute
+from distillkit.training.executors import UNROLLED, forward_flops, plan_compute, side_by_side
+from distillkit.training.loop import TrainingRecipe, fit, predict
+from distillkit.training.trajectories import ExpertRecipe, record_expert
 
 SMALL, LARGE = NetworkSpec("convnet", depth=2, width=32), NetworkSpec("convnet", depth=3, width=128)
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_no_more_cores_than_the_process_may_use(monkeypatch):
         at_once.remove(item)
 
     for cores in (1, 3):
-        monkeypatch.setattr("distillkit.executors.cores", lambda cores=cores: cores)
+        monkeypatch.setattr("distillkit.training.executors.cores", lambda cores=cores: cores)
         list(side_by_side(task, range(6)))
         assert max(most) == cores
 
@@ -61,7 +61,7 @@ def test_no_more_cores_than_the_process_may_use(monkeypatch):
 def test_a_signal_is_looked_for_after_every_update(monkeypatch):
     compute = plan_compute(CPU, (1, 8, 8), SMALL, 10, visits=1)
     compute.on_update()
-    monkeypatch.setattr("distillkit.interruption.asked", lambda: True)
+    monkeypatch.setattr("distillkit.process.interruption.asked", lambda: True)
     with pytest.raises(Interrupted):
         compute.on_update()
 

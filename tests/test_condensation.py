@@ -7,21 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distillkit import augment
-from distillkit.augment import ALL_OPERATIONS, Augmentation
-from distillkit.distill import Distillation, Optim
-from distillkit.errors import ParamsError, WindowError
-from distillkit.images import Iterate
-from distillkit.kernels import EagerKernel
-from distillkit.matching import gradient_distance, mean_feature_distance
-from distillkit.methods.correction import DifficultyCorrection
-from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation, published_loop
-from distillkit.methods.dm import DistributionMatching
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.networks import NetworkSpec, build_network, without_classifier
-from distillkit.parameters import call_with, flatten, measure_statistics
-from distillkit.piecewise import gradient_norm, summed
-from distillkit.randomness import seeded
+from distillkit.base.errors import ParamsError, WindowError
+from distillkit.base.randomness import seeded
+from distillkit.data import augment
+from distillkit.data.augment import ALL_OPERATIONS, Augmentation
+from distillkit.data.images import Iterate
+from distillkit.data.networks import NetworkSpec, build_network, without_classifier
+from distillkit.data.parameters import call_with, flatten, measure_statistics
+from distillkit.matching.difficulty_correction import DifficultyCorrection
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.gradient_accumulation import gradient_norm, summed
+from distillkit.matching.kernels import EagerKernel
+from distillkit.matching.objectives import gradient_distance, mean_feature_distance
+from distillkit.methods.learning.dc import DatasetCondensation, GradientMatching, SiameseCondensation, published_loop
+from distillkit.methods.learning.dm import DistributionMatching
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=3)
 BATCH = NetworkSpec("convnet", "batch", depth=1, width=3)
@@ -246,7 +246,7 @@ def test_dm_takes_classes_apart_or_together_with_the_same_result(material, monke
     images = start.normalisation.apply(start.images).double().requires_grad_()
     results = []
     for together in (False, True):
-        monkeypatch.setattr("distillkit.methods.dm.has_batch_norm", lambda _, together=together: together)
+        monkeypatch.setattr("distillkit.methods.learning.dm.has_batch_norm", lambda _, together=together: together)
         loss = method.loss(Iterate(images, start.labels, NAN), material, seeded(1))
         results.append((loss, torch.autograd.grad(loss, images)[0]))
     assert results[0][0].item() == pytest.approx(results[1][0].item())

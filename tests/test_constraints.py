@@ -7,7 +7,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from distillkit.plan import ROOT
+from distillkit.setup.new_files import ROOT
 
 LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
 VERSIONS = dict(line.split("==") for line in LINES)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.card import about
-from distillkit.images import RealData, SourceInfo
+from distillkit.base.randomness import seeded
+from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.images import RealData, SourceInfo
 from distillkit.methods import METHODS
-from distillkit.randomness import seeded
-from distillkit.recipes import read_recipe
+from distillkit.package.card import about
+from distillkit.pipeline.recipes import read_recipe
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from distillkit.coresets import (
+from distillkit.base.errors import WindowError
+from distillkit.base.randomness import seeded
+from distillkit.data.coreset_rules import (
     cluster_centres,
     cover,
     distance_to_median,
@@ -12,8 +14,6 @@ from distillkit.coresets import (
     share_out,
     stratified,
 )
-from distillkit.errors import WindowError
-from distillkit.randomness import seeded
 
 
 def column(*values):

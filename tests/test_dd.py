@@ -8,25 +8,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distillkit.artifact import load_synthetic, save_synthetic, sha256
-from distillkit.distill import Distillation, Optim
-from distillkit.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.evaluate import EvaluationRecipe, attack_success, evaluate
-from distillkit.expert_files import save_experts
-from distillkit.images import Iterate
-from distillkit.kernels import EagerKernel
-from distillkit.methods.attack import Attack
-from distillkit.methods.condensation import network_like
-from distillkit.methods.dd import DatasetDistillation
-from distillkit.methods.pretrained import Pretrained
-from distillkit.methods.random_subset import RandomSubset
-from distillkit.metrics import attack_metrics
-from distillkit.networks import NetworkSpec
-from distillkit.parameters import call_with, flatten, load_flat_
-from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe, predict, replay
-from distillkit.trajectories import ExpertRecipe, record_expert
-from distillkit.unroll import InnerStep, unroll
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
+from distillkit.base.files import sha256
+from distillkit.base.randomness import seeded
+from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.images import Iterate
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.parameters import call_with, flatten, load_flat_
+from distillkit.evaluation.evaluate import EvaluationRecipe, attack_success, evaluate
+from distillkit.evaluation.metrics import attack_metrics
+from distillkit.matching.attack import Attack
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.kernels import EagerKernel
+from distillkit.matching.pretrained import Pretrained
+from distillkit.matching.unroll import InnerStep, unroll
+from distillkit.methods.learning.condensation import network_like
+from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.training.expert_files import save_experts
+from distillkit.training.loop import TrainingRecipe, predict, replay
+from distillkit.training.trajectories import ExpertRecipe, record_expert
 
 STAGE = Path(__file__).parents[1] / "stages/distill.py"
 PLAIN = NetworkSpec("convnet", "instance", 1, 4)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from distillkit.demand import SCATTERED, Images, Job, demand_of, peaks_of
-from distillkit.networks import NetworkSpec
+from distillkit.data.networks import NetworkSpec
+from distillkit.setup.resources import SCATTERED, Images, Job, peaks_of, resources_of
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "batch"}
@@ -41,7 +41,7 @@ def test_a_network_by_hand():
 
 def test_disk_by_hand():
     """Three shards of two experts with four snapshots of 3x4x9 + 3x4 + 64x10 + 10 float32 numbers."""
-    assert demand_of(PARAMS, None).disk == 3 * 2 * 4 * 4 * (3 * 4 * 9 + 3 * 4 + 64 * 10 + 10)
+    assert resources_of(PARAMS, None).disk == 3 * 2 * 4 * 4 * (3 * 4 * 9 + 3 * 4 + 64 * 10 + 10)
 
 
 def test_every_stage_that_trains_is_counted_and_images_once_they_are_known():
@@ -51,7 +51,7 @@ def test_every_stage_that_trains_is_counted_and_images_once_they_are_known():
     bytes_more = (100_000 - 100) * 3 * 8 * 8
     assert large["distill mtt-ipc5"] - small["distill mtt-ipc5"] == bytes_more, "kept as bytes"
     assert large["reference"] - small["reference"] == bytes_more * (1 + 3 * 4), "and as floats"
-    assert demand_of(PARAMS, many).largest == "experts", "where each worker has its own"
+    assert resources_of(PARAMS, many).largest == "experts", "where each worker has its own"
 
 
 @pytest.mark.slow

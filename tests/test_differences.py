@@ -10,11 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit.difference_views import amplification, as_json, draw, lines, package_as_json, package_lines, spread
-from distillkit.differences import ABSENT, Difference, Version, compare, compare_packages, partners
-from distillkit.errors import ArtifactError
-from distillkit.figures import FRAME, LEARNED_COLOUR
-from distillkit.images import Normalisation, SyntheticSet
+from distillkit.base.errors import ArtifactError
+from distillkit.check.diff.compare import compare, compare_packages
+from distillkit.check.diff.images import partners
+from distillkit.check.diff.picture import amplification, draw, spread
+from distillkit.check.diff.result import ABSENT, Difference, Version
+from distillkit.check.diff.text import as_json, lines, package_as_json, package_lines
+from distillkit.data.images import Normalisation, SyntheticSet
+from distillkit.report.pictures import FRAME, LEARNED_COLOUR
 
 NAMES = ("crane", "heron")
 GOOD, BETTER = {"mean": 0.9, "std": 0.03, "runs": 9}, {"mean": 0.92, "std": 0.04, "runs": 4}

@@ -15,25 +15,26 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distillkit.artifact import load_state, load_synthetic, save_real, save_state
-from distillkit.checkpoint import finishing, resumed
+from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
+from distillkit.base.randomness import seeded
 from distillkit.cli import main
-from distillkit.compute import Compute
-from distillkit.diffusion import Sampling, ddim_step, denoising_loss, draw, guided, mixed, sample, signal_levels, walk
-from distillkit.errors import ArtifactError, DivergedError, ParamsError
-from distillkit.generate import build, seed_of
-from distillkit.generate import draw as draw_set
-from distillkit.generator_files import DESCRIPTION, STATISTICS, SavedGenerator, ddim, load_generator, save_generator
-from distillkit.generator_networks import (
-    AutoencoderSpec,
-    DiTSpec,
-    FitSpec,
-    GeneratorSpec,
-    UNetSpec,
-    new_autoencoder,
-    new_denoiser,
+from distillkit.data.artifact import load_synthetic, save_real
+from distillkit.data.container import load_state, save_state
+from distillkit.data.images import Normalisation, RealData, SourceInfo, channel_statistics
+from distillkit.data.whitening import zca
+from distillkit.methods.generator.denoising import (
+    Sampling,
+    ddim_step,
+    denoising_loss,
+    draw,
+    guided,
+    mixed,
+    sample,
+    signal_levels,
+    walk,
 )
-from distillkit.generators import (
+from distillkit.methods.generator.diffusion import Diffusion
+from distillkit.methods.generator.image_generator import (
     Fit,
     ImageGenerator,
     autoencoder_loss,
@@ -42,12 +43,29 @@ from distillkit.generators import (
     train_generator,
     velocity,
 )
-from distillkit.images import Normalisation, RealData, SourceInfo, channel_statistics
-from distillkit.interruption import Interrupted
-from distillkit.methods.diffusion import Diffusion
-from distillkit.randomness import seeded
-from distillkit.recipes import read_recipe
-from distillkit.whitening import zca
+from distillkit.methods.generator.networks import (
+    AutoencoderSpec,
+    DiTSpec,
+    FitSpec,
+    GeneratorSpec,
+    UNetSpec,
+    new_autoencoder,
+    new_denoiser,
+)
+from distillkit.package.generator_folder import (
+    DESCRIPTION,
+    STATISTICS,
+    SavedGenerator,
+    ddim,
+    load_generator,
+    save_generator,
+)
+from distillkit.package.sampling import build, seed_of
+from distillkit.package.sampling import draw as draw_set
+from distillkit.pipeline.checkpoints import finishing, resumed
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.process.interruption import Interrupted
+from distillkit.training.compute import Compute
 
 FIT = FitSpec(steps=6, batch=8, lr=1e-3)
 UNET, DIT = UNetSpec("unet", (8, 16), 1), DiTSpec("dit", 1, 2, 8)
@@ -329,7 +347,7 @@ def test_interrupted_it_is_kept_and_then_not_trained_again(digits, tmp_path, mon
     spec = SPECS["latent"]
     whole, calls = train_generator(spec, digits, seeded(0), Compute()), 0
     signals = cycle([False, True])  # looked for before the first step, and after it
-    monkeypatch.setattr("distillkit.interruption.asked", lambda: next(signals))
+    monkeypatch.setattr("distillkit.process.interruption.asked", lambda: next(signals))
     finish = finishing(tmp_path / "model", "made")
     while True:
         calls += 1
@@ -444,7 +462,7 @@ def test_without_diffusers(material, monkeypatch):
 
 
 def test_reading_methods_does_not_import_diffusers():
-    code = "import sys, distillkit.methods, distillkit.generate; assert 'diffusers' not in sys.modules"
+    code = "import sys, distillkit.methods, distillkit.package.sampling; assert 'diffusers' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distillkit.distill import Distillation, Optim, largest_gradients
-from distillkit.errors import DivergedError
-from distillkit.images import Normalisation, Schedule, SyntheticSet
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
+from distillkit.base.errors import DivergedError
+from distillkit.base.randomness import seeded
+from distillkit.data.images import Normalisation, Schedule, SyntheticSet
+from distillkit.data.networks import NetworkSpec
+from distillkit.matching.distillation import Distillation, Optim, largest_gradients
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 
 OPTIM = Optim(steps=6, image_lr=0.25, student_lr_init=1.0, student_lr_lr=0.0, momentum=0.5)
 

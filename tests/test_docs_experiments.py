@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, write_params
 
-from distillkit.live import LIVE
+from distillkit.process.live_curves import LIVE
 
 MTT = {"method": "mtt", "ipc": 2, "matching": MATCHING, "optim": OPTIM}
 RECIPES = {"random-ipc5": {"method": "random", "ipc": 2}, "mtt-ipc5": MTT}

@@ -9,7 +9,7 @@ from pages import DOCS
 from ruamel.yaml import YAML
 
 from distillkit.methods import METHODS
-from distillkit.recipes import read_recipe
+from distillkit.pipeline.recipes import read_recipe
 
 PAGES = sorted(path for path in (DOCS / "methods").glob("*.md") if path.name != "README.md")
 WITHOUT_A_PAGE = {"full", "confident", "imported"}

@@ -16,9 +16,11 @@ from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 
-from distillkit import __version__, doctor, findings, machine, remotes
+from distillkit import __version__
+from distillkit.base import machine
 from distillkit.cli import cli
-from distillkit.findings import Finding
+from distillkit.setup import diagnostics, doctor, remotes
+from distillkit.setup.diagnostics import Finding
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -176,7 +178,7 @@ def test_nobody_waits_for_a_remote_that_does_not_answer(repository, tmp_path):
             f"['remote \"store\"']\n    url = http://127.0.0.1:{silent.getsockname()[1]}/store\n"
         )
         code = (
-            "from pathlib import Path\nfrom distillkit import findings, remotes\nfindings.PATIENCE = 1\n"
+            "from pathlib import Path\nfrom distillkit.setup import diagnostics, remotes\ndiagnostics.PATIENCE = 1\n"
             "print(*remotes.dvc_remotes(Path()), flush=True)\n"
         )
         ran = run(repository, sys.executable, "-c", code)  # which times out where the process waits
@@ -184,9 +186,9 @@ def test_nobody_waits_for_a_remote_that_does_not_answer(repository, tmp_path):
 
 
 def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
-    monkeypatch.setattr(findings, "PATIENCE", 0.05)
+    monkeypatch.setattr(diagnostics, "PATIENCE", 0.05)
     before = set(threading.enumerate())
-    found = findings.answered("remote", lambda: time.sleep(3))
+    found = diagnostics.answered("remote", lambda: time.sleep(3))
     assert found.status == "failure" and "no answer" in found.found
     assert [thread.daemon for thread in set(threading.enumerate()) - before] == [True]
 
@@ -257,7 +259,7 @@ def test_memory_on_a_gpu_is_not_that_of_the_system(repository, monkeypatch):
     """The estimate is one for a CPU, and says so."""
     import torch
 
-    monkeypatch.setattr("distillkit.device.prepare_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("distillkit.base.device.prepare_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**20, 2**30))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU")
     found = examined(repository)["memory"]
@@ -273,7 +275,7 @@ def test_trajectories_that_are_there_take_nothing_more(repository):
     change(repository, "epochs: 12", "epochs: 12000")
     assert before.startswith("about 0.00 GiB")
     data = doctor.params.load(repository / "params.yaml")
-    all_of_it = doctor.demand_of(data, None).disk / 2**30
+    all_of_it = doctor.resources_of(data, None).disk / 2**30
     assert all_of_it > 3 and examined(repository)["disk"].found.startswith(f"about {all_of_it - 2:.2f} GiB")
 
 

@@ -83,7 +83,7 @@ raise SystemExit(main(["get-url", "hf://datasets/someone/set/file.txt"]))
 
 
 def test_it_watches_what_the_plugin_adds_to():
-    from distillkit.dvc_plugin import ADDITIONS
+    from distillkit.hub.dvc.plugin import ADDITIONS
 
     sys.path.insert(0, str(HOOK))
     try:

@@ -1,55 +1,115 @@
-"""dvc.yaml: every stage depends on exactly the modules that can change its result."""
+"""dvc.yaml: every stage depends on the rooms that can change its result, and on no other."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from test_layers import PACKAGE, imported_modules
+from test_layers import PACKAGE, imported, room_of
 
-from distillkit.leftovers import FOLDERS
+from distillkit.data.leftovers import FOLDERS
 
 ROOT = PACKAGE.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-CANNOT_CHANGE_A_RESULT = {
-    *("arguments", "checks", "errors", "files", "hub", "interruption", "live", "lockfile", "locks", "machine"),
-    *("names", "progress", "stage"),
-}
-ORDER = {"artifacts/shards.txt", "artifacts/results.txt", "artifacts/inputs/${key}.json"}  # depended on, not read
-BY_HASH = {"artifacts/experts", "artifacts/difficulty.safetensors"}  # what artifacts/inputs stands for
+CHANGES_NO_RESULT = {"process"}
+REFUSES_ONLY = {
+    PACKAGE / f"pipeline/{name}.py" for name in ("__init__", "stage", "checks")
+}  # each stage begins with them
+MOST = 6  # rooms; a stage that imports more depends on the package as a whole
+LATE = {"evaluation", "sources", "report", "package", "hub", "check", "setup", "cli"}  # an edit re-runs no distillation
 
 
-def closure(script: Path) -> set[str]:
-    """Paths of the modules that ``script`` reaches, with the templates that stand beside them."""
-    found: set[str] = set()
-    waiting = sorted(imported_modules(script))
+def reached(script: Path) -> set[Path]:
+    """Files of the package that ``script`` imports, directly or not."""
+    found: set[Path] = set()
+    waiting = imported(script)
     while waiting:
-        module = waiting.pop()
-        if module in found or module in CANNOT_CHANGE_A_RESULT:
-            continue
-        found.add(module)
-        for path in files_of(module):
-            waiting += sorted(imported_modules(path))
-    paths = {str(dependency_of(module).relative_to(ROOT)) for module in found}
-    return paths | {str(path.relative_to(ROOT)) for module in found for path in PACKAGE.glob(f"{module}.*.jinja")}
+        path = waiting.pop()
+        if path not in found | REFUSES_ONLY:
+            found.add(path)
+            waiting |= imported(path)
+    return found
 
 
-def dependency_of(module: str) -> Path:
-    return PACKAGE / module if (PACKAGE / module).is_dir() else PACKAGE / f"{module}.py"
+def code_of(script: Path) -> set[str]:
+    """What a stage lists beside its script: the folders of the rooms it reaches."""
+    rooms = {room_of(path) for path in reached(script)} - CHANGES_NO_RESULT
+    return {f"distillkit/{room}" for room in rooms} if len(rooms) <= MOST else {"distillkit/"}
 
 
-def files_of(module: str) -> list[Path]:
-    path = dependency_of(module)
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def stage_named(name: str) -> dict:
+    return STAGES[name].get("do", STAGES[name])
+
+
+def script_of(name: str) -> str:
+    return re.search(r"stages/\w+\.py", stage_named(name)["cmd"]).group()
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_stage_lists_the_code_it_runs(name):
-    stage = STAGES[name].get("do", STAGES[name])
-    script = re.search(r"stages/\w+\.py", stage["cmd"]).group()
-    listed = {dep for dep in stage["deps"] if not dep.startswith(("artifacts", "metrics"))}
-    wanted = closure(ROOT / script) | {script}
+    listed = {dep for dep in stage_named(name)["deps"] if not dep.startswith(("artifacts", "metrics"))}
+    wanted = code_of(ROOT / script_of(name)) | {script_of(name)}
     assert listed == wanted, f"{name}: add {sorted(wanted - listed)}, remove {sorted(listed - wanted)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_unfinished_work_depends_on_what_the_stage_lists(name):
+    """Its key is made from the same rooms, so that an edit elsewhere throws no checkpoint away."""
+    script = (ROOT / script_of(name)).read_text(encoding="utf-8")
+    if "unfinished(" in script:
+        rooms = re.findall(r'"(\w+)"', re.search(r"^ROOMS = \((.*?)\)", script, re.MULTILINE | re.DOTALL)[1])
+        assert {f"distillkit/{room}" for room in rooms} == code_of(ROOT / script_of(name))
+
+
+@pytest.mark.parametrize("name", ["experts", "score", "distill"])
+def test_late_rooms_do_not_run_it_again(name):
+    """An edit of a table, a card or the command throws away no expert and no distilled set."""
+    assert not LATE & {room_of(path) for path in reached(ROOT / script_of(name))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the pipeline in which every stage has run, as far as DVC knows."""
+    from dvc.repo import Repo
+
+    folder = tmp_path_factory.mktemp("finished")
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("distillkit", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        repo = Repo.init(no_scm=True)
+        named = [Path(part.fs_path) for stage in repo.index.stages for part in (*stage.outs, *stage.deps)]
+        for path in (path for path in named if not path.exists()):
+            file = path if path.suffix else path / "file.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(path.name)
+        repo.commit(force=True)
+        assert repo.status() == {}
+        yield folder
+
+
+@pytest.mark.parametrize(("room", "again"), [*((room, set()) for room in sorted(LATE)), ("methods", {"distill"})])
+def test_what_an_edit_runs_again(finished, room, again):
+    """Of experts, difficulty and distillation: none after an edit in a late room."""
+    from dvc.repo import Repo
+
+    folder = finished / "distillkit" / room
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}# edited\n", encoding="utf-8")
+    changed = {name.split("@")[0] for name in Repo().status()}
+    path.write_text(text, encoding="utf-8")
+    assert changed, f"dvc sees no change in {path}"
+    assert changed & {"experts", "score", "distill"} == again
+
+
+ORDER = {"artifacts/shards.txt", "artifacts/results.txt", "artifacts/inputs/${key}.json"}  # depended on, not read
+
+
+BY_HASH = {"artifacts/experts", "artifacts/difficulty.safetensors"}  # what artifacts/inputs stands for
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distillkit.compute import Compute
-from distillkit.errors import ArtifactError
-from distillkit.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
-from distillkit.executors import side_by_side
-from distillkit.images import Schedule, channel_statistics, real_subset
-from distillkit.metrics import classes_of, mean_and_std, metrics_of, read_csv, read_metrics, write_csv, write_json
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import flatten
-from distillkit.randomness import seeded
-from distillkit.selection import select_random
-from distillkit.training import TrainingRecipe
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import read_csv, write_csv, write_json
+from distillkit.base.randomness import seeded
+from distillkit.data.images import Schedule, channel_statistics, real_subset
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten
+from distillkit.data.selection import select_random
+from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
+from distillkit.evaluation.metrics import classes_of, mean_and_std, metrics_of, read_metrics
+from distillkit.training.compute import Compute
+from distillkit.training.executors import side_by_side
+from distillkit.training.loop import TrainingRecipe
 
 RECIPE = EvaluationRecipe(
     NetworkSpec("convnet", "batch", 1, 4), TrainingRecipe(steps=40, batch=32, lr=0.1), runs=3, curve_points=4

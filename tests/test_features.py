@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit import features
-from distillkit.errors import ParamsError
-from distillkit.features import expert_features, spread_rows
-from distillkit.networks import NetworkSpec, build_network, without_classifier
-from distillkit.parameters import call_with, measure_statistics
+from distillkit.base.errors import ParamsError
+from distillkit.data.networks import NetworkSpec, build_network, without_classifier
+from distillkit.data.parameters import call_with, measure_statistics
+from distillkit.training import features
+from distillkit.training.features import expert_features, spread_rows
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_sample_has_all_classes_alike(digits):
 
 def test_features_follow_the_images_given(material):
     """Experts of 8x8 images cannot see 16x16 ones."""
-    from distillkit.errors import ArtifactError
+    from distillkit.base.errors import ArtifactError
 
     images = material.real.images.repeat_interleave(2, 2).repeat_interleave(2, 3)
     with pytest.raises(ArtifactError, match=r"parameters, but the network has"):

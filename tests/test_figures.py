@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit import figures
-from distillkit.figures import FRAME, GAP, LEARNED_COLOUR, MARGIN, REAL_COLOUR, Row, preview_grid
-from distillkit.images import Normalisation, SyntheticSet
+from distillkit.data.images import Normalisation, SyntheticSet
+from distillkit.report import pictures, plots, results
+from distillkit.report.pictures import FRAME, GAP, LEARNED_COLOUR, MARGIN, REAL_COLOUR, preview_grid
+from distillkit.report.results import Row
 
 HOSTILE = ["_hidden", "$x$ $", "<script>alert(1)</script>", "a|b*c_", "x" * 300, "two\nlines", ""]
 
@@ -55,16 +56,16 @@ ROWS = [
 ]
 CURVES = {"mtt-ipc10": [(1, 1.2), (2, 1.0), (3, 0.9)], "mtt-ipc5": [(1, 1.3)], "random-ipc5": []}
 PLOTS: dict[str, Callable[[Path], None]] = {
-    "accuracy": lambda path: figures.accuracy_plot(ROWS, path),
-    "coverage": lambda path: figures.coverage_plot(ROWS, path),
-    "loss": lambda path: figures.loss_plot({"Loss": CURVES}, path, {"mtt-ipc10": "mtt", "mtt-ipc5": "mtt"}),
-    "training": lambda path: figures.training_plot(CURVES, path),
-    "no accuracy": lambda path: figures.accuracy_plot([], path),
-    "full alone": lambda path: figures.accuracy_plot([row("full", "full", None)], path),
-    "no coverage": lambda path: figures.coverage_plot([], path),
-    "no loss": lambda path: figures.loss_plot({}, path),
-    "two losses": lambda path: figures.loss_plot({"One": CURVES, "Other": CURVES}, path),
-    "no training": lambda path: figures.training_plot({}, path),
+    "accuracy": lambda path: plots.accuracy_plot(ROWS, path),
+    "coverage": lambda path: plots.coverage_plot(ROWS, path),
+    "loss": lambda path: plots.loss_plot({"Loss": CURVES}, path, {"mtt-ipc10": "mtt", "mtt-ipc5": "mtt"}),
+    "training": lambda path: plots.training_plot(CURVES, path),
+    "no accuracy": lambda path: plots.accuracy_plot([], path),
+    "full alone": lambda path: plots.accuracy_plot([row("full", "full", None)], path),
+    "no coverage": lambda path: plots.coverage_plot([], path),
+    "no loss": lambda path: plots.loss_plot({}, path),
+    "two losses": lambda path: plots.loss_plot({"One": CURVES, "Other": CURVES}, path),
+    "no training": lambda path: plots.training_plot({}, path),
 }
 
 
@@ -121,7 +122,7 @@ def test_colours_keep_their_channels_and_rectangles_their_shape(tmp_path: Path) 
     ],
 )
 def test_images_are_shown_at_a_size_between_48_and_96(shape: tuple[int, int], shown: tuple[int, int]) -> None:
-    picture = figures.resized(figures.as_picture(torch.rand(1, *shape)))
+    picture = pictures.resized(pictures.as_picture(torch.rand(1, *shape)))
     assert (picture.height, picture.width) == shown
 
 
@@ -129,9 +130,9 @@ def test_columns_are_spread_from_the_first_image_of_a_class_to_its_last(tmp_path
     labels = [0] * 7 + [1] * 2
     levels = torch.linspace(0, 1, 9)
     several = synthetic(levels.view(9, 1, 1, 1).expand(9, 1, 8, 8), labels, [True] * 9, ("a", "b"))
-    assert figures.class_sample(several, 0, 3) == [0, 3, 6]
-    assert figures.class_sample(several, 0, 1) == [0]
-    assert figures.class_sample(several, 1, 3) == [7, 8]
+    assert pictures.class_sample(several, 0, 3) == [0, 3, 6]
+    assert pictures.class_sample(several, 0, 1) == [0]
+    assert pictures.class_sample(several, 1, 3) == [7, 8]
     picture = grid(tmp_path, several, columns=3)
     x, step = left_edge(picture, MARGIN), 48 + 2 * FRAME + GAP
     seen = [picture.getpixel((x + FRAME + column * step, MARGIN + FRAME)) for column in range(3)]
@@ -158,9 +159,9 @@ def test_of_many_classes_the_first_twenty_are_shown_and_the_legend_says_so(tmp_p
     many = synthetic(torch.rand(200, 1, 8, 8), list(range(200)), [True] * 50 + [False] * 150, names)
     picture = grid(tmp_path, many)
     assert picture.height == MARGIN + 20 * (48 + 2 * FRAME + GAP) + 3 * MARGIN
-    assert [words for words, _ in figures.legend(many)] == ["learned 50", "real 150", "first 20 of 200 classes"]
+    assert [words for words, _ in pictures.legend(many)] == ["learned 50", "real 150", "first 20 of 200 classes"]
     few = synthetic(torch.rand(2, 1, 8, 8), [0, 1], [True, False], ("a", "b"))
-    assert figures.legend(few) == [("learned 1", LEARNED_COLOUR), ("real 1", REAL_COLOUR)]
+    assert pictures.legend(few) == [("learned 1", LEARNED_COLOUR), ("real 1", REAL_COLOUR)]
 
 
 def test_the_legend_explains_both_colours_at_the_bottom(tmp_path: Path) -> None:
@@ -203,15 +204,15 @@ def test_plots_are_the_same_bytes_twice_whatever_the_users_settings(name: str, t
 
 def test_hostile_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
     rows = [row(name, "selmatch", accuracy=0.5 + 0.01 * place) for place, name in enumerate(HOSTILE)]
-    figures.accuracy_plot(rows, tmp_path / "accuracy.png")
-    figures.coverage_plot(rows, tmp_path / "coverage.png")
-    figures.loss_plot({"Loss": {name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}}, tmp_path / "loss.png")
+    plots.accuracy_plot(rows, tmp_path / "accuracy.png")
+    plots.coverage_plot(rows, tmp_path / "coverage.png")
+    plots.loss_plot({"Loss": {name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}}, tmp_path / "loss.png")
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_plots_grow_with_the_number_of_recipes(tmp_path: Path) -> None:
     rows = [row(f"recipe-{place}", accuracy=place / 40) for place in range(40)]
-    figures.accuracy_plot(rows, tmp_path / "plot.png")
+    plots.accuracy_plot(rows, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.size == (1280, round((1.3 + 0.3 * 41) * 160))  # 40 recipes and one heading
 
@@ -220,30 +221,30 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path) -> None:
     path = tmp_path / "plot.png"
     path.write_bytes(b"old")
     with pytest.raises(AttributeError):
-        figures.accuracy_plot([None], path)  # type: ignore[list-item]
+        plots.accuracy_plot([None], path)  # type: ignore[list-item]
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["plot.png"]
 
 
 def test_smoothing_averages_a_tenth_of_the_curve_and_less_at_its_ends() -> None:
     values = np.arange(30, dtype=np.float64)  # a window of 3
-    smooth = figures.smoothed(values)
+    smooth = plots.smoothed(values)
     assert smooth[0] == pytest.approx(0.5)  # (0 + 1) / 2
     assert smooth[10] == pytest.approx(10)
     assert smooth[29] == pytest.approx(28.5)
-    assert figures.smoothed(np.array([7.0, 1.0])).tolist() == [7.0, 1.0]
+    assert plots.smoothed(np.array([7.0, 1.0])).tolist() == [7.0, 1.0]
 
 
 def test_recipes_of_one_method_share_its_colour_and_differ_in_dashes() -> None:
-    looks = figures.line_looks(["a", "b", "c"], {"a": "mtt", "b": "selmatch", "c": "mtt"})
-    assert looks["a"]["color"] == looks["c"]["color"] == figures.COLOURS["mtt"]
-    assert looks["b"]["color"] == figures.COLOURS["selmatch"]
+    looks = plots.line_looks(["a", "b", "c"], {"a": "mtt", "b": "selmatch", "c": "mtt"})
+    assert looks["a"]["color"] == looks["c"]["color"] == results.COLOURS["mtt"]
+    assert looks["b"]["color"] == results.COLOURS["selmatch"]
     assert looks["a"]["linestyle"] == looks["b"]["linestyle"] != looks["c"]["linestyle"]
 
 
 def test_every_method_has_a_colour_of_its_own() -> None:
     from distillkit.methods import METHODS
 
-    assert list(figures.COLOURS) == list(METHODS), "in the order of tables"
-    colours = [figures.colour_of(method) for method in [*METHODS, "one of tomorrow"]]
+    assert list(results.COLOURS) == list(METHODS), "in the order of tables"
+    colours = [results.colour_of(method) for method in [*METHODS, "one of tomorrow"]]
     assert len(set(colours)) == len(colours)

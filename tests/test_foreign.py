@@ -18,14 +18,18 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from torch import Tensor
 
-from distillkit import arguments, artifact, foreign
-from distillkit.describe import describe
-from distillkit.errors import ArtifactError, DistillkitError, ParamsError, SourceError
-from distillkit.expert_files import save_experts
-from distillkit.foreign import import_files, import_set, quoted, recipe_snippet, statistics_named
-from distillkit.images import RealData, SourceInfo, SyntheticSet, channel_statistics
-from distillkit.names import is_recipe_name
-from distillkit.trajectories import Dynamics, Expert
+from distillkit.base import arguments
+from distillkit.base import files as base_files
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
+from distillkit.base.names import is_recipe_name
+from distillkit.check.foreign import importing
+from distillkit.check.foreign.importing import import_files, quoted, recipe_snippet
+from distillkit.check.foreign.sets import import_set, statistics_named
+from distillkit.check.show import describe
+from distillkit.data import artifact
+from distillkit.data.images import RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.training.expert_files import save_experts
+from distillkit.training.trajectories import Dynamics, Expert
 
 GREY = "0.5/0.25"
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -114,7 +118,7 @@ def test_files_of_mtt_in_any_order(tmp_path, lr):
     assert first.student_lr == 0.25
     assert first.notes == second.notes
     assert first.notes["imported"] == {
-        "files": [{"name": path.name, "sha256": artifact.sha256(path)} for path in (images, labels, rate)],
+        "files": [{"name": path.name, "sha256": base_files.sha256(path)} for path in (images, labels, rate)],
         "index": 0,
         "saved_as": "normalised",
         "statistics": "given",
@@ -179,7 +183,7 @@ def test_imported_soft_labels_reach_the_artifact_and_are_told(tmp_path):
     path, out = saved(tmp_path / "p.pt", [NORMALISED, probability_NK]), tmp_path / "p.safetensors"
     found = import_files([path], out, saved_as="normalised", statistics=GREY)
     assert torch.equal(artifact.load_synthetic(out)[0].soft_labels, probability_NK)
-    line = next(foreign.lines(found))
+    line = next(importing.lines(found))
     assert line.endswith("labels soft (largest probability 0.8 in the median)")
 
 
@@ -488,7 +492,7 @@ def test_what_the_command_writes_and_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, out = saved(tmp_path / "res.pt", [NORMALISED, LABELS]), Path("imported/dc-ipc2.safetensors")
     said = import_files([path], out, saved_as="normalised", statistics=GREY, classes="cat,dog")
-    digest = artifact.sha256(out)
+    digest = base_files.sha256(out)
     snippet = said.pop("recipe")
     assert json.loads(json.dumps(said)) == {
         "path": "imported/dc-ipc2.safetensors",
@@ -648,7 +652,7 @@ def test_an_imported_set_goes_through_the_pipeline(work, distill, imported, mate
     synthetic, provenance = artifact.load_synthetic(work / "out/dc-ipc4.safetensors")
     torch.testing.assert_close(synthetic.images, imported.images, rtol=0, atol=1e-6)
     assert torch.equal(synthetic.normalisation.mean, material.normalisation.mean)
-    assert synthetic.notes["imported"]["files"] == [{"name": path.name, "sha256": artifact.sha256(path)}]
+    assert synthetic.notes["imported"]["files"] == [{"name": path.name, "sha256": base_files.sha256(path)}]
     assert synthetic.notes["imported"]["mean"] == [0.5]
     assert provenance["params"] == YAML(typ="safe").load(params)["recipes"]["dc-ipc4"]
     assert provenance["source"]["id"] == "digits"

@@ -26,27 +26,32 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from test_bad_input import MTT, PARAMS
 
-from distillkit import artifact, describe, difference_views, params, report
-from distillkit.command import run
-from distillkit.consistency import check_parts
-from distillkit.demand import demand_of
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import ExpertFiles, save_experts, shard_paths
-from distillkit.figures import loss_plot
-from distillkit.folders import files_in
-from distillkit.huggingface import local_info
-from distillkit.images import RealData, SourceInfo, channel_statistics, real_subset
-from distillkit.manifest import open_package
-from distillkit.metrics import read_csv, read_metrics
-from distillkit.package import Entry, build
-from distillkit.readers import HuggingFaceSource
-from distillkit.recipe_file import accuracy
-from distillkit.recipes import PackageSpec, read_recipe
-from distillkit.reevaluate import recorded_source
-from distillkit.score_file import ScoreSpec, read_score_file
-from distillkit.sources import DataSpec
-from distillkit.trajectories import Dynamics, Expert, ExpertsSpec
-from distillkit.versions import difference
+from distillkit.base import params
+from distillkit.base.files import read_csv
+from distillkit.check import show
+from distillkit.check.consistency import check_parts
+from distillkit.check.diff import text as difference_views
+from distillkit.check.diff.inputs import difference
+from distillkit.check.evaluation import recorded_source
+from distillkit.data import artifact
+from distillkit.data.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.metrics import read_metrics
+from distillkit.package.build import Entry, build
+from distillkit.package.manifest import open_package
+from distillkit.package.recipe_json import accuracy
+from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.process.command import run
+from distillkit.report import page, results, table, words
+from distillkit.report.plots import loss_plot
+from distillkit.setup.resources import resources_of
+from distillkit.sources.fetch import DataSpec
+from distillkit.sources.folders import files_in
+from distillkit.sources.huggingface import local_info
+from distillkit.sources.readers import HuggingFaceSource
+from distillkit.training.expert_files import ExpertFiles, save_experts, shard_paths
+from distillkit.training.score_file import ScoreSpec, read_score_file
+from distillkit.training.trajectories import Dynamics, Expert, ExpertsSpec
 
 SAMPLE = 110  # cells of each kind of document in an ordinary run
 LONGEST = 20  # seconds for a cell
@@ -225,7 +230,7 @@ def read_params() -> None:
     for name in params.section(data, "recipes", dict[str, Any]):
         read_recipe(data, name)
     package.chosen(params.section(data, "recipes", dict[str, Any]))
-    demand_of(data, None)
+    resources_of(data, None)
 
 
 def test_params(check):
@@ -315,14 +320,14 @@ def header_of(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
 
 def read_artifact(kind: str, path: Path, other: Path) -> None:
     """All that is read of an artifact of this kind."""
-    description = describe.describe(path)
+    description = show.describe(path)
     json.dumps(description)
-    list(describe.lines(description))
+    list(show.lines(description))
     match kind:
         case "real":
             real = artifact.load_real(path)
             artifact.save_real(Path("again.safetensors"), real)
-            report.flat(real.info.params)
+            page.flat(real.info.params)
         case "experts":
             ExpertFiles([path]).dynamics()
         case "difficulty":
@@ -339,10 +344,10 @@ def read_synthetic(path: Path, other: Path) -> None:
     list(difference_views.lines(found))
     json.dumps(difference_views.as_json(found))
     section = {"method": "window", "ipc": 1, "window_start": 0.1}
-    rows = report.rows({"window": METRICS}, {"window": section})
-    starts, _ = report.scan_table(rows, {"window": synthetic.notes.get("holdout_accuracy_by_window_start") or {}})
+    rows = results.rows({"window": METRICS}, {"window": section})
+    starts, _ = page.scan_table(rows, {"window": synthetic.notes.get("holdout_accuracy_by_window_start") or {}})
     assert all(isinstance(start, str) for start in starts)
-    report.flat(provenance.get("source", {}))
+    page.flat(provenance.get("source", {}))
     recorded_source(path, synthetic, provenance)
     if attack := synthetic.notes.get("attack"):
         assert 0 <= attack["attack_label"] != attack["target_label"]
@@ -422,8 +427,8 @@ def test_recipe_files(check, originals):
                 manifest = json.loads(json.dumps(documents["manifest.json"]))
                 manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
                 (package / "manifest.json").write_text(json.dumps(manifest))
-            json.dumps(describe.describe(package))
-            list(describe.lines(describe.describe(package)))
+            json.dumps(show.describe(package))
+            list(show.lines(show.describe(package)))
             opened = open_package(package)
             record = opened.recipe_json("window")
             check_parts(opened, "window", *artifact.load_synthetic(opened.artifact("window")), record)
@@ -449,11 +454,11 @@ def test_metrics(check):
         def action() -> None:
             Path("random.json").write_text(spoilt(METRICS, path, wrong))
             metrics = read_metrics(Path("random.json"))
-            rows = report.rows({"random": metrics}, {"random": section})
-            report.markdown_table(rows)
-            [report.details(row, rows) for row in rows]
-            report.warnings(rows)
-            json.dumps(report.summary(rows))
+            rows = results.rows({"random": metrics}, {"random": section})
+            table.markdown_table(rows)
+            [table.details(row, rows) for row in rows]
+            words.warnings(rows)
+            json.dumps(table.summary(rows))
             accuracy(Entry("random", Path(), metrics, section))
 
         return action

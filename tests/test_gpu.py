@@ -5,28 +5,28 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distillkit.augment import Augmentation
-from distillkit.compute import Compute
-from distillkit.diffusion import Sampling
-from distillkit.distill import Distillation, Optim
-from distillkit.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
-from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
-from distillkit.images import Iterate, RealData, SourceInfo
-from distillkit.kernels import CompiledKernel, EagerKernel
-from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.diffusion import Diffusion
-from distillkit.methods.means import Centroids, ClassMeans
-from distillkit.methods.mtt import Matching
-from distillkit.methods.optimised import OptimisedSubset
-from distillkit.methods.replay import Replay, StepSizeScan
-from distillkit.methods.selmatch import SelMatch
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import flatten, forget_statistics
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.training import TrainingRecipe, fit
-from distillkit.trajectories import ExpertRecipe, record_expert
-from distillkit.unroll import plan, unroll
+from distillkit.base.randomness import seeded
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import Iterate, RealData, SourceInfo
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten, forget_statistics
+from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.kernels import CompiledKernel, EagerKernel
+from distillkit.matching.method import Material
+from distillkit.matching.replay import Replay, StepSizeScan
+from distillkit.matching.unroll import plan, unroll
+from distillkit.methods.generator.denoising import Sampling
+from distillkit.methods.generator.diffusion import Diffusion
+from distillkit.methods.generator.networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
+from distillkit.methods.learning.mtt import Matching
+from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.methods.selection.means import Centroids, ClassMeans
+from distillkit.methods.selection.optimised import OptimisedSubset
+from distillkit.training.compute import Compute
+from distillkit.training.loop import TrainingRecipe, fit
+from distillkit.training.trajectories import ExpertRecipe, record_expert
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CUDA = torch.device("cuda")

@@ -6,9 +6,9 @@ import pytest
 from hub_server import Fault
 from huggingface_hub import HfApi
 
-from distillkit import hub_commits
-from distillkit.errors import HubError
-from distillkit.hub_commits import CommitQueue, Upload, delete_files
+from distillkit.base.errors import HubError
+from distillkit.hub.dvc import commits
+from distillkit.hub.dvc.commits import CommitQueue, Upload, delete_files
 
 STORE = "someone/store"
 AT_ONCE = {"Retry-After": "0"}
@@ -33,7 +33,7 @@ def held(repo) -> set[str]:
 
 
 def test_gathered_files_land_with_the_batch_they_fill(queue, store, monkeypatch):
-    monkeypatch.setattr(hub_commits, "FILES_PER_COMMIT", 10)
+    monkeypatch.setattr(commits, "FILES_PER_COMMIT", 10)
     before = len(store.commits)
     for upload in uploads(25):
         queue.gather(upload)
@@ -44,7 +44,7 @@ def test_gathered_files_land_with_the_batch_they_fill(queue, store, monkeypatch)
 
 
 def test_bytes_fill_a_batch_too(queue, store, monkeypatch):
-    monkeypatch.setattr(hub_commits, "BYTES_PER_COMMIT", 30)
+    monkeypatch.setattr(commits, "BYTES_PER_COMMIT", 30)
     before = len(store.commits)
     for upload in uploads(7):
         queue.gather(upload)
@@ -61,7 +61,7 @@ def test_sent_files_of_many_threads_share_commits(queue, store):
 
 
 def test_after_a_refusal_nothing_more_lands_until_the_next_push(hub, queue, store, monkeypatch):
-    monkeypatch.setattr(hub_commits, "FILES_PER_COMMIT", 10)
+    monkeypatch.setattr(commits, "FILES_PER_COMMIT", 10)
     hub.fault(Fault("POST", "/commit/", kind="status", status=403, after=1))
     for upload in uploads(35):
         queue.gather(upload)

@@ -13,18 +13,20 @@ from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
-from distillkit import __version__, params, plan
-from distillkit.arguments import PARTS
+from distillkit import __version__
+from distillkit.base import params
+from distillkit.base.arguments import PARTS
+from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.cli import cli
-from distillkit.errors import DistillkitError, ParamsError
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.init import plan_for
+from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
-from distillkit.plan import Plan
-from distillkit.recipes import PackageSpec, read_recipe
-from distillkit.sources import DataSpec
-from distillkit.trajectories import ExpertsSpec
-from distillkit.workflow import workflow_text
+from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.setup import new_files
+from distillkit.setup.init import plan_for
+from distillkit.setup.new_files import Plan
+from distillkit.setup.workflow import workflow_text
+from distillkit.sources.fetch import DataSpec
+from distillkit.training.trajectories import ExpertsSpec
 
 ROOT = Path(__file__).parents[1]
 QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
@@ -303,16 +305,16 @@ def test_nothing_is_left_of_what_cannot_all_be_written(bare, monkeypatch):
             raise OSError(28, "No space left on device")
         write_text(path, text)
 
-    write_text = plan.write_text
-    monkeypatch.setattr(plan, "write_text", full)
+    write_text = new_files.write_text
+    monkeypatch.setattr(new_files, "write_text", full)
     with pytest.raises(OSError, match="No space"):
-        plan.write(planned(Path("new/pipe")))
+        new_files.write(planned(Path("new/pipe")))
     assert not (bare / "new").exists()
 
 
 def test_lines_that_end_otherwise_are_a_difference(bare):
     there = planned()
-    plan.write(there)
+    new_files.write(there)
     (bare / "pipe/dvc.yaml").write_text(there.files[Path("dvc.yaml")].rstrip("\n"))
     ended = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
     assert ended.exit_code == 2 and ended.stdout == "pipe/dvc.yaml differs in how its lines end\n"
@@ -326,14 +328,14 @@ def test_a_name_that_no_package_can_have(bare, name):
 
 @pytest.mark.parametrize("name", ["2024", "yes", "1e5", "0x10"])
 def test_a_name_stays_text(bare, name):
-    plan.write(planned(name=name))
+    new_files.write(planned(name=name))
     assert read(bare / "pipe")["package"]["name"] == name
 
 
 @pytest.mark.parametrize("name", ["img #1", "a: b", "- x", "${HOME}", "'quoted'", "*star", "2024", "Größe"])
 def test_a_folder_of_any_name_is_what_the_stages_read(bare, name):
     images_in(bare / name)
-    plan.write(planned(dataset=name))
+    new_files.write(planned(dataset=name))
     assert read(bare / "pipe")["data"]["source"]["path"] == f"../{name}"
     (bare / ".git").rmdir()
     for command in (["init", "-q"], ["config", "core.excludesFile", os.devnull]):
@@ -355,7 +357,7 @@ def test_a_name_that_is_no_text(bare):
 
 
 def test_what_the_stages_could_not_read_is_not_written(bare, monkeypatch):
-    monkeypatch.setattr("distillkit.filling.quoted", str)
+    monkeypatch.setattr("distillkit.setup.params_template.quoted", str)
     with pytest.raises(ParamsError, match=r"package.name is 2024"):
         planned(dataset="images", name="2024")
 
@@ -407,7 +409,7 @@ def test_a_template_without_a_place_to_fill_in(bare, tmp_path_factory, monkeypat
     root = tmp_path_factory.mktemp("root")
     (root / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("student_batch: 50", "student: 50"))
     (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
-    monkeypatch.setattr("distillkit.filling.ROOT", root)
+    monkeypatch.setattr("distillkit.setup.params_template.ROOT", root)
     with pytest.raises(DistillkitError, match=r"internal error: .* has no 'student_batch: 50'"):
         planned()
 

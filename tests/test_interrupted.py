@@ -21,16 +21,16 @@ from forked import Ended, Moment
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
-from distillkit import interruption
-from distillkit.compute import Compute
-from distillkit.evaluate import Run
-from distillkit.executors import side_by_side
-from distillkit.interruption import HEARD, Interrupted, hear, listen, note, reacting
-from distillkit.live import LIVE
-from distillkit.progress import Counter
-from distillkit.stage import sole
-from distillkit.trajectories import Dynamics, Expert
-from distillkit.work import WORK, remembering, unfinished, work_folder
+from distillkit.evaluation.evaluate import Run
+from distillkit.pipeline.stage import sole
+from distillkit.pipeline.unfinished import WORK, remembering, unfinished, work_folder
+from distillkit.process import interruption
+from distillkit.process.interruption import HEARD, Interrupted, hear, listen, note, reacting
+from distillkit.process.live_curves import LIVE
+from distillkit.process.progress import Counter
+from distillkit.training.compute import Compute
+from distillkit.training.executors import side_by_side
+from distillkit.training.trajectories import Dynamics, Expert
 
 SCAN = {"candidates": [0.2, 0.4], "holdout": 0.2, "runs": 1, "training": {"steps": 5, "batch": 20, "lr": 0.1}}
 SELMATCH = {"method": "selmatch", "ipc": 2, "window_start": SCAN, "distill_fraction": 0.5, "matching": MATCHING}
@@ -284,7 +284,7 @@ open("importing", "w").write(str(os.getpid()))
 while not os.path.exists("killed"):
     time.sleep(0.02)
 import click
-from distillkit.stage import run_stage
+from distillkit.pipeline.stage import run_stage
 
 run_stage(click.command()(lambda: open("ran", "w").close()))
 """
@@ -402,7 +402,7 @@ def test_the_folder_tells_settings_inputs_and_machines_apart(tmp_path, monkeypat
 
 
 def test_work_stays_when_going_on_makes_sense(tmp_path, monkeypatch):
-    from distillkit.errors import ArtifactError, DivergedError
+    from distillkit.base.errors import ArtifactError, DivergedError
 
     monkeypatch.chdir(tmp_path)
     for error, stays in {None: False, Interrupted: True, ArtifactError: True, DivergedError: False}.items():

@@ -31,17 +31,17 @@ from test_sources import (
     write_parquet,
 )
 
-from distillkit import summary
-from distillkit.artifact import load_real, save_real
+from distillkit.base.errors import ArtifactError, SourceError
+from distillkit.base.params import load, section
+from distillkit.check.show import describe, lines
 from distillkit.cli import cli
-from distillkit.describe import describe, lines
-from distillkit.doctor import fetched_images
-from distillkit.errors import ArtifactError, SourceError
-from distillkit.images import Found, RealData
-from distillkit.params import load, section
-from distillkit.readers import FolderSource, HuggingFaceSource
-from distillkit.sources import DataSpec, fetch
-from distillkit.survey import parse_dataset
+from distillkit.data.artifact import load_real, save_real
+from distillkit.data.images import Found, RealData
+from distillkit.setup.doctor import fetched_images
+from distillkit.setup.inspection import parse_dataset
+from distillkit.sources import summary
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.readers import FolderSource, HuggingFaceSource
 
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in.*metadata.csv")  # which `datasets` leaves open
 
@@ -377,7 +377,7 @@ def test_an_artifact_without_a_word_has_the_usual_splits(tmp_path: Path) -> None
 def test_a_damaged_summary_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
     real = fetch_folder(flat_pets(tmp_path / "pets"))
     monkeypatch.setattr(
-        "distillkit.artifact.asdict", lambda value: found if isinstance(value, Found) else value.__dict__
+        "distillkit.data.artifact.asdict", lambda value: found if isinstance(value, Found) else value.__dict__
     )
     save_real(path := tmp_path / "real.safetensors", real)
     with pytest.raises(ArtifactError, match="does not say what was left out"):

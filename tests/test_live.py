@@ -11,9 +11,9 @@ from forked import Moment
 from test_interrupted import SELMATCH, TINY, command, until
 from test_pipeline import OPTIM, write_params
 
-from distillkit.distill import Step, loss_table
-from distillkit.live import LIVE, append, shown
-from distillkit.metrics import read_csv, write_csv
+from distillkit.base.files import read_csv, write_csv
+from distillkit.matching.distillation import Step, loss_table
+from distillkit.process.live_curves import LIVE, append, shown
 
 STEPS = [Step(1, 0.5, 0.05), Step(2, 0.4321098765, 0.051), Step(3, 1e-9, 0.052)]
 LOSS = "step\tloss\n1\t0.5\n2\t0.43210988\n3\t1e-09\n"

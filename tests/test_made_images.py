@@ -8,20 +8,21 @@ import pytest
 import torch
 from packages import EVALUATION, digits_data
 
-from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.evaluate import evaluate, neighbour_accuracy, start_accuracy
-from distillkit.manifest import open_package
-from distillkit.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.package import Entry, build
-from distillkit.parameters import flatten
-from distillkit.progress import track
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.recipe_file import baselines
-from distillkit.recipes import read_recipe
-from distillkit.report import rows, write_report
-from distillkit.trajectories import ExpertsInMemory
+from distillkit.base.randomness import seeded
+from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten
+from distillkit.evaluation.evaluate import evaluate, neighbour_accuracy, start_accuracy
+from distillkit.evaluation.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
+from distillkit.matching.method import Material
+from distillkit.package.build import Entry, build
+from distillkit.package.manifest import open_package
+from distillkit.package.recipe_json import baselines
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.process.progress import track
+from distillkit.report.page import write_report
+from distillkit.report.results import rows
+from distillkit.training.trajectories import ExpertsInMemory
 
 NETWORK = {"name": "convnet", "norm": "none", "depth": 1, "width": 4}
 REPLAY = {"steps": 1, "epochs": 2, "step_size": {"candidates": [0.1], "holdout": 0.2, "runs": 1}, "network": NETWORK}

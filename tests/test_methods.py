@@ -8,46 +8,47 @@ from pathlib import Path
 import pytest
 import torch
 
-from distillkit.artifact import load_synthetic, save_synthetic
-from distillkit.checkpoint import finishing, kept, resumed
-from distillkit.compute import Compute
-from distillkit.coresets import distance_to_median, herd, middle
-from distillkit.diffusion import Sampling
-from distillkit.distill import Distillation, Optim
-from distillkit.errors import ArtifactError, ParamsError, WindowError
-from distillkit.features import expert_features
-from distillkit.generator_networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
-from distillkit.images import Iterate, to_pixels
-from distillkit.interruption import Interrupted
-from distillkit.matching import closest_step, trajectory_matching_loss
+from distillkit.base.about import options_of
+from distillkit.base.errors import ArtifactError, ParamsError, WindowError
+from distillkit.base.randomness import seeded
+from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.coreset_rules import distance_to_median, herd, middle
+from distillkit.data.images import Iterate, to_pixels
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.selection import class_rows
+from distillkit.matching.attack import Attack
+from distillkit.matching.difficulty_correction import DifficultyCorrection
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.method import Method, uses_experts
+from distillkit.matching.objectives import closest_step, trajectory_matching_loss
+from distillkit.matching.pretrained import Pretrained
+from distillkit.matching.replay import Replay, StepSizeScan
+from distillkit.matching.soft_labels import mean_of_those_right
 from distillkit.methods import METHODS
-from distillkit.methods.att import AutomaticTrajectories
-from distillkit.methods.attack import Attack
-from distillkit.methods.confident import ConfidentSubset
-from distillkit.methods.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.correction import DifficultyCorrection
-from distillkit.methods.dc import DatasetCondensation, GradientMatching, SiameseCondensation
-from distillkit.methods.dd import DatasetDistillation
-from distillkit.methods.diffusion import Diffusion
-from distillkit.methods.dm import DistributionMatching
-from distillkit.methods.full import FullSet
-from distillkit.methods.imported import Imported
-from distillkit.methods.labels import mean_of_those_right
-from distillkit.methods.means import Centroids, ClassMeans
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.methods.optimised import OptimisedSubset
-from distillkit.methods.pretrained import Pretrained
-from distillkit.methods.random_subset import RandomSubset
-from distillkit.methods.replay import Replay, StepSizeScan
-from distillkit.methods.selmatch import SelMatch
-from distillkit.methods.window import WindowScan, WindowSubset
-from distillkit.networks import NetworkSpec
-from distillkit.protocol import Method, options_of, uses_experts
-from distillkit.randomness import seeded
-from distillkit.selection import class_rows
-from distillkit.training import TrainingRecipe, predict
-from distillkit.trajectories import KindOfExperts
-from distillkit.work import remembering
+from distillkit.methods.generator.denoising import Sampling
+from distillkit.methods.generator.diffusion import Diffusion
+from distillkit.methods.generator.networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
+from distillkit.methods.learning.att import AutomaticTrajectories
+from distillkit.methods.learning.dc import DatasetCondensation, GradientMatching, SiameseCondensation
+from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.methods.learning.dm import DistributionMatching
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.methods.selection.confident import ConfidentSubset
+from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.methods.selection.full import FullSet
+from distillkit.methods.selection.imported import Imported
+from distillkit.methods.selection.means import Centroids, ClassMeans
+from distillkit.methods.selection.optimised import OptimisedSubset
+from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.methods.selection.window import WindowScan, WindowSubset
+from distillkit.pipeline.checkpoints import finishing, kept, resumed
+from distillkit.pipeline.unfinished import remembering
+from distillkit.process.interruption import Interrupted
+from distillkit.training.compute import Compute
+from distillkit.training.features import expert_features
+from distillkit.training.loop import TrainingRecipe, predict
+from distillkit.training.trajectories import KindOfExperts
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
@@ -165,9 +166,9 @@ def test_same_generator_same_bytes_however_often_it_is_interrupted(method, mater
     """Kept as its stage keeps it, with a checkpoint at each step and a signal at every third safe point."""
     save_synthetic(tmp_path / "whole", finished(method, material), {})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("distillkit.checkpoint.SECONDS_BETWEEN_CHECKPOINTS", 0)
+    monkeypatch.setattr("distillkit.pipeline.checkpoints.SECONDS_BETWEEN_CHECKPOINTS", 0)
     points, interrupted = count(1), 0
-    monkeypatch.setattr("distillkit.interruption.asked", lambda: next(points) % 3 == 0)
+    monkeypatch.setattr("distillkit.process.interruption.asked", lambda: next(points) % 3 == 0)
     while True:
         compute = remembering(Compute(finish=finishing(Path("model"), "made")), Path("work"), torch.Tensor)
         try:

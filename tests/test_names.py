@@ -2,9 +2,9 @@
 
 import pytest
 
-from distillkit import params
-from distillkit.errors import ParamsError
-from distillkit.names import check_package_name, is_recipe_name, recipe_name
+from distillkit.base import params
+from distillkit.base.errors import ParamsError
+from distillkit.base.names import check_package_name, is_recipe_name, recipe_name
 
 GOOD = ["selmatch-ipc10", "A", "_x", "0123", "x_y-Z9", 200 * "x"]
 BAD = [

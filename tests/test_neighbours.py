@@ -4,12 +4,12 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from distillkit import neighbours
-from distillkit.evaluate import neighbour_accuracy
-from distillkit.images import channel_statistics, real_subset
-from distillkit.metrics import neighbour_metrics
-from distillkit.neighbours import nearest_classes, squared_distances
-from distillkit.randomness import seeded
+from distillkit.base.randomness import seeded
+from distillkit.data.images import channel_statistics, real_subset
+from distillkit.evaluation import neighbours
+from distillkit.evaluation.evaluate import neighbour_accuracy
+from distillkit.evaluation.metrics import neighbour_metrics
+from distillkit.evaluation.neighbours import nearest_classes, squared_distances
 
 
 def column(*values):

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit.errors import ParamsError
-from distillkit.images import Iterate
-from distillkit.kernels import EagerKernel
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import call_with, flatten, forget_statistics
-from distillkit.randomness import seeded
-from distillkit.unroll import InnerStep, unroll
+from distillkit.base.errors import ParamsError
+from distillkit.base.randomness import seeded
+from distillkit.data.images import Iterate
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import call_with, flatten, forget_statistics
+from distillkit.matching.kernels import EagerKernel
+from distillkit.matching.unroll import InnerStep, unroll
 
 
 @pytest.mark.parametrize(

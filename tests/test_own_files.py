@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import EpsImagePlugin, Image
-from test_sources import fetch_folder, fetch_hub, first_pixels, grey, hub_pets, offline, pets, write_folder  # noqa: F401
+from test_sources import fetch_folder, fetch_hub, first_pixels, grey, hub_pets, pets, write_folder
 
-from distillkit.errors import SourceError
-from distillkit.own_files import Home, check_builder
-from distillkit.readers import HuggingFaceSource
-from distillkit.sources import DataSpec, fetch
+from distillkit.base.errors import SourceError
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.own_files import Home, check_builder
+from distillkit.sources.readers import HuggingFaceSource
 
 LEADS_OUT = "leads out of the dataset's own files"
 

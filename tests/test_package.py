@@ -19,15 +19,15 @@ import torch
 import yaml
 from huggingface_hub import DatasetCard
 
-from distillkit.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.card_tables import parameter_table, params_lines
-from distillkit.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.front_matter import LICENCES, licence, size_category
-from distillkit.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
-from distillkit.manifest import Package, open_package
-from distillkit.package import Entry, build
-from distillkit.progress import track
-from distillkit.recipe_file import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
+from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
+from distillkit.package.build import Entry, build
+from distillkit.package.card_tables import parameter_table, params_lines
+from distillkit.package.front_matter import LICENCES, licence, size_category
+from distillkit.package.manifest import Package, open_package
+from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.process.progress import track
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -227,7 +227,10 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
 
 
 def test_importing_the_module_does_not_import_the_hub() -> None:
-    code = "import sys, distillkit.package; assert not {'datasets', 'huggingface_hub', 'matplotlib'} & set(sys.modules)"
+    code = (
+        "import sys, distillkit.package.build; "
+        "assert not {'datasets', 'huggingface_hub', 'matplotlib'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,12 +15,12 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from distillkit import params
-from distillkit.errors import DistillkitError, ParamsError
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import shard_paths
-from distillkit.recipes import read_recipe
-from distillkit.trajectories import ExpertsSpec
+from distillkit.base import params
+from distillkit.base.errors import DistillkitError, ParamsError
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.training.expert_files import shard_paths
+from distillkit.training.trajectories import ExpertsSpec
 
 ROOT = Path(__file__).parents[1]
 PRESET = ROOT / "presets/selmatch-cifar10.yaml"

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from distillkit import params
-from distillkit.errors import ParamsError
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import shard_paths
+from distillkit.base import params
+from distillkit.base.errors import ParamsError
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.matching.attack import Attack
 from distillkit.methods import METHODS
-from distillkit.methods.attack import Attack
-from distillkit.methods.window import WindowScan, WindowSubset
-from distillkit.readers import FolderSource, HuggingFaceSource, TorchvisionSource
-from distillkit.recipes import PackageSpec, read_recipe
-from distillkit.score_file import ScoreSpec
-from distillkit.sources import DataSpec
-from distillkit.trajectories import ExpertsSpec
+from distillkit.methods.selection.window import WindowScan, WindowSubset
+from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.sources.fetch import DataSpec
+from distillkit.sources.readers import FolderSource, HuggingFaceSource, TorchvisionSource
+from distillkit.training.expert_files import shard_paths
+from distillkit.training.score_file import ScoreSpec
+from distillkit.training.trajectories import ExpertsSpec
 
 KINDS = {
     "data": DataSpec,

@@ -12,8 +12,8 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from distillkit.artifact import load_real, load_synthetic
-from distillkit.leftovers import FOLDERS, LEFT_OVER
+from distillkit.data.artifact import load_real, load_synthetic
+from distillkit.data.leftovers import FOLDERS, LEFT_OVER
 
 ROOT = Path(__file__).parents[1]
 MATCHING = {"student_steps": 2, "student_batch": 20, "expert_epochs": 1, "max_start_epoch": 2}

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from distillkit import params
-from distillkit.evaluate import EvaluationRecipe
-from distillkit.expert_files import shard_paths
-from distillkit.methods.att import AutomaticTrajectories
-from distillkit.methods.mtt import TrajectoryMatching
-from distillkit.methods.selmatch import SelMatch
-from distillkit.recipes import PackageSpec, read_recipe
-from distillkit.score_file import ScoreSpec
-from distillkit.sources import ZCA, DataSpec
-from distillkit.trajectories import ExpertsSpec
+from distillkit.base import params
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.methods.learning.att import AutomaticTrajectories
+from distillkit.methods.learning.mtt import TrajectoryMatching
+from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.sources.fetch import ZCA, DataSpec
+from distillkit.training.expert_files import shard_paths
+from distillkit.training.score_file import ScoreSpec
+from distillkit.training.trajectories import ExpertsSpec
 
 PRESETS = Path(__file__).parents[1] / "presets"
 

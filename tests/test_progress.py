@@ -4,14 +4,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from distillkit.progress import counting, track
+from distillkit.process.progress import counting, track
 
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
     """The time is the first entry."""
     now = [0.0]
-    monkeypatch.setattr("distillkit.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("distillkit.process.progress.time.monotonic", lambda: now[0])
     return now
 
 

@@ -14,12 +14,14 @@ from huggingface_hub.utils import _http
 from packages import build_package, contents, run
 
 import distillkit
-from distillkit.artifact import load_synthetic, sha256
-from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsError
-from distillkit.manifest import MANIFEST, Package
-from distillkit.pull import pull
-from distillkit.push import push
-from distillkit.references import parse_reference
+from distillkit.base.errors import ArtifactError, DistillkitError, HubError, ParamsError
+from distillkit.base.files import sha256
+from distillkit.base.references import parse_reference
+from distillkit.data.artifact import load_synthetic
+from distillkit.hub.pull import pull
+from distillkit.hub.push import push
+from distillkit.package.folders import MANIFEST
+from distillkit.package.manifest import Package
 
 REPO = "someone/tiny"
 FOREVER = 1000

@@ -15,12 +15,13 @@ from hub_server import Fault, Hub
 from huggingface_hub import DatasetCard, HfApi
 from packages import build_package, contents, rewritten, run
 
-from distillkit.errors import ArtifactError, DistillkitError, HubError, ParamsError
-from distillkit.hub import hub_errors, listing, resolve, shorten_wait
-from distillkit.manifest import MANIFEST
-from distillkit.progress import presentable
-from distillkit.push import Pushed, licences, push
-from distillkit.references import parse_reference
+from distillkit.base.errors import ArtifactError, DistillkitError, HubError, ParamsError
+from distillkit.base.references import parse_reference
+from distillkit.hub.client import listing, resolve, shorten_wait
+from distillkit.hub.errors import hub_errors
+from distillkit.hub.push import Pushed, licences, push
+from distillkit.package.folders import MANIFEST
+from distillkit.process.progress import presentable
 
 REPO = "someone/tiny"
 FOREVER = 1000
@@ -102,7 +103,7 @@ def test_an_unknown_licence_is_told(tmp_path, matter, told):
 def test_a_push_with_an_unknown_licence_is_told(publish, first, monkeypatch, capsys):
     publish(first)
     assert "licence" not in capsys.readouterr().err
-    monkeypatch.setattr("distillkit.push.licences", lambda card: [card.name, "unknown"])
+    monkeypatch.setattr("distillkit.hub.push.licences", lambda card: [card.name, "unknown"])
     publish(first)
     assert capsys.readouterr().err.startswith("warning: the licence is unknown, as the card says; look it up")
 
@@ -389,7 +390,7 @@ def test_the_password_of_an_endpoint_is_not_told(hub, first):
 
 def test_a_silent_hub_is_left_after_a_while(hub, first, monkeypatch):
     """It takes the connection and says nothing."""
-    monkeypatch.setattr("distillkit.hub.SILENCE", 0.2)
+    monkeypatch.setattr("distillkit.hub.client.SILENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         api = HfApi(endpoint=f"http://127.0.0.1:{server.getsockname()[1]}", token=hub.token)
         with pytest.raises(HubError, match="cannot be reached"):

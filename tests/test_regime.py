@@ -14,21 +14,23 @@ from pyarrow import parquet
 from torch import Tensor
 
 import distillkit
-from distillkit.artifact import load_synthetic, save_synthetic
-from distillkit.describe import describe
-from distillkit.describe import lines as shown_lines
-from distillkit.difference_views import as_json, lines
-from distillkit.differences import Version, compare
-from distillkit.errors import ArtifactError
-from distillkit.images import Schedule, SyntheticSet
-from distillkit.manifest import ARTIFACT, CARD, PARQUET, RECIPE, open_package
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
-from distillkit.reevaluate import check_schedule, reevaluate
-from distillkit.regime import label_lr, labels_words, regime_of, schedule_words
-from distillkit.report import row_of
-from distillkit.report_words import labels_words as label_note
-from distillkit.verify import verify
+from distillkit.base.errors import ArtifactError
+from distillkit.base.randomness import seeded
+from distillkit.check.diff.compare import compare
+from distillkit.check.diff.result import Version
+from distillkit.check.diff.text import as_json, lines
+from distillkit.check.evaluation import check_schedule, evaluate_again
+from distillkit.check.show import describe
+from distillkit.check.show import lines as shown_lines
+from distillkit.check.verify import verify
+from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.images import Schedule, SyntheticSet
+from distillkit.data.networks import NetworkSpec
+from distillkit.evaluation.protocol import label_lr, labels_words, protocol_of, schedule_words
+from distillkit.package.folders import CARD
+from distillkit.package.manifest import ARTIFACT, PARQUET, RECIPE, open_package
+from distillkit.report.results import row_of
+from distillkit.report.words import labels_words as label_note
 
 LINEAR = NetworkSpec("convnet", "none", 1, 1)
 WEIGHTS = 10 + (16 * 10 + 10)  # one 3x3 kernel with its bias; 4x4 values to ten classes
@@ -69,7 +71,7 @@ def synthetic(folder: Path) -> SyntheticSet:
 
 
 def test_the_regime_is_exact_and_in_words(synthetic: SyntheticSet) -> None:
-    regime = regime_of(synthetic, {"optim": {"label_lr": 2.0}})
+    regime = protocol_of(synthetic, {"optim": {"label_lr": 2.0}})
     assert regime["soft_labels"] == {"median": pytest.approx(0.82), "other_class": 0, "learned": True}
     assert labels_words(regime["soft_labels"]) == "soft, learned (largest probability 0.82 in the median)"
     assert {key: regime["schedule"][key] for key in ("steps", "updates", "starts")} == {
@@ -81,11 +83,11 @@ def test_the_regime_is_exact_and_in_words(synthetic: SyntheticSet) -> None:
         "6 updates over 2 steps, step sizes 0.5 to 0.125, from 2 initial weights"
     )
     once = schedule_for(synthetic, step_N=torch.zeros(20, dtype=torch.long), lr_T=torch.tensor([0.5]), starts_RP=None)
-    assert schedule_words(regime_of(replace(synthetic, schedule=once))["schedule"]) == (
+    assert schedule_words(protocol_of(replace(synthetic, schedule=once))["schedule"]) == (
         "1 update over 1 step, step size 0.5, from fresh weights"
     )
     other = replace(synthetic, soft_labels=probabilities((synthetic.labels + 1) % 10))
-    assert regime_of(other)["soft_labels"]["other_class"] == 20
+    assert protocol_of(other)["soft_labels"]["other_class"] == 20
     assert json.loads(json.dumps(regime)) == regime
 
 
@@ -105,7 +107,7 @@ def test_parameters_that_tell_nothing_of_labels(params: object) -> None:
 )
 def test_every_tensor_of_a_schedule_is_in_its_fingerprint(synthetic: SyntheticSet, change: dict[str, Tensor]) -> None:
     other = replace(synthetic, schedule=schedule_for(synthetic, **change))
-    assert regime_of(other)["schedule"]["sha256"] != regime_of(synthetic)["schedule"]["sha256"]
+    assert protocol_of(other)["schedule"]["sha256"] != protocol_of(synthetic)["schedule"]["sha256"]
 
 
 # The package
@@ -130,7 +132,7 @@ def test_load_gives_the_whole_set(folder: Path) -> None:
 
 def test_recipe_json_states_the_regime_where_it_is_not_the_usual_one(folder: Path, synthetic: SyntheticSet) -> None:
     record = json.loads((folder / SOFT / RECIPE).read_text())
-    assert {key: record[key] for key in ("soft_labels", "schedule")} == regime_of(synthetic)
+    assert {key: record[key] for key in ("soft_labels", "schedule")} == protocol_of(synthetic)
     assert record["storage"]["safetensors"] == (folder / SOFT / ARTIFACT).stat().st_size
     assert {"soft_labels", "schedule"}.isdisjoint(json.loads((folder / "random-ipc1" / RECIPE).read_text()))
 
@@ -250,7 +252,7 @@ def test_a_single_artifact_is_bounded_too(synthetic: SyntheticSet, tmp_path: Pat
         "evaluation: {network: {name: convnet}, training: {steps: 1, batch: 2, lr: 0.1}, runs: 1}"
     )
     with pytest.raises(ArtifactError, match="the set's schedule asks for width 8,192"):
-        reevaluate(
+        evaluate_again(
             tmp_path / "set.safetensors",
             recipe=None,
             test=None,
@@ -320,7 +322,7 @@ def test_a_difference_of_schedules_is_named(synthetic: SyntheticSet) -> None:
 
 def test_show_tells_the_regime(folder: Path, synthetic: SyntheticSet) -> None:
     described = describe(folder / SOFT / ARTIFACT)
-    assert {key: described[key] for key in ("soft_labels", "schedule")} == regime_of(synthetic)
+    assert {key: described[key] for key in ("soft_labels", "schedule")} == protocol_of(synthetic)
     text = "\n".join(shown_lines(described))
     assert "labels soft (largest probability 0.82 in the median), trained on in its own order: 6 updates" in text
     text = "\n".join(shown_lines(describe(folder)))

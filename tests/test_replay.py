@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distillkit.artifact import load_synthetic, save_synthetic
-from distillkit.errors import ParamsError
-from distillkit.evaluate import EvaluationRecipe, evaluate
-from distillkit.images import real_subset
-from distillkit.methods.means import Centroids, ClassMeans
-from distillkit.methods.optimised import OptimisedSubset
-from distillkit.methods.random_subset import RandomSubset
-from distillkit.methods.replay import Replay, StepSizeScan, made, replayed_accuracy
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
-from distillkit.selection import split_holdout
-from distillkit.training import TrainingRecipe
+from distillkit.base.errors import ParamsError
+from distillkit.base.randomness import seeded
+from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.images import real_subset
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.selection import split_holdout
+from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
+from distillkit.matching.replay import Replay, StepSizeScan, made, replayed_accuracy
+from distillkit.methods.selection.means import Centroids, ClassMeans
+from distillkit.methods.selection.optimised import OptimisedSubset
+from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.training.loop import TrainingRecipe
 
 PLAIN = NetworkSpec("convnet", "none", 1, 4)
 REPLAY = Replay(steps=2, epochs=3, step_size=0.1, network=PLAIN)

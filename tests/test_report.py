@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distillkit import report
-from distillkit.errors import ArtifactError, ParamsError
-from distillkit.report import Row, markdown_table, rows, summary, write_report
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.report import page as report
+from distillkit.report import table as report_table
+from distillkit.report.page import write_report
+from distillkit.report.results import Row, rows
+from distillkit.report.table import markdown_table, summary
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -79,7 +82,7 @@ def test_the_nearest_image_has_its_say_where_it_was_measured() -> None:
     recipes = {name: RECIPES[name] for name in ("full", "random-ipc5")}
     measured = {"full": METRICS["full"], "random-ipc5": METRICS["random-ipc5"] | {"knn": {"accuracy": 0.7225}}}
     among = rows(measured, recipes)
-    assert [report.details(each, among)[-1] for each in among] == ["72.25", "–"]
+    assert [report_table.details(each, among)[-1] for each in among] == ["72.25", "–"]
     with pytest.raises(ArtifactError, match=r"^metrics/full.json: knn.accuracy is 2; expected a number from 0 to 1"):
         rows({"full": METRICS["full"] | {"knn": {"accuracy": 2}}}, {"full": RECIPES["full"]})
 
@@ -88,7 +91,7 @@ def test_random_images_in_an_order_of_their_own_are_no_yardstick() -> None:
     """They are trained on by other steps than the rest; "a" stands first in the table."""
     recipes = {"a": {"method": "random", "ipc": 5, "replay": {"steps": 1}}, **RECIPES}
     among = rows({"a": metrics(0.5), **METRICS}, recipes)
-    leads = {each.recipe: report.over_random(each, among) for each in among}
+    leads = {each.recipe: report_table.over_random(each, among) for each in among}
     assert leads["mtt-ipc5"] == pytest.approx(0.93 - 0.90312)
     assert leads["a"] is None
 
@@ -115,8 +118,8 @@ def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
         rows(measured, RECIPES | APART)
     measured["bad"] |= {"attack": POISON}
     among = rows(measured, RECIPES | APART)
-    assert report.best(among) == {"selmatch-ipc5"}
-    assert {report.over_random(each, among) for each in among if each.recipe in APART} == {None}
+    assert report_table.best(among) == {"selmatch-ipc5"}
+    assert {report_table.over_random(each, among) for each in among if each.recipe in APART} == {None}
     assert not any(f"{name}_over_random" in summary(among)["ipc-5"] for name in ("dd", "bad", "kmeans"))
     files = write(tmp_path / "reports", previews, rows=among)
     table, page = files["table.md"].decode(), files["report.html"].decode()
@@ -279,15 +282,15 @@ def test_the_table_is_as_worked_out_by_hand() -> None:
 
 def test_over_random_is_measured_against_the_same_number_of_images() -> None:
     among = [row("r5", "random", 5, 0.5), row("w10", "window", 10, 0.7), row("r10", "random", 10, 0.75)]
-    assert report.over_random(among[1], among) == pytest.approx(-0.05)
-    assert report.over_random(among[2], among) is None
-    assert report.over_random(row("f", "full", None, 0.9), among) is None
-    assert report.over_random(row("w1", "window", 1, 0.9), among) is None
+    assert report_table.over_random(among[1], among) == pytest.approx(-0.05)
+    assert report_table.over_random(among[2], among) is None
+    assert report_table.over_random(row("f", "full", None, 0.9), among) is None
+    assert report_table.over_random(row("w1", "window", 1, 0.9), among) is None
 
 
 def test_equals_are_both_best_and_the_full_set_is_never() -> None:
     among = [row("a", "random"), row("b", "window"), row("c", "mtt", accuracy=0.8), row("full", "full", None, 1.0)]
-    assert report.best(among) == {"a", "b"}
+    assert report_table.best(among) == {"a", "b"}
 
 
 def test_names_cannot_break_the_markdown() -> None:
@@ -295,7 +298,7 @@ def test_names_cannot_break_the_markdown() -> None:
     line = markdown_table(among).splitlines()[2]
     name = r"\<script\>alert(\"x\")\</script\>\|\*b\* \`x\` \_y\_ a_b \&lt;".replace('\\"', '"')
     assert line.startswith(f"| **{name}** | random | 5 |")
-    assert len(re.findall(r"(?<!\\)\|", line)) == len(report.COLUMNS) + 1
+    assert len(re.findall(r"(?<!\\)\|", line)) == len(report_table.COLUMNS) + 1
 
 
 # The summary
@@ -378,7 +381,7 @@ def test_the_page_shows_table_scans_source_and_evaluation(tmp_path: Path, previe
     page = Page(write(tmp_path / "reports", previews)["report.html"].decode())
     results, scan, source, evaluation = page.tables
     among = rows(METRICS, RECIPES)
-    assert results == [list(report.DETAILS), *(report.details(each, among) for each in among)]
+    assert results == [list(report_table.DETAILS), *(report_table.details(each, among) for each in among)]
     assert scan == [
         ["recipe", "0.10", "0.2", "0.8"],
         ["window-ipc5", "90.00", "81.25", "85.00"],

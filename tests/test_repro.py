@@ -20,10 +20,20 @@ from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
-from distillkit import interruption
-from distillkit.interruption import HEARD, Interrupted, hear
-from distillkit.lockfile import is_broken, put_back
-from distillkit.repro import ONE_STAGE, PYTHON, Plan, begin, forget_the_dead, interrupt, put_in_order, repro, run_all
+from distillkit.process import interruption
+from distillkit.process.interruption import HEARD, Interrupted, hear
+from distillkit.process.lockfile import is_broken, put_back
+from distillkit.process.repro import (
+    ONE_STAGE,
+    PYTHON,
+    Plan,
+    begin,
+    forget_the_dead,
+    interrupt,
+    put_in_order,
+    repro,
+    run_all,
+)
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
 
@@ -130,8 +140,8 @@ def test_what_dvc_cannot_read_is_one_line(tmp_path):
 
 STAGE = """
 import sys, time, click
-from distillkit.interruption import asked
-from distillkit.stage import run_stage
+from distillkit.process.interruption import asked
+from distillkit.pipeline.stage import run_stage
 
 @click.command()
 @click.argument("name")
@@ -238,8 +248,8 @@ def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
         hear(signal.SIGINT, None)
         return "process"
 
-    monkeypatch.setattr("distillkit.repro.begin", begin)
-    monkeypatch.setattr("distillkit.repro.interrupt", asked.extend)
+    monkeypatch.setattr("distillkit.process.repro.begin", begin)
+    monkeypatch.setattr("distillkit.process.repro.interrupt", asked.extend)
     with pytest.raises(Interrupted):
         run_all(Plan({"a": frozenset()}, frozenset("a"), {}), 1, print)
     assert asked == ["process"]
@@ -250,9 +260,9 @@ def test_after_an_interruption_the_lock_is_in_order(monkeypatch):
         raise Interrupted
 
     asked: list[object] = []
-    monkeypatch.setattr("distillkit.repro.plan_for", lambda _: Plan({}, frozenset(), {Path("dvc.lock"): ["a"]}))
-    monkeypatch.setattr("distillkit.repro.run_all", run_all)
-    monkeypatch.setattr("distillkit.repro.put_in_order", asked.append)
+    monkeypatch.setattr("distillkit.process.repro.plan_for", lambda _: Plan({}, frozenset(), {Path("dvc.lock"): ["a"]}))
+    monkeypatch.setattr("distillkit.process.repro.run_all", run_all)
+    monkeypatch.setattr("distillkit.process.repro.put_in_order", asked.append)
     with pytest.raises(Interrupted):
         repro([], 2, print)
     assert asked == [{Path("dvc.lock"): ["a"]}]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from distillkit.errors import SourceError
-from distillkit.score_file import ScoreSpec, read_score_file
+from distillkit.base.errors import SourceError
+from distillkit.training.score_file import ScoreSpec, read_score_file
 
 SCORES = [0.5, 3.0, -1.0]
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from distillkit.errors import ParamsError, WindowError
-from distillkit.images import channel_statistics
-from distillkit.networks import NetworkSpec
-from distillkit.randomness import seeded
-from distillkit.scoring import SCORES, first_epochs
-from distillkit.selection import rank_hardest_first, select_easiest, select_random, select_window
-from distillkit.trajectories import Dynamics, ExpertRecipe, dynamics_of, record_expert
+from distillkit.base.errors import ParamsError, WindowError
+from distillkit.base.randomness import seeded
+from distillkit.data.images import channel_statistics
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.selection import rank_hardest_first, select_easiest, select_random, select_window
+from distillkit.training.difficulty import SCORES, first_epochs
+from distillkit.training.trajectories import Dynamics, ExpertRecipe, dynamics_of, record_expert
 
 CORRECT = torch.tensor([[[1, 0], [0, 0], [1, 0], [0, 0]], [[1, 0], [1, 1], [1, 1], [1, 1]]]).bool()  # E=2, L=4, N=2
 HALF = torch.full((2, 4, 2), 0.5, dtype=torch.float16)

@@ -19,11 +19,11 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit import params
-from distillkit.errors import ParamsError, SourceError
-from distillkit.images import RealData
-from distillkit.readers import DigitsSource, FolderSource, HuggingFaceSource, TorchvisionSource
-from distillkit.sources import DataSpec, fetch
+from distillkit.base import params
+from distillkit.base.errors import ParamsError, SourceError
+from distillkit.data.images import RealData
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, TorchvisionSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -581,7 +581,8 @@ def test_refusal_by_the_hub_names_the_login(monkeypatch: pytest.MonkeyPatch) -> 
     from huggingface_hub.errors import HfHubHTTPError
 
     response = SimpleNamespace(headers={}, request=None, status_code=401)
-    answer(monkeypatch, HfHubHTTPError("401 Client Error.\nInvalid username or password.", response=response))  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    answer(monkeypatch, HfHubHTTPError("401 Client Error.\nInvalid username or password.", response=response))
     with pytest.raises(SourceError, match=r"401 Client Error. Invalid username.*hf auth login") as caught:
         fetch(DataSpec(HuggingFaceSource(id="zoo/private")))
     assert "\n" not in str(caught.value)

@@ -6,16 +6,26 @@ import pytest
 import torch
 from torch import nn
 
-from distillkit.augment import Augmentation
-from distillkit.compute import Compute
-from distillkit.errors import ArtifactError, DivergedError, ParamsError
-from distillkit.executors import side_by_side
-from distillkit.images import Schedule, channel_statistics
-from distillkit.interruption import Interrupted
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import flatten
-from distillkit.randomness import draw_seed, seed_for, seeded
-from distillkit.training import TrainingRecipe, constant, cosine, epoch_batches, fit, replay, sgd_, step_batches, train
+from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
+from distillkit.base.randomness import draw_seed, seed_for, seeded
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import Schedule, channel_statistics
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten
+from distillkit.process.interruption import Interrupted
+from distillkit.training.compute import Compute
+from distillkit.training.executors import side_by_side
+from distillkit.training.loop import (
+    TrainingRecipe,
+    constant,
+    cosine,
+    epoch_batches,
+    fit,
+    replay,
+    sgd_,
+    step_batches,
+    train,
+)
 
 TINY = NetworkSpec("convnet", "instance", 1, 4)
 

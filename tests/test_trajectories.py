@@ -5,15 +5,15 @@ from itertools import count
 import pytest
 import torch
 
-from distillkit.artifact import load_state, save_state
-from distillkit.checkpoint import finish_in_parts
-from distillkit.compute import Compute
-from distillkit.images import channel_statistics
-from distillkit.interruption import Interrupted, check
-from distillkit.networks import NetworkSpec
-from distillkit.progress import Counter
-from distillkit.randomness import seeded
-from distillkit.trajectories import DYNAMICS, ExpertRecipe, Recording, record_expert
+from distillkit.base.randomness import seeded
+from distillkit.data.container import load_state, save_state
+from distillkit.data.images import channel_statistics
+from distillkit.data.networks import NetworkSpec
+from distillkit.pipeline.checkpoints import finish_in_parts
+from distillkit.process.interruption import Interrupted, check
+from distillkit.process.progress import Counter
+from distillkit.training.compute import Compute
+from distillkit.training.trajectories import DYNAMICS, ExpertRecipe, Recording, record_expert
 
 RECIPE = ExpertRecipe(NetworkSpec("convnet", "batch", depth=1, width=4), epochs=3, batch=64, lr=0.05, momentum=0.5)
 
@@ -40,7 +40,7 @@ def test_stopped_again_and_again(recording, digits, tmp_path, monkeypatch, point
     whole = record_expert(digits, channel_statistics(digits.images), RECIPE, seeded(1))
     for attempt in count(1):
         points = count(1)
-        monkeypatch.setattr("distillkit.interruption.asked", lambda points=points: next(points) == point)
+        monkeypatch.setattr("distillkit.process.interruption.asked", lambda points=points: next(points) == point)
         work, counter = recording(compute=Compute(on_update=check)), Counter("epochs", 3)
         try:
             finish_in_parts(work, tmp_path / "expert", counter)
@@ -60,7 +60,7 @@ def test_stopped_again_and_again(recording, digits, tmp_path, monkeypatch, point
 def test_a_checkpoint_holds_what_has_come_since_the_last(recording, tmp_path, monkeypatch):
     """The first after two epochs, the last at the end; a minute has passed once."""
     now = iter([0.0, 59.0, 60.0, 61.0])
-    monkeypatch.setattr("distillkit.checkpoint.time.monotonic", lambda: next(now, 61.0))
+    monkeypatch.setattr("distillkit.pipeline.checkpoints.time.monotonic", lambda: next(now, 61.0))
     work = recording()
     finish_in_parts(work, tmp_path / "expert", lambda *_, **__: None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expert-0.safetensors", "expert-2.safetensors"]

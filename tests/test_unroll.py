@@ -7,18 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distillkit import augment
-from distillkit import unroll as unroll_module
-from distillkit.augment import ALL_OPERATIONS, Augmentation
-from distillkit.compute import Compute
-from distillkit.errors import DivergedError
-from distillkit.images import Iterate
-from distillkit.kernels import CompiledKernel, EagerKernel, adjoint_function, with_plain_norms
-from distillkit.matching import trajectory_matching_loss
-from distillkit.networks import NetworkSpec, build_network
-from distillkit.parameters import call_with, flatten, forget_statistics
-from distillkit.randomness import seeded
-from distillkit.unroll import InnerStep, plan, unroll
+from distillkit.base.errors import DivergedError
+from distillkit.base.randomness import seeded
+from distillkit.data import augment
+from distillkit.data.augment import ALL_OPERATIONS, Augmentation
+from distillkit.data.images import Iterate
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import call_with, flatten, forget_statistics
+from distillkit.matching import unroll as unroll_module
+from distillkit.matching.kernels import CompiledKernel, EagerKernel, adjoint_function, with_plain_norms
+from distillkit.matching.objectives import trajectory_matching_loss
+from distillkit.matching.unroll import InnerStep, plan, unroll
+from distillkit.training.compute import Compute
 
 CLASSES, IMAGES, STEPS = 3, 7, 4
 SHAPES = {"resnet18": (3, 8, 8), "lenet": (1, 28, 28), "alexcifarnet": (3, 32, 32)}

@@ -16,17 +16,17 @@ from packages import build_package, digits_data, rewritten, run
 from PIL import Image, PngImagePlugin
 from pyarrow import parquet
 
-from distillkit import reevaluate
-from distillkit.artifact import load_synthetic, save_real
-from distillkit.consistency import check_accuracy, differing_column, is_preview
-from distillkit.errors import ArtifactError, DistillkitError, ParamsError, SourceError
-from distillkit.images import RealData
-from distillkit.manifest import open_package
-from distillkit.push import push
-from distillkit.readers import FolderSource, HuggingFaceSource, TorchvisionSource
-from distillkit.reevaluate import evaluation_recipe, held_out_images
-from distillkit.sources import DataSpec
-from distillkit.verify import Verdict, as_dict, lines, tolerance, verify
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
+from distillkit.check import evaluation as evaluate_again
+from distillkit.check.consistency import check_accuracy, differing_column, is_preview
+from distillkit.check.evaluation import evaluation_recipe, held_out_images
+from distillkit.check.verify import Verdict, as_dict, lines, tolerance, verify
+from distillkit.data.artifact import load_synthetic, save_real
+from distillkit.data.images import RealData
+from distillkit.hub.push import push
+from distillkit.package.manifest import open_package
+from distillkit.sources.fetch import DataSpec
+from distillkit.sources.readers import FolderSource, HuggingFaceSource, TorchvisionSource
 
 RECIPE = "random-ipc2"
 
@@ -471,7 +471,7 @@ def fetched(monkeypatch) -> list[DataSpec]:
         specs.append(spec)
         return digits_data()
 
-    monkeypatch.setattr(reevaluate, "fetch", fetch)
+    monkeypatch.setattr(evaluate_again, "fetch", fetch)
     return specs
 
 

@@ -11,23 +11,24 @@ from packages import build_package, digits_data
 from safetensors.torch import load_file
 
 import distillkit
-from distillkit import params
-from distillkit.artifact import Opened, load_real, load_synthetic, save, save_real, save_synthetic
-from distillkit.describe import describe, lines
-from distillkit.differences import properties
-from distillkit.distill import Distillation, Optim
-from distillkit.errors import ArtifactError, ParamsError, SourceError
-from distillkit.images import Normalisation, real_subset
-from distillkit.manifest import open_package
-from distillkit.methods.mtt import Matching, TrajectoryMatching
-from distillkit.networks import NetworkSpec
-from distillkit.protocol import Material
-from distillkit.randomness import seeded
-from distillkit.readers import DigitsSource
-from distillkit.sources import ZCA, DataSpec, fetch
-from distillkit.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
-from distillkit.verify import verify
-from distillkit.whitening import Whitening, whitening_of, zca
+from distillkit.base import params
+from distillkit.base.errors import ArtifactError, ParamsError, SourceError
+from distillkit.base.randomness import seeded
+from distillkit.check.diff.result import properties
+from distillkit.check.show import describe, lines
+from distillkit.check.verify import verify
+from distillkit.data.artifact import load_real, load_synthetic, save_real, save_synthetic
+from distillkit.data.container import Opened, save
+from distillkit.data.images import Normalisation, real_subset
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.whitening import Whitening, whitening_of, zca
+from distillkit.matching.distillation import Distillation, Optim
+from distillkit.matching.method import Material
+from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.package.manifest import open_package
+from distillkit.sources.fetch import ZCA, DataSpec, fetch
+from distillkit.sources.readers import DigitsSource
+from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
 
 PLAIN = NetworkSpec("convnet", "instance", depth=1, width=4)
 NUMBERS = [[6**0.5, 6**0.5], [-(6**0.5), -(6**0.5)], [1.5, -1.5], [-1.5, 1.5]]

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from distillkit import params
+from distillkit.base import params
 
 MARGIN = 0.05
 

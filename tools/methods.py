@@ -14,10 +14,10 @@ from typing import Any
 from PIL import Image
 from readme import put
 
-from distillkit import figures
-from distillkit.artifact import load_synthetic
-from distillkit.images import SyntheticSet
+from distillkit.data.artifact import load_synthetic
+from distillkit.data.images import SyntheticSet
 from distillkit.methods import METHODS
+from distillkit.report import pictures
 
 PAGE = Path("docs/methods/README.md")
 PICTURES = Path("docs/methods/pictures")
@@ -207,7 +207,7 @@ def sets_to_draw() -> Iterator[tuple[str, Path]]:
 def draw(synthetic: SyntheticSet, path: Path) -> None:
     """A column for each class, at most five images in each; frames as in the report's previews."""
     columns = [
-        [figures.tile(synthetic, row) for row in figures.class_sample(synthetic, label, ROWS_SHOWN)]
+        [pictures.tile(synthetic, row) for row in pictures.class_sample(synthetic, label, ROWS_SHOWN)]
         for label in range(len(synthetic.class_names))
     ]
     width, height = (side + BETWEEN for side in columns[0][0].size)

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distillkit import params, report
-from distillkit.metrics import read_metrics
+from distillkit.base import params
+from distillkit.evaluation.metrics import read_metrics
+from distillkit.report import results as report_results
+from distillkit.report import table as report_table
 
 NOTE = "written by tools/readme.py, do not edit -->\n"
 
@@ -19,7 +21,7 @@ NOTE = "written by tools/readme.py, do not edit -->\n"
 def results() -> str:
     recipes = params.load()["recipes"]
     metrics = {name: read_metrics(Path("metrics", f"{name}.json")) for name in recipes}
-    return report.markdown_table(report.rows(metrics, recipes))
+    return report_table.markdown_table(report_results.rows(metrics, recipes))
 
 
 def splits() -> str:

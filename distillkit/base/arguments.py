@@ -1,0 +1,193 @@
+"""What people write after ``distillkit``, looked at before anything heavy is imported: a mistake is told at once.
+
+What can only be told by looking into files is told later, by who reads them.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from distillkit.base.errors import ArtifactError, ParamsError, SourceError
+from distillkit.base.names import hint
+from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
+
+Numbers = tuple[float, ...]
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
+    # get_dataset of utils.py in VICO-UoE/DatasetCondensation (DC, DSA, DM) and in MTT's repository
+    "cifar10": CIFAR10,
+    "cifar100-dc": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "cifar100-mtt": CIFAR10,  # sic: MTT, and DC before it changed, normalise CIFAR-100 with CIFAR-10's
+    "fashion-mnist": ((0.2861,), (0.3530,)),
+    "imagenet": IMAGENET,
+    "mnist": ((0.1307,), (0.3081,)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "tiny-imagenet": IMAGENET,
+}
+PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full and random, and what of our params.yaml it takes
+    "confident": (),
+    "herding": (),
+    "k-centre": (),
+    "moderate": (),
+    "kmeans": (),
+    "window": ("window_start",),
+    "mtt": ("matching", "optim"),
+    "att": ("matching", "optim"),
+    "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
+    "ccs": (),
+    "dm": (),
+    "dc": (),
+    "dsa": (),
+}
+KINDS = "a .pt file that torch.save wrote, or safetensors"
+SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
+TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
+NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # which Git, or people, would take for something else
+
+# Files and folders
+
+
+def check_artifact(path: Path) -> None:
+    """Raise ArtifactError unless there may be an artifact or a package at ``path``."""
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or a .safetensors file")
+
+
+def check_new_artifact(name: str, out: Path, overwrite: bool) -> None:
+    """Raise unless an artifact may be written to ``out``, which the option ``name`` gives."""
+    if out.suffix != ".safetensors":
+        raise ParamsError(f"{name} is {out}; expected a file name that ends in .safetensors")
+    if out.exists() and not overwrite:
+        raise ArtifactError(f"{out} exists; expected a new file; choose another name, or say --overwrite")
+
+
+def check_package_folder(folder: Path) -> None:
+    """Raise ArtifactError unless there may be a package in ``folder``."""
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder} is no folder; expected a package, as the package stage leaves it; check the path"
+        )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ParamsError unless there may be a pipeline in ``folder``."""
+    if not folder.is_dir():
+        found = "is no folder" if folder.exists() else "does not exist"
+        raise ParamsError(f"{folder} {found}; expected the folder that holds dvc.yaml; name that")
+
+
+def check_test(path: Path | None) -> None:
+    """Raise ParamsError unless test images may be at ``path``, where one is given."""
+    if path is not None and not path.exists():
+        raise ParamsError(
+            f"--test is {path}, which does not exist; expected a real.safetensors with the test split, or the "
+            "source's folder here; correct --test"
+        )
+
+
+def check_generator(folder: Path) -> None:
+    """Raise ArtifactError unless there may be a generator in ``folder``."""
+    if not (path := folder / "generator.json").exists():
+        raise ArtifactError(f"{path} does not exist; expected a folder that distillkit generator wrote; name another")
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise ParamsError unless a folder can be made there."""
+    if folder.is_symlink() or folder.exists():
+        raise ParamsError(f"{folder} is there already; expected the name of a new folder; choose another or remove it")
+
+
+def check_foreign(path: Path) -> None:
+    """Raise SourceError unless there may be somebody else's set at ``path``."""
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder; expected {KINDS}; name the files in it")
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist; expected {KINDS}; correct the path")
+
+
+# The Hub
+
+
+def package_reference(text: str) -> Reference | None:
+    """What a name means on the Hub; None where it is something on this machine. Raises ParamsError for neither."""
+    if Path(text).exists():
+        return None
+    try:
+        return parse_reference(text)
+    except ParamsError:
+        raise ParamsError(f"{text} is no folder here and no owner/name of the Hub; expected a package") from None
+
+
+def push_target(repo: str, tag: str | None) -> str:
+    """The repository's name. Raises ParamsError for names that a push cannot have."""
+    reference = parse_reference(repo)
+    if reference.revision is not None:
+        raise ParamsError(f"push makes a new commit of {reference.repo}; drop @{reference.revision}, or use --tag")
+    if tag is not None and (not TAG.fullmatch(tag) or NO_TAGS.fullmatch(tag)):
+        raise ParamsError(
+            f"tag is {tag!r}; expected a name such as v1.0: letters and digits, single '.', '-' and '_' between them"
+        )
+    return reference.repo
+
+
+# distillkit init
+
+
+def check_methods(methods: Iterable[str]) -> None:
+    """Raise ParamsError for what ``init`` does not offer."""
+    for method in methods:
+        if method not in PARTS:
+            expected = f"expected some of {', '.join(PARTS)}; full and random are always there"
+            raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
+
+
+def check_dataset(text: str) -> None:
+    """Raise ParamsError when no kind of dataset is called so."""
+    folder = Path(text.removeprefix("folder:")).expanduser()
+    if text != "digits" and not text.startswith("torchvision:") and not folder.is_dir():
+        dataset_reference(text)
+
+
+def dataset_reference(text: str) -> Reference:
+    """A dataset of the Hub."""
+    try:
+        return parse_reference(text)
+    except ParamsError:
+        raise ParamsError(f"--dataset is {text!r}, which is no folder here; expected {SPECS}") from None
+
+
+# distillkit import
+
+
+def statistics_numbers(text: str) -> tuple[Numbers, Numbers]:
+    """Mean and deviation of every channel by a name of ``STATISTICS``, or written out as ``0.5,0.5,0.4/0.2,0.2,0.2``.
+
+    Raises ParamsError when the text is neither.
+    """
+    if text in STATISTICS:
+        return STATISTICS[text]
+    wrong = f"statistics are {text!r}{hint(text, STATISTICS)}; expected {', '.join(STATISTICS)}, or mean/std"
+    try:
+        means, stds = (tuple(float(number) for number in part.split(",")) for part in text.split("/"))
+    except ValueError:
+        raise ParamsError(f"{wrong} such as 0.49,0.48,0.45/0.25,0.24,0.26") from None
+    finite = all(abs(number) < float("inf") for number in (*means, *stds))  # and no nan
+    if len(means) != len(stds) or not finite or min(stds) <= 0:
+        raise ParamsError(f"{wrong}, as many numbers before the slash as behind it, those behind it above 0")
+    return means, stds
+
+
+def classes_named(text: str) -> tuple[str, ...]:
+    """Class names, in order: a text file with one a line, or a list with commas. Raises ParamsError or SourceError."""
+    path = Path(text)
+    if path.is_file():
+        try:
+            return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        except UnicodeDecodeError:
+            raise SourceError(f"{path} is no UTF-8 text; expected a class name a line; write it again") from None
+    if "," not in text:
+        raise ParamsError(f"classes are {text!r}, which is no file; expected a text file, or names with commas between")
+    return tuple(name.strip() for name in text.split(","))

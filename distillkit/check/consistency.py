@@ -1,0 +1,266 @@
+"""Whether the parts of a package say the same: artifact, parquet, recipe.json and card. Nothing is trained.
+
+A card is not rendered again for comparison: its front matter depends on the releases of ``datasets`` and
+``huggingface_hub`` that wrote it, and another release must not make an honest package a liar.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from math import prod
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distillkit.base.errors import ArtifactError
+from distillkit.data.images import SyntheticSet
+from distillkit.evaluation.protocol import normalisation_of, protocol_of
+from distillkit.package.build import LARGEST_WITH_PIXELS
+from distillkit.package.card import percent
+from distillkit.package.folders import CARD
+from distillkit.package.manifest import PARQUET, RECIPE, Package, printable
+from distillkit.package.recipe_json import ROUNDING, is_share
+
+# as distillkit.package.card.percent writes it
+FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
+HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
+ROWS = 256  # of a parquet file that are held at once
+ENCODED = 4096  # bytes of a preview beyond twice its pixels'
+
+
+def check_parts(
+    package: Package, name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any], record: Mapping[str, Any]
+) -> None:
+    """Raise ArtifactError unless artifact, parquet, recipe.json and card say the same of recipe ``name``."""
+    for key, expected in described(name, synthetic, provenance).items():
+        found: Any = record
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if found != expected:
+            shown = [json.dumps(value, default=str)[:80] for value in (found, expected)]
+            raise contradiction(package, f"{name}/{RECIPE} has {key} {shown[0]}, the artifact {shown[1]}")
+    check_accuracy(package, name, record)
+    check_baselines(package, name, record)
+    check_card(package, name, record)
+    if column := differing_column(package, name, synthetic):
+        raise contradiction(package, f"{name}/{PARQUET} has other values of {column!r} than the artifact")
+
+
+def described(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What recipe.json must say, by its path in it."""
+    learned = int(synthetic.learned.sum())
+    return {
+        "name": name,
+        "method": provenance.get("method"),
+        "params": provenance.get("params"),
+        "provenance": provenance,
+        "class_names": list(synthetic.class_names),
+        "image_shape": list(synthetic.images.shape[1:]),
+        "normalisation": normalisation_of(synthetic.normalisation),
+        "student_lr": synthetic.student_lr,
+        "notes": dict(synthetic.notes),
+        **protocol_of(synthetic, provenance.get("params")),
+        "images.total": len(synthetic),
+        "images.learned": learned,
+        "images.real": len(synthetic) - learned,
+    }
+
+
+def contradiction(package: Package, found: str) -> ArtifactError:
+    return ArtifactError(f"{package.folder} contradicts itself: {found}; expected the same; do not use it")
+
+
+# The claim
+
+
+def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> None:
+    """Raise ArtifactError unless the claim names every network's accuracy, and is their mean, deviation and number."""
+    accuracy, runs = record["results"]["accuracy"], record["results"]["accuracy"]["runs"]
+    if (trained := record["evaluation"].get("runs")) != runs:
+        shown = json.dumps(trained)[:80]
+        raise contradiction(package, f"{name}/{RECIPE} claims {runs} networks, its evaluation recipe trains {shown}")
+    expected = [f"run_{index}" for index in range(1, runs + 1)]
+    if missing := [key for key in expected if not is_share(accuracy.get(key))]:
+        raise ArtifactError(
+            f"{package.folder}/{name}/{RECIPE} lacks results.accuracy.{missing[0]}; expected the accuracy of each of "
+            f"its {runs} networks, a share of 1; build the package again"
+        )
+    if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
+        raise contradiction(package, f"{name}/{RECIPE} has results.accuracy.{printable(more[0])}, but n = {runs}")
+    values = [float(accuracy[key]) for key in expected]
+    found = {"mean": fmean(values), "std": stdev(values) if runs > 1 else 0.0, "runs": runs}
+    if any(abs(found[key] - accuracy[key]) > ROUNDING for key in ("mean", "std")):
+        claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
+        given = f"mean {found['mean']:.6f} and std {found['std']:.6f}"
+        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {runs} runs have {given}")
+
+
+def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:
+    """Raise ArtifactError unless baselines that are recipes of this package have these recipes' accuracy."""
+    for which, baseline in (record.get("baselines") or {}).items():
+        if baseline is None or baseline["recipe"] not in package.recipes:
+            continue
+        if package.recipe_json(baseline["recipe"])["results"]["accuracy"] != baseline["accuracy"]:
+            other = f"{baseline['recipe']}/{RECIPE}"
+            found = f"{name}/{RECIPE} has another accuracy of baseline '{printable(which)}' than {other}"
+            raise contradiction(package, found)
+
+
+# The card
+
+
+def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
+    """Raise ArtifactError unless the card claims for the recipe what its recipe.json does.
+
+    That is in the recipe's row of the results, in bold where it is the default, and, where all recipes are here, in all
+    figures with an n.
+    """
+    try:
+        card = (package.folder / CARD).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{package.folder / CARD} is no UTF-8; expected a card; do not use it") from None
+    claim = percent(record["results"]["accuracy"])
+    rows = [line for line in card.splitlines() if line.startswith(f"| `{name}` |") and "% (n =" in line]
+    claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
+    if not rows or any(cells != [claim] for cells in claims):
+        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in its results")
+    if name == package.manifest["default"]:
+        bold = HEADLINE.findall(card)
+        if not bold or any(text != claim for text in bold):
+            raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in bold")
+    if set(package.recipes) == set(package.manifest["recipes"]):
+        known = set(figures_of(package.recipe_json(recipe) for recipe in package.recipes))
+        if unknown := [text for text in FIGURE.findall(card) if text not in known]:
+            raise contradiction(package, f"the card ({CARD}) says {unknown[0]}, no {RECIPE} does")
+
+
+def figures_of(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Every accuracy that recipe.json files state, as a card writes it."""
+    for record in records:
+        yield percent(record["results"]["accuracy"])
+        yield from (percent(found["accuracy"]) for found in (record.get("baselines") or {}).values() if found)
+
+
+# The parquet
+
+
+def differing_column(package: Package, name: str, synthetic: SyntheticSet) -> str | None:
+    """The first column of the parquet that is not what the artifact has; None when all are.
+
+    Form and counts are looked at before any data, for a small file can hold a great many rows. Raises ArtifactError
+    when it cannot be read.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    path = package.file(name, PARQUET)
+    try:
+        with ParquetFile(path) as file:
+            return differing_form(file, synthetic) or differing_values(file, synthetic)
+    except Exception as error:  # its decoders raise errors of every kind
+        found = printable(" ".join(str(error).split()))
+        raise ArtifactError(f"{path} cannot be read ({found}); expected parquet; do not use it") from None
+
+
+def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
+    """By metadata alone: the first column that has another name, type or number of values; "rows" for their number."""
+    groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+    if not file.metadata.num_rows == sum(group.num_rows for group in groups) == len(synthetic):
+        return "rows"
+    expected = column_types(synthetic)
+    found = {field.name: getattr(field.type, "storage_type", field.type) for field in file.schema_arrow}
+    if len(file.schema_arrow) != len(found) or found.keys() != expected.keys():
+        return min(found.keys() ^ expected.keys(), default="columns")
+    if others := [column for column, check in expected.items() if not check(found[column])]:
+        return others[0]
+    values = prod(synthetic.images.shape[1:])
+    each = {"pixels": values, "soft_label": len(synthetic.class_names)}
+    for group in groups:
+        for chunk in (group.column(index) for index in range(group.num_columns)):
+            column = chunk.path_in_schema.split(".")[0]
+            if chunk.num_values != group.num_rows * each.get(column, 1):
+                return str(column)
+            if column == "image" and chunk.total_uncompressed_size > group.num_rows * (2 * values + ENCODED) + ENCODED:
+                return str(column)
+    return None
+
+
+def column_types(synthetic: SyntheticSet) -> dict[str, Any]:
+    """A test of the Arrow type for every column that :func:`distillkit.package.build.write_parquet` writes."""
+    import pyarrow as arrow
+
+    def is_image_list(kind: Any) -> bool:
+        for _ in range(3):
+            if not arrow.types.is_list(kind):
+                return False
+            kind = kind.value_type
+        return bool(kind == arrow.float32())
+
+    expected: dict[str, Any] = {
+        "image": arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]).equals,
+        "label": arrow.int64().equals,
+        "learned": arrow.bool_().equals,
+        "source_row": arrow.int64().equals,
+    }
+    if synthetic.soft_labels is not None:
+        expected["soft_label"] = arrow.list_(arrow.float32()).equals
+    if synthetic.schedule is not None:
+        expected["step"] = arrow.int64().equals
+    return expected | ({"pixels": is_image_list} if prod(synthetic.images.shape[1:]) <= LARGEST_WITH_PIXELS else {})
+
+
+def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
+    """By the data, a few rows at a time: the first column that has other values."""
+    start = 0
+    for batch in file.iter_batches(batch_size=ROWS):
+        rows = slice(start, start + batch.num_rows)
+        for column, expected in plain_columns(synthetic).items():
+            if batch.column(column).to_pylist() != expected[rows].tolist():
+                return column
+        images_NCHW = synthetic.images[rows]
+        if "pixels" in batch.schema.names and not is_array(batch.column("pixels"), images_NCHW):
+            return "pixels"
+        previews = batch.column("image").to_pylist()
+        if not all(map(is_preview, previews, images_NCHW)):
+            return "image"
+        start = rows.stop
+    return None if start == len(synthetic) else "rows"
+
+
+def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
+    """What the columns other than images hold."""
+    found = {"label": synthetic.labels, "learned": synthetic.learned, "source_row": synthetic.source_row}
+    if synthetic.soft_labels is not None:
+        found["soft_label"] = synthetic.soft_labels
+    return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
+
+
+def is_array(lists: Any, images_NCHW: Tensor) -> bool:
+    """Whether nested lists have the shape and the values of the images."""
+    values = getattr(lists, "storage", lists)
+    for size in images_NCHW.shape[1:]:
+        if values.null_count or values.value_lengths().unique().to_pylist() != [size]:
+            return False
+        values = values.flatten()
+    return np.array_equal(np.asarray(values, dtype=np.float32), images_NCHW.flatten().numpy())
+
+
+def is_preview(preview: Any, image_CHW: Tensor) -> bool:
+    """Whether a PNG, decoded, is the image clipped to [0, 1] and rounded to 8 bits."""
+    levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8)
+    mode, size = "L" if len(levels_CHW) == 1 else "RGB", (levels_CHW.shape[2], levels_CHW.shape[1])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(BytesIO(preview["bytes"]), formats=["PNG"])
+            if (image.mode, image.size) != (mode, size):
+                return False
+            decoded = torch.from_numpy(np.array(image))
+    except Exception:  # there is none, or it cannot be decoded: decoders raise errors of every kind
+        return False
+    return torch.equal(decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1), levels_CHW)

@@ -1,0 +1,110 @@
+"""Which image of one set belongs to which of another."""
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from distillkit.check.diff.result import Matches, Pair, Version, rms
+from distillkit.data.images import SyntheticSet
+
+ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
+
+
+def sources_differ(before: Version, after: Version) -> bool:
+    """Whether both sides say where their images come from, and it is not the same place."""
+    known = bool(before.source and after.source)
+    return known and any(before.source.get(key) != after.source.get(key) for key in ORIGIN)
+
+
+def match_images(before: Version, after: Version) -> Matches:
+    """The four rules of this file, in order."""
+    old, new = (each.synthetic.to(torch.device("cpu")) for each in (before, after))
+    origins = [origins_of(each, known=not sources_differ(before, after)) for each in (old, new)]
+    rest: list[Sequence[int]] = [range(len(old)), range(len(new))]
+    found = []
+    for keys in zip(rule_keys(old, origins[0]), rule_keys(new, origins[1]), strict=True):
+        pairs = pair_equal(*({row: keys[side][row] for row in rest[side]} for side in (0, 1)))
+        rest = without(rest, pairs)
+        found.append(pairs)
+    unchanged, relabelled, traced = found
+    nearest = pair_nearest(old, new, rest, origins)
+    removed, added = without(rest, nearest)
+    changed = [Pair(row, other, rms(old.images[row], new.images[other])) for row, other, _ in traced + nearest]
+    return Matches(unchanged, relabelled, sorted(changed, key=lambda pair: (-pair.rms, pair)), removed, added)
+
+
+def without(rows: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> list[Sequence[int]]:
+    """The rows of both sides that are in no pair."""
+    gone = [{pair.before for pair in pairs}, {pair.after for pair in pairs}]
+    return [[row for row in rows[side] if row not in gone[side]] for side in (0, 1)]
+
+
+def origins_of(synthetic: SyntheticSet, known: bool) -> list[int | None]:
+    """The training row of each image; None where it has none, or where rows mean nothing to the other side."""
+    return [row if known and row >= 0 else None for row in synthetic.source_row.tolist()]
+
+
+def rule_keys(synthetic: SyntheticSet, origins: Sequence[int | None]) -> Iterator[list[tuple[Hashable, ...]]]:
+    """For rules 1 to 3, what two images must have in common."""
+    pixels, labels = fingerprints(synthetic.images), synthetic.labels.tolist()
+    yield list(zip(pixels, labels, strict=True))
+    yield list(zip(pixels, strict=True))
+    yield list(zip(labels, origins, strict=True))
+
+
+def fingerprints(images_NCHW: Tensor) -> list[bytes]:
+    """A hash of each image's pixels; adding 0 makes 0 and -0 one."""
+    return [hashlib.blake2b((image + 0.0).numpy().tobytes(), digest_size=20).digest() for image in images_NCHW]
+
+
+def pair_equal(before: Mapping[int, tuple[Hashable, ...]], after: Mapping[int, tuple[Hashable, ...]]) -> list[Pair]:
+    """Rows with equal keys, the first with the first; a key with None in it equals nothing."""
+    waiting: dict[Hashable, deque[int]] = defaultdict(deque)
+    for row, key in after.items():
+        waiting[key].append(row)
+    return [Pair(row, waiting[key].popleft()) for row, key in before.items() if None not in key and waiting[key]]
+
+
+def pair_nearest(
+    old: SyntheticSet, new: SyntheticSet, rest: Sequence[Sequence[int]], origins: Sequence[Sequence[int | None]]
+) -> list[Pair]:
+    """Rule 4 on the rows in ``rest``."""
+    pairs: list[Pair] = []
+    left_of, right_of = by_class(old, rest[0]), by_class(new, rest[1])
+    for label in sorted(left_of.keys() & right_of.keys()):
+        left, right = left_of[label], right_of[label]
+        if None not in {origins[0][row] for row in left} | {origins[1][row] for row in right}:
+            continue
+        members = [(each.labels == label).nonzero().squeeze(1).tolist() for each in (old, new)]
+        rows, count = members[0] + members[1], len(members[0])
+        near = partners(torch.cat([old.images[members[0]], new.images[members[1]]]))
+        across = [Pair(rows[one], rows[two]) for one, two in near if one < count <= two]
+        spare = set(left), set(right)
+        pairs += [
+            pair
+            for pair in across
+            if pair.before in spare[0]
+            and pair.after in spare[1]
+            and None in (origins[0][pair.before], origins[1][pair.after])
+        ]
+    return pairs
+
+
+def partners(images_NCHW: Tensor) -> list[tuple[int, int]]:
+    """Pairs of images that are at least twice as near to one another as to any other one of these."""
+    pixels = images_NCHW.flatten(1).double()  # float64, because short distances are differences of large squares
+    distance = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
+    (nearest, second), (other, _) = (part.T for part in distance.topk(2, largest=False))
+    alone, place = 2 * nearest <= second, torch.arange(len(other))
+    return [(row, int(other[row])) for row in place[alone & alone[other] & (other[other] == place)].tolist()]
+
+
+def by_class(synthetic: SyntheticSet, rows: Sequence[int]) -> dict[int, list[int]]:
+    labels = synthetic.labels.tolist()
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        groups[labels[row]].append(row)
+    return groups

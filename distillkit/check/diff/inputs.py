@@ -1,0 +1,50 @@
+"""The two sides of ``distillkit diff``: artifacts, packaged folders, or packages on the Hub."""
+
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import ParamsError
+from distillkit.check.diff.compare import compare, compare_packages
+from distillkit.check.diff.result import Difference, PackageDifference, Version
+from distillkit.data.artifact import load_synthetic
+from distillkit.hub.pull import pulled
+from distillkit.package.manifest import Package
+
+
+def difference(before: str, after: str, recipe: str | None) -> Difference | PackageDifference:
+    """What differs between two sets; between all recipes of two packages when none is named.
+
+    Raises ParamsError when a recipe is asked of a single artifact, or a package is to be compared with an artifact
+    without saying which of its recipes.
+    """
+    old, new = read(before, recipe), read(after, recipe)
+    if recipe is not None and isinstance(old, Version) and isinstance(new, Version):
+        raise ParamsError(f"recipe is {recipe!r}, but {before} and {after} are single artifacts; leave the recipe out")
+    if recipe is None and isinstance(old, dict) and isinstance(new, dict):
+        return compare_packages(old, new)
+    return compare(single(old, before, recipe), single(new, after, recipe))
+
+
+def read(text: str, recipe: str | None) -> Version | dict[str, Version]:
+    """An artifact as one version, a package as one for each recipe, or for ``recipe`` only."""
+    if Path(text).is_file():
+        synthetic, provenance = load_synthetic(Path(text))
+        return Version(text, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))
+    with pulled(text, recipe) as package:
+        names = package.recipes if recipe is None else (recipe,)
+        return {name: version_of(package, name, text) for name in names}
+
+
+def version_of(package: Package, name: str, text: str) -> Version:
+    synthetic, _ = load_synthetic(package.artifact(name))
+    record: dict[str, Any] = package.recipe_json(name)
+    source = record["provenance"].get("source", {})
+    return Version(text, synthetic, record["params"], record["results"]["accuracy"], source, record["evaluation"])
+
+
+def single(side: Version | dict[str, Version], text: str, recipe: str | None) -> Version:
+    if isinstance(side, Version):
+        return side
+    if recipe is None and len(side) > 1:
+        raise ParamsError(f"{text} has recipes {', '.join(side)}; expected one to compare; name it after both sides")
+    return side[recipe] if recipe is not None else next(iter(side.values()))

@@ -1,0 +1,266 @@
+"""The differences between two versions as lines for people, plain data for programs, and a picture."""
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from distillkit.check.diff.compare import CONFIDENCE
+from distillkit.check.diff.images import sources_differ
+from distillkit.check.diff.result import ABSENT, AccuracyChange, Changes, Difference, PackageDifference, Version
+from distillkit.package.card import percent
+from distillkit.report.words import shorten
+
+MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # of a table
+
+SPREAD = "± is over networks trained on one set, not over repeated distillations"
+
+# For people
+
+
+def lines(difference: Difference) -> Iterator[str]:
+    """One line for versions that are the same, else a compact table."""
+    return map(printable, same_lines(difference) if difference.same else table_lines(difference))
+
+
+def same_lines(difference: Difference) -> Iterator[str]:
+    unknown = unknown_parts(difference)
+    found = [f"{len(difference.before.synthetic)} images"]
+    found += [name for name in ("parameters", "accuracy") if name not in unknown]
+    rest = f" (not known on both sides: {', '.join(unknown)})" if unknown else ""
+    yield f"{difference.before.label} and {difference.after.label} are the same: {', '.join(found)}{rest}"
+
+
+def table_lines(difference: Difference) -> Iterator[str]:
+    yield f"before    {difference.before.label}"
+    yield f"after     {difference.after.label}"
+    yield f"images    {images_words(difference)}"
+    if words := target_words(difference):
+        yield f"labels    {words}"
+    if sources_differ(difference.before, difference.after):
+        yield "          the sets come from different sources or splits, so training rows were not used to match images"
+    yield f"accuracy  {accuracy_words(difference)}"
+    if difference.accuracy:
+        yield f"          {SPREAD}"
+    yield from class_table(difference)
+    yield from changes_table(difference)
+    if "parameters" in unknown_parts(difference):
+        yield "parameters are not known on both sides, so they were not compared"
+
+
+def unknown_parts(difference: Difference) -> list[str]:
+    """What is not compared because a side does not know it."""
+    before, after = difference.before, difference.after
+    known = {
+        "parameters": bool(before.params and after.params),
+        "accuracy": before.accuracy is not None and after.accuracy is not None,
+    }
+    return [name for name, yes in known.items() if not yes]
+
+
+def images_words(difference: Difference) -> str:
+    """The counts and, for changed images, how much."""
+    before, after = len(difference.before.synthetic), len(difference.after.synthetic)
+    if difference.incomparable:
+        return f"{before} → {after}, not compared: {difference.incomparable}"
+    sizes = [pair.rms for pair in difference.images.changed]
+    amount = f" (RMS median {statistics.median(sizes):.3g}, largest {max(sizes):.3g})" if sizes else ""
+    words = [f"{count} {kind}" for kind, count in difference.counts.items() if count]
+    words = [word + amount if word.endswith(" changed") else word for word in words]
+    order = ["unchanged ones in another order"] if difference.reordered else []
+    return f"{before} → {after}: {', '.join(words + order)}"
+
+
+def target_words(difference: Difference) -> str:
+    """In how many of the matched images soft labels differ, and how much; nothing where they do not."""
+    sizes = [change.distance for change in difference.targets]
+    if not sizes:
+        return ""
+    amount = f"of the probability moved: median {statistics.median(sizes):.2%}, largest {max(sizes):.2%}"
+    return f"soft labels of {len(sizes)} matched {'image' if len(sizes) == 1 else 'images'} differ ({amount})"
+
+
+def accuracy_words(difference: Difference) -> str:
+    """Both accuracies, their difference in percentage points, and whether it may be noise."""
+    before, after = difference.before.accuracy, difference.after.accuracy
+    both = " → ".join("not known" if each is None else percent(each) for each in (before, after))
+    if difference.accuracy is None:
+        return both
+    measured = "; measured in different ways, see evaluation below" if difference.evaluation else ""
+    return f"{both}: {points_words(difference.accuracy)}{measured}"
+
+
+def points_words(change: AccuracyChange) -> str:
+    if change.margin is None:
+        return f"{change.points:+.2f} points, of which one network cannot say whether they are noise"
+    where = "within" if change.within_noise else "beyond"
+    return f"{change.points:+.2f} points, {where} noise (± {change.margin:.2f} at {100 * CONFIDENCE:g} %)"
+
+
+def class_table(difference: Difference) -> Iterator[str]:
+    """The counts of each class in which something differs, under its class before."""
+    names, images = difference.before.synthetic.class_names, difference.images
+    sides = {"added": difference.after.synthetic.labels.tolist()}
+    old = difference.before.synthetic.labels.tolist()
+    counts: dict[str, Counter[int]] = {}
+    for kind in difference.counts:
+        first = [item if isinstance(item, int) else item.before for item in getattr(images, kind)]
+        counts[kind] = Counter(sides.get(kind, old)[row] for row in first)
+    differing = sorted({label for kind, each in counts.items() if kind != "unchanged" for label in each})
+    if not differing:
+        return
+    kinds = [kind for kind, each in counts.items() if each]
+    rows = [
+        (shorten(names[label]), *(str(counts[kind][label]) for kind in kinds)) for label in differing[:MOST_CLASSES]
+    ]
+    yield ""
+    yield from aligned([("class", *kinds), *rows])
+    yield from more(len(differing) - MOST_CLASSES, "classes")
+
+
+def changes_table(difference: Difference) -> Iterator[str]:
+    """Properties, parameters and the evaluation, as far as they differ."""
+    evaluation = {f"evaluation.{name}": pair for name, pair in difference.evaluation.items()}
+    found = {**difference.properties, **difference.params, **evaluation}
+    if not found:
+        return
+    yield ""
+    rows = [(name, *cells(pair)) for name, pair in found.items()]
+    yield from aligned([("what", "before", "after"), *rows[:MOST_ROWS]])
+    yield from more(len(found) - MOST_ROWS, "parameters")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(printable(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(printable(text).ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def more(count: int, kind: str) -> Iterator[str]:
+    if count > 0:
+        yield f"… and {count} more {kind}"
+
+
+def cells(pair: tuple[Any, Any]) -> tuple[str, str]:
+    """Both values, cut where they are long, unless it is the rest that differs."""
+    full = [written(value) for value in pair]
+    short = [text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…" for text in full]
+    return (short[0], short[1]) if short[0] != short[1] else (full[0], full[1])
+
+
+def written(value: Any) -> str:
+    """A value as the card writes it."""
+    if value is ABSENT:
+        return str(value.value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """Somebody else's text without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def package_lines(difference: PackageDifference) -> Iterator[str]:
+    """A line for each recipe; one line for packages that are the same."""
+    if difference.same:
+        yield printable(f"every recipe is the same: {', '.join(difference.common)}")
+        return
+    rows = [("recipe", "images", "accuracy")]
+    for name, each in difference.common.items():
+        rows.append((name, "the same" if each.same else shortly(each), short_accuracy(each)))
+    for kind, versions in (("added", difference.added), ("removed", difference.removed)):
+        rows += [
+            (name, f"recipe {kind}: {len(version.synthetic)} images", lone(version))
+            for name, version in versions.items()
+        ]
+    yield from aligned(rows)
+    if any(each.accuracy for each in difference.common.values()):
+        yield SPREAD
+
+
+def shortly(difference: Difference) -> str:
+    return "; ".join(words for words in (images_words(difference), target_words(difference)) if words)
+
+
+def short_accuracy(difference: Difference) -> str:
+    before, after, change = difference.before.accuracy, difference.after.accuracy, difference.accuracy
+    if before is None or after is None or change is None:
+        return "not known on both sides"
+    if not difference.remeasured:
+        return percent(before)
+    verdict = {None: "", True: ", within noise", False: ", beyond noise"}[change.within_noise]
+    measured = ", measured in different ways" if difference.evaluation else ""
+    return f"{100 * before['mean']:.2f} → {100 * after['mean']:.2f} % ({change.points:+.2f} points{verdict}{measured})"
+
+
+def lone(version: Version) -> str:
+    return "not known" if version.accuracy is None else percent(version.accuracy)
+
+
+# For programs
+
+
+def as_json(difference: Difference) -> dict[str, Any]:
+    """Plain data. A side that lacks a parameter has no entry for it; rows count from 0, RMS is in pixel space."""
+    images, change = difference.images, difference.accuracy
+    old, new = class_of(difference.before), class_of(difference.after)
+    return {
+        "before": difference.before.label,
+        "after": difference.after.label,
+        "same": difference.same,
+        "images": {
+            "before": len(difference.before.synthetic),
+            "after": len(difference.after.synthetic),
+            "not_compared": difference.incomparable,
+            "counts": None if difference.incomparable else difference.counts,
+            "reordered": difference.reordered,
+            "changed": [
+                {"before": pair.before, "after": pair.after, "class": old[pair.before], "rms": pair.rms}
+                for pair in images.changed
+            ],
+            "relabelled": [
+                {"before": pair.before, "after": pair.after, "class": [old[pair.before], new[pair.after]]}
+                for pair in images.relabelled
+            ],
+            "added": [{"after": row, "class": new[row]} for row in images.added],
+            "removed": [{"before": row, "class": old[row]} for row in images.removed],
+        },
+        "soft_labels": [change._asdict() for change in difference.targets],
+        **{name: plain(getattr(difference, name)) for name in ("properties", "params", "evaluation")},
+        "not_known": unknown_parts(difference),
+        "accuracy": {
+            "before": lone_json(difference.before),
+            "after": lone_json(difference.after),
+            "points": None if change is None else change.points,
+            "standard_error": None if change is None else change.error,
+            "margin": None if change is None else change.margin,
+            "within_noise": None if change is None else change.within_noise,
+        },
+    }
+
+
+def class_of(version: Version) -> list[str]:
+    """The class name of every row."""
+    return [version.synthetic.class_names[label] for label in version.synthetic.labels.tolist()]
+
+
+def plain(found: Changes) -> dict[str, dict[str, Any]]:
+    sides = ("before", "after")
+    return {
+        name: {side: value for side, value in zip(sides, pair, strict=True) if value is not ABSENT}
+        for name, pair in found.items()
+    }
+
+
+def lone_json(version: Version) -> dict[str, Any] | None:
+    return None if version.accuracy is None else {key: version.accuracy[key] for key in ("mean", "std", "runs")}
+
+
+def package_as_json(difference: PackageDifference) -> dict[str, Any]:
+    return {
+        "same": difference.same,
+        "added": list(difference.added),
+        "removed": list(difference.removed),
+        "recipes": {name: as_json(each) for name, each in difference.common.items()},
+    }

@@ -1,0 +1,239 @@
+"""Train again on a set that is at rest, and set the result beside what it claims.
+
+Packages are other people's: what they ask for is bounded, and of this machine they reach nothing but its network.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit.base import params
+from distillkit.base.arguments import check_test
+from distillkit.base.device import prepare_device
+from distillkit.base.errors import ArtifactError, ParamsError, SourceError
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.base.references import parse_reference
+from distillkit.data.artifact import load_real, load_synthetic
+from distillkit.data.images import ImageSet, Schedule, SyntheticSet
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit, evaluate, workload
+from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.package.manifest import open_package, printable
+from distillkit.process.progress import tell, track
+from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
+from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
+from distillkit.training.executors import plan_compute
+
+LARGEST = {  # far beyond the papers, and within this machine's reach
+    "runs": 1000,
+    "steps": 10_000_000,
+    "batch": 1_000_000,
+    "curve_points": 1000,
+    "width": 4096,
+    "depth": 16,
+    "weights of a network": 200_000_000,
+    "image visits a run": 200_000_000,  # all row indices of a run are drawn at once
+}
+
+
+def evaluate_again(
+    path: Path, *, recipe: str | None, test: Path | None, params_file: Path | None, runs: int | None, seed: int
+) -> dict[str, Any]:
+    """The accuracy found, what the package claims (None for a single artifact), and the recipe's name.
+
+    Raises ArtifactError for what is damaged or asks for too much, ParamsError for wrong options, and SourceError when
+    the test images cannot be had.
+    """
+    packaged = open_package(path) if path.is_dir() else None
+    if packaged is None and recipe is not None:
+        raise ParamsError(f"--recipe is {recipe!r}, but {path} is a single artifact; drop --recipe or name a folder")
+    name = recipe or (packaged.default if packaged else "")
+    artifact = packaged.artifact(name) if packaged else path
+    synthetic, provenance = load_synthetic(artifact)
+    record = packaged.recipe_json(name) if packaged else None
+    evaluation = evaluation_recipe(record, len(synthetic), params_file)
+    found = measure(synthetic, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
+    return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
+
+
+def measure(
+    synthetic: SyntheticSet, test: ImageSet, evaluation: EvaluationRecipe, runs: int | None, seed: int
+) -> dict[str, Any]:
+    """Accuracy, in all and by class, of ``runs`` fresh networks; of as many as the recipe says when missing.
+
+    Raises ArtifactError when the set comes with a schedule that asks for more than LARGEST.
+    """
+    check_fit(test, synthetic)
+    if synthetic.schedule is not None:
+        check_schedule(synthetic.schedule, synthetic)
+    evaluation, device = replace(evaluation, runs=runs or evaluation.runs), prepare_device()
+    networks = "1 network" if evaluation.runs == 1 else f"{evaluation.runs} networks"
+    tell(f"training {networks} {how_long(synthetic, evaluation)}")
+    spec, visits = workload(synthetic, evaluation)
+    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
+    unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
+    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
+    by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
+    return {"accuracy": metrics_of(report, synthetic)["accuracy"], "class_accuracy": by_class}
+
+
+def how_long(synthetic: SyntheticSet, evaluation: EvaluationRecipe) -> str:
+    """Updates and images, in words."""
+    if synthetic.schedule is not None:
+        return f"for {len(synthetic.schedule.lr_T):,} updates in the set's own order"
+    return f"for {evaluation.training.steps:,} updates of {min(evaluation.training.batch, len(synthetic)):,} images"
+
+
+# How to train
+
+
+def evaluation_recipe(
+    record: Mapping[str, Any] | None, images: int, params_file: Path | None = None
+) -> EvaluationRecipe:
+    """Of a package's recipe.json, within bounds, unless a file of parameters is to count.
+
+    Raises ArtifactError when a package asks for more than LARGEST on its ``images``.
+    """
+    if record is not None and params_file is None:
+        recipe = params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
+        check_affordable(recipe, images)
+        return recipe
+    file = params_file or params.FILE
+    return params.section(params.load(file), "evaluation", EvaluationRecipe, file)
+
+
+def check_affordable(recipe: EvaluationRecipe, images: int) -> None:
+    """Raise ArtifactError when ``recipe`` asks for more than LARGEST on a set of ``images``."""
+    training = recipe.training
+    asked = {
+        "runs": recipe.runs,
+        "steps": training.steps,
+        "batch": training.batch,
+        "curve_points": recipe.curve_points,
+        **size_of(recipe.network),
+        "image visits a run": training.steps * min(training.batch, images),
+    }
+    check_within("recipe.json", asked)
+
+
+def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
+    """Raise ArtifactError when the set's own order of training asks for more than LARGEST, or starts elsewhere.
+
+    Its initial weights must be as many as its network has.
+    """
+    steps, starts_RP = int(schedule.step_N.max()) + 1, schedule.starts_RP
+    asked = {
+        "steps": len(schedule.lr_T),
+        **size_of(schedule.network),
+        "image visits a run": len(schedule.lr_T) // steps * len(synthetic),
+    }
+    check_within("the set's schedule", asked)
+    if starts_RP is None:
+        return
+    channels, height, width = synthetic.images.shape[1:]
+    with torch.device("meta"):
+        network = build_network(schedule.network, (channels, height, width), len(synthetic.class_names), 0)
+    expected = sum(part.numel() for part in network.parameters())
+    if starts_RP.shape[1] != expected:
+        raise ArtifactError(
+            f"the set's schedule starts from {starts_RP.shape[1]:,} weights; expected the {expected:,} of its network, "
+            f"{schedule.network}; do not use it"
+        )
+
+
+def size_of(network: NetworkSpec) -> dict[str, int]:
+    return {
+        "width": network.width,
+        "depth": network.depth,
+        "weights of a network": 9 * network.depth * network.width**2,
+    }
+
+
+def check_within(who: str, asked: Mapping[str, int]) -> None:
+    for what, found in asked.items():
+        if found > LARGEST[what]:
+            raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
+
+
+# What to test on
+
+
+def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
+    """The test split for the set at ``path``: of a real.safetensors, or fetched anew from the recorded source.
+
+    ``given`` may also be a folder: where the recorded source lies on this machine. Raises ParamsError when it does not
+    fit, ArtifactError when no source is recorded, and SourceError for one that is not to be had, or is not to be read
+    because somebody else's package names it: a place on this machine.
+    """
+    check_test(given)
+    if given is not None and not given.is_dir():
+        return load_real(given).test
+    spec, revision = recorded_source(path, synthetic, provenance)
+    source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
+    try:
+        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track).test  # the set has its own
+    except SourceError as error:
+        raise SourceError(f"{error}; or name the source's folder here, or a real.safetensors, with --test") from None
+
+
+def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> tuple[DataSpec, str | None]:
+    """What the artifact at ``path`` says that it was made from, and at which revision."""
+    source = provenance.get("source")
+    if not isinstance(source, Mapping) or "params" not in source:
+        raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --test")
+    try:
+        spec = params.read(source["params"], DataSpec, "provenance.source.params", path)
+    except (ValueError, OverflowError, RecursionError):  # numbers that no message can show
+        raise ArtifactError(f"{path} records no source that can be read; give --test") from None
+    shape = tuple(synthetic.images.shape[2:])
+    if spec.size not in (None, shape):
+        found = f"{path} records images of size {spec.size}, but has images of {shape}"
+        raise ArtifactError(f"{found}; expected the same; give a real.safetensors with --test")
+    revision = source.get("revision")
+    return spec, revision if isinstance(revision, str) and revision else None
+
+
+def fetchable(path: Path, source: Source, revision: str | None) -> Source:
+    """The recorded source, pinned, if it is one that any machine may fetch. Raises SourceError otherwise."""
+    match source:
+        case DigitsSource():
+            tell("test images: scikit-learn's digits")
+            return source
+        case TorchvisionSource(name=name):
+            found = TorchvisionSource(name=name)
+            tell(f"test images: torchvision's {name}, fetched to {found.root} where it is not there yet")
+            return found
+        case HuggingFaceSource(id=id) if is_on_hub(id, source.revision or revision):
+            pinned = source.revision or revision
+            tell(f"test images: dataset {id} of the Hub" + (f" at {pinned}" if pinned else ""))
+            return replace(source, revision=pinned)
+    where = source.path if isinstance(source, FolderSource) else source.id
+    raise SourceError(
+        f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it; expected "
+        "the source's folder here, or a real.safetensors; give it with --test"
+    )
+
+
+def is_on_hub(id: str, revision: str | None) -> bool:
+    """Whether ``datasets`` would take ``id`` for owner/name on the Hub, and for nothing on this machine."""
+    try:
+        reference = parse_reference(f"{id}@{revision}" if revision else id)
+    except ParamsError:
+        return False
+    return reference.repo == id and not Path(id).exists()
+
+
+def in_folder(source: Source, folder: Path) -> Source:
+    """The recorded source, which lies in ``folder``. Raises ParamsError when it is one without a folder."""
+    match source:
+        case HuggingFaceSource():
+            return replace(source, id=str(folder), revision=None)
+        case TorchvisionSource(name=name):
+            return TorchvisionSource(name=name, root=str(folder), download=False)
+        case FolderSource():
+            return replace(source, path=str(folder))
+        case DigitsSource():
+            raise ParamsError(f"--test is {folder}, but source {source.kind} needs no folder; drop --test")

@@ -1,0 +1,165 @@
+"""Other people's ``.pt`` and safetensors files: their tensors and nothing else. No code in them is ever run.
+
+The one place that calls ``torch.load``, with ``weights_only=True``: a file can only ask for tensors, lists, mappings
+and numbers. What official code saves: DC, DSA and DM (main.py and main_DM.py of VICO-UoE/DatasetCondensation) a mapping
+of ``data: [[images, labels], ...]``, a pair for each experiment, and ``accs_all_exps``; MTT (distill.py of
+GeorgeCazenavette/mtt-distillation) and what grew from it ``images_best.pt`` and ``labels_best.pt``; DATM
+(distill/DATM.py of NUS-HPC-AI-Lab/DATM) the same with logits for labels, and ``lr_best.pt``. With ``--zca`` the last
+two also save ``images_zca_*.pt``, whitening undone: pixels.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from distillkit.base.arguments import KINDS, check_foreign
+from distillkit.base.errors import SourceError
+from distillkit.data.container import KEY
+
+DEEPEST = 4  # lists in lists; DC's file needs three
+
+
+class Skipped:
+    """Stands for the numpy numbers among DC's accuracies, so that they are read past; no code of numpy's is called."""
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+SKIPPED: list[Any] = [
+    (Skipped, name) for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")
+]
+
+
+def read_sets(path: Path) -> list[list[Tensor | float]]:
+    """The dense tensors and the numbers of every set in the file; DC's have one set for each experiment.
+
+    Raises SourceError when the file cannot be read without running code, or its tensors are not plain.
+    """
+    content = read_safetensors(path) if check_file(path).startswith(b"{") else read_torch(path)
+    if isinstance(content, Mapping) and isinstance(content.get("data"), list | tuple | Mapping):
+        content = content["data"]
+    several = (
+        isinstance(content, list | tuple)
+        and len(content) > 0
+        and all(isinstance(part, list | tuple | Mapping) for part in content)
+    )
+    sets = [list(leaves(part)) for part in (content if several else [content])]
+    for tensor in (leaf for leaves_ in sets for leaf in leaves_ if isinstance(leaf, Tensor)):
+        check_plain(path, tensor)
+    if isinstance(content, Tensor) and content.ndim == 0 and content.is_floating_point():
+        return [[content.item()]]  # DATM's lr_best.pt
+    return [[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves_] for leaves_ in sets]
+
+
+def check_file(path: Path) -> bytes:
+    """What follows a safetensors file's length field: its first bytes tell such a file from others."""
+    check_foreign(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise SourceError(f"{path} is empty; expected {KINDS}; get it again")
+    return head[8:]
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            if KEY in (file.metadata() or {}):
+                raise SourceError(
+                    f"{path} is an artifact of distillkit already; expected somebody else's file; use it as it is"
+                )
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except SafetensorError as error:
+        raise SourceError(f"{path} cannot be read ({one_line(error)}); expected {KINDS}; get it again") from None
+
+
+def read_torch(path: Path) -> Any:
+    """The file's content, on the CPU. Damaged and hostile files raise all kinds of errors, so all are caught.
+
+    torch's own messages are not repeated: they advise to switch the protection off. Its warnings, of kinds of tensors
+    that :func:`check_plain` refuses, are not shown.
+    """
+    check_unpacked_size(path)
+    try:
+        with torch.serialization.safe_globals(SKIPPED), warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if asked is None:
+            raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}, whole; get it again") from None
+        raise SourceError(
+            f"{path} asks to call {asked[1]}, which was not done; expected only tensors in lists or mappings; "
+            "where it was made, save [images, labels] alone"
+        ) from None
+
+
+def check_unpacked_size(path: Path) -> None:
+    """torch.save never compresses; a file that does could unpack to more than memory holds."""
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as file:
+            stored = all(member.compress_type == ZIP_STORED for member in file.infolist())
+    except (BadZipFile, ValueError, NotImplementedError):
+        return  # torch will say so
+    if not stored:
+        raise SourceError(f"{path} is a compressed archive; expected {KINDS}; unpack it and name the files")
+
+
+def leaves(value: Any, depth: int = 0) -> Iterator[Tensor | float]:
+    """Tensors, and the number that a file consists of (some ``lr_best.pt``), in order; no others."""
+    if isinstance(value, Tensor) or (depth == 0 and isinstance(value, float)):
+        yield value
+    elif isinstance(value, Mapping | list | tuple) and depth < DEEPEST:
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(part, depth + 1)
+
+
+def check_plain(path: Path, tensor: Tensor) -> None:
+    """Raise SourceError unless the tensor is dense, holds numbers, and no more of them than the file does."""
+    if tensor.is_meta:
+        found = "on the meta device, without numbers"
+    elif tensor.is_quantized:
+        found = "quantised"
+    elif tensor.layout != torch.strided or tensor.is_nested:
+        found = "sparse or nested"
+    elif tensor.is_complex():
+        found = "complex"
+    elif tensor.numel() * tensor.element_size() > path.stat().st_size:
+        found = "larger than the file"
+    else:
+        return
+    raise SourceError(
+        f"{path} holds a tensor {described(tensor)} that is {found}; expected plain tensors; "
+        "where it was made, save plain contiguous copies"
+    )
+
+
+def described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def listed(tensors: Sequence[Tensor], limit: int = 6) -> str:
+    """Types and shapes, for errors."""
+    more = f" and {len(tensors) - limit} more" if len(tensors) > limit else ""
+    return (", ".join(described(tensor) for tensor in tensors[:limit]) or "no tensor") + more
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

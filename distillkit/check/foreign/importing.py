@@ -1,0 +1,125 @@
+"""Distilled sets that other code saved, as artifacts of ours: ``distillkit import``.
+
+Such files hold images and labels and say nothing of the space the images are in, so that has to be told.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from distillkit.base import files as base_files
+from distillkit.base.arguments import check_new_artifact, classes_named
+from distillkit.base.errors import ParamsError
+from distillkit.base.names import recipe_name
+from distillkit.check.foreign.labels import LabelsAs
+from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
+from distillkit.data import artifact
+from distillkit.data.images import SyntheticSet
+from distillkit.evaluation.protocol import labels_words, protocol_of
+from distillkit.process.progress import tell
+
+# The command
+
+
+def import_files(
+    files: Sequence[Path],
+    out: Path,
+    *,
+    saved_as: SavedAs,
+    statistics: str | None,
+    classes: str | None = None,
+    labels: LabelsAs | None = None,
+    index: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and say what it holds, as plain data.
+
+    ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when there can be none: when classes have
+    different numbers of images, or ``out`` is not below the working folder.
+    """
+    check_new_artifact("out", out, overwrite)
+    synthetic = import_set(
+        files,
+        saved_as=saved_as,
+        statistics=None if statistics is None else statistics_named(statistics),
+        class_names=None if classes is None else classes_named(classes),
+        labels=labels,
+        index=index,
+    )
+    params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "labels": labels}
+    provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
+    artifact.save_synthetic(out, synthetic, provenance)
+    return written(out, synthetic)
+
+
+def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
+    """What the artifact ``out`` holds; where no recipe can be made of it, why not is told."""
+    counts = synthetic.images_per_class
+    balanced = len(set(counts)) == 1
+    if not balanced:
+        tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number of each")
+    file = path_inside(out)
+    if file is None:
+        tell(f"{out} is outside of {Path.cwd()}; a recipe needs a path inside the repository; import it there")
+    return {
+        "path": str(out),
+        "sha256": base_files.sha256(out),
+        "images": len(synthetic),
+        "image_shape": list(synthetic.images.shape[1:]),
+        "classes": len(synthetic.class_names),
+        "images_per_class": counts[0] if balanced else counts,
+        "soft_labels": protocol_of(synthetic)["soft_labels"],
+        "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
+        "recipe": recipe_snippet(out.stem, out, synthetic) if balanced and file is not None else None,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was imported, for people, and what to do with it."""
+    shape, (low, high) = "x".join(map(str, found["image_shape"])), found["pixel_range"]
+    images = f"{found['images']} images of {shape} in {found['classes']} classes"
+    soft = found["soft_labels"]
+    labels = "" if soft is None else f", labels {labels_words(soft)}"
+    yield f"{found['path']}: {images}, pixels {low:g} to {high:g}{labels}"
+    if found["recipe"] is not None:
+        yield "to measure and package it, put this below recipes: in params.yaml, and run dvc repro"
+        yield str(found["recipe"]).rstrip()
+
+
+def recipe_snippet(name: str, path: Path, synthetic: SyntheticSet) -> str:
+    """The recipe that takes the set at ``path`` through the pipeline, as lines of YAML for below ``recipes:``.
+
+    Raises ParamsError when classes have different numbers of images, or ``path`` is not below the working folder.
+    """
+    counts = synthetic.images_per_class
+    if len(set(counts)) != 1:
+        raise ParamsError(f"{path} has {counts} images per class; a recipe needs the same number of each class")
+    file = path_inside(path)
+    if file is None:
+        raise ParamsError(f"{path} is outside of {Path.cwd()}; a recipe needs a path inside the repository")
+    lines = [f"  {quoted(recipe_name(name))}:", "    method: imported", f"    ipc: {counts[0]}"]
+    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(base_files.sha256(path))}"]
+    return "\n".join(lines) + "\n"
+
+
+def path_inside(path: Path) -> Path | None:
+    """``path`` relative to the working folder, links to elsewhere as they are named; None when it is outside."""
+    here = Path.cwd()
+    named = here / path
+    for full in (named, named.parent.resolve() / path.name):
+        if ".." not in full.parts and full.is_relative_to(here):
+            return full.relative_to(here)
+    return None
+
+
+def quoted(text: str) -> str:
+    """Text as YAML reads it back: plain where that says the same, as 12e45 and yes do not."""
+    try:
+        plain = re.fullmatch(r"[\w./-]+", text) is not None and YAML(typ="safe").load(text) == text
+    except YAMLError:
+        plain = False
+    return text if plain else base_files.canonical_json(text)

@@ -1,0 +1,185 @@
+"""Tensors that other code saved, checked and read as a synthetic set."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from distillkit.base import files as base_files
+from distillkit.base.arguments import statistics_numbers
+from distillkit.base.errors import ParamsError, SourceError
+from distillkit.check.foreign.files import enumerated, listed, read_sets
+from distillkit.check.foreign.labels import LabelsAs, checked_classes, read_labels
+from distillkit.data.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.process.progress import tell
+
+SavedAs = Literal["normalised", "pixels"]
+
+# What is told
+
+
+def statistics_named(text: str) -> Normalisation:
+    """Mean and standard deviation (C,), see :func:`~distillkit.base.arguments.statistics_numbers`."""
+    means, stds = statistics_numbers(text)
+    return Normalisation(torch.tensor(means), torch.tensor(stds))
+
+
+# From files to a set
+
+
+def import_set(
+    files: Sequence[Path],
+    *,
+    saved_as: SavedAs,
+    statistics: Normalisation | None,
+    class_names: Sequence[str] | None,
+    labels: LabelsAs | None = None,
+    index: int | None = None,
+) -> SyntheticSet:
+    """The images (N, C, H, W) and labels (N,), or soft labels (N, K), that ``files`` hold together, in any order.
+
+    ``saved_as`` says which space the images are in: normalised by ``statistics``, or pixels, whose own statistics are
+    taken when none are given. ``labels`` says what soft labels are: probabilities, logits (their softmax is taken) or
+    to be reduced to the likeliest class; what is plainly probabilities need not be told. ``index`` chooses among
+    several experiments in one file. Nothing says which real image an image comes from: all count as learned.
+    Raises SourceError for what the files hold, ParamsError for what is told. ZCA-whitened images (``--zca`` of MTT,
+    DATM and others) cannot be told from normalised ones, but no mean and deviation lead from them back to pixels: take
+    the ``images_zca_*.pt`` saved beside them, which are pixels.
+    """
+    names = enumerated([path.name for path in files])
+    parts, index = chosen_parts(files, index)
+    tensors = [part for part in parts if isinstance(part, Tensor)]
+    images, found = split_tensors(names, tensors)
+    kind, classes_N, soft_labels = read_labels(names, found, labels)
+    class_names = checked_classes(names, classes_N, found.shape[1] if found.ndim == 2 else None, class_names)
+    normalisation, pixels = pixels_of(names, images, saved_as, statistics)
+    imported = {
+        "files": sorted(({"name": path.name, "sha256": base_files.sha256(path)} for path in files), key=str),
+        "index": index,
+        "saved_as": saved_as,
+        "statistics": "given" if statistics is not None else "of the images themselves",
+        "mean": normalisation.mean.tolist(),
+        "std": normalisation.std.tolist(),
+        "labels": kind,
+    }
+    return SyntheticSet(
+        images=pixels,
+        labels=classes_N,
+        class_names=tuple(class_names),
+        learned=torch.ones(len(classes_N), dtype=torch.bool),
+        source_row=torch.full((len(classes_N),), -1),
+        normalisation=normalisation,
+        student_lr=student_lr_of(names, [part for part in parts if isinstance(part, float)]),
+        notes={"imported": imported},
+        soft_labels=soft_labels,
+    )
+
+
+def chosen_parts(files: Sequence[Path], index: int | None) -> tuple[list[Tensor | float], int]:
+    """Tensors and numbers of all files; of those that hold several sets, of the one at ``index``, the first if None."""
+    if not files:
+        raise ParamsError("no file is given; expected the images and their labels, in one file or two")
+    sets = [read_sets(path) for path in files]
+    several = [(path.name, len(found)) for path, found in zip(files, sets, strict=True) if len(found) > 1]
+    name, count = min(several, key=lambda pair: pair[1], default=(files[0].name, 1))
+    if index is not None and not 0 <= index < count:
+        raise ParamsError(f"index is {index}, but {name} holds {count} {'set' if count == 1 else 'sets'}, from 0 on")
+    if several and index is None:
+        tell(f"{name} holds {count} sets, one for each experiment; taking the first; --index chooses another")
+    index = index or 0
+    return [part for found in sets for part in (found[index] if len(found) > 1 else found[0])], index
+
+
+def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The images, the only tensor with four axes, and the labels, the only one of their length with one or two."""
+    images = [tensor for tensor in tensors if tensor.ndim == 4]
+    if len(images) != 1:
+        raise SourceError(
+            f"{names}: found {listed(tensors)}; expected exactly one (N, C, H, W) of images; name the right files"
+        )
+    count = len(images[0])
+    axes = images[0].shape
+    if axes[3] in (1, 3) and axes[1] not in (1, 3):
+        raise SourceError(
+            f"{names}: the images are {listed(images)}, channels last; expected (N, C, H, W); "
+            "save images.permute(0, 3, 1, 2)"
+        )
+    if 0 in axes:
+        raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; name the right files")
+    labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
+    if len(labels) != 1:
+        what = "no labels" if not labels else "several tensors that may be labels"
+        raise SourceError(
+            f"{names}: found {listed(tensors)}, {what} for {count} images; expected exactly one ({count},) "
+            f"or, soft, ({count}, classes); name the file with the labels"
+        )
+    return images[0], labels[0]
+
+
+def pixels_of(
+    names: str, images: Tensor, saved_as: SavedAs, statistics: Normalisation | None
+) -> tuple[Normalisation, Tensor]:
+    """The statistics and the images as float32 in pixel space, checked to be finite and plausible."""
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        levels = images.dtype != torch.bool and images.min() >= 0 and images.max() <= 255
+        raise SourceError(
+            f"{names}: the images are {listed([images])}; expected uint8 or floating point; "
+            f"save images.{'to(torch.uint8)' if levels else 'float()'}"
+        )
+    if statistics is not None and len(statistics.mean) != images.shape[1]:
+        channels = len(statistics.mean)
+        raise ParamsError(
+            f"statistics are of {channels} {'channel' if channels == 1 else 'channels'}, but {names} holds images "
+            f"{listed([images])}; expected {images.shape[1]}; correct --statistics"
+        )
+    loaded = to_pixels(images).contiguous()
+    if not loaded.isfinite().all():
+        raise SourceError(
+            f"{names}: the images hold nan or infinity in float32; expected finite numbers; "
+            "take a set that was saved before its distillation diverged"
+        )
+    if saved_as == "pixels":
+        check_pixels(names, loaded)
+        return statistics if statistics is not None else channel_statistics(loaded), loaded
+    if images.dtype == torch.uint8:
+        raise ParamsError(f"saved_as is normalised, but {names} holds uint8 images; expected pixels")
+    if statistics is None:
+        raise ParamsError("statistics are missing; expected those that the images were normalised with")
+    pixels = statistics.undo(loaded)
+    if loaded.min() >= 0 and loaded.max() <= 1:
+        tell(f"warning: {names}: all values lie in [0, 1], which looks like pixels; --saved-as pixels?")
+    elif complaint := implausible(pixels):
+        tell(f"warning: {names}: undoing the normalisation gives {complaint}; check --statistics and --saved-as")
+    return statistics, pixels
+
+
+def check_pixels(names: str, pixels: Tensor) -> None:
+    """Raise SourceError when the values look normalised, or like 0 to 255."""
+    if complaint := implausible(pixels):
+        mend = "divide them by 255" if pixels.min() >= 0 else "say --saved-as normalised, and with which --statistics"
+        raise SourceError(f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}")
+
+
+def implausible(pixels: Tensor) -> str:
+    """What is wrong with values that should be pixels, unclipped; nothing when they may be.
+
+    Learned pixels overshoot on both sides, but values in [0, 1] deviate by 0.5 at most and normalised ones by about 1.
+    """
+    low, middle, high = (value.item() for value in (pixels.min(), pixels.median(), pixels.max()))
+    deviation = pixels.double().std(correction=0).item()
+    if deviation <= 0.6 and -0.25 <= middle <= 1.25 and not (low >= 0 and high > 2):
+        return ""
+    return f"from {low:.4g} to {high:.4g} with median {middle:.4g} and standard deviation {deviation:.4g}"
+
+
+def student_lr_of(names: str, numbers: Sequence[float]) -> float | None:
+    """The learned step size, which MTT's successors save beside the images as a number alone."""
+    if not numbers:
+        return None
+    if len(numbers) > 1 or not (math.isfinite(numbers[0]) and numbers[0] > 0):
+        found = ", ".join(f"{number:g}" for number in numbers)
+        raise SourceError(f"{names}: found the step size {found}; expected one number above 0; leave that file away")
+    return numbers[0]

@@ -1,0 +1,110 @@
+"""What a file or a packaged folder holds, as plain data and as lines for people."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import ArtifactError
+from distillkit.data.artifact import load_synthetic
+from distillkit.data.container import Opened
+from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
+from distillkit.sources import summary
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """An artifact of any kind, or a folder with a manifest. Raises ArtifactError when it is neither, or damaged."""
+    if path.is_dir():
+        return describe_package(path)
+    opened = Opened(path)
+    tensors = {name: opened.file.get_slice(name) for name in opened.file.keys()}  # noqa: SIM118
+    described = {
+        "path": str(path),
+        "kind": opened.header["kind"],
+        "bytes": path.stat().st_size,
+        "tensors": {name: {"shape": part.get_shape(), "dtype": part.get_dtype()} for name, part in tensors.items()},
+        "header": {key: value for key, value in opened.header.items() if key != "kind"},
+    }
+    if opened.header["kind"] == "real":
+        return described | {"summary": asdict(summary.read_summary(opened))}
+    return described | describe_synthetic(path) if opened.header["kind"] == "synthetic" else described
+
+
+def describe_synthetic(path: Path) -> dict[str, Any]:
+    synthetic, provenance = load_synthetic(path)
+    learned, counts = int(synthetic.learned.sum()), synthetic.images_per_class
+    return {
+        "recipe": provenance.get("recipe"),
+        "method": provenance.get("method"),
+        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
+        "image_shape": list(synthetic.images.shape[1:]),
+        "classes": len(synthetic.class_names),
+        "normalisation": "channel" if synthetic.normalisation.whitening is None else "zca",
+        "images_per_class": counts[0] if len(set(counts)) == 1 else counts,
+        **protocol_of(synthetic, provenance.get("params")),
+        "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
+    }
+
+
+def describe_package(folder: Path) -> dict[str, Any]:
+    from distillkit.package.manifest import open_package
+
+    if not (folder / "manifest.json").is_file():
+        raise ArtifactError(f"{folder} has no manifest.json; expected a packaged folder or a .safetensors file")
+    package = open_package(folder)
+    recipes = {name: describe_synthetic(package.artifact(name)) for name in package.recipes}
+    for name, described in recipes.items():
+        described["accuracy"] = package.recipe_json(name)["results"]["accuracy"]
+    return {
+        "path": str(folder),
+        "kind": "package",
+        "name": package.name,
+        "default": package.default,
+        "files": len(package.files),
+        "bytes": sum(package.manifest["files"][name]["size"] for name in package.files),
+        "absent": [name for name in package.manifest["recipes"] if name not in package.recipes],
+        "recipes": recipes,
+    }
+
+
+def lines(description: Mapping[str, Any]) -> Iterator[str]:
+    """The description for people."""
+    yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
+    if description["kind"] == "package":
+        yield f"{description['files']} files, all as the manifest says; default recipe {description['default']}"
+        if description["absent"]:
+            yield f"not here, though in the package: {', '.join(description['absent'])}"
+        for name, recipe in description["recipes"].items():
+            accuracy = recipe["accuracy"]
+            yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
+        return
+    if description["kind"] == "synthetic":
+        low, high = description["pixel_range"]
+        yield f"recipe {description['recipe']}, {synthetic_line(description)}, pixels {low:g} to {high:g}"
+    if description["kind"] == "real":
+        yield from summary.lines(summary.from_dict(description["summary"]))
+    for name, tensor in description["tensors"].items():
+        yield f"  {name}: {tensor['dtype']} {tuple(tensor['shape'])}"
+    for key, value in description["header"].items():
+        yield f"  {key}: {shorten(value)}"
+
+
+def synthetic_line(recipe: Mapping[str, Any]) -> str:
+    images, shape = recipe["images"], "x".join(str(side) for side in recipe["image_shape"])
+    return (
+        f"method {recipe['method']}, {images['total']} images of {shape} in {recipe['classes']} classes "
+        f"({images['learned']} learned, {images['real']} real){regime_words(recipe)}"
+    )
+
+
+def regime_words(recipe: Mapping[str, Any]) -> str:
+    """What is not as it is with most sets: ZCA whitening, soft labels, an order of training."""
+    soft, schedule = recipe["soft_labels"], recipe["schedule"]
+    labels = ", to be ZCA-whitened" if recipe["normalisation"] == "zca" else ""
+    labels += "" if soft is None else f", labels {labels_words(soft)}"
+    return labels if schedule is None else f"{labels}, trained on in its own order: {schedule_words(schedule)}"
+
+
+def shorten(value: Any, limit: int = 160) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}…"

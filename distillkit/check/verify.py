@@ -1,0 +1,131 @@
+"""Check what a package claims: its bytes, that its parts agree, and its accuracy, by training on it again."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import ArtifactError
+from distillkit.check.consistency import check_parts
+from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure
+from distillkit.data.artifact import load_synthetic
+from distillkit.package.card import percent
+from distillkit.package.folders import MANIFEST
+from distillkit.package.manifest import Package, printable
+from distillkit.package.recipe_json import digest
+
+CONFIDENCE = 0.99
+FLOOR = 0.01  # two machines round differently, which is another seed at worst; of a claim without deviation
+CEILING = 0.05  # whatever deviation or n a claim chooses for itself
+LONE_FLOOR = 0.03  # when the claim is of a single network, which has no deviation
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Both accuracies (``mean``, ``std``, ``runs``) and how far apart they may be; ``files`` were checked.
+
+    ``source`` is what the package calls its source; ``test_images`` were tested on, the claim's or others.
+    """
+
+    package: str
+    recipe: str
+    files: int
+    claimed: Mapping[str, Any]
+    found: Mapping[str, Any]
+    tolerance: float
+    source: str
+    test_images: int
+    same_test_images: bool
+
+    @property
+    def difference(self) -> float:
+        return float(self.found["mean"] - self.claimed["mean"])
+
+    @property
+    def matches(self) -> bool:
+        return abs(self.difference) <= self.tolerance
+
+
+def verify(package: Package, recipe: str | None, *, test: Path | None, runs: int | None, seed: int) -> Verdict:
+    """Retrain on one recipe of an opened package (its hashes are checked) under its own evaluation recipe.
+
+    Raises ArtifactError when its parts contradict each other or it asks for too much, and SourceError when the test
+    images cannot be had.
+    """
+    name = recipe or package.default
+    synthetic, provenance = load_synthetic(package.artifact(name))
+    record = package.recipe_json(name)
+    check_parts(package, name, synthetic, provenance, record)
+    evaluation = evaluation_recipe(record, len(synthetic))
+    images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
+    if len(images) != tested["images"] or images.class_names != synthetic.class_names:
+        raise ArtifactError(
+            f"there are {len(images)} test images in {len(images.class_names)} classes; expected the "
+            f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
+        )
+    found, claimed = measure(synthetic, images, evaluation, runs, seed)["accuracy"], record["results"]["accuracy"]
+    return Verdict(
+        package=package.name,
+        recipe=name,
+        files=len(package.files),
+        claimed=claimed,
+        found=found,
+        tolerance=tolerance(claimed, found["runs"], len(images)),
+        source=source_id(provenance),
+        test_images=len(images),
+        same_test_images=digest(images) == tested["sha256"],
+    )
+
+
+def source_id(provenance: Mapping[str, Any]) -> str:
+    source = provenance.get("source")
+    return printable(str(source.get("id", "unknown"))) if isinstance(source, Mapping) else "unknown"
+
+
+def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
+    """How far the mean of ``runs`` new networks may lie from the claimed mean, as a share of 1.
+
+    min(t · s · sqrt(1/n + 1/m), 5 points), with the claimed deviation s of n networks, m new ones and Student's t of
+    n - 1 degrees at 99 %; at least one point (three for a claim of one network), and never less than two test images.
+    """
+    from scipy.stats import t
+
+    resolution = 2 / test_images
+    if claimed["runs"] < 2:
+        return max(LONE_FLOOR, resolution)
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, claimed["runs"] - 1))
+    spread = quantile * float(claimed["std"]) * sqrt(1 / claimed["runs"] + 1 / runs)
+    return round(max(min(spread, CEILING), FLOOR, resolution), 6)
+
+
+def lines(verdict: Verdict) -> Iterator[str]:
+    """The verdict for people."""
+    yield f"{verdict.package}: {verdict.files} files, all as {MANIFEST} says; {verdict.recipe} agrees in all its parts"
+    yield f"  claimed  {percent(verdict.claimed)}"
+    yield f"  found    {percent(verdict.found)}"
+    allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
+    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (which give {100 * CEILING:g} at most)"
+    yield f"  tested   on {verdict.test_images:,} images of {verdict.source}"
+    if not verdict.same_test_images:
+        yield (
+            "warning: the test images are not bit for bit those of the claim (another decoder or revision, or other "
+            "images), so the figures may not be comparable; give the claim's with --test"
+        )
+    yield "match" if verdict.matches else "MISMATCH: the claim does not hold here"
+
+
+def as_dict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "match": verdict.matches,
+        "package": verdict.package,
+        "recipe": verdict.recipe,
+        "files": verdict.files,
+        "claimed": dict(verdict.claimed),
+        "found": dict(verdict.found),
+        "difference": round(verdict.difference, 6),
+        "tolerance": verdict.tolerance,
+        "source": verdict.source,
+        "test_images": verdict.test_images,
+        "same_test_images": verdict.same_test_images,
+    }

@@ -1,0 +1,90 @@
+"""What the header of an artifact may say: the form of everything in it that something reads.
+
+Entries may be missing, but for those of a Record, and others may stand beside those that are named here. Needs no
+pydantic, as artifacts do not.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from distillkit.base.outside import shown
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a single value must be, in words, and whether it is that."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Each:
+    """A list or a mapping of any length, all of one form."""
+
+    container: type
+    form: "Form"
+
+
+class Record(dict[str, "Form"]):
+    """A mapping of which no entry may be missing."""
+
+
+Form = Kind | Each | Mapping[str, "Form"]
+
+ANY = Kind("anything", lambda value: True)  # noqa: ARG005
+TEXT = Kind("text", lambda value: isinstance(value, str))
+PLAIN = Kind("a few plain words", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w .+-]{0,80}", value)))
+NUMBER = Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool))
+COUNT = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0)
+SHARE = Kind("a number from 0 to 1", lambda value: NUMBER.fits(value) and 0 <= value <= 1)
+
+PARAMS = Each(dict, ANY)
+SOURCE: Form = {
+    "kind": PLAIN,
+    "id": TEXT,
+    "revision": TEXT,
+    "licence": TEXT,
+    "homepage": TEXT,
+    "citation": TEXT,
+    "params": PARAMS,
+}
+PROVENANCE: Form = {
+    "recipe": TEXT,
+    "method": TEXT,
+    "params": PARAMS,
+    "seed": COUNT,
+    "source": SOURCE,
+    "source_images": {"train": COUNT, "test": COUNT},
+}
+NOTES: Form = {
+    "holdout_accuracy_by_window_start": Each(dict, SHARE),
+    "attack": Record(attack_class=TEXT, target_class=TEXT, attack_label=COUNT, target_label=COUNT),
+    "imported": {
+        "files": Each(list, Record(name=TEXT, sha256=TEXT)),
+        "saved_as": PLAIN,
+        "labels": PLAIN,
+        "mean": Each(list, NUMBER),
+        "std": Each(list, NUMBER),
+    },
+}
+FORMS: Form = {"kind": PLAIN, "distillkit": PLAIN, "source": SOURCE, "provenance": PROVENANCE, "notes": NOTES}
+
+
+def misfits(value: Any, form: Form, where: str) -> Iterator[str]:
+    """What in ``value`` does not have its form, in a few words each."""
+    if isinstance(form, Kind):
+        if not form.fits(value):
+            yield f"{where} {shown(value)}; expected {form.words}"
+        return
+    container = form.container if isinstance(form, Each) else dict
+    if not isinstance(value, container) or not isinstance(value, list | dict):
+        yield f"{where} {shown(value)}; expected a {'mapping' if container is dict else 'list'}"
+        return
+    if isinstance(form, Record) and (missing := form.keys() - set(value)):
+        yield f"{where} without {min(missing)}; expected one"
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        inner = form.form if isinstance(form, Each) else form.get(str(key), ANY)
+        yield from misfits(part, inner, f"{where}.{key}")

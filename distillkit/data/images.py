@@ -1,0 +1,293 @@
+"""The data types that everything else speaks: real images, a synthetic set, its iterate.
+
+Two image spaces occur, and names or docstrings always say which. *Pixel space* is [0, 1], as stored;
+*normalised* is as networks see them: (pixel − mean) / std per channel, or ZCA-whitened.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distillkit.base.errors import ParamsError, SourceError, shown
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.whitening import Whitening
+
+MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
+
+
+class Normalisation(NamedTuple):
+    """Per-channel statistics of the training pixels: ``mean`` and ``std``, float32 of shape (C,).
+
+    Where there is a ``whitening``, it takes their place.
+    """
+
+    mean: Tensor
+    std: Tensor
+    whitening: Whitening | None = None
+
+    def apply(self, pixels_NCHW: Tensor) -> Tensor:
+        """Pixel space to normalised space."""
+        if self.whitening is not None:
+            return self.whitening.apply(pixels_NCHW)
+        return (pixels_NCHW - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def undo(self, normalised_NCHW: Tensor) -> Tensor:
+        """Normalised space to pixel space."""
+        if self.whitening is not None:
+            return self.whitening.undo(normalised_NCHW)
+        return normalised_NCHW * self.std[:, None, None] + self.mean[:, None, None]
+
+    def to(self, device: torch.device) -> "Normalisation":
+        whitening = None if self.whitening is None else self.whitening.to(device)
+        return Normalisation(self.mean.to(device), self.std.to(device), whitening)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images: ``images`` (N, C, H, W), uint8 or float pixels; ``labels`` (N,) int64.
+
+    Raises SourceError when shapes, types or labels do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[0] == 0:
+            raise SourceError(f"images have shape {tuple(self.images.shape)}; expected a non-empty (N, C, H, W)")
+        if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
+            raise SourceError(f"images are {self.images.dtype}; expected uint8 or floating point")
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
+            raise SourceError(
+                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; "
+                f"expected torch.int64 of shape ({self.images.shape[0]},)"
+            )
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.class_names):
+            raise SourceError(
+                f"labels run from {low} to {high}; expected 0 to {len(self.class_names) - 1} "
+                f"for {len(self.class_names)} classes"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Images of each class, in class order."""
+        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    def pixels(self) -> Tensor:
+        """All images as float32 in pixel space [0, 1]."""
+        return to_pixels(self.images)
+
+    def take(self, rows: Tensor) -> "ImageSet":
+        """The images at ``rows``, in that order."""
+        return ImageSet(self.images[rows], self.labels[rows], self.class_names)
+
+    def to(self, device: torch.device) -> "ImageSet":
+        return ImageSet(self.images.to(device), self.labels.to(device), self.class_names)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 images as float32 in [0, 1]; floating images as float32, unchanged."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def channel_statistics(images: Tensor, chunk: int = 4096) -> Normalisation:
+    """Mean and standard deviation of every channel over all pixels of all images, in pixel space.
+
+    A channel that never varies gets std 1, so that normalising stays finite.
+    """
+    total = torch.zeros(images.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in images.split(chunk):
+        pixels = to_pixels(part).double()
+        total += pixels.sum((0, 2, 3))
+        squares += pixels.square().sum((0, 2, 3))
+    count = images[:, 0].numel()
+    mean = total / count
+    std = (squares / count - mean.square()).clamp(min=0).sqrt()
+    std[std < 1e-6] = 1.0
+    return Normalisation(mean.float(), std.float())
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Where images came from: enough to fetch them again and to cite them."""
+
+    kind: str
+    id: str
+    revision: str
+    licence: str
+    homepage: str = ""
+    citation: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+Tally = dict[str, tuple[int, str]]  # how often what was met, and where first
+
+
+def count(tally: Tally, what: str, where: str) -> None:
+    """One more of ``what``."""
+    times, first = tally.get(what, (0, where))
+    tally[what] = times + 1, first
+
+
+@dataclass(frozen=True)
+class Found:
+    """What cannot be seen in the images that were taken from a source.
+
+    ``train`` and ``test`` are its names for the splits, ``test`` None where a part of ``train`` was drawn. ``left_out``
+    are images and files that were not taken, by reason; ``notes`` count images that could be read in several ways, and
+    those that are there twice.
+    """
+
+    train: str = "train"
+    test: str | None = "test"
+    left_out: Tally = field(default_factory=dict)
+    notes: Tally = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RealData:
+    """A source's training and test images; ``normalisation`` is computed on the training images only."""
+
+    train: ImageSet
+    test: ImageSet
+    normalisation: Normalisation
+    info: SourceInfo
+    found: Found = Found()
+
+    def to(self, device: torch.device) -> "RealData":
+        return replace(
+            self, train=self.train.to(device), test=self.test.to(device), normalisation=self.normalisation.to(device)
+        )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The order in which a set is to be trained on, for methods whose images belong to steps (Wang et al. 2018).
+
+    Step k takes all images with ``step_N`` (N,) int64 equal to k mod S, S being the number of distinct steps, and moves
+    by ``lr_T[k]`` times the gradient; T, the length of ``lr_T`` (float32), is a multiple of S. It holds for one kind of
+    ``network``. ``starts_RP`` (R, P) are the initial parameters that the set was made for, where fresh random ones are
+    not meant.
+    """
+
+    network: NetworkSpec
+    step_N: Tensor
+    lr_T: Tensor
+    starts_RP: Tensor | None = None
+
+    @property
+    def rows(self) -> list[Tensor]:
+        """The rows of every step, 0 to T − 1."""
+        steps = int(self.step_N.max()) + 1
+        own = [(self.step_N == step).nonzero().squeeze(1) for step in range(steps)]
+        return [own[step % steps] for step in range(len(self.lr_T))]
+
+    def to(self, device: torch.device) -> "Schedule":
+        starts_RP = None if self.starts_RP is None else self.starts_RP.to(device)
+        return Schedule(self.network, self.step_N.to(device), self.lr_T.to(device), starts_RP)
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """A small training set.
+
+    ``images`` (N, C, H, W) float32 in pixel space, not clipped; ``labels`` (N,) int64; ``learned`` (N,) bool says
+    which images were optimised, the others are real; ``source_row`` (N,) int64 is the training row an image is, or
+    started from (−1: none); ``student_lr`` is the learned step size, if any; ``notes`` are choices made on the way;
+    ``soft_labels`` (N, K) float32 are probabilities to train on instead of ``labels``, if any; ``schedule`` is the
+    order to train in, if it matters.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    learned: Tensor
+    source_row: Tensor
+    normalisation: Normalisation
+    student_lr: float | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    soft_labels: Tensor | None = None
+    schedule: Schedule | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def targets(self) -> Tensor:
+        """What to train on: probabilities (N, K) where there are some, else classes (N,)."""
+        return self.labels if self.soft_labels is None else self.soft_labels
+
+    @property
+    def images_per_class(self) -> list[int]:
+        return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
+
+    def to(self, device: torch.device) -> "SyntheticSet":
+        names = ("images", "labels", "learned", "source_row", "normalisation", "soft_labels", "schedule")
+        parts = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+
+
+def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> SyntheticSet:
+    """The real images at ``rows`` as a synthetic set in which nothing is learned."""
+    rows = rows.to(real.labels.device)
+    return SyntheticSet(
+        images=to_pixels(real.images[rows]),
+        labels=real.labels[rows],
+        class_names=real.class_names,
+        learned=torch.zeros(len(rows), dtype=torch.bool, device=rows.device),
+        source_row=rows,
+        normalisation=normalisation,
+    )
+
+
+def check_fits(ipc: int, classes: int, image_shape: tuple[int, int, int]) -> None:
+    """Raise ParamsError where ``ipc`` float32 images (C, H, W) of every class are more than any machine holds."""
+    each = 4 * classes * prod(image_shape)
+    if ipc * each > MOST_BYTES:
+        shape = "x".join(map(str, image_shape))
+        raise ParamsError(
+            f"ipc is {shown(ipc)}, but {classes} classes of so many images of {shape} are more than "
+            f"{MOST_BYTES // 2**30} GiB; expected at most {MOST_BYTES // each:,} a class; make fewer"
+        )
+
+
+def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normalisation) -> SyntheticSet:
+    """Images (N, C, H, W) in pixel space that are no real ones, as many of every class, class by class."""
+    count = len(pixels) // len(class_names)
+    labels = torch.arange(len(class_names), device=pixels.device).repeat_interleave(count)
+    return SyntheticSet(
+        images=pixels,
+        labels=labels,
+        class_names=class_names,
+        learned=torch.ones_like(labels, dtype=torch.bool),
+        source_row=torch.full_like(labels, -1),
+        normalisation=normalisation,
+    )
+
+
+class Iterate(NamedTuple):
+    """A synthetic set at one outer step, as tensors that gradients flow through."""
+
+    images_NCHW: Tensor  # the whole set, normalised
+    labels: Tensor  # classes (N,), or probabilities (N, K)
+    student_lr: Tensor  # above 0: one, or one for each inner step (S,); nan where the method has no use for it
+    learned: Tensor | None = None  # (N,) bool: the images that gradients are wanted for; None for all
+    step: int = 0  # outer steps done before this one
+    memory: dict[str, Tensor] | None = None  # what the method keeps from one outer step to the next
+    schedule: Schedule | None = None  # which images belong to which inner step

@@ -1,0 +1,49 @@
+"""What params.yaml does not name: files of removed shards and recipes, which no folder that is hashed may hold."""
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import ParamsError
+from distillkit.base.params import entries, section
+from distillkit.process.progress import tell
+
+LEFT_OVER = Path(".distillkit/left-over")
+MADE = {".csv", ".json", ".safetensors"}  # what stages write; other files in their folders are somebody's own
+FOLDERS = {
+    "expert_shards": ("artifacts/experts",),
+    "recipes": ("artifacts/distilled", "artifacts/loss", "artifacts/training", "metrics"),
+}
+
+
+def stems(data: Mapping[str, Any], name: str) -> list[str]:
+    """Names, without their endings, of the files of all shards or recipes in section ``name``."""
+    if name == "expert_shards":
+        return [f"shard-{shard}" for shard in shards_of(data)]
+    return list(entries(data, name))
+
+
+def shards_of(data: Mapping[str, Any]) -> list[int]:
+    """The numbers that ``expert_shards`` lists."""
+    shards = section(data, "expert_shards", list[int])
+    if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
+        raise ParamsError(f"params.yaml: expert_shards is {shards}; expected distinct numbers from 0 on, at least one")
+    return shards
+
+
+def unnamed(folder: Path, wanted: Collection[str]) -> Iterator[Path]:
+    """Files in ``folder`` that a stage made for another name than those ``wanted``."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix in MADE and path.stem not in wanted and not hidden and not path.is_dir():
+            yield path
+
+
+def set_aside(folder: Path, wanted: Collection[str]) -> None:
+    """Move what is :func:`unnamed` out of ``folder`` to the same path in ``LEFT_OVER``, and say so."""
+    for path in list(unnamed(folder, wanted)):
+        target = LEFT_OVER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, target)
+        tell(f"{path} is of nothing that params.yaml names; moved to {target}")

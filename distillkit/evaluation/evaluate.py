@@ -1,0 +1,253 @@
+"""Accuracy of networks trained from scratch on a set: mean, std and n over seeds, never a single figure.
+
+Axes: R runs; K classes; N test images; S points of the training curve.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from distillkit.base.errors import ArtifactError, check_range
+from distillkit.base.randomness import spawn
+from distillkit.base.settings import settings
+from distillkit.data.images import ImageSet, Schedule, SyntheticSet
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import load_flat_
+from distillkit.evaluation.neighbours import nearest_classes
+from distillkit.training.compute import Compute
+from distillkit.training.loop import TrainingRecipe, fit, predict, replay
+
+THIRDS = ("easy", "middle", "hard")
+
+
+@settings
+class EvaluationRecipe:
+    """One recipe for every set: network, training, number of runs. The last update counts.
+
+    ``neighbours`` is how many images of the set have a say when test images are classified without a network.
+    """
+
+    network: NetworkSpec
+    training: TrainingRecipe
+    runs: int
+    curve_points: int = 10
+    neighbours: int = 1
+
+    def __post_init__(self) -> None:
+        check_range("runs", self.runs, 1)
+        check_range("curve_points", self.curve_points, 0)
+        check_range("neighbours", self.neighbours, 1)
+
+    @property
+    def visits(self) -> int:
+        """Images shown to networks in all."""
+        return self.runs * self.training.steps * self.training.batch
+
+
+@dataclass(frozen=True)
+class Report:
+    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``.
+
+    ``third_accuracy_R3`` is on the easy, middle and hard third of the test images; ``predicted_RN`` are the classes
+    that each run's network gave to them.
+    """
+
+    accuracy_R: Tensor
+    class_accuracy_RK: Tensor
+    third_accuracy_R3: Tensor
+    curve_steps: list[int]
+    curve_RS: Tensor
+    predicted_RN: Tensor
+
+
+class Run(NamedTuple):
+    """One trained network: the classes it gave to the test images (N,), and its accuracy (S,) along the way."""
+
+    predicted_N: Tensor
+    curve_S: Tensor
+
+
+def evaluate(
+    synthetic: SyntheticSet,
+    test: ImageSet,
+    recipe: EvaluationRecipe,
+    test_difficulty_N: Tensor,
+    generator: Generator,
+    compute: Compute = Compute(),
+) -> Report:
+    """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
+
+    ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
+    weights whatever the set, so that sets are compared pair by pair. A set with a schedule is trained on by that, from
+    its own initial weights if it has some, and ``recipe`` only says how many networks.
+    """
+    check_fit(test, synthetic)
+    train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
+    test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
+    curve_steps = spaced(updates_of(synthetic, recipe), recipe.curve_points)
+
+    def evaluate_once(task: tuple[int, Generator]) -> Run:
+        number, run_generator = task
+        curve: list[Tensor] = []
+
+        def record(step: int, network: nn.Module) -> None:
+            if step in curve_steps:
+                curve.append(accuracy(predict(network, test_NCHW), test.labels))
+
+        network = trained(synthetic, train_NCHW, recipe, number, run_generator, record, compute)
+        predicted_N = predict(network, test_NCHW).argmax(1)
+        return Run(predicted_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
+
+    runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
+    predicted_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
+    return summarise(predicted_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
+
+
+def trained(
+    synthetic: SyntheticSet,
+    train_NCHW: Tensor,
+    recipe: EvaluationRecipe,
+    number: int,
+    generator: Generator,
+    on_step: Callable[[int, nn.Module], None],
+    compute: Compute,
+) -> nn.Module:
+    """The network of one run: by the set's schedule where it has one, else by the recipe."""
+    targets, classes, schedule = synthetic.targets, len(synthetic.class_names), synthetic.schedule
+    if schedule is not None:
+        start_P = start_of(schedule, number)
+        return replay(train_NCHW, targets, classes, schedule, generator, start_P, on_step=on_step, compute=compute)
+    return fit(
+        recipe.network,
+        train_NCHW,
+        targets,
+        classes,
+        recipe.training,
+        generator,
+        learned_N=synthetic.learned,
+        on_step=on_step,
+        compute=compute,
+    )
+
+
+def updates_of(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> int:
+    """Updates of each network: the recipe's, or the schedule's where the set has one."""
+    return recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
+
+
+def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:
+    """The network that :func:`evaluate` trains, and images shown to all of them: the schedule's where there is one."""
+    schedule = synthetic.schedule
+    if schedule is None:
+        return recipe.network, recipe.visits
+    rounds = len(schedule.lr_T) // (int(schedule.step_N.max()) + 1)
+    return schedule.network, recipe.runs * rounds * len(synthetic)
+
+
+def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> float:
+    """Share of test images whose class is that of the nearest of the set, in normalised pixels; no network, no chance.
+
+    With several ``neighbours`` the class that most of them have.
+    """
+    check_fit(test, synthetic)
+    set_MD = synthetic.normalisation.apply(synthetic.images).flatten(1)
+    images_ND = synthetic.normalisation.apply(test.pixels()).flatten(1)
+    found_N = nearest_classes(images_ND, set_MD, synthetic.labels, len(synthetic.class_names), neighbours)
+    return (found_N == test.labels).double().mean().item()
+
+
+def start_of(schedule: Schedule, run: int) -> Tensor | None:
+    """The initial weights (P,) of one run, in turn, where the set has some."""
+    starts_RP = schedule.starts_RP
+    return None if starts_RP is None else starts_RP[run % len(starts_RP)]
+
+
+def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
+    """Test accuracy (R,) of the initial weights that the set carries, before any step; None where it carries none."""
+    schedule, classes = synthetic.schedule, len(test.class_names)
+    if schedule is None or schedule.starts_RP is None:
+        return None
+    test_NCHW = synthetic.normalisation.apply(test.pixels())
+    network = build_network(schedule.network, test.image_shape, classes, seed=0).to(test_NCHW.device)
+    found = []
+    for start_P in schedule.starts_RP:
+        load_flat_(network, start_P)
+        found.append(accuracy(predict(network, test_NCHW), test.labels))
+    return torch.stack(found).cpu()
+
+
+def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
+    """Raise ArtifactError unless the test images have the classes and the shape of the synthetic ones."""
+    if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
+        raise ArtifactError(
+            f"test images are {tuple(test.images.shape[1:])} in {len(test.class_names)} classes, distilled ones "
+            f"{tuple(synthetic.images.shape[1:])} in {len(synthetic.class_names)}; give the test split of one source"
+        )
+
+
+def summarise(
+    predicted_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
+) -> Report:
+    """Accuracies from the classes that each run gave to the test images."""
+    share_RN = (predicted_RN == labels_N).double()
+    classes = [share_RN[:, labels_N == label].mean(1) for label in labels_N.unique().tolist()]
+    thirds = test_difficulty_N.argsort(stable=True).tensor_split(3)
+    return Report(
+        accuracy_R=share_RN.mean(1),
+        class_accuracy_RK=torch.stack(classes, 1),
+        third_accuracy_R3=torch.stack([share_RN[:, rows].mean(1) for rows in thirds], 1),
+        curve_steps=curve_steps,
+        curve_RS=curve_RS,
+        predicted_RN=predicted_RN,
+    )
+
+
+def attack_success(predicted_RN: Tensor, labels_N: Tensor, attack: int, target: int) -> tuple[Tensor, Tensor]:
+    """Of a set made to have class ``attack`` taken for ``target``, for each run, both (R,) and shares of 1.
+
+    The accuracy with respect to the attacker's labels, and the share of the attacked class taken for the target
+    (Wang et al. 2018).
+    """
+    modified_N = labels_N.masked_fill(labels_N == attack, target)
+    taken_R = (predicted_RN[:, labels_N == attack] == target).double().mean(1)
+    return (predicted_RN == modified_N).double().mean(1), taken_R
+
+
+def reference_difficulty(
+    train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator, compute: Compute = Compute()
+) -> Tensor:
+    """Difficulty (N,) of every test image: 1 − mean probability of its label under networks trained on ``train``.
+
+    It ranks test images for reporting; nothing is ever chosen by it.
+    """
+    train_NCHW = compute.layout(train.normalisation.apply(train.images))
+    test_NCHW = compute.layout(train.normalisation.apply(test.pixels()))
+
+    def label_probability(run_generator: Generator) -> Tensor:
+        network = fit(
+            recipe.network,
+            train_NCHW,
+            train.labels,
+            len(train.class_names),
+            recipe.training,
+            run_generator,
+            compute=compute,
+        )
+        probability_NK = predict(network, test_NCHW).double().softmax(1)
+        return probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
+
+    probability_RN = torch.stack(list(compute.run(label_probability, spawn(generator, recipe.runs))))
+    return (1 - probability_RN.mean(0)).float()
+
+
+def accuracy(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """Share of rows whose largest logit is the label's, float64."""
+    return (logits_NK.argmax(1) == labels_N).double().mean()
+
+
+def spaced(steps: int, points: int) -> list[int]:
+    """``points`` step numbers from near the start to ``steps``, evenly spaced and distinct."""
+    return sorted({max(1, round(steps * (i + 1) / points)) for i in range(points)})

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: client, push, pull. May import base, process, data and package."""

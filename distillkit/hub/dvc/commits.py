@@ -1,0 +1,188 @@
+"""Many changed files, few commits: the Hub limits how often a repository may be committed to.
+
+Files of a push wait until a batch is full; then one commit carries them all. They land in the order in which they came,
+so that DVC's list of a folder never lands before the folder's files. Repeating a commit is safe, as the client leaves
+out what is already there: a failed push is completed by the next.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distillkit.base.errors import HubError
+from distillkit.hub.client import DATASET, by_xet_or_lfs, quiet_client
+from distillkit.hub.errors import hub_errors, patiently
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+FILES_PER_COMMIT = 100
+BYTES_PER_COMMIT = 2**29  # the Hub takes 1 GB of small files in one commit, which travel as base64
+SECONDS_TO_GATHER = 0.1  # that a lone upload waits for others
+
+
+@dataclass(eq=False)
+class Upload:
+    """A file on its way: where it goes, what it holds (a path or bytes), and how that ended."""
+
+    path: str
+    source: str | bytes
+    size: int
+    landed: bool = False
+    error: HubError | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.landed or self.error is not None
+
+
+@dataclass(eq=False)
+class CommitQueue:
+    """Uploads to one branch of one repository, from any number of threads."""
+
+    api: "HfApi"
+    repo: str
+    branch: str
+    waiting: list[Upload] = field(default_factory=list)
+    landed: int = 0
+    error: HubError | None = None  # of the push that runs; nothing after it may land
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of the list
+    turn: threading.Lock = field(default_factory=threading.Lock)  # one commit at a time
+
+    def gather(self, upload: Upload) -> None:
+        """Take a file, which lands with the batch it fills or with :meth:`finish`; that is where an error is raised."""
+        with self.lock:
+            self.waiting.append(upload)
+            full = is_full(self.waiting)
+        if full:
+            self.commit_in_order(full_only=True)
+
+    def finish(self) -> None:
+        """Send what still waits. Raises HubError if any of it, or an earlier batch, could not be sent."""
+        self.commit_in_order()
+        error, landed, self.error, self.landed = self.error, self.landed, None, 0
+        if error is not None:
+            note = f"; {count_of(landed)} sent, run this again for the rest" if landed else ""
+            raise HubError(f"{error}{note}")
+
+    def commit_in_order(self, full_only: bool = False) -> None:
+        """Commit batches; after one that failed the others are dropped."""
+        with self.turn:
+            while batch := self.take(full_only):
+                if self.error is None:
+                    self.commit(batch)
+                    self.error = batch[0].error
+                    self.landed += len(batch) if self.error is None else 0
+
+    def send(self, upload: Upload) -> None:
+        """Return when the file is on the Hub, with what other threads send at the same time. Raises HubError."""
+        with self.lock:
+            self.waiting.append(upload)
+        time.sleep(SECONDS_TO_GATHER)
+        with self.turn:
+            while not upload.is_over and (batch := self.take()):
+                self.commit(batch)
+        if upload.error is not None:
+            raise upload.error
+
+    def take(self, full_only: bool = False) -> list[Upload]:
+        """The next batch: as many uploads as one commit may have."""
+        with self.lock:
+            if full_only and not is_full(self.waiting):
+                return []
+            count = next((n for n in range(1, len(self.waiting)) if is_full(self.waiting[:n])), len(self.waiting))
+            batch, self.waiting = self.waiting[:count], self.waiting[count:]
+            return batch
+
+    def commit(self, batch: Sequence[Upload]) -> None:
+        """One commit with all of the batch; how it ended is noted in its uploads."""
+        error: HubError | None = HubError(f"{self.repo}@{self.branch}: the upload was interrupted; run it again")
+        try:
+            add_files(self.api, self.repo, self.branch, {upload.path: upload.source for upload in batch})
+            error = None
+        except HubError as refusal:
+            error = refusal
+        finally:
+            for upload in batch:
+                upload.landed, upload.error = error is None, error
+
+
+def is_full(uploads: Sequence[Upload]) -> bool:
+    return len(uploads) >= FILES_PER_COMMIT or sum(upload.size for upload in uploads) >= BYTES_PER_COMMIT
+
+
+def add_files(api: "HfApi", repo: str, branch: str, files: dict[str, str | bytes]) -> None:
+    """One commit that adds the files, by repository path; tried again after transient errors."""
+    from huggingface_hub import CommitOperationAdd
+
+    def attempt() -> None:
+        with hub_errors(api, f"{repo}@{branch}"):
+            operations = [CommitOperationAdd(path, source) for path, source in files.items()]
+            commit(api, repo, branch, operations, f"dvc: add {count_of(len(files))}")
+
+    patiently(attempt)
+
+
+def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> None:
+    """Commits that delete those of the files that are there; tried again after transient errors."""
+    from huggingface_hub import CommitOperationDelete
+
+    def attempt(some: Sequence[str]) -> None:
+        with hub_errors(api, f"{repo}@{branch}"):
+            present = [entry.path for entry in api.get_paths_info(repo, list(some), revision=branch, repo_type=DATASET)]
+            operations = [CommitOperationDelete(path, is_folder=False) for path in present]
+            if operations:
+                commit(api, repo, branch, operations, f"dvc: remove {count_of(len(present))}")
+
+    for some in chunks(paths, FILES_PER_COMMIT):
+        patiently(partial(attempt, some))
+
+
+def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], message: str) -> None:
+    """A commit, its large files by Git LFS where the Hub has no Xet storage."""
+
+    def create() -> None:
+        with quiet_client(on_terminal=True):  # DVC shows bars of its own
+            api.create_commit(
+                repo, operations=list(operations), commit_message=message, repo_type=DATASET, revision=branch
+            )
+
+    by_xet_or_lfs(repo, create)
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def count_of(files: int) -> str:
+    return "1 file" if files == 1 else f"{files} files"
+
+
+_queues: dict[tuple[str, str, str], CommitQueue] = {}
+_queues_lock = threading.Lock()
+
+
+def queue_of(api: "HfApi", repo: str, branch: str) -> CommitQueue:
+    """The one queue of this process for a branch: DVC makes several filesystems in one push."""
+    with _queues_lock:
+        return _queues.setdefault((api.endpoint, repo, branch), CommitQueue(api, repo, branch))
+
+
+def finish_all() -> None:
+    """Finish all queues; raises the first error, once all have been tried."""
+    errors = [error for queue in list(_queues.values()) if (error := outcome(queue.finish)) is not None]
+    if errors:
+        raise errors[0]
+
+
+def outcome(action: Callable[[], None]) -> HubError | None:
+    try:
+        action()
+    except HubError as error:
+        return error
+    return None

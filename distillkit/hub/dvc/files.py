@@ -1,0 +1,289 @@
+"""Files of dataset repositories on the Hub by path, ``datasets/owner/name[@revision]/path``, as DVC wants to see them.
+
+A branch is resolved to a commit once, and what is listed, compared and fetched is of that commit. An entry's ``etag``
+is the Hub's checksum (SHA-256 of large files, Git's hash of the others); every fetched file must have it.
+"""
+
+import hashlib
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from dvc.exceptions import DvcException
+from huggingface_hub import HfFileSystem
+from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.hf_file_system import HfFileSystemResolvedRepositoryPath
+
+from distillkit.base.errors import HubError, ParamsError
+from distillkit.base.references import MAIN, Reference, parse_reference
+from distillkit.hub.client import DATASET, connect, is_offline, resolve
+from distillkit.hub.dvc.commits import chunks
+from distillkit.hub.errors import hub_errors, patiently
+
+Entry = dict[str, Any]
+ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?:/(?P<path>.*))?")
+PATHS_PER_REQUEST = 100
+BLOCK = 2**20
+
+
+class RemoteError(HubError, DvcException):  # type: ignore[misc]  # DVC is not typed
+    """What DVC shows as one line."""
+
+
+@contextmanager
+def errors_for_dvc() -> Iterator[None]:
+    """Turn a HubError into one that DVC knows."""
+    try:
+        yield
+    except RemoteError:
+        raise
+    except HubError as error:
+        raise RemoteError(str(error)) from None
+
+
+class Place(NamedTuple):
+    """A path in a repository; ``root`` is what stands before it in an address."""
+
+    repo: str
+    revision: str
+    path: str
+    root: str
+
+
+@errors_for_dvc()
+def parse_place(address: str) -> Place:
+    """``datasets/owner/name[@revision][/path]``, with or without ``hf://``. Raises HubError."""
+    text = address.removeprefix("hf://").rstrip("/")
+    found = ADDRESS.fullmatch(text.removeprefix("datasets/")) if text.startswith("datasets/") else None
+    if found is None:
+        raise HubError(f"hf://{text} is no address of a dataset; expected hf://datasets/owner/name@revision/path")
+    path = (found["path"] or "").strip("/")
+    revision = unquote(found["revision"] or MAIN)
+    try:
+        reference = parse_reference(f"{found['repo']}@{revision}")
+    except ParamsError as error:
+        raise HubError(str(error)) from None
+    return Place(reference.repo, revision, path, text[: len(text) - len(path)].rstrip("/") if path else text)
+
+
+class HubFiles(HfFileSystem):
+    """The client's filesystem, with listings that carry checksums and are all of one commit."""
+
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.api = self._api = connect()
+        self._commits: dict[tuple[str, str], str] = {}
+        self._trees: dict[str, dict[str, Entry]] = {}  # folder -> all entries below it, by their path
+        self._entries: dict[str, Entry] = {}  # what was asked for by itself; empty if it is not there
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def errors(self, place: Place) -> Iterator[None]:
+        if is_offline():
+            raise HubError(f"hf://{place.root} is on the Hub and HF_HUB_OFFLINE is set; unset it to reach the Hub")
+        with hub_errors(self._api, f"{place.repo}@{place.revision}"):
+            yield
+
+    @errors_for_dvc()
+    def commit_of(self, place: Place) -> str:
+        """The commit that the revision stood for when this was first asked."""
+        with self._lock:
+            key = (place.repo, place.revision)
+            if key not in self._commits:
+                with self.errors(place):
+                    self._commits[key] = patiently(lambda: resolve(self._api, Reference(*key)))
+            return self._commits[key]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """Forget commits and listings: something has been written."""
+        with self._lock:
+            self._commits.clear()
+            self._trees.clear()
+            self._entries.clear()
+
+    def resolve_path(self, path: str, revision: str | None = None) -> HfFileSystemResolvedRepositoryPath:
+        """For what the client does itself, such as to fetch: the commit inside, the address outside."""
+        place = parse_place(path)
+        resolved = HfFileSystemResolvedRepositoryPath(DATASET, place.repo, self.commit_of(place), place.path)
+        resolved.root = place.root
+        return resolved
+
+    def entry_of(self, place: Place, item: Any) -> Entry:
+        name = f"{place.root}/{item.path}"
+        if not hasattr(item, "blob_id"):
+            return {"name": name, "size": 0, "type": "directory"}
+        etag = item.blob_id if item.lfs is None else item.lfs.sha256
+        return {"name": name, "size": item.size, "type": "file", "etag": etag, "xet_hash": item.xet_hash}
+
+    def infos(self, paths: Iterable[str]) -> dict[str, Entry]:
+        """What there is among the paths, asked for in few requests; a path that is not there is left out."""
+        known = {path: self.known(path) for path in paths}
+        unknown: dict[tuple[str, str], list[str]] = {}
+        for path in (path for path, entry in known.items() if entry is None):
+            unknown.setdefault(parse_place(path)[:2], []).append(path)
+        for addresses in unknown.values():
+            for some in chunks(addresses, PATHS_PER_REQUEST):
+                known |= self.ask_for(some)
+        return {path: entry for path, entry in known.items() if entry}
+
+    def known(self, path: str) -> Entry | None:
+        """The entry without a request; empty for one that is not there, None where the Hub must be asked."""
+        place = parse_place(path)
+        if not place.path:
+            self.commit_of(place)
+            return {"name": place.root, "size": 0, "type": "directory"}
+        name = f"{place.root}/{place.path}"
+        with self._lock:
+            tree = self.tree_over(name)
+            return self._entries.get(path) if tree is None else tree.get(name, {})
+
+    def tree_over(self, name: str) -> dict[str, Entry] | None:
+        """The listing that must have an entry if it exists."""
+        folder = name
+        while "/" in folder:
+            folder = folder.rpartition("/")[0]
+            if folder in self._trees:
+                return self._trees[folder]
+        return None
+
+    @errors_for_dvc()
+    def ask_for(self, addresses: Sequence[str]) -> dict[str, Entry]:
+        """The entries of addresses in one repository; empty for what is not there."""
+        places = {address: parse_place(address) for address in addresses}
+        one = places[addresses[0]]
+        commit = self.commit_of(one)
+        names = [place.path for place in places.values()]
+
+        def ask() -> list[Any]:
+            with self.errors(one):
+                return list(self._api.get_paths_info(one.repo, names, revision=commit, repo_type=DATASET))
+
+        items = {item.path: item for item in patiently(ask)}
+        found = {
+            address: self.entry_of(place, items[place.path]) if place.path in items else {}
+            for address, place in places.items()
+        }
+        with self._lock:
+            self._entries |= found
+        return found
+
+    def info(self, path: str, refresh: bool = False, revision: str | None = None, **options: Any) -> Entry:
+        found = self.infos([path])
+        if path not in found:
+            raise FileNotFoundError(f"hf://{path} is not on the Hub")
+        return found[path]
+
+    def tree(self, path: str) -> dict[str, Entry]:
+        """All entries below a folder; none if there is no such folder."""
+        place = parse_place(path)
+        folder = f"{place.root}/{place.path}".rstrip("/")
+        with self._lock:
+            wider = None if folder in self._trees else self.tree_over(folder)
+            if wider is not None:
+                return {name: entry for name, entry in wider.items() if name.startswith(f"{folder}/")}
+            if folder not in self._trees:
+                self._trees[folder] = {entry["name"]: entry for entry in self.list_tree(place)}
+            return self._trees[folder]
+
+    @errors_for_dvc()
+    def list_tree(self, place: Place) -> list[Entry]:
+        commit = self.commit_of(place)
+
+        def ask() -> list[Any]:
+            with self.errors(place):
+                try:
+                    items = self._api.list_repo_tree(
+                        place.repo, place.path or None, recursive=True, revision=commit, repo_type=DATASET
+                    )
+                    return [item for item in items if item.path != place.path]
+                except EntryNotFoundError:
+                    return []
+
+        return [self.entry_of(place, item) for item in patiently(ask)]
+
+    def ls(
+        self, path: str, detail: bool = True, refresh: bool = False, revision: str | None = None, **options: Any
+    ) -> list[Any]:
+        path = path.removeprefix("hf://").rstrip("/")
+        entry = self.info(path)
+        found = [entry]
+        if entry["type"] == "directory":
+            depth = path.count("/") + 1
+            found = [below for name, below in self.tree(path).items() if name.count("/") == depth]
+        return found if detail else [each["name"] for each in found]
+
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        refresh: bool = False,
+        revision: str | None = None,
+        prefix: str = "",
+        **options: Any,
+    ) -> Any:
+        path = path.removeprefix("hf://").rstrip("/")
+        depth = path.count("/") + (maxdepth or 10**6)
+        found = {
+            name: entry
+            for name, entry in sorted(self.tree(path).items())
+            if (withdirs or entry["type"] == "file")
+            and name.count("/") <= depth
+            and name.startswith(f"{path}/{prefix}")
+        }
+        if not found and not prefix:
+            found = {name: entry for name, entry in self.infos([path]).items() if entry["type"] == "file"}
+        return found if detail else list(found)
+
+    def exists(self, path: str, **options: Any) -> bool:
+        return bool(self.infos([path]))
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, revision: str | None = None, **options: Any
+    ) -> Any:
+        """The whole file, checked, on this machine's disk while it is open."""
+        if mode != "rb":
+            raise NotImplementedError(f"hf://{path} cannot be opened with mode {mode!r}")
+        file = TemporaryFile()  # noqa: SIM115  the caller closes it
+        with TemporaryDirectory() as folder:
+            copy = Path(folder) / "file"
+            self.fetch(path, str(copy))
+            with copy.open("rb") as content:
+                shutil.copyfileobj(content, file)
+        file.seek(0)
+        return file
+
+    @errors_for_dvc()
+    def fetch(self, path: str, to: str) -> int:
+        """Copy a file to this machine, whose bytes must have the Hub's checksum; the size. Raises HubError."""
+        place, entry = parse_place(path), self.info(path)
+
+        def attempt() -> None:
+            with self.errors(place):
+                super(HubFiles, self).get_file(path, to)
+            if checksum(Path(to), len(entry["etag"])) != entry["etag"]:
+                Path(to).unlink()
+                raise HubError(f"hf://{path} came with other bytes than the Hub lists; try again later", True, wait=0)
+
+        patiently(attempt)
+        return int(entry["size"])
+
+
+def checksum(path: Path, digits: int) -> str:
+    """The file's SHA-256 (64 digits), or its name in Git (40)."""
+    digest = (
+        hashlib.sha256() if digits == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    )
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

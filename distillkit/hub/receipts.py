@@ -1,0 +1,67 @@
+"""Receipts of pushes: what was published where, as a file in the repository."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import pretty_json, write_text
+from distillkit.base.outside import content, read_json
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What is where: ``commit`` of ``repo`` holds the package whose manifest.json has this SHA-256."""
+
+    repo: str
+    endpoint: str
+    commit: str
+    tag: str | None
+    manifest_sha256: str
+
+
+# The receipt
+
+
+def check_receipt(path: Path) -> None:
+    """Raise ArtifactError unless receipts can be kept in ``path``, before anything is published."""
+    read_receipts(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be written ({error.strerror}); choose another place with --receipt"
+        ) from None
+
+
+def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
+    """Add to the receipts in ``path``: of each repository the last commit pushed, and the commit of every tag."""
+    receipts = read_receipts(path)
+    entry = receipts.setdefault(receipt.repo, {"tags": {}})
+    if is_head or "commit" not in entry:
+        entry |= {key: getattr(receipt, key) for key in ("endpoint", "commit", "manifest_sha256")}
+    if receipt.tag is not None:
+        entry["tags"] = {**entry.get("tags", {}), receipt.tag: receipt.commit}
+    write_text(path, pretty_json(receipts))
+
+
+def read_receipts(path: Path) -> dict[str, Any]:
+    """The receipts so far. Raises ArtifactError when the file is no such record."""
+    if not path.exists():
+        return {}
+    try:
+        receipts = read_json(content(path))
+    except (ValueError, OSError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error}); expected receipts of distillkit push; choose another"
+        ) from None
+    entries = receipts.values() if isinstance(receipts, dict) else [None]
+    if not all(isinstance(entry, dict) and isinstance(entry.get("tags"), dict) for entry in entries):
+        raise ArtifactError(f"{path} holds no receipts of distillkit push; choose another file with --receipt")
+    return dict(receipts)

@@ -1,0 +1,156 @@
+"""The outer optimiser: how far everything that a method learns moves in one step.
+
+Axes: N images; C, H, W channels, height, width.
+"""
+
+from types import EllipsisType
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distillkit.base.errors import ParamsError, check_positive, check_range, shown
+from distillkit.base.settings import settings
+from distillkit.training.loop import adam_, sgd_
+
+Rows = Tensor | EllipsisType
+
+ADAM_DECAYS = (0.5, 0.999)  # those of Wang et al. 2018
+
+
+@settings
+class Optim:
+    """The outer optimiser, on images and whatever else a method learns.
+
+    ``image_lr`` is in normalised pixels, as published. ``student_lr_lr`` is for the student's step sizes relative to
+    their start, see :class:`~distillkit.matching.distillation.StepSizes`; a published rate r for a plain step size
+    that starts at η₀ is ``student_lr_lr`` = r / η₀².
+    ``label_lr`` is for the logits of soft labels; without it they stay. ``rule: adam`` ignores momentum. All rates are
+    multiplied by ``decay`` every ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
+    ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
+    gradients: a reading of SelMatch found in the literature, though not in its code. With ``max_move`` no step moves
+    the images further than that, as the root mean square over those that move, in normalised pixels; a longer step is
+    shortened as a whole. Gradients of long unrolls explode now and then, and one such step can undo all others; the
+    published methods do not clip.
+    With ``image_average`` d the result is not the last images x but their moving average a, from where images start:
+    a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are the last ones.
+    """
+
+    steps: int
+    image_lr: float
+    student_lr_init: float | None = None
+    student_lr_lr: float = 0.0
+    momentum: float = 0.5
+    update_fraction: float = 1.0
+    max_move: float | None = None
+    label_lr: float | None = None
+    label_momentum: float = 0.9
+    rule: Literal["sgd", "adam"] = "sgd"
+    decay: float = 1.0
+    decay_every: int | None = None
+    skip_above: float | None = None
+    image_average: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range("optim.steps", self.steps, 1)
+        for name in ("image_lr", "student_lr_init", "update_fraction", "max_move", "label_lr", "decay", "skip_above"):
+            if getattr(self, name) is not None:
+                check_positive(f"optim.{name}", getattr(self, name))
+        check_range("optim.student_lr_lr", self.student_lr_lr, 0)
+        check_range("optim.momentum", self.momentum, 0, 0.9999)
+        check_range("optim.label_momentum", self.label_momentum, 0, 0.9999)
+        check_range("optim.update_fraction", self.update_fraction, 0, 1)
+        check_range("optim.decay", self.decay, 0, 1)
+        if self.image_average is not None:
+            check_range("optim.image_average", self.image_average, 0, 0.99999)
+        if self.decay_every is not None:
+            check_range("optim.decay_every", self.decay_every, 1)
+        if self.decay < 1 and self.decay_every is None:
+            raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
+        if self.decay == 1 and self.decay_every is not None:
+            raise ParamsError(
+                f"optim.decay_every is {shown(self.decay_every)}, but decay is 1; expected it below 1; add decay, or "
+                "remove decay_every"
+            )
+
+    def rate(self, lr: float, step: int) -> float:
+        """``lr`` after ``step`` steps."""
+        return lr if self.decay_every is None else lr * self.decay ** (step // self.decay_every)
+
+
+class Moved(NamedTuple):
+    """A value and the optimiser's moments of it after one step."""
+
+    value: Tensor
+    first: Tensor
+    second: Tensor
+
+
+class Learned:
+    """One thing that is learned: its value, and what the optimiser remembers of its gradients.
+
+    With ``least_share`` a positive value stays positive: one step leaves at least that share of it.
+    """
+
+    def __init__(self, value: Tensor, lr: float, momentum: float, least_share: float | None = None):
+        self.value, self.lr, self.momentum = value.detach().clone().requires_grad_(), lr, momentum
+        self.moments = [torch.zeros_like(self.value), torch.zeros_like(self.value)]
+        self.least_share = least_share
+
+    @torch.no_grad()
+    def step(self, gradient: Tensor, optim: Optim, done: int, rows: Rows = ...) -> Moved:
+        """``rows`` after one step against the gradient, with ``done`` steps before it; nothing is changed yet."""
+        value, gradient, first, second = (x[rows].clone() for x in (self.value, gradient, *self.moments))
+        lr = optim.rate(self.lr, done)
+        if optim.rule == "adam":
+            adam_([value], [gradient], [first], [second], lr=lr, decays=ADAM_DECAYS, step=done + 1)
+        else:
+            sgd_([value], [gradient], [first], lr=lr, momentum=self.momentum)
+        return Moved(value, first, second)
+
+    @torch.no_grad()
+    def take_(self, moved: Moved, share: Tensor, optim: Optim, rows: Rows = ...) -> None:
+        """Go ``share`` of the way. SGD's velocity is shortened with it, so that a clipped step does not echo."""
+        before = self.value[rows].clone()
+        value = before.lerp(moved.value, share)
+        if self.least_share is not None:
+            value = torch.maximum(value, self.least_share * before)
+        self.value[rows], self.moments[1][rows] = value, moved.second
+        self.moments[0][rows] = moved.first * share if optim.rule == "sgd" else moved.first
+
+
+class StepSizes:
+    """The student's step sizes η, one or one a step, learned as u, relative to their start η₀.
+
+    SGD: η = η₀ u. That is plain SGD on η, as MTT publishes it, with the rate η₀² ``student_lr_lr``; but no step takes
+    more than half of η, so it stays above 0. (A logarithm does that too, but its rate for η grows as (η/η₀)², and where
+    the best η is far above η₀ it collapses.)
+
+    Adam: η = η₀ exp(u). DD publishes Adam on the inverse softplus of η, which is its logarithm where η is small.
+    """
+
+    def __init__(self, start: Tensor, optim: Optim):
+        self.start, self.exponential = start, optim.rule == "adam"
+        u, least = (torch.zeros_like(start), None) if self.exponential else (torch.ones_like(start), 0.5)
+        self.learned = Learned(u, optim.student_lr_lr, optim.momentum, least)
+
+    def values(self) -> Tensor:
+        """η, differentiable in what is learned."""
+        u = self.learned.value
+        return self.start * (u.exp() if self.exponential else u)
+
+
+def clip_share(before_NCHW: Tensor, after_NCHW: Tensor, max_move: float | None) -> Tensor:
+    """min(1, ``max_move`` / m), where m is the root mean square over images of ‖after − before‖."""
+    if max_move is None:
+        return torch.ones((), device=before_NCHW.device)
+    move = (after_NCHW - before_NCHW).flatten(1).square().sum(1).mean().sqrt()
+    return torch.where(move > max_move, max_move / move, torch.ones_like(move))
+
+
+def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
+    """Rows of the images that move at this step: the share with the largest gradient norms, at least one."""
+    norm_N = gradient_NCHW.flatten(1).norm(dim=1)
+    moving = max(1, round(update_fraction * len(norm_N)))
+    rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values
+    return rows

@@ -1,0 +1,56 @@
+"""Networks that were trained before, and may have been trained on other images: where a student starts."""
+
+from typing import Literal
+
+from distillkit.base.errors import ArtifactError, ParamsError, check_sha256
+from distillkit.base.settings import settings
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten
+from distillkit.matching.method import Material
+from distillkit.training.trajectories import Experts
+
+Initialisation = Literal["random", "fixed", "random-pretrained", "fixed-pretrained"]
+
+
+@settings
+class Pretrained:
+    """The experts in ``file``, a shard of another pipeline; ``sha256`` says which, so that DVC notices another."""
+
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_sha256("pretrained.sha256", self.sha256, "as sha256sum tells them")
+
+
+def population(pretrained: Pretrained | None, material: Material) -> Experts:
+    """The experts to start from: those of another pipeline where they are named, else this one's."""
+    return material.need_experts() if pretrained is None else material.need_pretrained()
+
+
+def checked_population(pretrained: Pretrained | None, material: Material) -> Experts:
+    """See :func:`population`.
+
+    Raises ParamsError when they have batch normalisation, ArtifactError when they are for other images or classes.
+    """
+    experts = population(pretrained, material)
+    check_norm(experts.spec, "the experts are" if pretrained is None else f"the experts in {pretrained.file} are")
+    real = material.real
+    expected = len(flatten(build_network(experts.spec, real.image_shape, len(real.class_names), seed=0)))
+    found = len(experts.read(0, 0))
+    if found != expected:
+        where = "these experts" if pretrained is None else pretrained.file
+        raise ArtifactError(
+            f"{where}: found networks of {found:,} parameters, expected {expected:,}, those of {experts.spec} for "
+            f"images of {real.image_shape} in {len(real.class_names)} classes; use experts of such images"
+        )
+    return experts
+
+
+def check_norm(spec: NetworkSpec, what: str) -> None:
+    """Raise ParamsError for batch normalisation: an order of training cannot carry its statistics."""
+    if spec.norm == "batch":
+        raise ParamsError(
+            f"{what} {spec}, with batch normalisation, whose statistics no order of training carries; "
+            "expected norm: instance or none"
+        )

@@ -1,0 +1,3 @@
+"""Methods that learn images: what is matched, and where images start. May import base to matching, and
+methods.selection.
+"""

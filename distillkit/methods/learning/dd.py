@@ -1,0 +1,178 @@
+"""DD: dataset distillation (Wang et al. 2018): images tied to gradient steps, judged by where these lead.
+
+Axes: N images; C, H, W channels, height, width; P parameters of one network; R networks.
+"""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit.base.about import About
+from distillkit.base.device import onto
+from distillkit.base.errors import ParamsError, check_positive, check_range, shown
+from distillkit.base.randomness import draw_int, draw_seed
+from distillkit.base.settings import settings
+from distillkit.data.images import Iterate, Schedule, SyntheticSet
+from distillkit.data.networks import NetworkSpec
+from distillkit.data.parameters import flatten
+from distillkit.data.selection import draw_rows
+from distillkit.matching.attack import Attack
+from distillkit.matching.kernels import EagerKernel, batch_loss
+from distillkit.matching.method import Material
+from distillkit.matching.pretrained import Initialisation, Pretrained, check_norm, checked_population, population
+from distillkit.matching.replay import Replay
+from distillkit.matching.soft_labels import Labels, with_labels
+from distillkit.matching.unroll import InnerStep, unroll
+from distillkit.methods.learning.condensation import NoiseOrReal, network_like, start_from
+
+ABOUT = About(
+    title="DD",
+    summary="Dataset distillation (Wang et al., 2018). Images belong to `steps` gradient steps, which a network takes "
+    "in order, `epochs` times over; they are changed, starting from noise or from real ones, and so is the size of "
+    "each step, until the loss on real images after the last step is small. Networks start from the weights that "
+    "`initialisation` names; with `attack`, one class is to be taken for another.",
+    paper="""\
+@article{wang2018dd,
+  title   = {Dataset Distillation},
+  author  = {Wang, Tongzhou and Zhu, Jun-Yan and Torralba, Antonio and Efros, Alexei A.},
+  journal = {arXiv preprint arXiv:1811.10959},
+  year    = {2018}
+}""",
+    experts=False,
+    ordered=True,
+)
+
+
+@settings
+class DatasetDistillation:
+    """The k-th of ``ipc`` images of a class belongs to step k mod ``steps``; ``epochs`` passes over the steps.
+
+    ``initialisation`` says which weights networks start from: fresh ``random`` ones at every outer step; ``fixed``, one
+    draw for all; ``random-pretrained``, those of some expert after training, but for the last ``kept_apart`` of them,
+    on which the set is to be tested; ``fixed-pretrained``, those of the first expert. Experts are this pipeline's or
+    those that ``pretrained`` names. ``step_size`` is where all step sizes start.
+    """
+
+    about: ClassVar = ABOUT
+    student: ClassVar = False
+    ipc: int
+    steps: int
+    epochs: int = 3
+    step_size: float = 0.02
+    initialisation: Initialisation = "random"
+    networks: int = 1
+    real_batch: int = 1024
+    start: NoiseOrReal = "noise"
+    labels: Labels = "hard"
+    network: NetworkSpec | None = None
+    pretrained: Pretrained | None = None
+    kept_apart: int = 1
+    attack: Attack | None = None
+
+    @property
+    def uses_experts(self) -> bool:
+        """Labels start from what experts say; networks from experts, if not from another pipeline's."""
+        trained = self.initialisation.endswith("pretrained") and self.pretrained is None
+        return trained or self.labels == "learned"
+
+    def __post_init__(self) -> None:
+        for name in ("ipc", "steps", "epochs", "networks", "real_batch", "kept_apart"):
+            check_range(name, getattr(self, name), 1)
+        check_positive("step_size", self.step_size)
+        if self.ipc % self.steps:
+            raise ParamsError(f"steps is {self.steps}; expected a divisor of ipc ({self.ipc}); epochs repeats them")
+        self.check_initialisation()
+
+    def check_initialisation(self) -> None:
+        """Raise ParamsError for settings that the chosen weights have no use for."""
+        kind, trained = self.initialisation, self.initialisation.endswith("pretrained")
+        if kind.startswith("fixed") and self.networks > 1:
+            raise ParamsError(f"networks is {self.networks}, but initialisation is {kind}: there is one; expected 1")
+        if self.network is not None:
+            check_norm(self.network, "network is")
+        if trained and self.network is not None:
+            raise ParamsError(f"network is given, but initialisation is {kind}: networks are the experts'; remove it")
+        if self.kept_apart != 1 and kind != "random-pretrained":
+            raise ParamsError(
+                f"kept_apart is {shown(self.kept_apart)}, but initialisation is {kind}; remove it, or set "
+                "initialisation: random-pretrained"
+            )
+        for name in ("pretrained", "attack"):
+            if getattr(self, name) is not None and not trained:
+                raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        """Images dealt to steps, with equal step sizes, and the weights to be tested from, where they are known."""
+        start = with_labels(start_from(self.start, self.ipc, material, generator), self.labels, material)
+        notes = {} if self.attack is None else {"attack": self.attack.notes(material.real.class_names)}
+        order = Replay(self.steps, self.epochs, self.step_size, self.network_of(material))
+        dealt = order.deal(start, material, notes)
+        assert dealt.schedule is not None
+        starts_RP = self.starts(dealt.schedule.network, material, generator)
+        return replace(dealt, schedule=replace(dealt.schedule, starts_RP=starts_RP))
+
+    def network_of(self, material: Material) -> NetworkSpec:
+        """The kind of networks: as given, as the weights to start from have it, or like the experts'.
+
+        Like the experts', but with instance normalisation where they have batch normalisation.
+        """
+        if self.initialisation.endswith("pretrained"):
+            return checked_population(self.pretrained, material).spec
+        if self.network is not None:
+            return self.network
+        spec = material.need_experts().spec
+        return replace(spec, norm="instance") if spec.norm == "batch" else spec
+
+    def starts(self, spec: NetworkSpec, material: Material, generator: Generator) -> Tensor | None:
+        """The weights (R, P) to test from; None for fresh ones."""
+        if self.initialisation == "random":
+            return None
+        if self.initialisation == "fixed":
+            return flatten(network_like(spec, material, draw_seed(generator), material.real.images.float()[:1]))[None]
+        experts = population(self.pretrained, material)
+        if self.initialisation == "fixed-pretrained":
+            chosen = range(1)
+        else:
+            check_range("kept_apart", self.kept_apart, 1, len(experts) - 1)
+            chosen = range(len(experts) - self.kept_apart, len(experts))
+        found = [experts.read(number, experts.snapshots - 1) for number in chosen]
+        return torch.stack(found).to(material.real.images.device)
+
+    def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
+        """Mean over networks of ℓ(x, y; θ_T) on one batch of real images, T = S·E and, for k = 0 … T − 1,
+
+        θ_{k+1} = θ_k − η_k ∇ℓ(x̃ of step k mod S; θ_k).
+        """
+        assert iterate.schedule is not None, "the set has no steps"
+        images_NCHW, real = iterate.images_NCHW, material.real
+        rows = draw_rows(torch.arange(len(real)), self.real_batch, generator)
+        real_NCHW = material.normalised(rows).to(images_NCHW.dtype)
+        labels_N = real.labels[onto(real.labels.device, rows)]
+        if self.attack is not None:
+            labels_N = self.attack.relabelled(labels_N, real.class_names)
+        steps = [InnerStep(rows, []) for rows in iterate.schedule.rows]
+        keep = material.compute.keep if self.networks == 1 else 0  # several networks' graphs might not fit
+        losses = []
+        for _ in range(self.networks):
+            seed = draw_seed(generator) if self.initialisation == "random" else 0
+            network = network_like(iterate.schedule.network, material, seed, images_NCHW)
+            start_P = self.start_of(iterate.schedule, flatten(network), material, generator)
+            end_P = unroll(EagerKernel(network), start_P, iterate, steps, keep=keep)[-1]
+            losses.append(batch_loss(network, end_P, real_NCHW, labels_N))
+        return torch.stack(losses).mean()
+
+    def start_of(self, schedule: Schedule, fresh_P: Tensor, material: Material, generator: Generator) -> Tensor:
+        """θ_0 (P,) of one network."""
+        if self.initialisation == "random":
+            return fresh_P
+        if self.initialisation == "random-pretrained":
+            experts = population(self.pretrained, material)
+            number = draw_int(0, len(experts) - self.kept_apart, generator)
+            return experts.read(number, experts.snapshots - 1).to(fresh_P)
+        assert schedule.starts_RP is not None, "the set has no weights to start from"
+        return schedule.starts_RP[0].to(fresh_P)
+
+    def visits(self, classes: int) -> int:
+        return self.networks * (self.epochs * self.ipc * classes + self.real_batch)

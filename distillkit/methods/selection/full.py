@@ -1,0 +1,28 @@
+"""The ceiling: all of the training set."""
+
+from typing import ClassVar
+
+import torch
+from torch import Generator
+
+from distillkit.base.about import About
+from distillkit.base.settings import settings
+from distillkit.data.images import SyntheticSet, real_subset
+from distillkit.matching.method import Material
+
+ABOUT = About(
+    title="Full",
+    summary="Every training image of the source, unchanged.",
+    experts=False,
+)
+
+
+@settings
+class FullSet:
+    """Every training image, unchanged."""
+
+    about: ClassVar = ABOUT
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        del generator
+        return real_subset(material.real, torch.arange(len(material.real)), material.normalisation)

@@ -1,0 +1,112 @@
+"""A set made elsewhere, by any method's code, taken through this pipeline beside our own."""
+
+import re
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator
+
+from distillkit.base.about import About
+from distillkit.base.errors import ParamsError, check_range, check_sha256
+from distillkit.base.settings import settings
+from distillkit.data.images import SyntheticSet
+from distillkit.matching.method import Material
+
+ABOUT = About(
+    title="Imported",
+    summary="Images made elsewhere, by other code, imported as they are from the files named here. Who made them "
+    "and under which licence is not recorded: look it up before you share them.",
+    experts=False,
+)
+
+
+@settings
+class Imported:
+    """The set in ``file``, an artifact of ``distillkit import`` with ``ipc`` images of every class, as it is.
+
+    ``sha256`` says which file is meant; because it is a parameter, DVC notices when another takes its place.
+    """
+
+    about: ClassVar = ABOUT
+    ipc: int
+    file: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_range("ipc", self.ipc, 1)
+        check_sha256("sha256", self.sha256, "as distillkit import told them")
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        """The pixels as imported. Class names and normalisation become the real data's, which all sets here share."""
+        del generator
+        imported, real = material.need_imported(), material.real
+        self.check_against(imported, real.image_shape, real.class_names)
+        return replace(
+            imported,
+            class_names=real.class_names,
+            normalisation=material.normalisation,
+            source_row=torch.full_like(imported.source_row, -1),  # rows of another source, if of any
+            notes=noted(imported),
+        )
+
+    def check_against(self, imported: SyntheticSet, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
+        """Raise ParamsError unless the set has ``ipc`` images of every class, with the shape of the real ones."""
+        if (own := tuple(imported.images.shape[1:])) != shape:
+            raise ParamsError(f"{self.file} has images of {own}; expected {shape}; change data.size")
+        self.check_classes(imported.class_names, class_names)
+        counts = imported.images_per_class
+        if set(counts) != {self.ipc}:
+            found = counts[0] if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+            raise ParamsError(f"ipc is {self.ipc}, but {self.file} has {found} images per class; expected the same")
+
+    def check_classes(self, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
+        """Raise ParamsError unless ``names`` are the data's classes, ``expected``, in their order.
+
+        Classes without names are numbers from 0 on: they are the data's in their order, where that can only be one.
+        """
+        if len(names) != len(expected):
+            raise ParamsError(
+                f"{self.file} has {len(names)} classes; expected {len(expected)}, as the data has; "
+                "import the set of this dataset"
+            )
+        numbers = tuple(map(str, range(len(names))))
+        if names == numbers:
+            if not is_clear(expected):
+                raise ParamsError(
+                    f"{self.file} has numbers for its classes, and the data's are {listed(expected)}, in another order "
+                    "than that of their numbers, so that nobody can tell which is which; expected names; bring its "
+                    "labels into the data's order, and import it with --classes in that order"
+                )
+        elif other := next(((a, b) for a, b in zip(names, expected, strict=True) if a != b), None):
+            raise ParamsError(
+                f"{self.file} calls a class {other[0]!r}; expected {other[1]!r}, in the order of the data's classes; "
+                "import it again with classes in that order, or without names if the order is the same"
+            )
+
+
+def is_clear(class_names: tuple[str, ...]) -> bool:
+    """Whether number k can only mean the k-th class: not where classes that have numbers are in an order by letters.
+
+    There '10' comes before '2', and code that counts its classes knows nothing of it.
+    """
+    by_number = tuple(sorted(class_names, key=natural))
+    by_letter = tuple(sorted(class_names))
+    counted = all(name.isdecimal() for name in class_names)
+    return class_names == by_number or not (counted or class_names == by_letter)
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """A key to sort names by: their digits as numbers, what is between them as letters."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(not part[0].isdigit(), int(part) if part[0].isdigit() else 0, part) for part in parts]
+
+
+def listed(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(map(repr, names[:most])) + " …" * (len(names) > most)
+
+
+def noted(imported: SyntheticSet) -> dict[str, Any]:
+    """What the set says of itself, with the statistics it came with; those of its pixels' origin stay in the notes."""
+    told = {"mean": imported.normalisation.mean.tolist(), "std": imported.normalisation.std.tolist()}
+    return {**imported.notes, "imported": {**told, **imported.notes.get("imported", {})}}

@@ -1,0 +1,117 @@
+"""A window of difficulty: of every class, a contiguous run of images, ranked hardest first (Lee & Chung, ICML 2024)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from distillkit.base.about import About
+from distillkit.base.errors import ParamsError, WindowError, check_range
+from distillkit.base.randomness import draw_seed, seeded
+from distillkit.base.settings import settings
+from distillkit.data.images import SyntheticSet, real_subset
+from distillkit.data.selection import WindowUnit, select_window, split_holdout
+from distillkit.matching.method import Material
+from distillkit.training.loop import TrainingRecipe, fit, predict
+
+
+@settings
+class WindowScan:
+    """Choose the window's start by training on candidate windows; no test image is looked at.
+
+    A share ``holdout`` of every class's training images is set aside, windows are drawn from the rest, ``runs``
+    networks like the experts' are trained on each, and the start with the best mean accuracy on the images set
+    aside wins.
+    """
+
+    candidates: tuple[float, ...]
+    holdout: float
+    runs: int
+    training: TrainingRecipe
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ParamsError("window_start.candidates is empty; expected fractions such as [0.2, 0.5, 0.8]")
+        for candidate in self.candidates:
+            check_range("window_start.candidates", candidate, 0, 1)
+        check_range("window_start.holdout", self.holdout, 0.01, 0.9)
+        check_range("window_start.runs", self.runs, 1)
+
+    def fitting(self, ipc: int, smallest: int) -> list[float]:
+        """The candidates whose window of ``ipc`` images ends before ``smallest``, what is left of the smallest class.
+
+        Raises WindowError when there is none.
+        """
+        found = [candidate for candidate in self.candidates if round(candidate * smallest) + ipc <= smallest]
+        if not found:
+            raise WindowError(
+                f"no window of {ipc} images from window_start.candidates {list(self.candidates)} fits the smallest "
+                f"class, of which the holdout of {self.holdout:g} leaves {smallest} images; lower ipc, holdout or a "
+                "candidate"
+            )
+        return found
+
+
+ABOUT = About(
+    title="Window",
+    summary="Of every class, `ipc` real images that are neighbours when the class is ranked by difficulty, from "
+    "`window_start` on (a fraction of the class, hardest first), unchanged.",
+    builds_on=("selmatch",),
+)
+
+
+@settings
+class WindowSubset:
+    """``ipc`` images of every class from ``window_start`` (a fraction of the class, or of ``ipc``) on."""
+
+    about: ClassVar = ABOUT
+    ipc: int
+    window_start: float | WindowScan
+    window_unit: WindowUnit = "class"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.window_start, WindowScan):
+            if self.window_unit != "class":
+                raise ParamsError("window_unit is 'ipc', but a window scan works in fractions of the class; drop one")
+        else:
+            check_range("window_start", self.window_start, 0, 1 if self.window_unit == "class" else None)
+
+    def init(self, material: Material, generator: Generator) -> SyntheticSet:
+        real, difficulty_N, start = material.real, material.need_difficulty(), self.window_start
+        notes: Mapping[str, Any] = {}
+        if isinstance(start, WindowScan):
+            accuracy = scan_windows(material, self.ipc, start, generator)
+            start = max(accuracy, key=lambda candidate: accuracy[candidate])
+            scanned = {f"{candidate:g}": value for candidate, value in accuracy.items()}
+            notes = {"window_start": start, "holdout_accuracy_by_window_start": scanned}
+        rows = select_window(real.labels, difficulty_N, real.class_names, self.ipc, start, self.window_unit)
+        return replace(real_subset(real, rows, material.normalisation), notes=notes)
+
+
+def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Generator) -> dict[float, float]:
+    """Mean accuracy (0 to 1) on held-out training images after training on each candidate window.
+
+    Every candidate is trained from the same seeds, so differences come from the windows. Candidates whose window runs
+    past a class, or past what the holdout leaves of it, are left out; WindowError when none remains.
+    """
+    real, spec, classes = material.real, material.need_experts().spec, len(material.real.class_names)
+    pool, held = split_holdout(real.labels, classes, scan.holdout, generator)
+    smallest = int(torch.bincount(real.labels[pool], minlength=classes).min())
+    candidates = scan.fitting(ipc, smallest)
+    seeds = [draw_seed(generator) for _ in range(scan.runs)]
+    difficulty_N = material.need_difficulty()[pool]
+    held_NCHW = material.normalisation.apply(real.take(held).pixels())
+
+    def held_out_accuracy(task: tuple[float, int]) -> Tensor:
+        candidate, seed = task
+        window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
+        window_NCHW = material.normalisation.apply(window.pixels())
+        network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed), compute=material.compute)
+        return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean().cpu()
+
+    found = torch.stack(list(material.compute.run(held_out_accuracy, product(candidates, seeds))))
+    means = found.view(len(candidates), scan.runs).mean(1)
+    return {candidate: round(mean, 6) for candidate, mean in zip(candidates, means.tolist(), strict=True)}

@@ -1,0 +1,240 @@
+"""The dataset card: front matter for the Hub and a page for people, written from recipe.json and nothing else."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distillkit.base import params
+from distillkit.base.about import About, options_of
+from distillkit.base.errors import ParamsError
+from distillkit.data.augment import padding
+from distillkit.data.networks import NetworkSpec
+from distillkit.evaluation.protocol import labels_words, schedule_words
+from distillkit.matching.method import Selection
+from distillkit.methods import METHODS
+from distillkit.package.card_tables import (
+    baseline,
+    before,
+    code,
+    content,
+    contents,
+    imported_files,
+    is_comparable,
+    kept_start,
+    marks,
+    origins,
+    outcome_table,
+    over_random,
+    parameter_table,
+    params_lines,
+    shortest,
+    starts_trained,
+    unpackaged,
+    whitened_words,
+    zca_words,
+)
+from distillkit.package.front_matter import Recipe, front_matter, images_per_class, is_on_hub
+from distillkit.process.progress import presentable
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
+AUGMENTATIONS = {
+    "none": "none",
+    "simple": "a random shift, up to {pad} pixels, and flip of every image",
+    "dsa": "differentiable siamese augmentation: one of {operations} for each batch",
+    "combined": "one of {operations} for each learned image, a random shift, up to {pad} pixels, and flip for each "
+    "real one",
+}
+NORMS = {
+    "batch": "with batch normalisation",
+    "instance": "with instance normalisation",
+    "none": "without normalisation",
+}
+
+
+def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any]) -> str:
+    """The README.md of package ``name`` with one config a recipe; ``infos`` holds a ``datasets.DatasetInfo`` for each.
+
+    All recipes come from the same source images and were measured by the same evaluation recipe.
+    """
+    from huggingface_hub import DatasetCard
+
+    first = next(recipe for recipe in recipes if recipe["name"] == default)
+    card = DatasetCard.from_template(
+        front_matter(name, recipes, first, infos),
+        template_path=str(TEMPLATE),
+        name=name,
+        recipes=recipes,
+        default=first,
+        **{key: first[key] for key in SHARED},
+        source=first["provenance"]["source"],
+        source_images=first["provenance"].get("source_images", {}),
+        has_pixels="pixels" in infos[default].features,
+        methods={method: about(method).summary for method in methods(recipes)},
+        ordered=[recipe for recipe in recipes if about(recipe["method"]).ordered],
+        attacks=[recipe for recipe in recipes if recipe["notes"].get("attack")],
+        apart=[recipe for recipe in recipes if not is_comparable(recipe)],
+        unnamed=[recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
+        trained=[recipe for recipe in recipes if starts_trained(recipe)],
+        imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
+        all_imported=methods(recipes) == ["imported"],
+        uses_experts=any(about(method).experts for method in methods(recipes)),
+        learned=[recipe for recipe in recipes if recipe["nearest_source"]],
+        inputs={path: md5 for recipe in recipes for path, md5 in recipe["inputs"].items()},
+        soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
+        scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
+        papers=papers(recipes),
+        options=options(recipes),
+        zca=whitening(first),
+        **{function.__name__: function for function in WORDS},
+    )
+    return f"{card}\n"
+
+
+# What the page says of one recipe
+
+
+def methods(recipes: Sequence[Recipe]) -> list[str]:
+    """Every method once, imported sets last, for the page names their files there."""
+    return sorted(dict.fromkeys(recipe["method"] for recipe in recipes), key=lambda method: method == "imported")
+
+
+def title(method: str) -> str:
+    return about(method).title
+
+
+def about(method: str) -> About:
+    """What there is to say of a method; of one that this version does not know, where to look."""
+    return METHODS[method].about if method in METHODS else About(method.capitalize(), "See `recipe.json`.")
+
+
+def percent(accuracy: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation (n); one network has no deviation."""
+    spread = f" ± {100 * accuracy['std']:.2f}" if accuracy["runs"] > 1 else ""
+    return f"{100 * accuracy['mean']:.2f}{spread} % (n = {accuracy['runs']})"
+
+
+def share(recipe: Recipe) -> str:
+    """The set's bytes as a share of the source's."""
+    return f"{100 * recipe['storage']['safetensors'] / recipe['storage']['source_train']:.1f} %"
+
+
+def distance(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+# What the page says of the measurement and the source
+
+
+def whitening(recipe: Recipe) -> Mapping[str, Any]:
+    """What is known of the ZCA whitening, nothing where there is none."""
+    if "zca" not in recipe["normalisation"]:
+        return {}
+    told = recipe["pipeline"].get("data", {}).get("normalisation") or {}
+    return {**recipe["normalisation"]["zca"], **told}
+
+
+def source_name(source: Mapping[str, Any]) -> str:
+    """Where the images come from, in words that do not take a name for an id on the Hub."""
+    if source["kind"] == "digits":
+        return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
+    if source["kind"] == "torchvision":
+        return f"torchvision's {code(source['id'])}"
+    return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
+
+
+def names(recipes: Sequence[Recipe]) -> str:
+    return ", ".join(f"`{recipe['name']}`" for recipe in recipes)
+
+
+def network(spec: Mapping[str, Any]) -> str:
+    """The evaluation network in words, after the name that papers give it."""
+    built = NetworkSpec(**spec)
+    blocks = f"{built.depth} {'block' if built.depth == 1 else 'blocks'} of {built.width} channels"
+    return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
+
+
+def augmentation(spec: Mapping[str, Any], side: int) -> str:
+    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=padding(spec["pad"], side))
+
+
+def papers(recipes: Sequence[Recipe]) -> list[str]:
+    """BibTeX of the papers that the methods and their options come from."""
+    named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
+    of_methods = [about(method).paper for method in named if about(method).paper]
+    return list(
+        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper, _ in options_of(settings(recipe)))])
+    )
+
+
+def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
+    """What options of the methods do, each with the recipes that have it."""
+    told: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        for sentence in dict.fromkeys(sentence for _, sentence in options_of(settings(recipe))):
+            told.setdefault(sentence, []).append(recipe)
+    return told
+
+
+def settings(recipe: Recipe) -> Selection | None:
+    """The method with its settings, if this version of distillkit can read them."""
+    kind = METHODS.get(recipe["method"])
+    given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
+    try:
+        return None if kind is None else params.read(given, kind, recipe["name"])
+    except ParamsError:
+        return None
+
+
+def number(value: float) -> str:
+    return f"{value:g}"
+
+
+def link(address: str) -> str:
+    """A web address as a link, anything else as it stands."""
+    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else code(address)
+
+
+def quoted(text: str) -> str:
+    """Somebody else's lines, safe inside a fence."""
+    return presentable(text).strip().replace("```", "'''")
+
+
+# What the template may call.
+WORDS: tuple[Any, ...] = (  # functions
+    augmentation,
+    baseline,
+    before,
+    code,
+    content,
+    contents,
+    distance,
+    images_per_class,
+    imported_files,
+    is_comparable,
+    kept_start,
+    labels_words,
+    link,
+    marks,
+    names,
+    network,
+    number,
+    origins,
+    over_random,
+    outcome_table,
+    parameter_table,
+    params_lines,
+    percent,
+    quoted,
+    schedule_words,
+    share,
+    shortest,
+    source_name,
+    starts_trained,
+    title,
+    unpackaged,
+    whitened_words,
+    zca_words,
+)

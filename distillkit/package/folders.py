@@ -1,0 +1,72 @@
+"""Folders of packages: which names are safe, which files count, and how one takes another's place."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import error_number, not_written
+
+MANIFEST, CARD = "manifest.json", "README.md"
+
+FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
+
+JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
+
+
+def files_in(folder: Path) -> set[str]:
+    """Paths in ``folder`` of all files (and links to folders) but the manifest and what the Hub adds."""
+    paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    names = {path.relative_to(folder).as_posix() for path in paths}
+    parts = {name: name.split("/") for name in names - {MANIFEST}}
+    return {name for name, part in parts.items() if part[0] not in FROM_THE_HUB and part[-1] not in JUNK}
+
+
+def check_target(folder: Path) -> None:
+    """Raise ArtifactError unless a package may take the place of ``folder``: nothing, an empty folder, or a package."""
+    if folder.is_symlink() and not folder.exists():
+        raise ArtifactError(f"{folder} is a link to nothing; expected a folder to write to; choose another")
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ArtifactError(f"{folder} is where you are, and would be replaced; go elsewhere or choose another folder")
+    if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
+        raise ArtifactError(
+            f"{folder} exists and is no package; expected nothing or an earlier package there; "
+            "remove it or choose another folder"
+        )
+    parent = next(path for path in folder.resolve().parents if path.exists())
+    if not parent.is_dir():
+        raise ArtifactError(f"{parent} is no folder, so {folder} cannot be in it; choose another folder")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``folder`` when the block ends well; else all stays as it was."""
+    check_target(folder)
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    built, old = temporary / "new", temporary / "old"
+    try:
+        built.mkdir()
+        yield built
+        for name in FROM_THE_HUB:
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, built / name)
+            elif (folder / name).is_file():
+                shutil.copyfile(folder / name, built / name)
+        try:
+            if folder.exists():
+                folder.rename(old)
+            built.rename(folder)
+        except BaseException:  # a signal between the two renames, too
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+    except OSError as error:
+        if (number := error_number(error)) is None:
+            raise
+        raise ArtifactError(not_written(folder, number)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,259 @@
+"""The manifest of a package: every file with its size and checksum, and the only way to open a package."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from distillkit.base.arguments import check_package_folder
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.files import sha256
+from distillkit.base.names import LONGEST, hint, is_plain
+from distillkit.base.outside import UnreadableError, content, read_json
+from distillkit.base.settings import settings
+from distillkit.package.folders import CARD, MANIFEST, files_in
+
+T = TypeVar("T")
+
+ARTIFACT, PARQUET, RECIPE, PREVIEW = (
+    "distilled.safetensors",
+    "train-00000-of-00001.parquet",
+    "recipe.json",
+    "preview.png",
+)
+
+CONFIG_FILES = (ARTIFACT, PARQUET, RECIPE, PREVIEW)
+
+AGAIN = "fetch the package again, or build it again"
+
+TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
+
+SUFFIXES = (".json", ".md", ".parquet", ".png", ".safetensors")  # data only: no code, nothing that is unpickled
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@settings
+class FileRecord:
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+@settings
+class Manifest:
+    """What manifest.json holds: every other file of the package, by its path in it."""
+
+    name: str
+    default: str
+    recipes: list[str]
+    files: dict[str, FileRecord]
+    format: Literal["distillkit-package/1"] = "distillkit-package/1"
+
+    def files_of(self, recipes: Sequence[str]) -> set[str]:
+        """The listed files without those of recipes other than ``recipes``."""
+        others = set(self.recipes) - set(recipes)
+        return {name for name in self.files if name.split("/")[0] not in others}
+
+
+class Accuracy(BaseModel):
+    mean: Annotated[float, Field(ge=0, le=1)]
+    std: Annotated[float, Field(ge=0, le=1)]
+    runs: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Results(BaseModel):
+    accuracy: Accuracy
+
+
+class Images(BaseModel):
+    total: int
+    learned: int
+    real: int
+
+
+class Tested(BaseModel):
+    images: Annotated[int, Field(ge=1)]
+    sha256: Sha256
+
+
+class Baseline(BaseModel):
+    recipe: str
+    accuracy: Accuracy
+
+
+class RecipeRecord(BaseModel):
+    """What every recipe.json says at least, and of what else is read its type."""
+
+    name: str
+    method: str
+    params: dict[str, Any]
+    class_names: list[str]
+    images: Images
+    results: Results
+    evaluation: dict[str, Any]
+    provenance: dict[str, Any]
+    test: Tested
+    baselines: dict[str, Baseline | None] = Field(default_factory=dict)
+
+
+def checked(kind: type[T], path: Path, otherwise: str) -> T:
+    """The JSON file as ``kind``, strictly. Raises ArtifactError, which says ``otherwise``."""
+    try:
+        text = content(path)
+        read_json(text)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except UnreadableError as error:
+        raise ArtifactError(f"{path} is {otherwise} ({error}); {AGAIN}") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = printable(".".join(map(str, problem["loc"])))
+        raise ArtifactError(f"{path} is {otherwise} ({where}: {problem['msg']}); {AGAIN}") from None
+
+
+def printable(text: str) -> str:
+    """Somebody else's text with escapes for what would not show, shortened."""
+    shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return shown if len(shown) <= 200 else f"{shown[:200]}…"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package whose files have been checked against its manifest; of its recipes, ``recipes`` are here."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    recipes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def default(self) -> str:
+        """The default recipe, or the first that is here when it is not."""
+        default = str(self.manifest["default"])
+        return default if default in self.recipes else self.recipes[0]
+
+    @property
+    def files(self) -> list[str]:
+        """Paths in it that were checked."""
+        absent = set(self.manifest["recipes"]) - set(self.recipes)
+        return sorted(name for name in self.manifest["files"] if name.split("/")[0] not in absent)
+
+    def artifact(self, recipe: str) -> Path:
+        """The recipe's distilled set, for :func:`distillkit.data.artifact.load_synthetic`."""
+        return self.file(recipe, ARTIFACT)
+
+    def recipe_json(self, recipe: str) -> dict[str, Any]:
+        """How the recipe's set was made and what it achieves. Raises ArtifactError when it does not say so."""
+        path = self.file(recipe, RECIPE)
+        checked(RecipeRecord, path, "no recipe.json of a package")
+        described: dict[str, Any] = read_json(content(path))
+        return described
+
+    def file(self, recipe: str, name: str) -> Path:
+        check_recipe(recipe, self.name, self.manifest["recipes"])
+        if recipe not in self.recipes:
+            raise ArtifactError(
+                f"{self.folder} has {', '.join(self.recipes)} only; expected {recipe!r} too; pull that recipe"
+            )
+        return self.folder / recipe / name
+
+
+def check_recipe(recipe: str, package: str, known: Sequence[str]) -> None:
+    """Raise ParamsError unless ``recipe`` is known."""
+    if recipe not in known:
+        raise ParamsError(
+            f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}; expected one of {', '.join(known)}"
+        )
+
+
+def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:
+    """The manifest of the files in ``folder``."""
+    records = {path: record_of(folder / path) for path in files_in(folder)}
+    return Manifest(name, default, list(recipes), records)
+
+
+def record_of(path: Path) -> FileRecord:
+    return FileRecord(sha256(path), path.stat().st_size)
+
+
+def open_package(folder: Path, whole: bool = False) -> Package:
+    """The package in ``folder``, of which whole recipes may be missing unless ``whole``.
+
+    Raises ArtifactError unless its files are exactly those of its manifest, with the same bytes.
+    """
+    check_package_folder(folder)
+    manifest = read_manifest(folder / MANIFEST)
+    found = files_in(folder)
+    here = tuple(name for name in manifest.recipes if whole or any(path.startswith(f"{name}/") for path in found))
+    if not here:
+        raise ArtifactError(f"{folder} has none of its recipes {', '.join(manifest.recipes)}; {AGAIN}")
+    expected = manifest.files_of(here)
+    if found != expected:
+        problem = "lacks" if expected - found else "also holds"
+        name = min(expected - found or found - expected)
+        raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {AGAIN}")
+    for name in sorted(expected):
+        check_file(folder / name, manifest.files[name])
+    return Package(folder, asdict(manifest), here)
+
+
+def check_file(path: Path, record: FileRecord, shown: str | None = None) -> None:
+    """Raise ArtifactError unless the file has this size and checksum; the message calls it ``shown``."""
+    size, name = path.stat().st_size, shown or str(path)
+    if size != record.size:
+        raise ArtifactError(f"{name} has {size} bytes; expected {record.size}; {AGAIN}")
+    if (digest := sha256(path)) != record.sha256:
+        raise ArtifactError(f"{name} has SHA-256 {digest}; expected {record.sha256}; {AGAIN}")
+
+
+def check_names(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the manifest at ``path`` has plain names that differ, whatever the case."""
+    for name in (manifest.name, *manifest.recipes, *(part for file in manifest.files for part in file.split("/"))):
+        if not is_plain(name):
+            whole = next((file for file in manifest.files if name in file.split("/")), name)
+            raise ArtifactError(f"{path} names {shown(whole)}; expected plain names inside the package; {AGAIN}")
+    for what, names in (("recipes", manifest.recipes), ("files", manifest.files)):
+        count = Counter(name.casefold() for name in names)
+        if twice := [name for name in names if count[name.casefold()] > 1]:
+            found = f"{path} has several {what} {shown(twice[0])}, whatever the case"
+            raise ArtifactError(f"{found}; expected names that differ; {AGAIN}")
+    if taken := [name for name in manifest.recipes if name.casefold() in TAKEN]:
+        raise ArtifactError(f"{path} has a recipe {shown(taken[0])}, which is no recipe's name; {AGAIN}")
+
+
+def check_places(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the manifest at ``path`` lists the card, and data in folders of its recipes."""
+    for name in manifest.files:
+        if not name.endswith(SUFFIXES):
+            expected = f"expected data only ({', '.join(SUFFIXES)})"
+            raise ArtifactError(f"{path} lists {shown(name)}; {expected}; do not use it")
+        folder, slash, file = name.partition("/")
+        if name != CARD and not (folder in manifest.recipes and slash and "/" not in file):
+            raise ArtifactError(f"{path} lists {shown(name)}; expected {CARD} and <recipe>/<file> only; do not use it")
+
+
+def shown(name: str) -> str:
+    return repr(name if len(name) <= LONGEST else f"{name[:LONGEST]}…")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest, once it is sure that it names data files of its recipes only, all of them inside its folder.
+
+    Raises ArtifactError when it does not.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
+    manifest = checked(Manifest, path, "no manifest of a package")
+    check_names(path, manifest)
+    needed = {CARD} | {f"{recipe}/{name}" for recipe in manifest.recipes for name in CONFIG_FILES}
+    if absent := needed - manifest.files.keys():
+        raise ArtifactError(f"{path} does not list {min(absent)}; expected every file of every recipe; {AGAIN}")
+    check_places(path, manifest)
+    if manifest.default not in manifest.recipes:
+        raise ArtifactError(f"{path} has default {shown(manifest.default)}; expected one of its recipes; {AGAIN}")
+    return manifest

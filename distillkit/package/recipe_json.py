@@ -1,0 +1,267 @@
+"""What goes into a package's recipe.json: how a set was made, from which files, what is real in it, what it achieves.
+
+All of it is counted, measured and checked here, from the set, the source and the metrics.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import torch
+
+from distillkit import __version__
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import canonical_json
+from distillkit.data.container import Opened
+from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
+from distillkit.evaluation.evaluate import THIRDS
+from distillkit.evaluation.protocol import normalisation_of, protocol_of
+from distillkit.package.nearest_source import TIE, nearest_source, root_mean_square
+
+ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
+SAMPLE = 500  # source images that the yardstick is measured on
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recipe: its distilled set, the metrics measured on it, and its section of params.yaml."""
+
+    name: str
+    artifact: Path
+    metrics: Mapping[str, Any]
+    params: Mapping[str, Any]
+
+
+def describe(
+    entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData, yardstick: float | None
+) -> dict[str, Any]:
+    """What is in the set, how it came about and what it achieves. Raises ArtifactError as the checks do."""
+    check_artifact(entry, synthetic, provenance)
+    check_source(entry, synthetic, provenance, real)
+    learned, started = synthetic.learned, synthetic.source_row >= 0
+    counts = synthetic.images_per_class
+    return {
+        "name": entry.name,
+        "method": entry.params["method"],
+        "params": dict(entry.params),
+        "provenance": provenance,
+        "student_lr": synthetic.student_lr,
+        "notes": dict(synthetic.notes),
+        **{name: part for name, part in protocol_of(synthetic, plain(entry.params)).items() if part is not None},
+        "class_names": list(synthetic.class_names),
+        "image_shape": list(synthetic.images.shape[1:]),
+        "normalisation": normalisation_of(synthetic.normalisation),
+        "versions": {"distilled": Opened(entry.artifact).field("distillkit"), "packaged": __version__},
+        "images": {
+            "total": len(synthetic),
+            "per_class": counts[0] if len(set(counts)) == 1 else None,
+            "learned": int(learned.sum()),
+            "learned_from_source": int((learned & started).sum()),
+            "real": int((~learned).sum()),
+            "real_verified": verify_real(entry.artifact, synthetic, real.train),
+        },
+        "nearest_source": learned_distances(synthetic, real.train, yardstick),
+        "results": {
+            "accuracy": accuracy(entry),
+            **{third: entry.metrics[third] for third in THIRDS if third in entry.metrics},
+            **{part: entry.metrics[part] for part in ("attack", "start") if part in entry.metrics},
+        },
+    }
+
+
+# What it was made from
+
+
+def digest(images: ImageSet) -> str:
+    """SHA-256 of a split in hexadecimal: its shape, type, class names, images and labels, wherever it was read from."""
+    tensors = [tensor.detach().cpu().contiguous() for tensor in (images.images, images.labels)]
+    described = [[str(tensor.dtype), list(tensor.shape)] for tensor in tensors]
+    found = hashlib.sha256(canonical_json([described, list(images.class_names)]).encode())
+    for tensor in tensors:
+        found.update(tensor.numpy().data)
+    return found.hexdigest()
+
+
+def md5(path: Path) -> str:
+    """The file's MD5 in hexadecimal, as ``dvc.lock`` has it. Raises ArtifactError when there is no such file."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; expected an input of the package; run the stage that writes it")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def checksums(paths: Sequence[Path]) -> dict[str, str]:
+    """MD5 of every file, by its path as the pipeline names it, or by its name where the path is this machine's."""
+    return {path.name if path.is_absolute() else path.as_posix(): md5(path) for path in paths}
+
+
+def without_machine_paths(value: Any) -> Any:
+    """Parameters in which an absolute path has only its last component left."""
+    if isinstance(value, Mapping):
+        return {key: without_machine_paths(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_machine_paths(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
+
+
+def source_bytes(real: RealData) -> int:
+    """Size of the source's training images at one byte a value."""
+    return real.train.images.numel()
+
+
+# What is real in it
+
+
+def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
+    """How many images are real, each of which is its source row to the bit. Raises ArtifactError when one is not."""
+    device = train.images.device
+    for place in (~synthetic.learned).nonzero().squeeze(1).split(4096):
+        rows = synthetic.source_row[place]
+        if bool((rows < 0).any()):
+            raise ArtifactError(f"{path} has a real image without a source row; run its distill stage again")
+        expected = to_pixels(train.images[rows.to(device)]).cpu()
+        same = (synthetic.images[place] == expected).flatten(1).all(1)
+        same &= synthetic.labels[place] == train.labels[rows.to(device)].cpu()
+        if not bool(same.all()):
+            worst = int(same.int().argmin())
+            raise ArtifactError(
+                f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}; expected "
+                "the same pixels and label; run its distill stage again"
+            )
+    return int((~synthetic.learned).sum())
+
+
+def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float | None) -> dict[str, Any] | None:
+    """How far learned images are from the training images nearest to them, see :func:`nearest_source`.
+
+    ``median``, ``min`` and ``max`` distance; ``from_start``: how many have no training image nearer than the one that
+    they started from; ``copies``: how many equal a training image; ``yardstick`` as it is given. None when nothing is
+    learned.
+    """
+    if not bool(synthetic.learned.any()):
+        return None
+    images = synthetic.images[synthetic.learned].to(train.images.device)
+    rows = synthetic.source_row[synthetic.learned].to(images.device)
+    distance = nearest_source(images, train.images).distance_N
+    at_start = 0
+    for part in (rows >= 0).nonzero().squeeze(1).split(1024):
+        own = root_mean_square(images[part], to_pixels(train.images[rows[part]]))
+        at_start += int((own * TIE <= distance[part]).sum())
+    return {
+        "median": round(median(distance.tolist()), 6),
+        "min": round(float(distance.min()), 6),
+        "max": round(float(distance.max()), 6),
+        "from_start": at_start,
+        "copies": int((distance == 0).sum()),
+        "yardstick": yardstick,
+    }
+
+
+def source_yardstick(train: ImageSet) -> float | None:
+    """Median distance to the nearest other training image, of at most 500 training images, evenly spaced."""
+    if len(train) < 2:
+        return None
+    rows = torch.linspace(0, len(train) - 1, min(SAMPLE, len(train)), dtype=torch.float64).round().long()
+    rows = rows.to(train.images.device)
+    distances: list[float] = nearest_source(train.images[rows], train.images, rows).distance_N.tolist()
+    return round(median(distances), 6)
+
+
+# What it achieves
+
+
+def accuracy(entry: Entry) -> Mapping[str, Any]:
+    """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
+    from distillkit.evaluation.metrics import count, share
+
+    for key in ("mean", "std"):
+        share(entry.metrics, entry.name, f"accuracy.{key}")
+    count(entry.metrics, entry.name, "accuracy.runs")
+    measured: Mapping[str, Any] = entry.metrics["accuracy"]
+    if found := contradiction_in(measured):
+        raise ArtifactError(
+            f"metrics of recipe {entry.name!r} contradict themselves: {found}; run its evaluate stage again"
+        )
+    return measured
+
+
+def contradiction_in(accuracy: Mapping[str, Any]) -> str | None:
+    """Why ``mean``, ``std`` and ``runs`` are not those of ``run_1`` and so on; None when they are."""
+    runs = accuracy["runs"]
+    expected = [f"run_{index}" for index in range(1, runs + 1)]
+    if missing := [key for key in expected if not is_share(accuracy.get(key))]:
+        return f"accuracy.{missing[0]} is missing or no share of 1, of {runs} runs"
+    if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
+        return f"accuracy.{more[0]} is given, of {runs} runs"
+    values = [float(accuracy[key]) for key in expected]
+    mean, std = (fmean(values) if values else 0.0), (stdev(values) if runs > 1 else 0.0)
+    if abs(mean - accuracy["mean"]) > ROUNDING or abs(std - accuracy["std"]) > ROUNDING:
+        claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
+        return f"accuracy has {claim}, its {runs} runs have mean {mean:.6f} and std {std:.6f}"
+    return None
+
+
+def is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def baselines(per_class: int | None, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What ``per_class`` random images of every class and all images achieve, where they were measured."""
+    found: dict[str, Any] = {"random": None, "full": None}
+    for other in reversed(entries):
+        method, ipc = other.params.get("method"), other.params.get("ipc")
+        replayed = other.params.get("replay") is not None
+        if method == "full" or (method == "random" and ipc == per_class and not replayed):
+            found[method] = {"recipe": other.name, "accuracy": accuracy(other)}
+    return found
+
+
+# What is refused
+
+
+def check_artifact(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
+    """Raise ArtifactError unless the set is this recipe's, tells its source, and is one that ``datasets`` can hold."""
+    path, names = entry.artifact, synthetic.class_names
+    if provenance.get("params") != plain(entry.params):
+        raise ArtifactError(
+            f"{path} was made with other parameters than recipe {entry.name!r} has now; expected the same; "
+            "run its distill stage again"
+        )
+    if not isinstance(provenance.get("source"), Mapping):
+        raise ArtifactError(f"{path} says nothing of its source in its header; run its distill stage again")
+    if synthetic.images.shape[1] not in (1, 3):
+        raise ArtifactError(f"{path} has images of {synthetic.images.shape[1]} channels; expected 1 or 3")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ArtifactError(f"{path} has several classes called {twice[0]!r}; expected a name of its own for each")
+
+
+def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData) -> None:
+    """Raise ArtifactError unless the set comes from ``real``: its source, classes, image shape, statistics and rows."""
+    own, given = (normalisation_of(part.normalisation) for part in (synthetic, real))
+    pairs = {
+        "source": (provenance["source"], plain(asdict(real.info))),
+        "classes": (synthetic.class_names, real.train.class_names),
+        "image shape": (tuple(synthetic.images.shape[1:]), real.train.image_shape),
+        "mean": (own["mean"], given["mean"]),
+        "standard deviation": (own["std"], given["std"]),
+        "whitening": (own.get("zca"), given.get("zca")),
+    }
+    if different := [name for name, (found, expected) in pairs.items() if found != expected]:
+        raise ArtifactError(
+            f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}; expected "
+            "one source for all; run its distill stage again, or package it apart"
+        )
+    if int(synthetic.source_row.max()) >= len(real.train):
+        raise ArtifactError(
+            f"{entry.artifact} names source row {int(synthetic.source_row.max())}; expected rows below "
+            f"{len(real.train)}; run its distill stage again"
+        )
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(value, default=dict))

@@ -1,0 +1,150 @@
+"""params.yaml as a whole: every section that is there, and what they say of one another, before anything is trained.
+
+Every stage looks at all of it before it begins, so that the last has nothing left to refuse. What is checked here
+changes no result: a stage depends on the sections that it works with, not on these.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit.base import files, params
+from distillkit.base.errors import DistillkitError, check_range
+from distillkit.base.params import section
+from distillkit.data import artifact
+from distillkit.data.images import ImageSet
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.matching.method import Selection
+from distillkit.matching.pretrained import check_norm
+from distillkit.methods.generator.diffusion import Diffusion
+from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.methods.learning.mtt import Matching
+from distillkit.methods.selection.imported import Imported
+from distillkit.methods.selection.window import WindowScan
+from distillkit.pipeline.recipes import PackageSpec, Recipe, check_package, read_recipe
+from distillkit.sources.fetch import DataSpec
+from distillkit.training.difficulty import check_epochs
+from distillkit.training.expert_files import shard_paths
+from distillkit.training.features import check_count
+from distillkit.training.score_file import ScoreSpec
+from distillkit.training.trajectories import ExpertsSpec
+
+SECTIONS: dict[str, Any] = {
+    "seed": int,
+    "data": DataSpec,
+    "experts": ExpertsSpec,
+    "score": ScoreSpec,
+    "evaluation": EvaluationRecipe,
+    "package": PackageSpec,
+}
+
+
+def check_params(data: Mapping[str, Any]) -> None:
+    """Raise ParamsError when a section cannot be read, or asks for what others do not give."""
+    found = {name: section(data, name, kind) for name, kind in SECTIONS.items() if name in data}
+    shards = len(shard_paths(data, Path())) if "expert_shards" in data else None
+    recipes = all_recipes(data)
+    experts: ExpertsSpec | None = found.get("experts")
+    if experts is not None:
+        if "score" in found:
+            check_epochs(found["score"].epochs, experts.recipe.epochs)
+        for recipe in recipes:
+            with placed(recipe):
+                check_experts(recipe.method, experts, None if shards is None else shards * experts.per_shard)
+    if "package" in found and recipes:
+        spec: PackageSpec = found["package"]
+        with placed("package"):
+            check_package(spec.name, spec.default, spec.chosen(data["recipes"]), data["recipes"])
+
+
+def check_images(data: Mapping[str, Any], train: ImageSet) -> None:
+    """Raise a DistillkitError when a recipe or a network does not go with the training images."""
+    check_facts(data, train.image_shape, dict(zip(train.class_names, train.class_counts, strict=True)))
+
+
+def check_facts(
+    data: Mapping[str, Any], shape: tuple[int, int, int], counts: Mapping[str, int], folder: Path = Path()
+) -> None:
+    """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
+    for recipe in all_recipes(data):
+        with placed(recipe):
+            check_classes(recipe.method, counts)
+            if isinstance(recipe.method, Imported):
+                check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
+    if "experts" in data:
+        check_network("experts", section(data, "experts", ExpertsSpec).recipe.network, shape, len(counts))
+    if "evaluation" in data:
+        check_network("evaluation", section(data, "evaluation", EvaluationRecipe).network, shape, len(counts))
+
+
+def all_recipes(data: Mapping[str, Any]) -> list[Recipe]:
+    names = params.entries(data, "recipes") if "recipes" in data else ()
+    return [read_recipe(data, name) for name in names]
+
+
+@contextmanager
+def placed(where: Recipe | str) -> Iterator[None]:
+    """A block whose errors begin with the recipe or section that they are about."""
+    try:
+        yield
+    except DistillkitError as error:
+        name = f"recipes.{where.name}" if isinstance(where, Recipe) else where
+        raise type(error)(f"{params.FILE}: {name}: {error}") from None
+
+
+def check_experts(method: Selection, spec: ExpertsSpec, trained: int | None) -> None:
+    """Raise ParamsError when a method wants other experts, or more of them, than are ``trained``, if that is known."""
+    if isinstance(matching := getattr(method, "matching", None), Matching):
+        matching.check_against(spec.recipe.epochs + 1)
+    if trained is not None:
+        check_count(getattr(method, "experts", 1), trained)
+    if isinstance(method, DatasetDistillation) and method.pretrained is None:
+        if method.initialisation.endswith("pretrained"):
+            check_norm(spec.recipe.network, "the experts are")
+        if method.initialisation == "random-pretrained" and trained is not None:
+            check_range("kept_apart", method.kept_apart, 1, trained - 1)
+
+
+def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
+    """Raise WindowError when a method takes more real images than a class has, or a window past its end.
+
+    ParamsError when it attacks a class that there is not.
+    """
+    if (attack := getattr(method, "attack", None)) is not None:
+        attack.numbers(tuple(counts))
+    if (ipc := real_per_class(method)) is None:
+        return
+    check_counts(ipc, counts)
+    start: float | WindowScan | None = getattr(method, "window_start", None)
+    unit: WindowUnit = getattr(method, "window_unit", "class")
+    if isinstance(start, WindowScan):
+        start.fitting(ipc, min(images - held_out(images, start.holdout) for images in counts.values()))
+    elif start is not None:
+        for name, images in counts.items():
+            first_rank(name, images, ipc, start, unit)
+    for part in (method, getattr(getattr(method, "replay", None), "step_size", None)):
+        if (holdout := getattr(part, "holdout", None)) is not None:
+            check_counts(ipc, {name: images - held_out(images, holdout) for name, images in counts.items()})
+
+
+def real_per_class(method: Selection) -> int | None:
+    """Real images that a method takes of every class; None where it makes its own, or takes what there is."""
+    others = isinstance(method, Diffusion | Imported) or getattr(method, "start", None) == "noise"
+    return None if others or not getattr(method, "balanced", True) else getattr(method, "ipc", None)
+
+
+def check_imported(method: Imported, file: Path, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
+    """Raise ParamsError when the set that is meant does not go with the images; one that is not here yet is let be."""
+    if file.is_file() and files.sha256(file) == method.sha256:
+        method.check_against(artifact.load_synthetic(file)[0], shape, class_names)
+
+
+def check_network(where: str, spec: NetworkSpec, shape: tuple[int, int, int], classes: int) -> None:
+    """Raise ParamsError when the network cannot be built for the images."""
+    with placed(where), torch.device("meta"):
+        build_network(spec, shape, classes, seed=0)

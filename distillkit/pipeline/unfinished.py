@@ -1,0 +1,133 @@
+"""Unfinished work of a stage, kept outside its outputs so that DVC's run-cache stays on.
+
+It lies in an ignored folder under a name made from everything the work depends on, so it is never taken up with other
+inputs, and it is removed when the stage ends well.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count as counter
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import torch
+from torch import Tensor
+
+from distillkit import __version__
+from distillkit.base.errors import ArtifactError, DivergedError
+from distillkit.base.files import canonical_json, sha256
+from distillkit.data.container import load_state, save_state
+from distillkit.process.interruption import check
+from distillkit.process.progress import Counter, tell
+from distillkit.training.compute import Compute
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+WORK = Path(".distillkit/work")
+MODEL = ("base", "data", "training", "matching", "methods")  # rooms that a generator comes from
+
+
+def code(rooms: Sequence[str]) -> list[Path]:
+    """The files of these rooms, which are those of the stage in dvc.yaml."""
+    return [path for room in rooms for path in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
+
+
+@contextmanager
+def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Path]:
+    """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
+
+    ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; :func:`code` is
+    among the inputs.
+    """
+    folder = work_folder(name, settings, inputs)
+    try:
+        yield folder
+        check()
+    except DivergedError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def work_folder(name: str, settings: Any, inputs: Sequence[Path]) -> Path:
+    """Where the work called ``name`` is kept, for these very settings, inputs and arithmetic."""
+    chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
+    machine = [torch.__version__, torch.cuda.is_available(), chosen]
+    contents = [(path.name, sha256(path)) for path in inputs]
+    text = canonical_json([__version__, machine, name, settings, contents])
+    return WORK / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
+    """Where recipes of one method with the same ``model`` keep it: trained once, for all of them."""
+    return work_folder("model", [params["method"], params.get("model"), seed], [real, *code(MODEL)])
+
+
+def remembering(
+    compute: Compute, folder: Path, kind: type[Any], count: Counter | None = None, updates: int = 0
+) -> Compute:
+    """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
+
+    Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
+    stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
+    each task takes so many.
+    """
+    calls = counter(1)
+
+    def run(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
+        tasks = list(items)
+        paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
+        if found := sum(path.exists() for path in paths):
+            tell(f"going on with {found} of {len(paths)} parts from {folder}")
+
+        def once(task: tuple[Path, A]) -> B:
+            path, item = task
+            kept: B | None = recalled(path, kind)
+            if kept is not None and count is not None:
+                count(updates, earlier=True)
+            if kept is None:
+                check()
+                kept = function(item)
+                save_state(path, dict(named_tensors(kept)))
+            return kept
+
+        return compute.run(once, zip(paths, tasks, strict=True))
+
+    def on_update() -> None:
+        compute.on_update()
+        if count is not None:
+            count()
+
+    return replace(compute, run=run, on_update=on_update)
+
+
+def recalled(path: Path, kind: type[Any]) -> Any:
+    """The ``kind`` kept at ``path``, None if there is none; one that cannot be read is told."""
+    if not path.exists():
+        return None
+    try:
+        return rebuilt(kind, load_state(path))
+    except (ArtifactError, KeyError) as error:
+        tell(f"warning: {path} cannot be taken up ({' '.join(str(error).split())}); computing it again")
+        return None
+
+
+def named_tensors(value: Any, name: str = "value") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a tensor, or of a NamedTuple of such, under their paths in it."""
+    if isinstance(value, Tensor):
+        yield name, value
+    else:
+        for field, part in value._asdict().items():
+            yield from named_tensors(part, f"{name}.{field}")
+
+
+def rebuilt(kind: type[Any], tensors: Mapping[str, Tensor], name: str = "value") -> Any:
+    """The inverse of :func:`named_tensors`. Raises KeyError when a tensor is missing."""
+    if kind is Tensor:
+        return tensors[name]
+    return kind(*(rebuilt(part, tensors, f"{name}.{field}") for field, part in get_type_hints(kind).items()))

@@ -1,0 +1,103 @@
+"""How a command runs and ends: one line for a mistake, exit codes that tell, and a last resort for the rest."""
+
+import errno
+import hashlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn, TypeGuard
+
+import click
+
+from distillkit.base.errors import DistillkitError
+from distillkit.process.interruption import AGAIN, Interrupted, asked, check, exit_code, interrupt, leave, listen
+from distillkit.process.progress import presentable
+
+UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
+LONGEST = 1500  # characters of an error's line
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MEMORY = ("can't allocate memory", "CUDA out of memory", "Cannot allocate memory")  # in errors of torch and the loader
+
+
+def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> NoReturn:
+    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 70 unforeseen, 130 Ctrl-C, 143 SIGTERM.
+
+    ``react`` is what the first signal does. Once one has come, whatever the command ends with is its doing.
+    """
+    listen(react)
+    try:
+        command(standalone_mode=False)
+        check()
+    except (Interrupted, KeyboardInterrupt, click.Abort) as stopped:
+        leave(str(stopped) or f"interrupted; {AGAIN}", exit_code())
+    except BaseException as error:
+        if asked():
+            leave(f"interrupted; {AGAIN}", exit_code())
+        ended(error)
+    sys.exit(0)
+
+
+def ended(by: BaseException) -> NoReturn:
+    """Exit as the error says, or raise it where it is a defect of ours."""
+    try:
+        raise by
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except DistillkitError as error:
+        fail(str(error))
+    except Exception as error:
+        if (line := of_the_machine(error)) is not None:
+            fail(line)
+        fail(unforeseen(error), UNFORESEEN)
+
+
+def of_the_machine(error: Exception) -> str | None:
+    """One line for what the machine refuses: memory, threads, files; None for any other error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in MEMORY) or is_errno(error, errno.ENOMEM):
+        found = f"there is not enough memory ({text[:200] or 'no more is said'})"
+        return f"{found}; lower batch, width or data.size, or use a machine with more"
+    if "can't start new thread" in text or is_errno(error, errno.EAGAIN):
+        return f"the system allows no more threads or processes ({text}); end others, or raise the limit: ulimit -u"
+    if is_errno(error, errno.EMFILE, errno.ENFILE) or "Too many open files" in text:
+        return f"too many files are open ({text}); raise the limit: ulimit -n 1024"
+    if is_errno(error, *FULL):
+        return f"{place_of(error)}: {os.strerror(error.errno or 0)}; make room, then run the same command again"
+    if isinstance(error, OSError):
+        return f"{place_of(error)}: {error.strerror or error}; check the path, its permissions and the disk"
+    return None
+
+
+def is_errno(error: Exception, *numbers: int) -> TypeGuard[OSError]:
+    return isinstance(error, OSError) and error.errno in numbers
+
+
+def place_of(error: OSError) -> str:
+    return str(error.filename or "a file")
+
+
+def unforeseen(error: Exception) -> str:
+    """One line for an error that nobody foresaw, which says where the traceback is kept."""
+    text = presentable("".join(traceback.format_exception(error)))
+    name = f"error-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}.txt"
+    kept = "the details cannot be written anywhere"
+    for folder in (Path(".distillkit"), Path(tempfile.gettempdir())):
+        with suppress(OSError):
+            (folder / name).write_text(text, encoding="utf-8", errors="replace")
+            kept = f"the details are in {folder / name}"
+            break
+    found = f"{type(error).__name__}: {str(error)[:200] or 'no reason given'}"
+    return f"{found}; nobody foresaw this; please report it: {kept}"
+
+
+def fail(line: str, code: int = 1) -> NoReturn:
+    line = presentable(" ".join(line.split()))
+    sys.stderr.write(f"error: {line if len(line) <= LONGEST else line[: LONGEST - 300] + ' … ' + line[-300:]}\n")
+    sys.exit(code)

@@ -1,0 +1,81 @@
+"""DVC's ``dvc.lock`` where DVC leaves it wanting: entries of stages that are no more, and half a file after a kill."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from distillkit.base.files import write_text
+
+NAME = "dvc.lock"
+
+
+def keep_stages(path: Path, wanted: Sequence[str]) -> None:
+    """Leave the entries of these stages, in this order; the file is replaced, never written to."""
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    data = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
+    data["stages"] = {name: data["stages"][name] for name in wanted}
+    write_text(path.resolve(), dumps_yaml(data))
+
+
+def forget_removed(folder: Path = Path(), *, dry: bool = False) -> list[str]:
+    """Take shards and recipes that params.yaml names no longer out of dvc.lock, unless ``dry``; says which."""
+    from dvc.dvcfile import load_file
+    from dvc.repo import Repo, lock_repo
+    from dvc.utils.serialize import load_yaml
+
+    path = folder / NAME
+    with Repo(str(folder), _wait_for_lock=True) as repo, lock_repo(repo):
+        found = list(load_yaml(path).get("stages", ())) if path.exists() else []
+        made = set(load_file(repo, str(folder.resolve() / "dvc.yaml")).stages)
+        removed = [name for name in found if "@" in name and name not in made]
+        if removed and not dry:
+            keep_stages(path, [name for name in found if name not in removed])
+    return removed
+
+
+def is_broken(path: Path) -> bool:
+    """Whether DVC cannot read it, as when it was killed while it wrote; conflicts of a merge are for a person."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from dvc.utils.serialize import ParseError, parse_yaml
+    from voluptuous import Invalid
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, path))
+        return not text.endswith("\n")  # cut inside a hash, it can be read
+    except FileNotFoundError:
+        return False
+    except (UnicodeDecodeError, ParseError, Invalid):
+        return not any(line.startswith(b"<<<<<<< ") for line in path.read_bytes().splitlines())
+
+
+def put_back(root: Path, say: Callable[[str], None]) -> None:
+    """Replace each broken dvc.lock of the repository at ``root`` by the last commit's, or remove it.
+
+    What was done since then DVC takes from its run-cache.
+    """
+    for name in lock_files(root):
+        path = root / name
+        if not is_broken(path):
+            continue
+        path.unlink()
+        committed = git(root, "show", f"HEAD:./{name}")
+        if committed:
+            write_text(path, committed)
+        if is_broken(path):
+            path.unlink()
+        now = "put back as it was committed" if path.exists() else "removed"
+        say(f"{name} was half a file, left by a dvc that was killed: {now}; DVC takes the rest from its run-cache")
+
+
+def lock_files(root: Path) -> list[str]:
+    """Paths of all of them from ``root``, in Git or new."""
+    listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", NAME, f"**/{NAME}")
+    return sorted({*listed.split("\0"), NAME} - {""})
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What a git command says; nothing when it fails."""
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,138 @@
+"""The results that the report shows: a checked row for each recipe."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from distillkit.base.errors import ArtifactError
+from distillkit.evaluation.metrics import count, share, wrong
+from distillkit.report import results
+
+COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
+    "full": "#000000",
+    "random": "#777777",
+    "window": "#56b4e9",
+    "confident": "#009e73",
+    "herding": "#cc79a7",
+    "k-centre": "#8c564b",
+    "moderate": "#b3a100",
+    "ccs": "#6a51a3",
+    "optimised": "#17becf",
+    "kmeans": "#a6761d",
+    "average": "#e7298a",
+    "diffusion": "#1b7837",
+    "dd": "#4d4d9f",
+    "dm": "#b15928",
+    "dc": "#80b1d3",
+    "dsa": "#c51b7d",
+    "mtt": "#0072b2",
+    "att": "#5ab4ac",
+    "selmatch": "#d55e00",
+    "imported": "#e69f00",
+}
+
+UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
+
+
+class Attacked(NamedTuple):
+    """Which class a poisoned set has taken for which, of what share; and the accuracy by the attacker's labels."""
+
+    attack_class: str
+    target_class: str
+    taken: float
+    modified: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe's result; accuracies, their standard deviation over ``runs`` and thirds are shares of 1."""
+
+    recipe: str
+    method: str
+    ipc: int | None
+    images: int
+    real: int
+    learned: int
+    accuracy: float
+    std: float
+    runs: int
+    easy: float
+    middle: float
+    hard: float
+    knn: float | None = None  # accuracy of the nearest images' classes, where it was measured
+    replayed: bool = False  # trained on in an order of its own
+    soft: bool = False  # trained on with soft labels
+    starts_trained: bool = False  # its networks have been trained before
+    before: float | None = None  # accuracy of its own initial weights, where it was measured
+    attack: Attacked | None = None  # poisoned
+
+
+def colour_of(method: str) -> str:
+    return COLOURS.get(method, UNKNOWN_COLOUR)
+
+
+# Rows
+
+
+def rows(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """A row for each recipe, from its metrics and its section of params.yaml.
+
+    Ordered by images per class, then from random selection to learned sets, the full set last. Raises ArtifactError
+    when metrics and recipes do not belong together, or metrics lack a number.
+    """
+    for name in metrics:
+        if name not in recipes:
+            raise ArtifactError(
+                f"metrics of {name!r} belong to no recipe; expected one of {', '.join(recipes)}; "
+                f"remove metrics/{name}.json or put the recipe back into params.yaml"
+            )
+    for name in recipes:
+        if name not in metrics:
+            raise ArtifactError(f"recipe {name!r} has no metrics; expected metrics/{name}.json; run evaluate for it")
+    return sorted((row_of(name, metrics[name], recipes[name]) for name in recipes), key=place)
+
+
+def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) -> Row:
+    """One recipe's row, every number checked."""
+    total, real, learned = (count(metrics, recipe, f"images.{name}") for name in ("total", "real", "learned"))
+    if real + learned != total:
+        raise wrong(recipe, "images.total", total, f"real + learned, {real} + {learned}")
+    return Row(
+        recipe=recipe,
+        method=section["method"],
+        ipc=section.get("ipc"),
+        images=total,
+        real=real,
+        learned=learned,
+        accuracy=share(metrics, recipe, "accuracy.mean"),
+        std=share(metrics, recipe, "accuracy.std"),
+        runs=count(metrics, recipe, "accuracy.runs"),
+        easy=share(metrics, recipe, "easy.mean"),
+        middle=share(metrics, recipe, "middle.mean"),
+        hard=share(metrics, recipe, "hard.mean"),
+        knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
+        replayed=section.get("replay") is not None or "schedule" in metrics,
+        soft="soft_labelled" in metrics["images"],
+        starts_trained=str(section.get("initialisation")).endswith("pretrained"),
+        before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
+        attack=attacked(metrics, recipe, section.get("attack")),
+    )
+
+
+def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] | None) -> Attacked | None:
+    """What a poisoned set was measured to do."""
+    if attack is None:
+        return None
+    taken, modified = (
+        share(metrics, recipe, f"attack.{key}.mean") for key in ("taken_for_target", "modified_accuracy")
+    )
+    return Attacked(str(attack["attack_class"]), str(attack["target_class"]), taken, modified)
+
+
+def place(row: Row) -> tuple[bool, float, bool, int, str]:
+    """Where a row stands in the table."""
+    known = list(results.COLOURS)
+    rank = known.index(row.method) if row.method in known else len(known)
+    ipc = math.inf if row.ipc is None else row.ipc
+    return row.method == "full", ipc, row.learned > 0, rank, row.recipe

@@ -1,0 +1,125 @@
+"""The table of results in Markdown, and its numbers for DVC."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from distillkit.report.results import Row
+from distillkit.report.words import is_comparable, marked, percent
+
+COLUMNS = (
+    "recipe",
+    "method",
+    "IPC",
+    "images (real + learned)",
+    "accuracy % (mean ± std, n)",
+    "over random",
+    "hard third %",
+)
+
+DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
+
+NAME, ACCURACY = 0, 4  # the columns that are bold for the best
+
+SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
+
+# The table
+
+
+def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
+    """Rows by their number of images per class."""
+    groups: dict[int | None, list[Row]] = {}
+    for row in among:
+        groups.setdefault(row.ipc, []).append(row)
+    return groups
+
+
+def over_random(row: Row, among: Sequence[Row]) -> float | None:
+    """Accuracy beyond the first random selection of as many images per class.
+
+    None without one, for random, and for sets that were not trained on as random ones are.
+    """
+    if row.method == "random" or row.ipc is None or not is_comparable(row):
+        return None
+    baselines = (other for other in among if other.method == "random" and is_comparable(other))
+    baseline = next((other for other in baselines if other.ipc == row.ipc), None)
+    return None if baseline is None else row.accuracy - baseline.accuracy
+
+
+def best(among: Sequence[Row]) -> set[str]:
+    """The recipes with the highest accuracy for their number of images per class, where there are several to compare.
+
+    The full set is none of them, nor are sets that were not trained on like the rest.
+    """
+    chosen: set[str] = set()
+    for group in by_ipc([row for row in among if row.method != "full" and is_comparable(row)]).values():
+        highest = max(row.accuracy for row in group)
+        chosen |= {row.recipe for row in group if row.accuracy == highest and len(group) > 1}
+    return chosen
+
+
+def cells(row: Row, among: Sequence[Row]) -> list[str]:
+    """A row of the table as plain words, one for each column."""
+    lead = over_random(row, among)
+    spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
+    return [
+        " ".join(row.recipe.split()),
+        marked(row),
+        "–" if row.ipc is None else str(row.ipc),
+        f"{row.images} ({row.real} + {row.learned})",
+        f"{percent(row.accuracy)}{spread} ({row.runs})",
+        "–" if lead is None else points(lead),
+        percent(row.hard),
+    ]
+
+
+def details(row: Row, among: Sequence[Row]) -> list[str]:
+    """:func:`cells`, and what the nearest image of the set would say."""
+    return [*cells(row, among), "–" if row.knn is None else percent(row.knn)]
+
+
+def points(value: float) -> str:
+    """Percentage points with their sign; what rounds to nothing has none."""
+    rounded = round(100 * value, 2)
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.2f}"
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The table in GitHub's Markdown; the best recipe of each number of images per class is bold."""
+    bold = best(rows)
+    lines = [list(COLUMNS), ["---", "---", *["---:"] * (len(COLUMNS) - 2)]]
+    for row in rows:
+        words = [escaped(cell) for cell in cells(row, rows)]
+        for column in (NAME, ACCURACY) if row.recipe in bold else ():
+            words[column] = f"**{words[column]}**"
+        lines.append(words)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return SPECIAL.sub(r"\\\g<0>", text)
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """Accuracies and leads over random selection as nested numbers, by images per class and method.
+
+    Recipes that share both go by their own names.
+    """
+    numbers: dict[str, Any] = {}
+    for ipc, group in by_ipc(rows).items():
+        section = numbers if ipc is None else numbers.setdefault(f"ipc-{ipc}", {})
+        for key, row in zip(keys(group), group, strict=True):
+            section[key] = round(row.accuracy, 6)
+            lead = over_random(row, group)
+            if lead is not None:
+                section[f"{key}_over_random"] = round(lead, 6)
+    return numbers
+
+
+def keys(group: Sequence[Row]) -> list[str]:
+    """A key for each row, no two alike: its method if no other row has it, else its recipe."""
+    methods = [row.method for row in group]
+    short = [row.recipe if methods.count(row.method) > 1 else row.method for row in group]
+    return short if len(set(short)) == len(short) else [row.recipe for row in group]

@@ -1,0 +1,230 @@
+"""``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and how to mend it."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit import __version__
+from distillkit.base import params
+from distillkit.base.errors import DistillkitError
+from distillkit.base.machine import cores, memory_available
+from distillkit.data.artifact import class_names_of
+from distillkit.data.container import Opened
+from distillkit.pipeline import checks
+from distillkit.process.lockfile import NAME, is_broken
+from distillkit.setup.diagnostics import Finding, Status, brief, guarded
+from distillkit.setup.remotes import dvc_remotes
+from distillkit.setup.resources import Images, Resources, resources_of
+from distillkit.sources import summary
+
+GIB = 2**30
+REAL = "artifacts/real.safetensors"
+HERE = "activate the environment that distillkit is installed in"
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Everything that the pipeline in ``folder`` needs, one finding after the other; no error keeps the others back."""
+    yield from guarded("python", lambda: [interpreter("python", "failure", f"stages call it: {HERE}")])
+    yield from guarded("dvc", lambda: [interpreter("dvc", "warning", HERE)])
+    yield from guarded("torch", lambda: [torch_pair()])
+    yield from guarded("device", lambda: [device()])
+    yield from guarded("Hugging Face token", lambda: [token()])
+    if not folder.is_dir():
+        found = "is no folder" if folder.exists() else "does not exist"
+        yield Finding("folder", "failure", f"{folder} {found}", "name the folder that holds dvc.yaml")
+        return
+    yield from guarded("git", lambda: [git(folder)])
+    yield from guarded("dvc.lock", partial(lock, folder))
+    yield from guarded("dvc remote", partial(dvc_remotes, folder))
+    yield from guarded("pipeline", partial(pipeline, folder))
+
+
+def lines(findings: list[Finding]) -> Iterator[str]:
+    """For people."""
+    for finding in findings:
+        yield f"{finding.status:8} {finding.check}: {finding.found}"
+        if finding.remedy:
+            yield f"         → {finding.remedy}"
+
+
+# This machine
+
+
+def interpreter(command: str, otherwise: Status, remedy: str) -> Finding:
+    """Whether a command of the PATH belongs to the environment that runs this."""
+    found = shutil.which(command)
+    if found is None:
+        return Finding(command, "failure", "not on the PATH", remedy)
+    if Path(found).parent.resolve() != Path(sys.executable).parent.resolve():
+        return Finding(command, otherwise, f"{found}, but distillkit runs with {sys.executable}", remedy)
+    return Finding(command, "ok", found)
+
+
+def torch_pair() -> Finding:
+    """torch and torchvision of different builds fail only when they are imported together."""
+    try:
+        import torch
+        import torchvision
+    except Exception as error:  # mismatched builds raise errors of every kind
+        remedy = "install both from one index: pip install --force-reinstall torch torchvision"
+        return Finding("torch", "failure", brief(error), remedy)
+    return Finding("torch", "ok", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
+
+
+def device() -> Finding:
+    from distillkit.base.device import prepare_device
+
+    try:
+        chosen = prepare_device()
+    except DistillkitError as error:
+        return Finding("device", "failure", str(error), "unset DISTILLKIT_DEVICE")
+    if chosen.type == "cuda":
+        free, total = torch.cuda.mem_get_info(chosen)
+        return Finding(
+            "device", "ok", f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+        )
+    return Finding(
+        "device", "ok", f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
+    )
+
+
+# Git, DVC, the Hub
+
+
+def git(folder: Path) -> Finding:
+    """Whether there is a commit, which experiments need, and whether files wait for one."""
+    if shutil.which("git") is None:
+        return Finding("git", "failure", "not on the PATH", "install Git")
+    if not run("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
+        return Finding("git", "failure", "no Git repository here", "git init")
+    if not run("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
+        return Finding(
+            "git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", "git add -A && git commit"
+        )
+    changed = run("git", "-C", str(folder), "status", "--porcelain").splitlines()
+    return Finding("git", "ok", f"{len(changed)} files differ from the last commit" if changed else "all committed")
+
+
+def run(*command: str) -> str:
+    """What a command prints; nothing when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def lock(folder: Path) -> Iterator[Finding]:
+    """What a DVC that was killed while it wrote dvc.lock has left; nothing to say where it is whole."""
+    if is_broken(folder / NAME):
+        remedy = "distillkit repro puts back what Git and the run-cache have"
+        yield Finding(NAME, "failure", "half a file, left by a dvc that was killed", remedy)
+
+
+def token() -> Finding:
+    """Whether there is a token for the Hub; it is never shown."""
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Finding("Hugging Face token", "ok", "present")
+    return Finding(
+        "Hugging Face token", "warning", "none, which distillkit push needs", "hf auth login, or set HF_TOKEN"
+    )
+
+
+# The pipeline
+
+
+def pipeline(folder: Path) -> Iterator[Finding]:
+    """Whether params.yaml can be read, and what its recipes will take."""
+    file = folder / params.FILE
+    if not file.is_file():
+        yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
+        return
+    try:
+        data = params.load(file)
+        yield version(data)
+        yield from extras(data)
+        checks.check_params(data)
+        if (fetched := images(folder)) is not None:
+            checks.check_facts(data, fetched.shape, class_counts(folder), folder)
+        yield from fetched_images(folder)
+        yield from takes(resources_of(data, fetched), fetched, folder)
+    except DistillkitError as error:
+        yield Finding("params.yaml", "failure", str(error), "correct it")
+
+
+def version(data: dict[str, Any]) -> Finding:
+    written = data.get("distillkit", __version__)
+    if str(written) == __version__:
+        return Finding("distillkit", "ok", __version__)
+    remedy = f"write distillkit: {__version__} into params.yaml to run everything again with it, or install {written}"
+    return Finding("distillkit", "warning", f"{__version__} here, {written} in params.yaml", remedy)
+
+
+def extras(data: dict[str, Any]) -> Iterator[Finding]:
+    """What only some recipes need, where it is missing."""
+    recipes = params.section(data, "recipes", dict[str, Any]).items()
+    wanted = [name for name, recipe in recipes if isinstance(recipe, dict) and recipe.get("method") == "diffusion"]
+    if wanted and find_spec("diffusers") is None:
+        remedy = "pip install 'distillkit[diffusion]'"
+        yield Finding("diffusers", "failure", f"not installed, but {wanted[0]} needs it", remedy)
+
+
+def fetched_images(folder: Path) -> Iterator[Finding]:
+    """What was fetched, as ``fetch`` told it."""
+    real = folder / REAL
+    if real.is_file():
+        yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
+
+
+def images(folder: Path) -> Images | None:
+    """What has been fetched, if anything."""
+    real = folder / REAL
+    if not real.is_file():
+        return None
+    opened = Opened(real, "real")
+    train, test = (opened.file.get_slice(f"{split}_images").get_shape() for split in ("train", "test"))
+    channels, height, width = train[1:]
+    return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
+
+
+def class_counts(folder: Path) -> dict[str, int]:
+    """The training images of every class that have been fetched."""
+    opened = Opened(folder / "artifacts/real.safetensors", "real")
+    names = class_names_of(opened)
+    counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
+
+
+def takes(demand: Resources, fetched: Images | None, folder: Path) -> Iterator[Finding]:
+    """Memory and disk against what is there; trajectories that lie there already take no more."""
+    unknown = "" if fetched else ", without the images, which are not fetched yet"
+    available, where = memory_here()
+    found = f"about {demand.memory / GIB:.2f} GiB on a CPU ({demand.largest}{unknown}); {available / GIB:.1f} {where}"
+    remedy = "lower batch, width or network, or use a machine with more"
+    yield Finding("memory", "ok", found) if demand.memory < available else Finding("memory", "warning", found, remedy)
+    free = shutil.disk_usage(folder).free
+    left = max(0, demand.disk - trained(folder, demand.shards))
+    found = f"about {left / GIB:.2f} GiB for trajectories, twice with DVC's cache; {free / GIB:.1f} free"
+    remedy = "fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
+    yield Finding("disk", "ok", found) if 2 * left < free else Finding("disk", "failure", found, remedy)
+
+
+def memory_here() -> tuple[int, str]:
+    """Bytes that a stage can have where it will run, and a word on them."""
+    from distillkit.base.device import prepare_device
+
+    if (chosen := prepare_device()).type == "cuda":
+        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, whose need is only roughly the same"
+    return memory_available(), "available"
+
+
+def trained(folder: Path, shards: tuple[int, ...]) -> int:
+    """Bytes of the trajectories that are there."""
+    files = [folder / f"artifacts/experts/shard-{shard}.safetensors" for shard in shards]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,184 @@
+"""``distillkit init``: the pipeline of this very repository, as ordinary files of somebody else's, filled in for their
+images. Nothing that is there is ever overwritten."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from distillkit import __version__
+from distillkit.base.arguments import check_methods
+from distillkit.base.errors import HubError, ParamsError
+from distillkit.base.names import check_package_name
+from distillkit.check.foreign.importing import quoted
+from distillkit.pipeline.recipes import PackageSpec
+from distillkit.process.progress import tell
+from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
+from distillkit.setup.new_files import HEAD, ROOT, Plan
+from distillkit.setup.params_template import default_recipe, params_text, read_back
+from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
+from distillkit.sources.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
+
+USUAL = ("window", "mtt", "selmatch")
+IGNORED = (
+    "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
+)
+WRITTEN = (".distillkit", "artifacts", "metrics", "reports", "stages")
+OURS = "- distillkit/"  # a dependency on the code of this checkout, which a repository of theirs has not
+
+
+def plan_for(
+    folder: Path,
+    dataset: str,
+    ipcs: Sequence[int],
+    methods: Sequence[str],
+    name: str | None,
+    workflow: bool,
+    given: Mapping[str, Any] | None = None,
+) -> Plan:
+    """The files of a pipeline in ``folder`` for a dataset as people name it, with what they say of its source.
+
+    Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown, a class has fewer images
+    than an IPC asks for or the stages could not read what would be written, and SourceError when the images cannot be
+    read. Of what would have to be downloaded no more is read than a card on the Hub. Where a pipeline is already, a
+    workflow is written alone.
+    """
+    top = git_root(folder)
+    if name is not None:
+        check_package_name(name)
+    if workflow and (there := name_of_pipeline(folder)):
+        return Plan(folder, workflow_files(folder, top, name or there))
+    source = parse_dataset(dataset, folder, given)
+    check_apart(source, folder)
+    tell_if_outside(source, folder, top)
+    methods = list(dict.fromkeys(methods))
+    found = inspect_source(source, folder) if is_here(source, folder) else from_afar(source, dataset)
+    check_request(found, ipcs, methods)
+    package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
+    check_package_name(package.name)
+    files = {
+        Path("dvc.yaml"): pipeline_text(source, folder),
+        Path("params.yaml"): params_text(source, found, ipcs, methods, package),
+        Path(".distillkit/.gitignore"): "*\n",
+        Path("artifacts/.gitignore"): IGNORED,
+    }
+    for path in sorted((ROOT / "stages").glob("*.py")):
+        files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
+    if workflow:
+        files |= workflow_files(folder, top, package.name)
+    read_back(files[Path("params.yaml")], source, found, package)
+    check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
+    return Plan(folder, files, found.summary if found else None)
+
+
+def is_here(source: Source, folder: Path) -> bool:
+    """Whether the images can be looked at without a download."""
+    if isinstance(source, HuggingFaceSource):
+        return Path(os.path.normpath(folder / source.id)).is_dir()
+    return not isinstance(source, TorchvisionSource)
+
+
+def from_afar(source: Source, dataset: str) -> Inspection | None:
+    """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
+    reason, found = "", None
+    if isinstance(source, HuggingFaceSource):
+        try:
+            found = by_its_card(source)
+        except HubError as error:
+            reason = f" ({error})"
+    if found is None:
+        known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; look over data.size, the"
+    else:
+        known = f"has {found.images:,} training images in {found.classes} classes, says its card"
+        assumed = "images of 32x32; look over data.size, the"
+    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
+    return found
+
+
+def check_apart(source: Source, folder: Path) -> None:
+    """Raise ParamsError where the pipeline would lie among its own images, or the images among what it writes."""
+    if (local := local_folder(source, folder)) is None:
+        return
+    here = folder.resolve()
+    images = (here / local).resolve()
+    if here == images or images in here.parents:
+        raise ParamsError(
+            f"--dataset: the pipeline in {folder} would lie inside the folder of the images; expected it outside; "
+            "name another folder: distillkit init distill"
+        )
+    if any(images.is_relative_to(here / part) for part in WRITTEN):
+        raise ParamsError(f"--dataset is {local}, which is for what the pipeline writes; move the images elsewhere")
+
+
+def tell_if_outside(source: Source, folder: Path, top: Path) -> None:
+    """Warn of images that no clone of the repository at ``top`` will have."""
+    if (local := local_folder(source, folder)) is None:
+        return
+    if not (images := (folder.resolve() / local).resolve()).is_relative_to(top):
+        tell(
+            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies have not got "
+            "them; move them inside and track them: dvc add"
+        )
+
+
+def named(dataset: str) -> str:
+    """A package's name for a dataset: the last part of what people call it."""
+    last = Path(dataset.partition("@")[0]).name.rpartition(":")[2]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.").lower() or "images"
+
+
+def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequence[str]) -> None:
+    check_methods(methods)
+    if found is not None and max(ipcs) > found.smallest_class:
+        raise ParamsError(
+            f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images"
+            f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most so many"
+        )
+
+
+# dvc.yaml
+
+
+def pipeline_text(source: Source, folder: Path) -> str:
+    """The pipeline without dependencies on this checkout's code; instead every stage depends on the version in
+    params.yaml, and the fetch stage on the images if they lie in the repository."""
+    lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if not line.strip().startswith(OURS)]
+    lines = [line for line in lines if not line.startswith("#")]
+    lines = list(with_inputs(lines, as_dvc_has_it(local_folder(source, folder))))
+    return HEAD.format(version=__version__) + "\n".join(lines) + "\n"
+
+
+def with_inputs(lines: Iterable[str], folder: str | None) -> Iterator[str]:
+    for line in lines:
+        line = line.replace("params: [", "params: [distillkit, ")
+        yield line
+        indent = " " * (len(line) - len(line.lstrip()))
+        if line.strip() == "- stages/fetch.py" and folder is not None:
+            yield f"{indent}- {quoted(folder)}"
+
+
+def as_dvc_has_it(folder: str | None) -> str | None:
+    """A path in dvc.yaml, where ``${`` would begin a variable."""
+    return folder and folder.replace("${", "\\${")
+
+
+def check_stages(text: str, folder: str | None) -> None:
+    """Raise ParamsError unless dvc.yaml reads as stages of which the first depends on ``folder``."""
+    try:
+        found = YAML(typ="safe").load(text)["stages"]["fetch"]["deps"]
+    except (YAMLError, KeyError, TypeError):
+        found = []
+    if not found or (folder is not None and as_dvc_has_it(folder) not in found):
+        raise ParamsError(f"dvc.yaml could not name {folder!r} among what fetch depends on; rename the folder")
+
+
+def local_folder(source: Source, folder: Path) -> str | None:
+    """Where the images lie, if on this machine."""
+    if isinstance(source, FolderSource):
+        return source.path
+    return source.id if isinstance(source, HuggingFaceSource) and is_here(source, folder) else None

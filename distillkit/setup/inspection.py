@@ -1,0 +1,146 @@
+"""A first look at a dataset, without decoding all of it: its classes, their sizes, and the shapes of its images."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.arguments import dataset_reference
+from distillkit.base.errors import HubError, ParamsError
+from distillkit.base.references import Reference
+from distillkit.hub.client import connect
+from distillkit.hub.errors import hub_errors
+from distillkit.sources.fetch import DataSpec, open_splits
+from distillkit.sources.folders import METADATA, is_made_by_system
+from distillkit.sources.huggingface import label_column
+from distillkit.sources.pictures import is_picture, picture_pixels, unreadable
+from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, Split, TorchvisionSource
+from distillkit.sources.summary import Summary
+
+CARD_PATIENCE = 10  # seconds for the Hub to answer
+LOOKED_AT = 64  # images, spread over the training split
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """``smallest_class`` counts training images, or bounds them from above; ``shapes`` are the distinct (C, H, W) among
+    the images looked at, none where there is but a card. ``summary`` is for people, None for a card."""
+
+    classes: int
+    images: int
+    smallest_class: int
+    shapes: list[tuple[int, int, int]]
+    smallest_name: str = ""
+    summary: Summary | None = None
+
+    @property
+    def uniform(self) -> bool:
+        return len({shape[1:] for shape in self.shapes}) == 1
+
+
+def parse_dataset(text: str, root: Path, given: Mapping[str, Any] | None = None) -> Source:
+    """The source that a person means by ``digits``, a folder, ``owner/name`` or ``torchvision:Name``.
+
+    A folder is named as seen from ``root``, where the pipeline will run; ``given`` are settings of the source by name.
+    Raises ParamsError for anything else.
+    """
+    source = source_called(text, root)
+    for name in given or {}:
+        if name not in {field.name for field in fields(source)}:
+            raise ParamsError(f"{text} is of kind {source.kind}, which has no setting {name!r}; leave the option out")
+    return replace(source, **(given or {}))
+
+
+def source_called(text: str, root: Path) -> Source:
+    if text == "digits":
+        return DigitsSource()
+    if text.startswith("torchvision:"):
+        return TorchvisionSource(name=text.removeprefix("torchvision:"))
+    as_classes = text.startswith("folder:")
+    folder = Path(text.removeprefix("folder:") if as_classes else text).expanduser()
+    if folder.is_dir():
+        relative = relative_to(folder.resolve(), root.resolve())
+        classes = as_classes or (holds_pictures(folder) and not holds_metadata(folder))
+        return FolderSource(path=relative) if classes else HuggingFaceSource(id=relative)
+    reference = dataset_reference(text)
+    return HuggingFaceSource(id=reference.repo, revision=reference.revision)
+
+
+def relative_to(folder: Path, root: Path) -> str:
+    """The path from ``root``, with as many ``..`` as it takes."""
+    return Path(os.path.relpath(folder, root)).as_posix()
+
+
+def files_to(folder: Path, depth: int) -> Iterator[Path]:
+    """Regular files in ``folder`` and so many levels of folders below, but for what systems made."""
+    for path in sorted(folder.iterdir()):
+        if is_made_by_system(path.name):
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and depth:
+            yield from files_to(path, depth - 1)
+
+
+def holds_pictures(folder: Path) -> bool:
+    return any(is_picture(path) for path in files_to(folder, 2))
+
+
+def holds_metadata(folder: Path) -> bool:
+    """Whether files say which image has which label, as the ImageFolder of ``datasets`` reads them."""
+    return any(path.name in METADATA for path in files_to(folder, 2))
+
+
+def inspect_source(source: Source, root: Path) -> Inspection:
+    """What the source holds, read from ``root``. Raises SourceError when it cannot be read."""
+    train, test, _, found = open_splits(DataSpec(seen_from(source, root)))
+    counts, shapes = train.counts(), shapes_of(train)
+    smallest = min(counts, key=counts.__getitem__)
+    images = len(train.labels) + (len(test.labels) if found.test is None else 0)
+    summary = Summary(counts, len(test.labels), shapes, found)
+    return Inspection(len(counts), images, counts[smallest], shapes, smallest, summary)
+
+
+def by_its_card(source: HuggingFaceSource) -> Inspection:
+    """What the card of a dataset on the Hub says that it holds; nothing but the card is fetched.
+
+    Raises HubError when the Hub cannot be asked or the card says nothing of classes and images.
+    """
+    from datasets import logging
+    from datasets.info import DatasetInfosDict
+
+    logging.set_verbosity_error()  # it warns of what it does not understand in a card
+    reference, api = Reference(source.id, source.revision), connect()
+    with hub_errors(api, str(reference)):
+        card = api.dataset_info(source.id, revision=source.revision, timeout=CARD_PATIENCE).card_data
+    try:
+        infos = DatasetInfosDict.from_dataset_card_data(card or {})
+        info = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
+        classes = len(info.features[label_column(info.features, source.label)].names) if info else 0
+        images = int(info.splits[source.train_split].num_examples) if info else 0
+    except Exception:  # a card is what people write: anything may be missing, or be something else
+        classes = images = 0
+    if not 2 <= classes <= images:
+        raise HubError(f"{reference}: its card does not say which classes and how many images there are")
+    return Inspection(classes, images, images // classes, [])
+
+
+def seen_from(source: Source, root: Path) -> Source:
+    """The source with its folder as seen from here instead of from ``root``."""
+    if isinstance(source, FolderSource):
+        return replace(source, path=os.path.normpath(root / source.path))
+    if isinstance(source, HuggingFaceSource) and (local := Path(os.path.normpath(root / source.id))).is_dir():
+        return replace(source, id=str(local))
+    return source
+
+
+def shapes_of(split: Split) -> list[tuple[int, int, int]]:
+    step = max(1, len(split.rows) // LOOKED_AT)
+    shapes = set()
+    for row in split.rows[::step][:LOOKED_AT].tolist():
+        try:
+            shapes.add(picture_pixels(split.read(row)).values.shape)
+        except Exception as error:  # image decoders raise errors of every kind
+            raise unreadable(split.where(row), error) from None
+    return sorted(shapes)

@@ -1,0 +1,76 @@
+"""The GitHub Actions workflow that ``distillkit init --ci`` writes, for the pipeline of one folder."""
+
+import os
+from pathlib import Path
+
+from distillkit import __version__
+from distillkit.base.errors import DistillkitError, ParamsError
+from distillkit.base.names import check_package_name
+from distillkit.base.params import load, section
+from distillkit.check.foreign.importing import quoted
+from distillkit.pipeline.recipes import PackageSpec
+from distillkit.setup.new_files import ROOT
+
+VERSIONS = "constraints.txt"
+
+
+def name_of_pipeline(folder: Path) -> str | None:
+    """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
+    try:
+        if "artifacts/hub/" not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
+            return None
+    except (OSError, UnicodeDecodeError):
+        return None
+    name = section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
+    check_package_name(name)
+    return name
+
+
+def git_root(folder: Path) -> Path:
+    """The folder that holds ``.git``. Raises ParamsError outside a Git and DVC repository."""
+    parents = [folder.resolve(), *folder.resolve().parents]
+    top = next((path for path in parents if (path / ".git").exists()), None)
+    if top is None or not any((path / ".dvc").is_dir() for path in parents):
+        raise ParamsError(f"{folder} is in no Git and DVC repository; expected one; run `git init && dvc init` first")
+    return top
+
+
+def workflow_files(folder: Path, top: Path, name: str) -> dict[Path, str]:
+    """The workflow's text by its path, as Plan has it, and the versions it installs, unless the folder says its own."""
+    target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
+    files = {target: workflow_text(folder.resolve(), top, name)}
+    if not (folder / VERSIONS).exists():
+        files[Path(VERSIONS)] = (ROOT / VERSIONS).read_text(encoding="utf-8")
+    return files
+
+
+def workflow_text(folder: Path, top: Path, name: str) -> str:
+    """The CI workflow for the pipeline in ``folder`` of the repository at ``top``, with package ``name``.
+
+    Raises ParamsError when DVC's repository is not inside Git's, where no clone would find it.
+    """
+    data = next(path for path in (folder, *folder.parents) if (path / ".dvc").is_dir())  # of `dvc init --subdir`, too
+    if not data.is_relative_to(top):
+        raise ParamsError(
+            f"--ci: the DVC repository of {folder.name} lies above the Git repository; expected it inside; "
+            "run dvc init where .git is"
+        )
+    text = (ROOT / "ci/github.yml").read_text(encoding="utf-8")
+    cache = (data / ".dvc/cache").relative_to(top).as_posix()
+    for old, new in {
+        "working-directory: .": f"working-directory: {quoted(folder.relative_to(top).as_posix())}",
+        "path: .dvc/cache": f"path: {quoted(cache)}",
+        "DISTILLKIT_VERSION": __version__,
+        "PACKAGE_NAME": name,
+    }.items():
+        text = replaced(text, old, new)
+    return text
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    """A template filled in. Raises DistillkitError when it has no such place, which is a mistake of ours."""
+    if old not in text:
+        raise DistillkitError(
+            f"internal error: a template of distillkit {__version__} has no {old!r}; report this line"
+        )
+    return text.replace(old, new)

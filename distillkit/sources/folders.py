@@ -1,0 +1,203 @@
+"""Images in folders: which files count, which folder is which split, and one folder a class."""
+
+import hashlib
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from distillkit.base.errors import SourceError
+from distillkit.data.images import Found, SourceInfo, count
+from distillkit.sources.pictures import is_picture, open_picture, suffixes
+from distillkit.sources.readers import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    FolderSource,
+    OpenedSource,
+    Split,
+    choice,
+    folder_name,
+    labelled,
+    listed,
+    option,
+)
+
+MADE_BY_SYSTEMS = {  # beside names that begin with a dot: what archives, NAS, Windows and Python leave among files
+    *("__macosx", "__pycache__", "@eadir", "@__thumb", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
+}
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+ADDRESSED_BY_CONTENT = re.compile(r"/([0-9a-f]{2}/[0-9a-f]{30}|blobs/[0-9a-f]{40,64})$")  # DVC's cache, and the Hub's
+
+
+class Files(NamedTuple):
+    """Paths relative to a folder, sorted: regular files that count, and others with the reason why they do not."""
+
+    kept: list[Path]
+    others: list[tuple[Path, str]]
+
+
+def is_made_by_system(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in MADE_BY_SYSTEMS
+
+
+def files_in(folder: Path, follow_links: bool = False) -> Files:
+    """All files below ``folder``; nothing of what systems made is looked into.
+
+    Raises SourceError for a link that leads to nothing, round in a circle or out of the folder.
+    """
+    root, kept, others = folder.resolve(), [], []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            if is_made_by_system(name):
+                others.append((path.relative_to(folder), "files or folders hidden or made by a system"))
+                continue
+            if path.is_symlink():
+                check_link(path, root, follow_links)
+            if name in names and stat.S_ISREG(path.stat().st_mode):
+                kept.append(path.relative_to(folder))
+            elif name in names:
+                others.append((path.relative_to(folder), "pipes and other files that are not regular"))
+        folders[:] = [name for name in folders if not is_made_by_system(name)]
+    return Files(sorted(kept, key=Path.as_posix), sorted(others))
+
+
+def check_link(path: Path, root: Path, follow_links: bool = False) -> None:
+    """Raise SourceError unless a link leads to a place in ``root``, or to a file that is stored under its hash."""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise SourceError(f"{path} is a link to nothing; expected a file; restore or remove it") from None
+    if path.parent.resolve().is_relative_to(target):
+        raise SourceError(f"{path} is a link to a folder that it lies in; expected a file; remove it")
+    if not (follow_links or target.is_relative_to(root) or ADDRESSED_BY_CONTENT.search(target.as_posix())):
+        raise SourceError(
+            f"{path} is a link out of its folder; expected files in it; copy them there, or, for folders of classes, "
+            "set data.source.follow_links, or init's --follow-links"
+        )
+
+
+def content_hash(folder: Path, files: Files) -> str:
+    """SHA-256 of the lines that ``sha256sum`` prints for the files, by relative path."""
+    lines = hashlib.sha256()
+    for path in files.kept:
+        with (folder / path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.update(f"{digest}  ".encode() + os.fsencode(path.as_posix()) + b"\n")
+    return f"sha256:{lines.hexdigest()}"
+
+
+def open_folder(source: FolderSource) -> OpenedSource:
+    folder = Path(source.path).expanduser()
+    if not folder.is_dir():
+        raise SourceError(f"no folder {source.path}; expected one folder of images a class; check data.source.path")
+    files = files_in(folder, source.follow_links)
+    train, test = split_folders(source, folder)
+    info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files), "")
+    found = Found("train" if train == "." else train, test)
+    for path in beside(files, {train, test}):
+        count(found.left_out, "images beside the splits in use", path.as_posix())
+    opened = folder_split("train", folder, train, test, files, found)
+    tested = folder_split("test", folder, test, None, files, found) if test else None
+    return OpenedSource(opened, tested, info, found)
+
+
+def split_folders(source: FolderSource, folder: Path) -> tuple[str, str | None]:
+    """The folders that hold the class folders of training and test images; "." is ``folder`` itself.
+
+    Raises SourceError where folders could be splits as well as classes.
+    """
+    names = [path.name for path in subfolders(folder)]
+    nested = [name for name in names if subfolders(folder / name)]
+    train = "." if source.train_split == "." else choice(nested, source.train_split, TRAIN_NAMES)
+    rest = [name for name in nested if name != train]
+    if source.test_split is None or (train == "." and source.test_split == "test"):
+        return train or ".", None
+    test = choice(rest, source.test_split, TEST_NAMES)
+    if train is None and test is not None:
+        raise SourceError(
+            f"{source.path} has {test!r} but no 'train' with class folders; expected train/<class>/ beside it; rename "
+            f"the folders, or set {option('train_split')}: a folder's name, or . if {test!r} is a class"
+        )
+    alike = [[name for name in names if set(words(name)) & set(usual)] for usual in (TRAIN_NAMES, TEST_NAMES)]
+    if train is None and all(alike):
+        raise SourceError(
+            f"{listed([*alike[0], *alike[1]])} in {source.path} could be splits or classes; expected, as splits, a "
+            "folder for each class, or kind: huggingface and a metadata.csv that names the labels; say which: set "
+            f"{option('train_split')}: {alike[0][0]!r} with {option('test_split')}, or . for classes"
+        )
+    return train or ".", test
+
+
+def words(name: str) -> list[str]:
+    return re.findall("[a-z]+", name.casefold())
+
+
+def beside(files: Files, splits: set[str | None]) -> Iterator[Path]:
+    """Pictures that lie in no split."""
+    if "." not in splits:
+        yield from (path for path in files.kept if path.parts[0] not in splits and path.suffix.lower() in suffixes())
+
+
+def folder_split(name: str, folder: Path, part: str, test: str | None, files: Files, found: Found) -> Split:
+    """The images in the folders in ``part`` of ``folder``, one folder a class; nested ones belong to the class above.
+
+    What is left out is added to ``found``.
+    """
+    depth = len(PurePath(part).parts)
+    inside = [path for path in files.kept if is_in(path, part) and not (part == "." and path.parts[0] == test)]
+    class_names = classes_in(folder / part, test if part == "." else None, found)
+    pictures = []
+    for path in inside:
+        loose = len(path.parts) == depth + 1
+        if is_picture(folder / path):
+            pictures.append(path)
+            if loose:
+                where = f"{folder / path} lies beside the folders of the classes"
+                raise SourceError(f"{where}; expected every image inside one; move or remove it")
+        elif path.name in METADATA:
+            count(found.left_out, "files of metadata, as folders name the classes", path.as_posix())
+        elif not loose:
+            count(found.left_out, "files that are no images of a format that is read", path.as_posix())
+    for path, reason in files.others:
+        if is_in(path, part) and (len(path.parts) > depth + 1 or (folder / path).is_dir()):
+            count(found.left_out, reason, path.as_posix())
+    position = {class_name: label for label, class_name in enumerate(class_names)}
+    return labelled(
+        name,
+        [position[composed(path.parts[depth])] for path in pictures],
+        class_names,
+        read=lambda row: open_picture((folder / pictures[row]).read_bytes()),
+        where=lambda row: pictures[row].as_posix(),
+    )
+
+
+def classes_in(folder: Path, other: str | None, found: Found) -> tuple[str, ...]:
+    """The names of the folders, each in one Unicode spelling; ``other`` is none of them."""
+    names: dict[str, str] = {}
+    for path in subfolders(folder):
+        if path.name == other:
+            continue
+        if (name := composed(path.name)) in names:
+            count(found.notes, "folders taken for one class, as their names differ in Unicode spelling alone", name)
+        names[name] = path.name
+    if not names:
+        raise SourceError(f"{folder} has no folders; expected one folder of images a class; check data.source.path")
+    return tuple(sorted(names))
+
+
+def composed(name: str) -> str:
+    """A name in the spelling that has one character for a letter with its accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_in(path: Path, part: str) -> bool:
+    return part == "." or path.is_relative_to(part)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not is_made_by_system(path.name))

@@ -1,0 +1,273 @@
+"""Datasets as the library ``datasets`` reads them, from the Hub or from a folder here.
+
+A dataset is what somebody else wrote. Of its rows only the labels and the encoded images are read, and no path, address
+or pattern in it is followed out of its own files.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import SourceError
+from distillkit.base.outside import UnreadableError, content, read_yaml
+from distillkit.data.images import Found, SourceInfo, Tally, count
+from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
+from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
+from distillkit.sources.pictures import brief, is_picture, open_picture
+from distillkit.sources.readers import (
+    TEST_NAMES,
+    TRAIN_NAMES,
+    HuggingFaceSource,
+    OpenedSource,
+    Split,
+    choice,
+    folder_name,
+    labelled,
+    listed,
+    option,
+)
+
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "classes", "cls", "target", "targets", "category", "y")
+LABEL_TYPES = re.compile(r"u?int\d+|(large_)?string|bool")
+
+
+def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
+    folder, files = Path(source.id).expanduser(), None
+    if folder.is_dir():
+        info = local_info(source, folder, files := files_in(folder))
+        parts = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
+    elif folder.exists() or source.id.startswith((".", "/", "~")):
+        raise SourceError(f"no folder {source.id}; expected a folder or the id of a dataset; check data.source.id")
+    else:
+        info = hub_info(source)
+        parts = load_parts(source.id, source.config, revision=info.revision)
+        info = replace(info, revision=settled_revision(info, parts))
+    train, test = split_names(list(parts), source)
+    home = home_of(source.id, info.revision.removeprefix("sha256:"))
+    found = Found(train, test, left_out=unused(parts, {train, test}))
+    if files is not None and parts[train].info.builder_name == "imagefolder":
+        check_image_files(parts, folder, files, found.left_out)
+    opened = huggingface_split("train", parts[train], source, home, train)
+    tested = huggingface_split("test", parts[test], source, home, test) if test else None
+    described = parts[train].info
+    licence, citation = info.licence or described.license or "", described.citation or ""
+    info = replace(info, licence=licence, citation=citation)
+    return OpenedSource(opened, tested, info, found)
+
+
+def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str | None]:
+    """The splits to train and to test on; no test split where a part of the training images is to be drawn."""
+    train = choice(names, source.train_split, TRAIN_NAMES)
+    if train is None:
+        raise SourceError(f"splits are {listed(sorted(names))}; expected 'train'; set {option('train_split')}")
+    if source.test_split is None:
+        return train, None
+    others = [name for name in names if name != train]
+    return train, choice(others if source.test_split == "test" else names, source.test_split, TEST_NAMES)
+
+
+def unused(parts: Any, used: set[str | None]) -> Tally:
+    """Images of splits that are neither trained nor tested on."""
+    rest = {name: data.num_rows for name, data in parts.items() if name not in used}
+    return {f"images in the split {name!r}": (rows, f"{name} row 0") for name, rows in rest.items() if rows}
+
+
+def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -> None:
+    """Count the pictures in ``folder`` that are in no row. Raises SourceError for rows that systems made."""
+    root, read = folder.resolve(), set[Path]()
+    for data in parts.values():
+        for chunk in data.data.column("image").chunks if "image" in data.column_names else ():
+            read |= {Path(path) for path in chunk.field("path").to_pylist() if path}
+    for path in read:
+        if path.is_relative_to(root) and any(map(is_made_by_system, path.relative_to(root).parts)):
+            raise SourceError(f"{path} was made by a system or an archive; expected images; remove it")
+    for kept in files.kept:
+        if root / kept not in read and is_picture(folder / kept):
+            count(left_out, "images in no row of the dataset", kept.as_posix())
+
+
+def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceInfo:
+    """A local folder is known by its name and its content; the licence is in its README."""
+    revision = content_hash(folder, files)
+    if source.revision not in (None, revision):
+        raise SourceError(f"{source.id} has revision {revision}; expected {source.revision}; set data.source.revision")
+    return SourceInfo("huggingface", folder_name(source.id), revision, card_licence(front_matter(folder / "README.md")))
+
+
+def hub_info(source: HuggingFaceSource) -> SourceInfo:
+    """The commit and the licence of a dataset on the Hub; offline, the given revision and no licence."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    homepage = f"https://huggingface.co/datasets/{source.id}"
+    try:
+        found = HfApi().dataset_info(source.id, revision=source.revision)
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise cannot_load(source.id, error) from error
+    except Exception:  # offline: which error says so depends on the HTTP library beneath
+        return SourceInfo("huggingface", source.id, source.revision or "", "", homepage)
+    return SourceInfo("huggingface", source.id, found.sha or "", card_licence(found.card_data), homepage)
+
+
+def front_matter(readme: Path) -> Any:
+    """The metadata of a dataset's card, None without one. Raises SourceError for what is no YAML."""
+    try:
+        text = content(readme) if readme.exists() else b""
+        matter = re.match(rb"\s*---[ \t]*\r?\n(.*?)(^---[ \t]*\r?$)", text, re.DOTALL | re.MULTILINE)
+        return read_yaml(matter[1]) if matter else None
+    except UnreadableError as error:
+        raise SourceError(f"{readme} has metadata that cannot be read ({error}); correct it, or remove it") from None
+
+
+def card_licence(card: Any) -> str:
+    """The licences that a card's metadata name, and nothing for what are none."""
+    found = card.get("license") if isinstance(card, Mapping) else getattr(card, "license", None)
+    return ", ".join(part for part in (found if isinstance(found, list) else [found]) if isinstance(part, str))
+
+
+def settled_revision(info: SourceInfo, parts: Any) -> str:
+    """The commit that was loaded, as the cache folder is named; offline, ``datasets`` may load another than asked."""
+    files = next(iter(parts.values())).cache_files
+    folder = Path(files[0]["filename"]).parent.name if files else ""
+    loaded = folder if re.fullmatch("[0-9a-f]{40}", folder) else info.revision
+    if not loaded:
+        raise SourceError(f"the revision of {info.id} is unknown while offline; connect, or set data.source.revision")
+    if re.fullmatch("[0-9a-f]{40}", info.revision) and loaded != info.revision:
+        raise SourceError(f"the cache holds {info.id} at {loaded}; expected {info.revision}; connect to fetch it")
+    return loaded
+
+
+def load_parts(id: str, config: str | None, revision: str = "", content: str = "") -> Any:
+    """The splits by name, a ``datasets.DatasetDict``; a local folder is cached by its ``content``.
+
+    By itself ``datasets`` knows local files by path and time only, and would load the old ones for others of that time.
+    """
+    import datasets
+
+    cache = str(Path(datasets.config.HF_DATASETS_CACHE) / content) if content else None
+    with quiet_unless_terminal():
+        try:
+            for card in cards(id, revision):
+                check_card(card)
+            builder = datasets.load_dataset_builder(id, name=config, revision=revision or None, cache_dir=cache)
+            check_builder(builder, home_of(id, content))
+            builder.download_and_prepare()
+            return builder.as_dataset()
+        except Exception as error:  # its readers and its HTTP library raise errors of every kind
+            raise cannot_load(id, error) from error
+
+
+def cards(id: str, revision: str) -> Iterator[Path]:
+    """The files in which a dataset says which files are its data; of the Hub, those that can be had."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    folder = Path(id).expanduser()
+    for name in CARDS:
+        if folder.is_dir():
+            if (folder / name).exists():
+                yield folder / name
+            continue
+        try:
+            yield Path(hf_hub_download(id, name, repo_type="dataset", revision=revision or None))
+        except EntryNotFoundError:  # also what is raised offline: then the cache has what was loaded before
+            continue
+
+
+def cannot_load(id: str, error: Exception) -> SourceError:
+    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # which says what is wrong
+    if Path(id).is_dir():
+        expected = "expected a folder of images, parquet or other data files; check them and data.source.config"
+    else:
+        expected = "expected a folder or a dataset of the Hub; check data.source.id, data.source.config and the "
+        expected += "connection, or run `hf auth login` if it is private or gated"
+    return SourceError(f"{id!r} cannot be loaded ({brief(error)}); {expected}")
+
+
+@contextmanager
+def quiet_unless_terminal() -> Iterator[None]:
+    """Hide the progress bars of datasets and huggingface_hub while stderr is no terminal."""
+    import datasets
+    from huggingface_hub import utils
+
+    shown = [library for library in (datasets, utils) if not library.are_progress_bars_disabled()]
+    hidden = [] if sys.stderr.isatty() else shown
+    for library in hidden:
+        library.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for library in hidden:
+            library.enable_progress_bars()
+
+
+def huggingface_split(name: str, data: Any, source: HuggingFaceSource, home: Home, own_name: str) -> Split:
+    """Encoded images are read row by row from the memory map; a wanted column of bytes or paths is read as images."""
+    import datasets
+
+    features = data.features
+    image, label = image_column(features, source.image), label_column(features, source.label)
+    try:
+        encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise unclear_column(features, "an image column", source.image, "image") from error
+    values, class_names = composed_labels(data[label][:], getattr(features[label], "names", None) or ())
+    return labelled(
+        name,
+        values,
+        class_names,
+        read=lambda row: open_picture(picture_bytes(encoded[row][image], home)),
+        where=lambda row: f"{own_name} row {row}",
+    )
+
+
+def composed_labels(values: list[Any], names: Sequence[str]) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Labels, and the classes they are positions in, with each name in one Unicode spelling."""
+    class_names = tuple(map(composed, names))
+    if len(set(class_names)) < len(class_names):  # positions of one name become that name
+        known = dict(enumerate(class_names))
+        return [known.get(value, value) for value in values], None
+    return [composed(value) if isinstance(value, str) else value for value in values], class_names or None
+
+
+def image_column(features: Any, wanted: str | None) -> str:
+    """``wanted``, or the only column of images; of several, that called image.
+
+    Where no column says that it holds images, one of encoded bytes is taken, alone or beside a path.
+    """
+    images = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
+    images = images or [column for column, feature in features.items() if is_encoded(feature)]
+    candidates = ["image"] if "image" in images else images
+    if wanted not in features and (wanted or len(candidates) != 1):
+        raise unclear_column(features, "an image column", wanted, "image")
+    return wanted or candidates[0]
+
+
+def is_encoded(feature: Any) -> bool:
+    """Whether a column holds bytes, or mappings of bytes and a path."""
+    inner = feature.get("bytes") if isinstance(feature, dict) and feature.keys() <= {"bytes", "path"} else feature
+    return str(getattr(inner, "dtype", "")) in ("binary", "large_binary")
+
+
+def label_column(features: Any, wanted: str | None) -> str:
+    """``wanted``, or the only ClassLabel, or the only integer or string column with a label's name."""
+    classes = [column for column, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+    plain = [column for column in features if LABEL_TYPES.fullmatch(str(getattr(features[column], "dtype", "")))]
+    candidates: list[str] = classes or [column for column in plain if column in LABEL_COLUMNS]
+    if wanted is not None and wanted in (*classes, *plain):
+        candidates = [wanted]
+    if len(candidates) != 1 or wanted not in (None, *candidates):
+        raise unclear_column(features, "one label column", wanted, "label")
+    return candidates[0]
+
+
+def unclear_column(features: Any, expected: str, wanted: str | None, setting: str) -> SourceError:
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+    found = ", ".join(f"{name} ({features[name].dtype if kind == 'Value' else kind})" for name, kind in kinds.items())
+    asked = f"{wanted!r} as {expected}" if wanted else expected
+    return SourceError(f"columns are {found}; expected {asked}; set {option(setting)}")

@@ -1,0 +1,117 @@
+"""Nothing but a dataset's own files is opened, whatever its rows and its card say."""
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
+
+from distillkit.base.errors import SourceError
+from distillkit.sources.folders import ADDRESSED_BY_CONTENT
+
+BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")  # open what they are given
+CARDS = ("README.md", ".huggingface.yaml")  # where a dataset may say which files are its data
+IN_ARCHIVE = re.compile(r"zip://(?P<inner>[^:]+)::(?P<archive>[^:]+)")
+LARGEST = 2**28  # bytes of a picture in an archive
+
+
+class Home(NamedTuple):
+    """Where a dataset's own files are: relative paths start at the first of ``places``; all are absolute.
+
+    ``address`` is what files of the Hub begin with, before they are downloaded.
+    """
+
+    places: tuple[Path, ...]
+    address: str = ""
+
+
+def home_of(id: str, content: str) -> Home:
+    """A folder here with its cache for this ``content``, or what the Hub's client keeps of a dataset."""
+    import datasets
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(id).expanduser()
+    if folder.is_dir():
+        return Home((folder.resolve(), Path(datasets.config.HF_DATASETS_CACHE).resolve() / content))
+    kept = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=id, repo_type="dataset")
+    return Home((kept.resolve(),), f"hf://datasets/{id}@")
+
+
+def own_file(path: str, home: Home) -> Path:
+    """The regular file that ``path`` means. Raises SourceError for any that is not the dataset's own."""
+    if "://" not in path and "::" not in path:
+        place = Path(os.path.normpath(home.places[0] / path))
+        real = place.resolve()
+        by_content = ADDRESSED_BY_CONTENT.search(real.as_posix()) is not None
+        for own in home.places:
+            if real.is_relative_to(own) or (by_content and place.is_relative_to(own)):
+                if not real.exists() or not stat.S_ISREG(real.stat().st_mode):
+                    raise SourceError(f"there is no file {path!r}")
+                return real
+    raise SourceError(f"its path {path!r} leads out of the dataset's own files")
+
+
+def picture_bytes(cell: Mapping[str, Any] | None, home: Home) -> bytes:
+    """The encoded image of a cell: its bytes, or else the file of the dataset that its path names."""
+    if cell is None or (cell["bytes"] is None and cell["path"] is None):
+        raise SourceError("there is none")
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    if (archived := IN_ARCHIVE.fullmatch(cell["path"])) is None:
+        return own_file(cell["path"], home).read_bytes()
+    try:
+        with ZipFile(own_file(archived["archive"], home)) as archive:
+            if archive.getinfo(archived["inner"]).file_size > LARGEST:
+                raise SourceError(f"{archived['inner']!r} in its archive has more than {LARGEST:,} bytes")
+            return archive.read(archived["inner"])
+    except (BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted
+        raise SourceError(f"{archived['inner']!r} is not in its archive ({error})") from None
+
+
+def check_card(path: Path) -> None:
+    """Raise SourceError where a card, or the YAML file that may stand for it, names data files that are elsewhere."""
+    from huggingface_hub import DatasetCard
+    from ruamel.yaml import YAML
+
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise SourceError(f"{path} is no regular file; expected one; remove it")
+    if path.suffix == ".md":
+        card = DatasetCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    else:
+        card = YAML(typ="safe").load(path) or {}
+    for pattern in data_files_of(card.get("configs")):
+        parts = re.split(r"[/\\]", pattern)
+        rooted = PurePosixPath(pattern).is_absolute() or PureWindowsPath(pattern).is_absolute()
+        if rooted or ".." in parts or "~" in parts or "://" in pattern or "::" in pattern:
+            raise SourceError(f"{path.name} names the data files {pattern!r}; expected the dataset's own; remove them")
+
+
+def data_files_of(configs: Any) -> Iterator[str]:
+    """Every text below ``data_files`` and ``data_dir``."""
+    if isinstance(configs, Mapping):
+        for key, value in configs.items():
+            yield from texts(value) if key in ("data_files", "data_dir") else data_files_of(value)
+    elif isinstance(configs, list):
+        for value in configs:
+            yield from data_files_of(value)
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Iterable):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from texts(part)
+
+
+def check_builder(builder: Any, home: Home) -> None:
+    """Raise SourceError unless ``datasets`` would read nothing but own files, by a reader that opens no others."""
+    if builder.name not in BUILDERS:
+        raise SourceError(f"it is of kind {builder.name!r}, and {', '.join(BUILDERS)} are read")
+    for files in (builder.config.data_files or {}).values():
+        for path in files:
+            if not (home.address and path.startswith(home.address)):
+                own_file(path, home)

@@ -1,0 +1,135 @@
+"""A picture as people store it, decoded into 8-bit pixels: a list of formats, and nothing is guessed.
+
+Only decoders that read the bytes they are given are used: others of Pillow start programs (EPS) or open other files.
+"""
+
+import textwrap
+import warnings
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from distillkit.base.errors import SourceError
+
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+WHITE = 65535  # of 16-bit pixels
+
+
+class Pixels(NamedTuple):
+    """``values`` (C, H, W) uint8, one channel for grey and three for colour; and what had to be decided.
+
+    ``deepest`` is the highest value of 16-bit pixels, None where they have 8; ``clear`` says that something shone
+    through, ``frames`` that there were more pictures in the file than this one.
+    """
+
+    values: np.ndarray
+    deepest: int | None = None
+    clear: bool = False
+    frames: bool = False
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that the Pillow of this machine reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """The picture in a file's bytes. Raises SourceError for anything else, and for one of too many pixels."""
+    return identified(BytesIO(data))
+
+
+def identified(file: BinaryIO) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file, formats=formats())
+    except UnidentifiedImageError:
+        raise SourceError(f"it is none of {', '.join(formats())}") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise SourceError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings of FORMATS, as Pillow knows them."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats())
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a regular file is a picture, by its ending or else by its first bytes."""
+    if path.suffix.lower() in suffixes():
+        return True
+    try:
+        with path.open("rb") as file:
+            identified(file)
+    except SourceError as error:
+        return "pixels" in str(error)
+    except Exception:  # decoders raise errors of every kind
+        return False
+    return True
+
+
+def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE) -> Pixels:
+    """The picture upright and opaque, with 8 bits.
+
+    What is transparent lies on grey of level ``background``. 16-bit values are divided by ``white``, which is 255 then.
+    Raises SourceError where that leaves nothing to see, for values above ``white``, and for pixels of 32 bits.
+    """
+    if not isinstance(image, Image.Image):
+        raise SourceError(f"it is {type(image).__name__}")
+    frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # which has a preview beside the picture
+    deep, deepest = image.mode.startswith("I;16"), None
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F"):
+        raise SourceError(f"its pixels have 32 bits, mode {image.mode}")
+    if deep:
+        deepest = int(np.asarray(image).max())
+        if deepest > white:
+            raise SourceError(f"it has the value {deepest}, and data.white is {white}")
+        image = Image.fromarray(np.round(np.asarray(image) / (white / 255)).astype(np.uint8))
+    image, clear = opaque(image, background)
+    if image.mode == "1":
+        image = image.convert("L")
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    pixels = np.asarray(image)
+    return Pixels(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), deepest, clear, frames)
+
+
+def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:
+    """The picture on its background, and whether something shone through; grey stays grey."""
+    if not image.has_transparency_data:
+        return image, False
+    grey = image.mode in ("1", "L", "LA", "La")
+    drawn = image.convert("RGBA")
+    ground = Image.new("RGBA", drawn.size, (background, background, background, 255))
+    alpha = np.asarray(drawn.getchannel("A"))
+    shown = Image.alpha_composite(ground, drawn).convert("RGB")
+    if np.ptp(alpha) and not np.ptp(np.asarray(shown), (0, 1)).any():
+        raise SourceError(f"nothing of it can be seen on a background of {background}; set data.background")
+    return shown.convert("L") if grey else shown, bool(alpha.min() < 255)
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """uint8 (C, H, W) of this height and width."""
+    if size is None or size == pixels.shape[1:]:
+        return pixels
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    values = np.asarray(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+
+
+def brief(error: Exception) -> str:
+    """An error on one line: its message, with its kind if it is not one of ours."""
+    text = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
+    return textwrap.shorten(text, 300, placeholder=" ...")
+
+
+def unreadable(where: str, error: Exception) -> SourceError:
+    return SourceError(f"{where} cannot be read ({brief(error)}); expected an image; replace or remove it")

@@ -1,0 +1,59 @@
+"""What a source held and what became of it: the same lines in ``init``, ``fetch``, ``show`` and ``doctor``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from distillkit.data.artifact import class_names_of, read_found
+from distillkit.data.container import Opened
+from distillkit.data.images import Found, RealData, Tally
+
+SHOWN = 5  # classes, and shapes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """``classes`` counts the training images of each, ``shapes`` are the distinct (C, H, W) among the images."""
+
+    classes: Mapping[str, int]
+    test: int
+    shapes: Sequence[tuple[int, int, int]]
+    found: Found
+
+
+def summary_of(data: RealData) -> Summary:
+    counts = dict(zip(data.train.class_names, data.train.class_counts, strict=True))
+    return Summary(counts, len(data.test), [data.train.image_shape], data.found)
+
+
+def read_summary(opened: Opened) -> Summary:
+    """Of an artifact of real images, without reading them."""
+    names = class_names_of(opened)
+    counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
+    train, test = (opened.file.get_slice(f"{split}_images").get_shape() for split in ("train", "test"))
+    return Summary(dict(zip(names, counts, strict=True)), test[0], [tuple(train[1:])], read_found(opened))
+
+
+def lines(summary: Summary) -> Iterator[str]:
+    found, counts = summary.found, summary.classes
+    named = ", ".join(f"{name} ({images:,})" for name, images in list(counts.items())[:SHOWN])
+    yield f"{len(counts):,} classes, with training images of each: {named}{' …' * (len(counts) > SHOWN)}"
+    train = "" if found.train == "train" else f" from {found.train!r}"
+    test = "" if found.test == "test" else f" from {found.test!r}" if found.test else ", drawn from the training images"
+    yield f"{sum(counts.values()):,} training images{train}; {summary.test:,} test images{test}"
+    shapes = [f"{height}x{width} {'grey' if channels == 1 else 'colour'}" for channels, height, width in summary.shapes]
+    yield f"size: {', '.join(shapes[:SHOWN])}{' …' * (len(shapes) > SHOWN)} (height x width)"
+    yield from (f"left out: {line}" for line in tallied(found.left_out))
+    yield from (f"note: {line}" for line in tallied(found.notes))
+
+
+def tallied(tally: Tally) -> Iterator[str]:
+    for what, (times, first) in sorted(tally.items()):
+        yield f"{times:,} {what}, such as {first}"
+
+
+def from_dict(values: Mapping[str, Any]) -> Summary:
+    """A summary from what ``asdict`` makes of it."""
+    return Summary(**{**values, "found": Found(**values["found"])})

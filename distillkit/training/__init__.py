@@ -1,0 +1,3 @@
+"""Training on real images: the one training loop, experts with their files, difficulty. May import base, process
+and data.
+"""

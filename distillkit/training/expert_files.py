@@ -1,0 +1,75 @@
+"""Expert trajectories at rest: one safetensors file for every shard, read lazily."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillkit.base.errors import ArtifactError
+from distillkit.data.artifact import read_network
+from distillkit.data.container import Opened, save
+from distillkit.data.leftovers import stems
+from distillkit.data.networks import NetworkSpec
+from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert
+
+
+def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """The files of the shards that ``expert_shards`` lists; others in ``folder`` are left over and ignored."""
+    return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
+
+
+def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:
+    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
+    dynamics = {
+        f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
+    }
+    tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
+    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
+
+
+class ExpertFiles:
+    """Experts in one or more shard files; a snapshot is read from disk only when it is asked for."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.shards = [Opened(path, "experts") for path in paths]
+        if not self.shards:
+            raise ArtifactError("no expert shards were given; expected at least one; name some under expert_shards")
+        self.slices = [trajectories_of(shard) for shard in self.shards]
+        shapes = [part.get_shape() for part in self.slices]
+        specs = [read_network(shard, "network", "train it again") for shard in self.shards]
+        for shard, shape, spec in zip(self.shards, shapes, specs, strict=True):
+            if spec != specs[0] or shape[1:] != shapes[0][1:]:
+                raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
+        self.spec = specs[0]
+        self.snapshots: int = shapes[0][1]
+        self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        part, row = self.index[expert]
+        parameters: Tensor = part[row, snapshot]
+        return parameters
+
+    def dynamics(self) -> Dynamics:
+        """The dynamics of all shards, each (E, L, N)."""
+        first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
+        columns = {
+            name: torch.cat(
+                [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
+            )
+            for name, dtype in DYNAMICS.items()
+        }
+        return Dynamics(**columns)
+
+
+def trajectories_of(shard: Opened) -> Any:
+    """The shard's trajectories (E, T, P), not read yet."""
+    found = shard.file.get_slice("trajectories") if "trajectories" in shard.file.keys() else None  # noqa: SIM118
+    if found is None or found.get_dtype() != "F32" or len(found.get_shape()) != 3 or 0 in found.get_shape():
+        raise ArtifactError(f"{shard.path} has no trajectories (experts, snapshots, parameters); train it again")
+    return found

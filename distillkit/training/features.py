@@ -1,0 +1,61 @@
+"""What a trained network sees in an image: the values that its last layer classifies.
+
+Axes: N images; C, H, W channels, height, width; D features.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from distillkit.base.errors import ParamsError
+from distillkit.data.images import ImageSet, Normalisation
+from distillkit.data.networks import build_network, without_classifier
+from distillkit.data.parameters import load_flat_, measure_statistics
+from distillkit.training.trajectories import Experts
+
+SAMPLE = 512  # training images that batch normalisation takes its statistics from
+CHUNK = 512
+
+Features = Callable[[Tensor], Tensor]
+
+
+def expert_features(experts: Experts, count: int, real: ImageSet, normalisation: Normalisation) -> Features:
+    """A function from rows of ``real`` to features (N, D): those of ``count`` experts after training, side by side.
+
+    Raises ParamsError when there are fewer experts.
+    """
+    check_count(count, len(experts))
+    networks = [without_classifier(trained_expert(experts, expert, real, normalisation)) for expert in range(count)]
+
+    @torch.no_grad()
+    def features(rows: Tensor) -> Tensor:
+        parts = rows.split(CHUNK)
+        images = (normalisation.apply(real.take(part).pixels()) for part in parts)
+        return torch.cat([torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images])
+
+    return features
+
+
+def check_count(count: int, trained: int) -> None:
+    """Raise ParamsError when there are fewer experts than ``count``."""
+    if not 1 <= count <= trained:
+        expected = f"expected 1 to {trained}, or add expert_shards"
+        raise ParamsError(f"experts is {count}, but {trained} are trained; {expected}")
+
+
+def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation: Normalisation) -> nn.Module:
+    """An expert after its last epoch, in evaluation mode.
+
+    Batch normalisation goes by the statistics of some training images, evenly spread over the classes.
+    """
+    device = real.images.device
+    network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0).to(device)
+    load_flat_(network, experts.read(number, experts.snapshots - 1).to(device))
+    return measure_statistics(network, normalisation.apply(real.take(spread_rows(real.labels)).pixels()))
+
+
+def spread_rows(labels_N: Tensor, count: int = SAMPLE) -> Tensor:
+    """At most ``count`` rows, evenly spread over the set in the order of its classes."""
+    places = torch.linspace(0, len(labels_N) - 1, min(count, len(labels_N)), dtype=torch.float64).round().long()
+    return labels_N.argsort(stable=True)[places.to(labels_N.device)]

@@ -1,0 +1,87 @@
+"""Which difficulty to use: one of ours, or the user's own from a file."""
+
+from pathlib import Path
+from typing import IO, Literal
+from zipfile import ZipFile
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from distillkit.base.errors import ParamsError, SourceError
+from distillkit.base.settings import settings
+
+Numbers = npt.NDArray[np.float64]
+
+
+@settings
+class ScoreSpec:
+    """The ``score`` section: a score by name, from the first ``epochs`` epochs (all when missing), or a file.
+
+    A file is .npy or one-array .npz with one number for every training image, in the order of the source;
+    ``larger_means`` says which end is hard, and scores where larger is easier are negated.
+    """
+
+    name: Literal["forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency", "file"]
+    epochs: int | None = None
+    file: str | None = None
+    larger_means: Literal["harder", "easier"] = "harder"
+
+    def __post_init__(self) -> None:
+        if (self.name == "file") != (self.file is not None):
+            raise ParamsError(f"name is {self.name} and file is {self.file}; give a path exactly when name is file")
+        if self.name != "file" and self.larger_means == "easier":
+            raise ParamsError(f"larger_means is only for score files; {self.name} is harder when larger; remove it")
+
+
+def read_score_file(spec: ScoreSpec, images: int) -> Tensor:
+    """The user's difficulty (N,), float32, larger is harder. Raises SourceError when it does not fit the data."""
+    path = Path(spec.file or "")
+    if not path.is_file():  # a pipe may never end
+        found = "is no regular file" if path.exists() else "does not exist"
+        raise SourceError(f"score.file {path} {found}; expected a .npy or .npz file; correct the path")
+    try:
+        with path.open("rb") as file:
+            values = numbers_in(file, path, images)
+    except SourceError:
+        raise
+    except Exception as error:  # numpy and zipfile raise errors of every kind
+        found = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
+        raise SourceError(f"score.file {path} cannot be read ({found}); expected a .npy or .npz of numbers") from error
+    with np.errstate(over="ignore"):
+        difficulty_N = torch.from_numpy(values.astype(np.float32))
+    if not difficulty_N.isfinite().all():
+        row = int((~difficulty_N.isfinite()).nonzero()[0])
+        raise SourceError(f"score.file {path} holds {values[row]} at row {row}; expected finite float32 numbers")
+    return difficulty_N if spec.larger_means == "harder" else -difficulty_N
+
+
+def numbers_in(file: IO[bytes], path: Path, images: int) -> Numbers:
+    """The array of an .npy; of an .npz the one called scores, or the only one."""
+    if file.read(2) != b"PK":  # no archive
+        file.seek(0)
+        return only_array(file, path, images)
+    with ZipFile(file) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if "scores" not in names and len(names) != 1:
+            found = ", ".join(names) or "nothing"
+            raise SourceError(f"score.file {path} holds {found}; expected one array, or one called scores")
+        with archive.open(archive.namelist()[names.index("scores") if "scores" in names else 0]) as member:
+            return only_array(member, path, images)
+
+
+def only_array(file: IO[bytes], path: Path, images: int) -> Numbers:
+    """The array, of which no more is read than there should be; its form stands before it."""
+    version = np.lib.format.read_magic(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read_header(file)
+    if shape != (images,) or dtype.kind not in "fiu":
+        raise SourceError(
+            f"score.file {path} holds {dtype} of shape {shape}; expected one number for each of the "
+            f"{images} training images, in the order of the source"
+        )
+    data = file.read(images * dtype.itemsize + 1)  # to the end, where an archive checks its sums
+    if len(data) < images * dtype.itemsize:
+        raise EOFError("it ends early")
+    return np.frombuffer(data, dtype, images)

@@ -1,0 +1,249 @@
+"""Experts: networks trained on real data, their parameters after every epoch, and what they found hard.
+
+Axes: E experts; T snapshots (one before the first epoch and one after each); P parameters; L epochs; N training images.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from distillkit.base.errors import DivergedError, check_positive, check_range
+from distillkit.base.randomness import draw_seed
+from distillkit.base.settings import settings
+from distillkit.data.augment import Augmentation
+from distillkit.data.images import ImageSet, Normalisation
+from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.parameters import flatten, load_flat_
+from distillkit.training.compute import Compute, Precision, to_the_end
+from distillkit.training.loop import constant, epoch_batches, train
+
+
+@settings
+class ExpertRecipe:
+    """How an expert is trained: plain SGD at a constant rate, as trajectory matching expects.
+
+    ``precision: bf16`` is for the layers only; parameters, and so trajectories, stay float32.
+    """
+
+    network: NetworkSpec
+    epochs: int
+    batch: int
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    augmentation: Augmentation = Augmentation()
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        check_range("epochs", self.epochs, 1)
+        check_range("batch", self.batch, 2)
+        check_positive("lr", self.lr)
+        check_range("momentum", self.momentum, 0, 0.9999)
+        check_range("weight_decay", self.weight_decay, 0)
+
+
+@settings
+class ExpertsSpec:
+    """The ``experts`` section: how an expert is trained, and how many make one shard."""
+
+    per_shard: int
+    recipe: ExpertRecipe
+
+    def __post_init__(self) -> None:
+        check_range("per_shard", self.per_shard, 1)
+
+    def visits(self, images: int) -> int:
+        """Images shown to the experts of a shard in all."""
+        return self.per_shard * self.recipe.epochs * images
+
+
+class Dynamics(NamedTuple):
+    """What happened to every training image in every epoch, seen in the pass that trained on it.
+
+    All (..., L, N): ``correct`` bool; ``probability`` of the label; ``margin`` of the label's logit over the best other
+    (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul et al. 2021); ``probability_margin`` of the
+    label's probability over the best other (Zheng et al. 2023). float16 but for ``correct``.
+    """
+
+    correct: Tensor
+    probability: Tensor
+    margin: Tensor
+    error_norm: Tensor
+    probability_margin: Tensor
+
+
+DYNAMICS = dict.fromkeys(Dynamics._fields, torch.half) | {"correct": torch.bool}
+
+
+class Expert(NamedTuple):
+    """One expert: its ``trajectory`` (T, P), float32, and its ``dynamics``, each (L, N), all on the CPU."""
+
+    trajectory_TP: Tensor
+    dynamics: Dynamics
+
+
+class Experts(Protocol):
+    """Trained experts, wherever their snapshots are kept."""
+
+    spec: NetworkSpec
+    snapshots: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        """Parameters (P,) of one expert at one snapshot."""
+        ...
+
+
+@dataclass(frozen=True)
+class ExpertsInMemory:
+    """Experts whose trajectories (E, T, P) are one tensor."""
+
+    spec: NetworkSpec
+    trajectories_ETP: Tensor
+
+    @property
+    def snapshots(self) -> int:
+        return self.trajectories_ETP.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.trajectories_ETP)
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        return self.trajectories_ETP[expert, snapshot]
+
+
+@dataclass(frozen=True)
+class KindOfExperts:
+    """What experts are like, without any: for methods whose sets do not change with them."""
+
+    spec: NetworkSpec
+    snapshots: int = 0
+
+    def __len__(self) -> int:
+        return 0
+
+    def read(self, expert: int, snapshot: int) -> Tensor:
+        raise ValueError(f"expert {expert} at {snapshot}: a method that reads experts must say that it uses them")
+
+
+def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
+    """One visit's record, each (N,)."""
+    probability_NK = logits_NK.float().softmax(1)
+    label_N1 = labels_N[:, None]
+    label_logit_N, probability_N = (of_NK.gather(1, label_N1).squeeze(1) for of_NK in (logits_NK, probability_NK))
+    other_N = logits_NK.scatter(1, label_N1, float("-inf")).amax(1)
+    error_NK = probability_NK - F.one_hot(labels_N, logits_NK.shape[1])
+    return Dynamics(
+        correct=label_logit_N > other_N,
+        probability=probability_N.half(),
+        margin=(label_logit_N - other_N).half(),
+        error_norm=error_NK.norm(dim=1).half(),
+        probability_margin=(probability_N - probability_NK.scatter(1, label_N1, 0.0).amax(1)).half(),
+    )
+
+
+class Recording:
+    """The training of one expert on ``real``, an epoch a step, copying its parameters before the first and after each.
+
+    What it depends on is in what it records: plain SGD starts every epoch with its momentum at zero.
+    """
+
+    def __init__(
+        self,
+        real: ImageSet,
+        normalisation: Normalisation,
+        recipe: ExpertRecipe,
+        generator: Generator,
+        compute: Compute = Compute(),
+    ):
+        self.real, self.normalisation, self.recipe, self.compute = real, normalisation, recipe, compute
+        network = build_network(recipe.network, real.image_shape, len(real.class_names), draw_seed(generator))
+        self.network = compute.place(network, real.images.device)
+        self.generator, self.generator_state = generator, generator.get_state()
+        first_P = flatten(self.network).cpu()
+        self.trajectory_TP = torch.empty(recipe.epochs + 1, len(first_P))
+        self.trajectory_TP[0] = first_P
+        shape = (recipe.epochs, len(real))
+        self.dynamics = Dynamics(**{name: torch.empty(shape, dtype=kind) for name, kind in DYNAMICS.items()})
+        self.done = 0
+
+    @property
+    def steps(self) -> int:
+        return self.recipe.epochs
+
+    @cached_property
+    def normalised(self) -> Tensor:
+        """The images (N, C, H, W), not before they are wanted."""
+        return self.compute.layout(self.normalisation.apply(self.real.pixels()))
+
+    def advance(self) -> None:
+        """One epoch. Raises DivergedError, naming the knob, when the training leaves the finite numbers."""
+        recipe, real = self.recipe, self.real
+        visits = train(
+            self.network,
+            self.normalised,
+            real.labels,
+            epoch_batches(len(real), recipe.batch, self.generator),
+            lr_at=constant(recipe.lr),
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            augmentation=recipe.augmentation,
+            generator=self.generator,
+            precision=recipe.precision,
+            compute=self.compute,
+        )
+        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows, v.logits) for v in visits), strict=True))
+        if not logits.isfinite().all():
+            raise DivergedError(
+                f"expert training gave nan or infinity in epoch {self.done + 1}; lower lr ({recipe.lr:g})"
+            )
+        for record, seen in zip(self.dynamics, dynamics_of(logits[rows.argsort()], real.labels), strict=True):
+            record[self.done] = seen
+        self.trajectory_TP[self.done + 1] = flatten(self.network)
+        self.generator_state = self.generator.get_state()
+        self.done += 1
+
+    def result(self) -> Expert:
+        return Expert(self.trajectory_TP, self.dynamics)
+
+    def state(self, since: int = 0) -> dict[str, Tensor]:
+        """The epochs after the first ``since``, and the generator after the last that is done."""
+        epochs = slice(since, self.done)
+        rows = {name: part[epochs] for name, part in self.dynamics._asdict().items()}
+        trajectory_TP = self.trajectory_TP[since + 1 : self.done + 1]
+        return {"since": torch.tensor(since), "trajectory": trajectory_TP, "generator": self.generator_state, **rows}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a :meth:`state`, after the epochs before it. Nothing has changed where it does not fit."""
+        since, trajectory_TP = int(state["since"]), state["trajectory"]
+        end = since + len(trajectory_TP)
+        if not (0 <= since <= self.done and end <= self.steps):
+            raise ValueError(f"it holds epochs {since + 1} to {end} of {self.steps}, {self.done} of which are known")
+        records = [(self.trajectory_TP[since + 1 : end + 1], trajectory_TP)]
+        records += [(part[since:end], state[name]) for name, part in self.dynamics._asdict().items()]
+        for record, kept in records:
+            if (record.shape, record.dtype) != (kept.shape, kept.dtype):
+                raise ValueError(f"it holds {kept.dtype} {tuple(kept.shape)}; expected {tuple(record.shape)}")
+        self.generator.set_state(state["generator"])
+        for record, kept in records:
+            record.copy_(kept)
+        self.generator_state, self.done = state["generator"], end
+        load_flat_(self.network, self.trajectory_TP[end])
+
+
+def record_expert(
+    real: ImageSet,
+    normalisation: Normalisation,
+    recipe: ExpertRecipe,
+    generator: Generator,
+    compute: Compute = Compute(),
+) -> Expert:
+    """Train one expert, see :class:`Recording`."""
+    work = Recording(real, normalisation, recipe, generator, compute)
+    to_the_end(work, "expert")
+    return work.result()
