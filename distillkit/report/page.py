@@ -18,10 +18,9 @@ from distillkit.base.files import atomic_write, pretty_json, write_text
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
-from distillkit.report.plots import Curves
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, best, details, escaped, markdown_table, summary
-from distillkit.report.words import Loss, by_loss, percent, protocol, warnings
+from distillkit.report.words import Curves, Loss, by_loss, percent, protocol, warnings
 
 PLOTS = ("accuracy", "coverage", "loss", "training")
 

@@ -18,11 +18,10 @@ from matplotlib.figure import Figure
 
 from distillkit.base.files import atomic_write
 from distillkit.report.results import COLOURS, Row, colour_of
-from distillkit.report.words import shorten
+from distillkit.report.words import Curves, shorten
 
 Numbers = npt.NDArray[np.float64]
 
-Curves = Mapping[str, Sequence[tuple[int, float]]]  # by recipe, points (step, value)
 
 THIRD_MARKERS: dict[str, dict[str, Any]] = {
     "easy": {"marker": "o", "markersize": 7, "markerfacecolor": "white"},

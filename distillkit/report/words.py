@@ -4,8 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from distillkit.evaluation.evaluate import EvaluationRecipe
-from distillkit.report.plots import Curves
 from distillkit.report.results import Row
+
+Curves = Mapping[str, Sequence[tuple[int, float]]]  # by recipe, points (step, value)
 
 
 class Loss(NamedTuple):
