@@ -1,1 +1,4 @@
-"""Recipes as params.yaml has them, and the unfinished work of stages. May import base to methods."""
+"""Recipes, params.yaml checked as a whole, how a stage begins, and what it keeps when it is stopped.
+
+May import base to sources.
+"""

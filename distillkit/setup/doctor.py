@@ -155,7 +155,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield from fetched_images(folder)
         yield from takes(resources_of(data, fetched), fetched, folder)
     except DistillkitError as error:
-        yield Finding("params.yaml", "failure", str(error), "correct it")
+        yield Finding("params.yaml", "failure", str(error).removeprefix("params.yaml: "), "correct it")
 
 
 def version(data: dict[str, Any]) -> Finding:
