@@ -417,8 +417,8 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_unlike_losses_have_panels_and_captions_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loss of 22,000 beside one of 0.5 would leave a flat line, and stand under a caption that is not its own."""
     drawn: list[dict[str, Any]] = []
-    draw = report.figures.loss_plot
-    monkeypatch.setattr(report.figures, "loss_plot", lambda losses, *rest: (drawn.append(losses), draw(losses, *rest)))
+    draw = report.plots.loss_plot
+    monkeypatch.setattr(report.plots, "loss_plot", lambda losses, *rest: (drawn.append(losses), draw(losses, *rest)))
     methods = {"dm-a": "dm", "mtt-a": "mtt", "new-a": "new", "sel-a": "selmatch", "dsa-a": "dsa", "random": "random"}
     curves = {name: [(1, 22_000.0)] for name in methods if name != "random"} | {"random": []}
     files = write(tmp_path, {}, rows=[row(name, method) for name, method in methods.items()], loss_curves=curves)
