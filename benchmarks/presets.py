@@ -1,7 +1,9 @@
 """Every recipe of every preset, made small but with what decides whether it learns.
 
-    python benchmarks/presets.py            # all of presets/; writes benchmarks/results/presets-cpu.json
+    python benchmarks/presets.py            # all of presets/
     python benchmarks/presets.py selmatch-cifar10 mtt-cifar10
+
+Rows go to benchmarks/results/presets-cpu.json preset by preset, in the place of those of before.
 
 Kept as they stand: the rates, momentum, the step size and its rate, decay, clipping, augmentation, normalisation, kinds
 of network, and how many expert steps one student step has to cover. Made smaller: digits in three channels stand for
@@ -26,6 +28,7 @@ from typing import Any
 
 import click
 import torch
+from record import rounded
 
 from distillkit.base import params
 from distillkit.base.errors import DistillkitError, DivergedError
@@ -189,15 +192,16 @@ def learned(data: Mapping[str, Any], name: str, material: Material) -> tuple[Syn
 
 
 def trained_on(synthetic: SyntheticSet, material: Material, data: Mapping[str, Any], steps: int = STEPS) -> float:
-    """The mean loss of the last ten updates of the preset's evaluation, on at most 32 images a batch."""
+    """The mean loss of the last ten of a few updates by the preset's evaluation, its rate divided as its batch is."""
     recipe, generator = section(data, "evaluation", EvaluationRecipe), seeded(0)
+    batch = min(32, recipe.training.batch)
     network = build_network(recipe.network, material.real.image_shape, CLASSES, seed=0)
     visits = train(
         network,
         material.normalisation.apply(synthetic.images),
         synthetic.targets,
-        step_batches(len(synthetic), min(32, recipe.training.batch), steps, generator),
-        lr_at=constant(recipe.training.lr),
+        step_batches(len(synthetic), batch, steps, generator),
+        lr_at=constant(recipe.training.lr * batch / recipe.training.batch),
         momentum=recipe.training.momentum,
         weight_decay=recipe.training.weight_decay,
         augmentation=recipe.training.augmentation,
@@ -250,13 +254,15 @@ def rows_of(preset: str) -> Iterator[dict[str, Any]]:
 def main(presets: tuple[str, ...]) -> None:
     torch.set_num_threads(1)
     every = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
-    rows = []
     for preset in presets or every:
+        rows = []
         for row in rows_of(preset):
-            rows.append(row)
-            click.echo(json.dumps(row))
-    if not presets:
-        OUT.write_text(pretty_json({"command": "python benchmarks/presets.py", "rows": rows}))
+            rows.append(rounded(row))
+            click.echo(json.dumps(rows[-1]))
+        before = json.loads(OUT.read_text())["rows"] if OUT.exists() else []
+        kept = [row for row in before if row["preset"] != preset]
+        found = sorted([*kept, *rows], key=lambda row: row["preset"])
+        OUT.write_text(pretty_json({"command": "python benchmarks/presets.py", "rows": found}))
 
 
 if __name__ == "__main__":
