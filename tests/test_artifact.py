@@ -278,8 +278,8 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
             "artifact.save_file",
             SafetensorError("I/O error: No space left on device (os error 28)"),
         ),
-        ("artifact.save_file", OSError(errno.ENOSPC, "No space left on device")),
-        ("files.os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
+        ("data.artifact.save_file", OSError(errno.ENOSPC, "No space left on device")),
+        ("base.files.os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
     ],
     ids=["safetensors", "write", "quota"],
 )
