@@ -275,10 +275,10 @@ def test_the_next_write_removes_what_a_killed_one_left(tiny):
     ("library", "error"),
     [
         (
-            "artifact.save_file",
+            "data.container.save_file",
             SafetensorError("I/O error: No space left on device (os error 28)"),
         ),
-        ("data.artifact.save_file", OSError(errno.ENOSPC, "No space left on device")),
+        ("data.container.save_file", OSError(errno.ENOSPC, "No space left on device")),
         ("base.files.os.fsync", OSError(errno.EDQUOT, "Disk quota exceeded")),
     ],
     ids=["safetensors", "write", "quota"],

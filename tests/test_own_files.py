@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -137,9 +138,14 @@ def test_a_reader_that_opens_other_files_is_refused(tmp_path: Path) -> None:
         check_builder(Builder(), Home((tmp_path,)))
 
 
-def test_a_dataset_of_the_hub_opens_no_file_of_this_machine(tmp_path: Path, secret: Path) -> None:
+def test_a_dataset_of_the_hub_opens_no_file_of_this_machine(
+    tmp_path: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What ``datasets`` leaves in its cache after loading it, as in test_sources."""
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     root = write_cells(tmp_path / "pets", [cell(str(secret)), cell(image=grey((1, 1)))] * 2)
     datasets.load_dataset(str(root))
     (built,) = (path.parent for path in (cache / "pets").rglob("dataset_info.json"))

@@ -65,7 +65,10 @@ class AccuracyChange(NamedTuple):
 
 
 class TargetChange(NamedTuple):
-    """A row before, the row after, and how far apart their soft labels are (see :func:`target_changes`)."""
+    """A row before, the row after, and how far apart their soft labels are.
+
+    See :func:`~distillkit.check.diff.compare.target_changes`.
+    """
 
     before: int
     after: int
