@@ -13,7 +13,9 @@ import click
 from distillkit.base import params
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import pretty_json, sha256, write_text
+from distillkit.data import artifact
 from distillkit.matching.method import uses_experts
+from distillkit.pipeline import checks
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.pipeline.stage import run_stage
 from distillkit.training.expert_files import ExpertFiles, shard_paths
@@ -28,11 +30,13 @@ def may_use_experts(data: Mapping[str, Any], name: str) -> bool:
 
 
 @click.command()
+@click.argument("real", type=Path)
 @click.argument("experts", type=Path)
 @click.argument("difficulty", type=Path)
 @click.argument("out", type=Path)
-def inputs(experts: Path, difficulty: Path, out: Path) -> None:
+def inputs(real: Path, experts: Path, difficulty: Path, out: Path) -> None:
     data = params.load()
+    checks.check_images(data, artifact.load_real(real).train)  # before DVC removes a set that cannot be made anew
     recipes, shards = params.entries(data, "recipes"), shard_paths(data, experts)
     network = {"network": asdict(ExpertFiles(shards).spec)}
     everything = network | {path.as_posix(): sha256(path) for path in (*shards, difficulty)}

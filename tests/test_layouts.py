@@ -293,7 +293,7 @@ def test_what_is_clear_shows_the_background(tmp_path: Path) -> None:
     images = fetch_images(tmp_path, drawing(0, [0, 255]), drawing(0, [255, 128]))
     assert images.tolist() == [[[[255, 0]]], [[[0, 127]]]]
     real = fetch_folder(tmp_path)
-    assert real.found.notes["transparent images, put on grey of level 255"] == (4, "train/cat/0.png")
+    assert real.found.notes["transparent images, put on white"] == (4, "train/cat/0.png")
     dark = fetch_folder(tmp_path, background=100)
     assert dark.train.images.tolist() == [[[[100, 0]]], [[[0, 50]]]] and dark.info.params["background"] == 100
 

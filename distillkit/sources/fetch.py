@@ -243,10 +243,15 @@ def decode_split(
         if read.deepest is not None:
             deep[:] = [max([*deep, (read.deepest, where)])]
         if read.clear:
-            count(notes, f"transparent images, put on grey of level {spec.background}", where)
+            count(notes, f"transparent images, put on {ground(spec.background)}", where)
         if read.frames:
             count(notes, "files of several images, of which the first was read", where)
     return images
+
+
+def ground(level: int) -> str:
+    """What people call a grey of this level."""
+    return {0: "black", 255: "white"}.get(level, f"grey {level}")
 
 
 def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
