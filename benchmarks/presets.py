@@ -8,9 +8,9 @@ Rows go to benchmarks/results/presets-cpu.json preset by preset, in the place of
 Kept as they stand: the rates, momentum, the step size and its rate, decay, clipping, augmentation, normalisation, kinds
 of network, and how many expert steps one student step has to cover. Made smaller: digits in three channels stand for
 the source, width is divided by 8, expert epochs by 8, steps of experts and students by 5; there are 40 outer steps, and
-fewer sets and runs where a method tries several. Where a set has more than 100 images, a student's batch is divided by
-5 and the set so that a step shows each image as often; the rate of images is divided by 5, too, because an image's
-share of a batch is five times as large.
+fewer sets, runs and networks where a method takes several. Where a set has more than 100 images, a student's batch is
+divided by 5 and the set so that a step shows each image as often; the rate of images is divided by 5, too, because an
+image's share of a batch is five times as large.
 
 A recipe that learns is right when its loss falls (the same draws before and after), its step size stays within a factor
 of 100 of its start, and its images move. Others are right when they give finite images, and a network that is trained

@@ -196,7 +196,7 @@ def test_doctor_tells_both(tmp_path, digits):
     real = RealData(digits, test, channel_statistics(digits.images), SourceInfo("folder", "digits", "1", "cc-by-4.0"))
     artifact.save_real(tmp_path / "artifacts/real.safetensors", real)
     (failure,) = (finding for finding in pipeline(tmp_path) if finding.status == "failure")
-    assert failure.found.startswith("params.yaml: recipes.mine: ipc is 1000, but class ")
+    assert failure.found.startswith("recipes.mine: ipc is 1000, but class ")
 
 
 @pytest.mark.parametrize(
