@@ -4,7 +4,7 @@ import re
 from dataclasses import fields
 
 import pytest
-from pages import DOCS, sections
+from pages import sections
 from ruamel.yaml import YAML
 
 from distillkit.base.params import section
