@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from distillkit import __version__
-from distillkit.base.errors import ArtifactError, DivergedError
+from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
 from distillkit.process.interruption import check
@@ -83,7 +83,7 @@ def remembering(
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
         if found := sum(path.exists() for path in paths):
-            tell(f"going on with {found} of {len(paths)} parts from {folder}")
+            tell(f"going on with {found} of {counted(len(paths), 'part')} from {folder}")
 
         def once(task: tuple[Path, A]) -> B:
             path, item = task

@@ -13,7 +13,7 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import DistillkitError
+from distillkit.base.errors import DistillkitError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.artifact import class_names_of
 from distillkit.data.container import Opened
@@ -109,7 +109,7 @@ def git(folder: Path) -> Finding:
             "git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", "git add -A && git commit"
         )
     changed = run("git", "-C", str(folder), "status", "--porcelain").splitlines()
-    return Finding("git", "ok", f"{len(changed)} files differ from the last commit" if changed else "all committed")
+    return Finding("git", "ok", f"uncommitted: {counted(len(changed), 'file')}" if changed else "all committed")
 
 
 def run(*command: str) -> str:

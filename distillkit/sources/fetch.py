@@ -178,7 +178,7 @@ def check_classes(train: Split, test: Split) -> None:
     if len(train.class_names) < 2:
         raise SourceError(f"the only class is {train.class_names[0]!r}; expected at least 2; check the labels")
     if empty := [name for name, count in train.counts().items() if count == 0]:
-        raise SourceError(f"class {listed(empty)} has no training images; expected some; add them or drop the class")
+        raise SourceError(f"no training images of class {listed(empty)}; expected some; add them or drop the class")
     lacking = sorted(train.counts().keys() - {name for name, count in test.counts().items() if count > 0})
     unknown = sorted(test.counts().keys() - train.counts().keys())
     if lacking or train.class_names != test.class_names:
@@ -200,7 +200,7 @@ def draw(split: Split, count: Callable[[int], int], seed: int) -> Tensor:
 def split_off(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Train and test: of every class ``fraction`` of the images, but at least one and not all, are for testing."""
     if small := [name for name, count in split.counts().items() if count == 1]:
-        found = f"class {listed(small)} has 1 image"
+        found = f"1 image of class {listed(small)}"
         raise SourceError(f"{found}; expected at least 2 to split off a test set; add images or a test split")
     chosen = draw(split, lambda size: min(max(1, round(fraction * size)), size - 1), seed)
     return split.take(~chosen), replace(split.take(chosen), name="test")
