@@ -21,7 +21,13 @@ from distillkit.setup.inspection import Inspection, by_its_card, inspect_source,
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, params_text, read_back
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
-from distillkit.sources.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
+from distillkit.sources.readers import (
+    FolderSource,
+    HuggingFaceSource,
+    Source,
+    TorchvisionSource,
+    torchvision_dataset,
+)
 
 USUAL = ("window", "mtt", "selmatch")
 IGNORED = (
@@ -85,6 +91,8 @@ def is_here(source: Source, folder: Path) -> bool:
 def from_afar(source: Source, dataset: str) -> Inspection | None:
     """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
     reason, found = "", None
+    if isinstance(source, TorchvisionSource):
+        torchvision_dataset(source.name)
     if isinstance(source, HuggingFaceSource):
         try:
             found = by_its_card(source)
