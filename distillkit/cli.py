@@ -174,7 +174,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     recipes are compared unless RECIPE names one.
     """
     if picture is not None and picture.suffix.lower() != ".png":
-        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
+        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png; choose one")
     for side in (before, after):
         arguments.package_reference(side)
     from distillkit.check.diff import picture as diff_picture
