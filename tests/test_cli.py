@@ -17,9 +17,11 @@ import datasets
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from distillkit import __version__
 from distillkit.base import files
+from distillkit.base.arguments import ARTIFACT
 from distillkit.check.show import describe
 from distillkit.cli import cli, main
 from distillkit.data import artifact, container
@@ -251,11 +253,13 @@ def test_show_json_of_a_distilled_set(folder):
 def test_show_what_is_no_artifact(command, tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     (tmp_path / "empty.safetensors").touch()
+    Image.new("L", (2, 2)).save(tmp_path / "moving.gif")
     for name, expected in [
         ("none.safetensors", "does not exist; expected a distillkit artifact; run the stage that writes it"),
         ("text.safetensors", "cannot be read ("),
         ("empty.safetensors", "cannot be read ("),
-        ("", "has no manifest.json; expected a packaged folder or a .safetensors file"),
+        ("", f"has no manifest.json; expected a packaged folder or {ARTIFACT}"),
+        ("moving.gif", f"is no .safetensors file; expected {ARTIFACT}"),
     ]:
         assert mistake(command("show", tmp_path / name)).startswith(f"{tmp_path / name} {expected}")
 

@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.errors import ArtifactError, counted
+from distillkit.base.arguments import check_artifact
+from distillkit.base.errors import counted
 from distillkit.data.artifact import load_synthetic
 from distillkit.data.container import Opened
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
@@ -14,6 +15,7 @@ from distillkit.sources import summary
 
 def describe(path: Path) -> dict[str, Any]:
     """An artifact of any kind, or a folder with a manifest. Raises ArtifactError when it is neither, or damaged."""
+    check_artifact(path)
     if path.is_dir():
         return describe_package(path)
     opened = Opened(path)
@@ -49,8 +51,6 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
 def describe_package(folder: Path) -> dict[str, Any]:
     from distillkit.package.manifest import open_package
 
-    if not (folder / "manifest.json").is_file():
-        raise ArtifactError(f"{folder} has no manifest.json; expected a packaged folder or a .safetensors file")
     package = open_package(folder)
     recipes = {name: describe_synthetic(package.artifact(name)) for name in package.recipes}
     for name, described in recipes.items():

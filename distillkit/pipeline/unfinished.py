@@ -21,7 +21,7 @@ from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
-from distillkit.process.interruption import check
+from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
 
@@ -96,7 +96,11 @@ def remembering(
                 save_state(path, dict(named_tensors(kept)))
             return kept
 
-        return compute.run(once, zip(paths, tasks, strict=True))
+        try:
+            yield from compute.run(once, zip(paths, tasks, strict=True))
+        except Interrupted as stopped:
+            done = f"{sum(path.exists() for path in paths)} of {counted(len(paths), 'part')}"
+            raise Interrupted(str(stopped) or f"interrupted with {done} done, kept; {AGAIN}") from None
 
     def on_update() -> None:
         compute.on_update()
