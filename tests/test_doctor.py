@@ -337,7 +337,9 @@ def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
 def test_a_mistake_is_told_once_with_what_to_do(repository):
     change(repository, "seed: 0", "seed: 0\n\tx: 1")
     found = examined(repository)["params.yaml"]
-    assert re.fullmatch(r"line \d is not valid YAML: found character '\\t' that cannot start any token", found.found)
+    assert re.search(
+        r"params.yaml line \d is not valid YAML: found character '\\t' that cannot start any token$", found.found
+    )
     assert (found.status, found.remedy) == ("failure", "correct it")
 
 
@@ -353,8 +355,7 @@ def test_images_that_no_clone_will_have_are_told(repository):
     subprocess.run(["git", "add", "data"], cwd=repository, check=True)
     assert examined(repository)["source"].found == "data/pets, in Git"
     subprocess.run(["git", "rm", "-rq", "--cached", "data"], cwd=repository, check=True)
-    with Repo(str(repository)) as repo:
-        repo.add(str(repository / "data"))
+    assert run(repository, sys.executable, "-m", "dvc", "add", "-q", "data").returncode == 0
     assert examined(repository)["source"].found == "data/pets, in DVC"
 
 
