@@ -99,7 +99,7 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
     if any(abs(found[key] - accuracy[key]) > ROUNDING for key in ("mean", "std")):
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
         given = f"mean {found['mean']:.6f} and std {found['std']:.6f}"
-        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {counted(runs, 'run')} give {given}")
+        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {counted(runs, 'run')}: {given}")
 
 
 def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:

@@ -201,7 +201,7 @@ def contradiction_in(accuracy: Mapping[str, Any]) -> str | None:
     mean, std = (fmean(values) if values else 0.0), (stdev(values) if runs > 1 else 0.0)
     if abs(mean - accuracy["mean"]) > ROUNDING or abs(std - accuracy["std"]) > ROUNDING:
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
-        return f"accuracy has {claim}, its {counted(runs, 'run')} give mean {mean:.6f} and std {std:.6f}"
+        return f"accuracy has {claim}, its {counted(runs, 'run')}: mean {mean:.6f} and std {std:.6f}"
     return None
 
 

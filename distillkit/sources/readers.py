@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distillkit.base.errors import SourceError
+from distillkit.base.errors import SourceError, counted
 from distillkit.base.settings import keyword_settings
 from distillkit.data.images import Found, SourceInfo
 from distillkit.sources.pictures import brief, known_formats_only
@@ -149,8 +149,8 @@ def labelled(
             )
         if class_names is not None and not 0 <= value < len(class_names):
             raise SourceError(
-                f"{where(row)} has label {value}; expected 0 to {len(class_names) - 1} for {len(class_names)} classes; "
-                "correct the label or the class names"
+                f"{where(row)} has label {value}; expected 0 to {len(class_names) - 1} for "
+                f"{counted(len(class_names), 'class')}; correct the label or the class names"
             )
     found = range(len(class_names)) if class_names is not None else sorted(set(values))
     position = {value: label for label, value in enumerate(found)}
