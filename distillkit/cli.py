@@ -174,7 +174,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     recipes are compared unless RECIPE names one.
     """
     if picture is not None and picture.suffix.lower() != ".png":
-        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png")
+        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png; choose one")
     for side in (before, after):
         arguments.package_reference(side)
     from distillkit.check.diff import picture as diff_picture
@@ -199,7 +199,9 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     "--dataset", default="digits", show_default=True, help="digits, a folder, owner/name, or torchvision:Name."
 )
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
-@click.option("--method", "methods", multiple=True, help="window, mtt, selmatch, att, dm, herding …; may be repeated.")
+@click.option(
+    "--method", "methods", multiple=True, help="random, window, mtt, selmatch, dm, herding …; may be repeated."
+)
 @click.option("--image-column", "image", help="Which column holds the images, where it is not plain.")
 @click.option("--label-column", "label", help="Which column holds the labels.")
 @click.option("--train-split", help="Which split, or folder, to train on; . where the folders in it are the classes.")
@@ -293,6 +295,7 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
     all in order. The files and dvc.lock are those of `dvc repro`.
     """
+    arguments.check_pipelines(targets)
     from distillkit.process.progress import presentable
     from distillkit.process.repro import repro as side_by_side
 

@@ -3,6 +3,11 @@
 So another expert shard makes no set anew that uses no experts.
 """
 
+from distillkit.process.interruption import listen
+
+if __name__ == "__main__":
+    listen()  # before the imports that take their time
+
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

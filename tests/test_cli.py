@@ -1,7 +1,9 @@
 """The ``distillkit`` command: what it prints, and how it ends."""
 
 import json
+import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,9 +17,11 @@ import datasets
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from distillkit import __version__
 from distillkit.base import files
+from distillkit.base.arguments import ARTIFACT
 from distillkit.check.show import describe
 from distillkit.cli import cli, main
 from distillkit.data import artifact, container
@@ -29,6 +33,8 @@ from distillkit.sources.readers import DigitsSource
 from distillkit.training.expert_files import save_experts
 from distillkit.training.trajectories import Dynamics, Expert
 
+ROOT = Path(__file__).parents[1]
+STAGES = sorted((ROOT / "stages").glob("*.py"))
 PARAMS = """
 evaluation:
   network: {name: convnet, depth: 1, width: 4}
@@ -150,19 +156,62 @@ def test_help_and_version_end_well(command, arguments):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "Usage: distillkit"),
-        (["shwo"], "No such command 'shwo'"),
-        (["show"], "Missing argument 'PATH'"),
-        (["show", "x", "--jsn"], "No such option"),
-        (["evaluate", "x", "--runs", "0"], "Invalid value for '--runs': 0 is not in the range x>=1"),
-        (["evaluate", "x", "--seed", "one"], "Invalid value for '--seed'"),
+        (
+            ["shwo"],
+            "No such command 'shwo' (did you mean 'show'?); expected distillkit [OPTIONS] COMMAND [ARGS]...; see "
+            "distillkit --help",
+        ),
+        (["show"], "Missing argument 'PATH'; expected distillkit show [OPTIONS] PATH; see distillkit show --help"),
+        (
+            ["show", "x", "--jsn"],
+            "No such option '--jsn' (did you mean '--json'?); expected distillkit show [OPTIONS] "
+            "PATH; see distillkit show --help",
+        ),
+        (
+            ["evaluate", "x", "--runs", "0"],
+            "Invalid value for '--runs': 0 is not in the range x>=1; expected distillkit "
+            "evaluate [OPTIONS] PATH; see distillkit evaluate --help",
+        ),
+        (
+            ["diff", "a", "b", "--picture", "x.jpg"],
+            "--picture is x.jpg; expected a file name that ends in .png; choose one",
+        ),
+        (["init", "--ipc"], "Option '--ipc' requires an argument; see --help"),
     ],
 )
 def test_wrong_usage_is_explained_and_ends_with_2(command, arguments, expected):
     ended = command(*arguments)
-    assert (ended.code, ended.out) == (2, "")
-    assert expected in ended.err
-    assert "Traceback" not in ended.err
+    assert (ended.code, ended.out, ended.err) == (2, "", f"error: {expected}\n")
+
+
+def test_the_command_alone_shows_its_help(command):
+    ended = command()
+    assert ended.code == 2 and ended.err.startswith("Usage: distillkit [OPTIONS] COMMAND [ARGS]...\n")
+
+
+@pytest.mark.parametrize("script", STAGES, ids=lambda path: path.stem)
+def test_a_stage_is_used_as_it_should_be_in_one_line(script, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [str(script), "--nope"])
+    monkeypatch.setattr(sys.modules["__main__"], "__package__", None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.fullmatch(
+        rf"error: No such option '--nope'; expected {script.name} .+; see {script.name} --help\n", shown
+    )
+
+
+@pytest.mark.parametrize("script", [path for path in STAGES if path.stem != "gather"], ids=lambda path: path.stem)
+def test_an_import_that_fails_in_a_stage_is_one_line(script, tmp_path):
+    """torch is here, and damaged."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libc10.so is missing')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run([sys.executable, script, "x"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 70, ran.stderr
+    assert re.fullmatch(r"error: ImportError: libc10\.so is missing; expected .*; activate its .*\n", ran.stderr)
 
 
 @pytest.mark.parametrize(
@@ -204,11 +253,13 @@ def test_show_json_of_a_distilled_set(folder):
 def test_show_what_is_no_artifact(command, tmp_path):
     (tmp_path / "text.safetensors").write_text("hello")
     (tmp_path / "empty.safetensors").touch()
+    Image.new("L", (2, 2)).save(tmp_path / "moving.gif")
     for name, expected in [
         ("none.safetensors", "does not exist; expected a distillkit artifact; run the stage that writes it"),
         ("text.safetensors", "cannot be read ("),
         ("empty.safetensors", "cannot be read ("),
-        ("", "has no manifest.json; expected a packaged folder or a .safetensors file"),
+        ("", f"has no manifest.json; expected a packaged folder or {ARTIFACT}"),
+        ("moving.gif", f"is no .safetensors file; expected {ARTIFACT}"),
     ]:
         assert mistake(command("show", tmp_path / name)).startswith(f"{tmp_path / name} {expected}")
 

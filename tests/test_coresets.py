@@ -59,7 +59,7 @@ def test_middle_ranks_by_hand():
 
 
 def test_more_than_there_are():
-    with pytest.raises(WindowError, match=r"6 images are asked for, but there are 5; lower ipc or add images"):
+    with pytest.raises(WindowError, match=r"6 images asked for, of 5; lower ipc or add images"):
         middle(torch.zeros(5), 6)
 
 

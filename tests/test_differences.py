@@ -198,7 +198,7 @@ def test_what_a_side_does_not_know_is_no_difference_but_is_told() -> None:
     found = compare(version(synthetic([0.1])), lone)
     assert found.same
     assert list(lines(found)) == [
-        "a set and a set are the same: 1 images (not known on both sides: parameters, accuracy)"
+        "a set and a set are the same: 1 image (not known on both sides: parameters, accuracy)"
     ]
     changed = compare(version(synthetic([0.1])), replace(lone, synthetic=synthetic([0.2])))
     assert any("parameters are not known" in line for line in lines(changed))

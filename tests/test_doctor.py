@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
 def test_parameters_that_cannot_be_are_one_failure(repository, old, new, message):
     change(repository, old, new)
     found = examined(repository)["params.yaml"]
-    assert found.status == "failure" and message in found.found, found
+    assert found.status == "failure" and message in f"{found.found}; {found.remedy}", found
 
 
 def test_a_wide_network_is_estimated_without_its_memory(repository):
@@ -333,8 +334,34 @@ def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
     assert "diffusers" not in examined(repository)
 
 
+def test_a_mistake_is_told_once_with_what_to_do(repository):
+    change(repository, "seed: 0", "seed: 0\n\tx: 1")
+    found = examined(repository)["params.yaml"]
+    assert re.search(
+        r"params.yaml line \d is not valid YAML: found character '\\t' that cannot start any token$", found.found
+    )
+    assert (found.status, found.remedy) == ("failure", "correct it")
+
+
+def test_images_that_no_clone_will_have_are_told(repository):
+    assert "source" not in examined(repository)
+    change(repository, "{kind: digits}", "{kind: folder, path: data/pets}")
+    assert examined(repository)["source"].status == "failure"
+    folder = repository / "data/pets"
+    (folder / "cat").mkdir(parents=True)
+    (folder / "cat/0.png").write_bytes(b"")
+    found = examined(repository)["source"]
+    assert (found.status, found.remedy[:17]) == ("warning", "dvc add data/pets")
+    subprocess.run(["git", "add", "data"], cwd=repository, check=True)
+    assert examined(repository)["source"].found == "data/pets, in Git"
+    subprocess.run(["git", "rm", "-rq", "--cached", "data"], cwd=repository, check=True)
+    assert run(repository, sys.executable, "-m", "dvc", "add", "-q", "data").returncode == 0
+    assert examined(repository)["source"].found == "data/pets, in DVC"
+
+
 def test_half_a_lock_is_a_failure(repository):
     assert "dvc.lock" not in examined(repository)
     (repository / "dvc.lock").touch()
     found = examined(repository)["dvc.lock"]
     assert (found.status, found.remedy) == ("failure", "distillkit repro puts back what Git and the run-cache have")
+    assert examined(repository)["git"].status == "warning"

@@ -328,7 +328,7 @@ def test_labels_that_do_not_fit(tmp_path, labels, expected):
 def test_classes_that_do_not_fit(tmp_path):
     path = saved(tmp_path / "s.pt", [NORMALISED, LABELS])
     assert refused(SourceError, path, class_names=["a", "b", "c"]).startswith("s.pt: no image has label 2; expected")
-    assert "labels run from 0 to 1; expected 0 to 0 for 1 classes" in refused(SourceError, path, class_names=["a"])
+    assert "labels run from 0 to 1; expected 0 to 0 for 1 class" in refused(SourceError, path, class_names=["a"])
     soft = saved(tmp_path / "soft.pt", [NORMALISED, SOFT.detach()])
     line = refused(SourceError, soft, class_names=["a", "b", "c"], labels="hard")
     assert line.startswith("soft.pt: labels run from 0 to 1 in 2 columns; expected 0 to 2 for 3 classes")

@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.arguments import PARTS
-from distillkit.base.errors import DistillkitError, ParamsError
+from distillkit.base.arguments import PARTS, check_methods
+from distillkit.base.errors import DistillkitError, ParamsError, SourceError
 from distillkit.cli import cli
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
@@ -128,12 +128,30 @@ def test_selections_that_need_no_numbers_are_on_offer(repository):
 
 def test_every_method_on_offer_can_be_read_and_fits_the_images(repository):
     options = [word for method in PARTS for word in ("--method", method)]
-    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", *options)
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "1", *options)
     assert ran.returncode == 0, ran.stderr
     data = read(repository / "distill")
-    assert list(data["recipes"]) == ["full", "random-ipc2", *(f"{method}-ipc2" for method in PARTS)]
-    offered = {"window", "mtt", "att", "selmatch", "dm", "dc", "dsa", "ccs"}
-    assert offered <= set(PARTS) and set(PARTS) <= set(METHODS)
+    assert list(data["recipes"]) == ["full", *(f"{method}-ipc1" for method in PARTS)]
+    assert set(METHODS) - set(PARTS) == {"full", "dd", "diffusion", "imported"}
+
+
+def test_a_method_that_is_not_on_offer_says_why():
+    with pytest.raises(
+        ParamsError, match=r"is 'dd'; expected some of random, .*; full is always there, dd, diffusion "
+    ):
+        check_methods(["dd"])
+
+
+def test_random_alone_is_a_method(bare):
+    text = plan_for(bare, "digits", [5], ["random"], None, False).files[Path("params.yaml")]
+    data = YAML(typ="safe").load(text)
+    assert list(data["recipes"]) == ["full", "random-ipc5"] and data["package"]["default"] == "random-ipc5"
+
+
+def test_a_dataset_that_torchvision_has_not_is_refused(bare):
+    with pytest.raises(SourceError, match="torchvision has no classification dataset 'Nope'"):
+        plan_for(bare, "torchvision:Nope", [5], ["random"], None, False)
+    assert plan_for(bare, "torchvision:MNIST", [5], ["random"], None, False).files
 
 
 def test_a_workflow_for_a_pipeline_that_is_there(repository):

@@ -356,6 +356,17 @@ def test_results_come_back_as_they_were(tmp_path, mapper):
         assert all(type(result) is type(value) for result in again)
 
 
+def test_what_is_kept_of_an_interruption_is_told(tmp_path):
+    def third(item: int) -> torch.Tensor:
+        if item == 2:
+            raise Interrupted
+        return torch.tensor(item)
+
+    with pytest.raises(Interrupted, match=r"^interrupted with 2 of 5 parts done, kept; run the same command again"):
+        list(remembering(Compute(), tmp_path, torch.Tensor).run(third, range(5)))
+    assert len(list(tmp_path.glob("1-*.safetensors"))) == 2
+
+
 def refuse(item: int) -> torch.Tensor:
     raise AssertionError(f"{item} is computed again")
 

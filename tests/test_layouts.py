@@ -3,7 +3,9 @@
 import gc
 import json
 import os
+import struct
 import unicodedata
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from distillkit.cli import cli
 from distillkit.data.artifact import load_real, save_real
 from distillkit.data.images import Found, RealData
 from distillkit.setup.doctor import fetched_images
-from distillkit.setup.inspection import parse_dataset
+from distillkit.setup.inspection import inspect_source, parse_dataset
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource, HuggingFaceSource
@@ -164,7 +166,7 @@ def test_two_unicode_spellings_are_one_class(tmp_path: Path) -> None:
     real = fetch_folder(write_folder(tmp_path, {**images, **{f"dog/{row}.png": grey((row, 3)) for row in range(4)}}))
     assert real.train.class_names == (spelled[0], "dog")
     assert (real.train.class_counts, real.test.class_counts) == ([6, 3], [2, 1])
-    assert "1 folders taken for one class, as their names differ in Unicode spelling alone" in told(real)
+    assert "folders taken for one class, as their names differ in Unicode spelling alone (1): café" in told(real)
 
 
 def test_two_unicode_spellings_meet_across_splits(tmp_path: Path) -> None:
@@ -345,7 +347,7 @@ def test_duplicates_are_told_and_can_be_dropped(tmp_path: Path) -> None:
     dropped = fetch_folder(tmp_path, duplicates="drop")
     assert (first_pixels(dropped.train.images), dropped.train.labels.tolist()) == ([1, 2, 3, 1, 4], [0, 0, 1, 1, 1])
     assert first_pixels(dropped.test.images) == [5, 6]
-    assert "1 test images that are training images, too, dropped" in told(dropped)
+    assert "test images that are training images, too, dropped (1): test/dog/0.png" in told(dropped)
 
 
 def test_dropping_must_leave_test_images_of_every_class(tmp_path: Path) -> None:
@@ -438,8 +440,89 @@ def test_init_refuses_a_column_where_there_is_none(here: Path) -> None:
 
 def test_init_names_the_class_without_images_and_the_smallest(here: Path) -> None:
     (flat_pets(here / "x") / "owl").mkdir()
-    assert "class 'owl' has no training images" in init("--dataset", "x")[1]
+    assert "no training images in 'owl'; expected" in init("--dataset", "x")[1]
     grey((1, 2)).save(here / "x/owl/0.png")
-    assert "class 'owl' has 1 image; expected at least 2" in init("--dataset", "x")[1]
+    assert "only 1 image in 'owl'; expected at least 2" in init("--dataset", "x")[1]
     grey((1, 3)).save(here / "x/owl/1.png")
-    assert "the smallest class has 1 training images ('owl')" in init("--dataset", "x", "--ipc", "2")[1]
+    assert "the smallest class has 1 training image ('owl')" in init("--dataset", "x", "--ipc", "2")[1]
+
+
+def write_metadata(root: Path, kind: str, names: list[str]) -> Path:
+    """A folder of images with a table that names ``names``; in the CSV one label takes two lines, one line is blank."""
+    for name in names:
+        if name and "absent" not in name:
+            write_folder(root / "train", {name: grey((len(name), 9))})
+    if kind == "csv":
+        rows = [f'{name},"b\nb"\n\n' if place == 0 else f"{name},a\n" for place, name in enumerate(names)]
+        (root / "train/metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    else:
+        rows = [json.dumps({"file_name": name or None, "label": "ab"[place % 2]}) for place, name in enumerate(names)]
+        (root / "train/metadata.jsonl").write_text("\n\n".join(rows) + "\n")
+    return root
+
+
+@pytest.mark.parametrize(("kind", "line"), [("csv", 84), ("jsonl", 161)])
+@pytest.mark.parametrize(("wrong", "problem"), [("", "it names no image"), ("absent.png", "there is no file .*absent")])
+def test_a_row_without_a_file_is_told_by_its_line(
+    tmp_path: Path, kind: str, line: int, wrong: str, problem: str
+) -> None:
+    """As an editor counts them; init looks at 64 images alone, but at all rows."""
+    names = [f"{row}.png" for row in range(90)]
+    write_metadata(tmp_path, kind, [*names[:80], wrong, *names[80:]])
+    message = rf"^train/metadata\.{kind} line {line} cannot be read \({problem}"
+    with pytest.raises(SourceError, match=message):
+        fetch_hub(tmp_path)
+    with pytest.raises(SourceError, match=message):
+        inspect_source(HuggingFaceSource(id=str(tmp_path)), Path())
+
+
+@pytest.mark.parametrize("through", [fetch_folder, fetch_hub])
+def test_what_systems_leave_beside_the_splits_is_told(tmp_path: Path, through: Any) -> None:
+    pets(tmp_path)
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "__MACOSX/._0.png", "@eaDir/0.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("no image")
+    told = "files or folders hidden or made by a system"
+    assert through(tmp_path).found.left_out == {told: (5, ".DS_Store")}
+
+
+@pytest.mark.parametrize("name", [b"train/caf\xe9/0.png", b"train/cat/caf\xe9.png", b".caf\xe9"])
+@pytest.mark.parametrize("source", [FolderSource, HuggingFaceSource])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, source: Any, name: bytes) -> None:
+    path = pets(tmp_path) / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes((tmp_path / "train/cat/0.png").read_bytes())
+    chosen = source(path=str(tmp_path)) if source is FolderSource else source(id=str(tmp_path))
+    for read in (lambda: fetch(DataSpec(chosen)), lambda: inspect_source(chosen, Path())):
+        with pytest.raises(SourceError, match="is not UTF-8; expected UTF-8 for files and classes; rename it"):
+            read()
+
+
+def png_16(values: np.ndarray) -> bytes:
+    """A PNG with 16 bits in each colour, which Pillow cannot write: ``values`` (H, W, 3)."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(rows),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_16_bits_in_each_colour_are_told_or_refused(tmp_path: Path) -> None:
+    for name in flat_pets(tmp_path).glob("*/*.png"):
+        name.write_bytes(png_16(np.full((1, 2, 3), 4000)))
+    with pytest.raises(SourceError, match=r"no 16-bit image has a value above 3855.*data\.white, to 4095 for 12 bits"):
+        fetch_folder(tmp_path)
+    with pytest.raises(SourceError, match=r"its colours have 16 bits, of which 8 are read, and data\.white is 4095"):
+        fetch_folder(tmp_path, white=4095)
+    for name in tmp_path.glob("*/*.png"):
+        name.write_bytes(png_16(np.full((1, 2, 3), 51456)))
+    real = fetch_folder(tmp_path)
+    assert set(first_pixels(real.train.images)) == {51456 // 256}
+    assert real.found.notes["16-bit colour images, of which the higher 8 bits were read"][0] == 8

@@ -387,7 +387,7 @@ def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path)
     [
         ({"mean": 0.7}, "accuracy has mean 0.700000 and std"),
         ({"std": 0.2}, "accuracy has mean .* and std 0.200000"),
-        ({"run_5": 0.1}, "its 5 runs have mean"),
+        ({"run_5": 0.1}, "its 5 runs: mean"),
         ({"run_5": None}, "accuracy.run_5 is missing or no share of 1, of 5 runs"),
         ({"run_6": 0.9}, "accuracy.run_6 is given, of 5 runs"),
         ({"runs": 4}, "accuracy.run_5 is given, of 4 runs"),

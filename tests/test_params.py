@@ -433,7 +433,7 @@ def test_whitening_that_leaves_nothing(eps):
 def test_expert_shards_are_distinct_numbers_from_0_on(shards):
     with pytest.raises(ParamsError) as caught:
         shard_paths({"expert_shards": shards}, Path())
-    expected = "expected distinct numbers from 0 on, at least one"
+    expected = "expected distinct numbers from 0 on, at least one; write expert_shards: [0], for example"
     assert str(caught.value) == f"params.yaml: expert_shards is {shards}; {expected}"
 
 

@@ -16,10 +16,13 @@ from queue import SimpleQueue
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
 
+from distillkit.base.errors import ParamsError
+from distillkit.cli import cli
 from distillkit.process import interruption
 from distillkit.process.interruption import HEARD, Interrupted, hear
 from distillkit.process.lockfile import is_broken, put_back
@@ -136,6 +139,30 @@ def test_what_dvc_cannot_read_is_one_line(tmp_path):
         code, said = run(folder, target)
         assert code == 1
         assert re.fullmatch(rf"error: .*{found}.*\n", said), said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "shards: [0]",
+            "shards: []",
+            r"params.yaml: expert_shards is \[\]; expected distinct .*; write expert_shards: \[0\]",
+        ),
+        ("shards: [0]", "shards: 3", r"params.yaml: expert_shards is 3; expected a list"),
+        ("expert", "\texpert", r"params.yaml line 1 is not valid YAML: found character .* cannot start .*; correct it"),
+        ("recipes", "expert_shards", r"params.yaml line 2 is not valid YAML: found duplicate key .*; correct it"),
+        ("{full: {method: full}}", "{}", "params.yaml: recipes is empty; expected at least one entry"),
+    ],
+)
+@pytest.mark.parametrize("target", [(), ("fetch",), ("dvc.yaml:fetch",)])
+def test_what_dvc_would_say_nothing_of_in_params_is_one_line(tmp_path, monkeypatch, old, new, message, target):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {package: {cmd: x, outs: [artifacts/hub/x]}}\n")
+    (tmp_path / "params.yaml").write_text("expert_shards: [0]\nrecipes: {full: {method: full}}\n".replace(old, new))
+    ended = CliRunner().invoke(cli, ["repro", *target])
+    assert isinstance(ended.exception, ParamsError)
+    assert re.match(message, str(ended.exception)), ended.exception
 
 
 STAGE = """

@@ -624,6 +624,18 @@ def test_torchvision_by_split_argument(tmp_path: Path) -> None:
     assert first_pixels(real.test.images) == [1, 4]
 
 
+def test_torchvision_decodes_no_other_formats(tmp_path: Path) -> None:
+    """Others of Pillow start programs, as EPS does."""
+    for part in ("train", "valid", "test"):
+        folder = tmp_path / "rendered-sst2" / part
+        write_folder(folder, {"negative/0.png": colour(1, 2, 3), "positive/0.png": colour(4, 5, 6)})
+    colour(7, 8, 9).save(tmp_path / "rendered-sst2/train/negative/0.png", "EPS")
+    before = list(Image.ID)
+    with pytest.raises(SourceError, match=r"train row 0 cannot be read .*cannot identify image file"):
+        fetch(DataSpec(TorchvisionSource(name="RenderedSST2", root=str(tmp_path))))
+    assert before == Image.ID
+
+
 def test_imagenette_is_tested_on_val(tmp_path: Path) -> None:
     for part in ("train", "val"):
         folder = tmp_path / "imagenette2" / part
@@ -718,7 +730,7 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
 
 def test_row_without_readable_image_is_named(tmp_path: Path) -> None:
     write_parquet(hub_pets(tmp_path), "test", [grey((1, 2)), None], [0, 1])
-    with pytest.raises(SourceError, match=r"test row 1 cannot be read \(there is none\)"):
+    with pytest.raises(SourceError, match=r"test row 1 cannot be read \(it names no image\)"):
         fetch_hub(tmp_path)
 
 
@@ -751,14 +763,14 @@ def test_single_class(tmp_path: Path) -> None:
 
 def test_class_without_training_images_is_named(tmp_path: Path) -> None:
     (flat_pets(tmp_path) / "owl").mkdir()
-    with pytest.raises(SourceError, match="class 'owl' has no training images"):
+    with pytest.raises(SourceError, match="no training images in 'owl'"):
         fetch_folder(tmp_path)
 
 
 def test_many_empty_classes_are_counted(tmp_path: Path) -> None:
     names = [f"c{number}" for number in range(9)]
     write_parquet(tmp_path, "train", [grey((1, 2))] * 4, [0, 1] * 2, datasets.ClassLabel(names=names))
-    with pytest.raises(SourceError, match="class 'c2', 'c3', 'c4', 'c5', 'c6' and 2 more has no training images"):
+    with pytest.raises(SourceError, match="no training images in 'c2', 'c3', 'c4', 'c5', 'c6' and 2 more; expected"):
         fetch_hub(tmp_path)
 
 
@@ -776,7 +788,7 @@ def test_test_split_must_have_every_class(tmp_path: Path) -> None:
 
 def test_class_too_small_to_split_is_named(tmp_path: Path) -> None:
     (flat_pets(tmp_path, per_class=2) / "dog" / "00.png").unlink()
-    with pytest.raises(SourceError, match="class 'dog' has 1 image; expected at least 2"):
+    with pytest.raises(SourceError, match="only 1 image in 'dog'; expected at least 2"):
         fetch_folder(tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_a_package_that_contradicts_itself_is_refused(honest, tmp_path, name, ch
         check(folder)
 
 
-NOT_ITS_RUNS = r"its 3 runs have mean 0\.\d{6} and std 0\.\d{6}"
+NOT_ITS_RUNS = r"its 3 runs: mean 0\.\d{6} and std 0\.\d{6}"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from distillkit.base import params
 from distillkit.base.errors import ArtifactError, ParamsError, SourceError
 from distillkit.base.names import hint
 from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
@@ -25,12 +26,15 @@ STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "tiny-imagenet": IMAGENET,
 }
-PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full and random, and what of our params.yaml it takes
+PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full, and what of our params.yaml it takes
+    "random": (),
     "confident": (),
     "herding": (),
     "k-centre": (),
     "moderate": (),
     "kmeans": (),
+    "average": (),
+    "optimised": (),
     "window": ("window_start",),
     "mtt": ("matching", "optim"),
     "att": ("matching", "optim"),
@@ -41,6 +45,10 @@ PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full and random
     "dsa": (),
 }
 KINDS = "a .pt file that torch.save wrote, or safetensors"
+ARTIFACT = (
+    "an artifact, such as artifacts/real.safetensors; name one. What a folder of images holds is told by "
+    "distillkit init --dry-run --dataset FOLDER"
+)
 SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
 TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # which Git, or people, would take for something else
@@ -53,7 +61,9 @@ def check_artifact(path: Path) -> None:
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
     if path.is_dir() and not (path / "manifest.json").is_file():
-        raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or a .safetensors file")
+        raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or {ARTIFACT}")
+    if not path.is_dir() and path.suffix != ".safetensors":
+        raise ArtifactError(f"{path} is no .safetensors file; expected {ARTIFACT}")
 
 
 def check_new_artifact(name: str, out: Path, overwrite: bool) -> None:
@@ -133,6 +143,27 @@ def push_target(repo: str, tag: str | None) -> str:
     return reference.repo
 
 
+# distillkit repro
+
+
+def check_pipelines(targets: Iterable[str]) -> None:
+    """Raise ParamsError where params.yaml of a pipeline of ours is such that DVC cannot say what is wrong with it."""
+    files = (Path(target.partition(":")[0]) for target in targets or ("dvc.yaml",))
+    for folder in {file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}:
+        if (folder / params.FILE).is_file() and is_pipeline(folder):
+            data = params.load(folder / params.FILE)
+            params.shards_of(data)
+            params.entries(data, "recipes")
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether dvc.yaml there is one of ours."""
+    try:
+        return "artifacts/hub/" in (folder / "dvc.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 # distillkit init
 
 
@@ -140,7 +171,8 @@ def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for what ``init`` does not offer."""
     for method in methods:
         if method not in PARTS:
-            expected = f"expected some of {', '.join(PARTS)}; full and random are always there"
+            expected = f"expected some of {', '.join(PARTS)}; full is always there, dd, diffusion and imported need "
+            expected += "numbers of your own: add them to params.yaml as docs/methods shows"
             raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
 
 

@@ -74,6 +74,12 @@ def check_sha256(name: str, value: str, whence: str) -> None:
         raise ParamsError(f"{name} is {value!r}; expected the 64 hexadecimal digits of file, {whence}")
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 file", "1,200 files"; "classes" for "class"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def shown(value: float) -> str:
     """A number in few digits; a whole number may be larger than any float."""
     try:

@@ -46,6 +46,15 @@ def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def shards_of(data: Mapping[str, Any]) -> list[int]:
+    """The numbers that ``expert_shards`` lists."""
+    shards = section(data, "expert_shards", list[int])
+    if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
+        expected = "expected distinct numbers from 0 on, at least one; write expert_shards: [0], for example"
+        raise ParamsError(f"{FILE}: expert_shards is {shards}; {expected}")
+    return shards
+
+
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
     """Section ``name`` as ``kind``; errors name ``file``."""
     if name not in data:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, counted
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
 from distillkit.package.build import LARGEST_WITH_PIXELS
@@ -84,12 +84,13 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
     accuracy, runs = record["results"]["accuracy"], record["results"]["accuracy"]["runs"]
     if (trained := record["evaluation"].get("runs")) != runs:
         shown = json.dumps(trained)[:80]
-        raise contradiction(package, f"{name}/{RECIPE} claims {runs} networks, its evaluation recipe trains {shown}")
+        claimed = f"{name}/{RECIPE} claims {counted(runs, 'network')}"
+        raise contradiction(package, f"{claimed}, its evaluation recipe trains {shown}")
     expected = [f"run_{index}" for index in range(1, runs + 1)]
     if missing := [key for key in expected if not is_share(accuracy.get(key))]:
         raise ArtifactError(
             f"{package.folder}/{name}/{RECIPE} lacks results.accuracy.{missing[0]}; expected the accuracy of each of "
-            f"its {runs} networks, a share of 1; build the package again"
+            f"its {counted(runs, 'network')}, a share of 1; build the package again"
         )
     if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
         raise contradiction(package, f"{name}/{RECIPE} has results.accuracy.{printable(more[0])}, but n = {runs}")
@@ -98,7 +99,7 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
     if any(abs(found[key] - accuracy[key]) > ROUNDING for key in ("mean", "std")):
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
         given = f"mean {found['mean']:.6f} and std {found['std']:.6f}"
-        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {runs} runs have {given}")
+        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {counted(runs, 'run')}: {given}")
 
 
 def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import torch
 from distillkit.base import params
 from distillkit.base.arguments import check_test
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import ArtifactError, ParamsError, SourceError
+from distillkit.base.errors import ArtifactError, ParamsError, SourceError, counted
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.base.references import parse_reference
 from distillkit.data.artifact import load_real, load_synthetic
@@ -70,8 +70,7 @@ def measure(
     if synthetic.schedule is not None:
         check_schedule(synthetic.schedule, synthetic)
     evaluation, device = replace(evaluation, runs=runs or evaluation.runs), prepare_device()
-    networks = "1 network" if evaluation.runs == 1 else f"{evaluation.runs} networks"
-    tell(f"training {networks} {how_long(synthetic, evaluation)}")
+    tell(f"training {counted(evaluation.runs, 'network')} {how_long(synthetic, evaluation)}")
     spec, visits = workload(synthetic, evaluation)
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
@@ -83,8 +82,9 @@ def measure(
 def how_long(synthetic: SyntheticSet, evaluation: EvaluationRecipe) -> str:
     """Updates and images, in words."""
     if synthetic.schedule is not None:
-        return f"for {len(synthetic.schedule.lr_T):,} updates in the set's own order"
-    return f"for {evaluation.training.steps:,} updates of {min(evaluation.training.batch, len(synthetic)):,} images"
+        return f"for {counted(len(synthetic.schedule.lr_T), 'update')} in the set's own order"
+    batch = min(evaluation.training.batch, len(synthetic))
+    return f"for {counted(evaluation.training.steps, 'update')} of {counted(batch, 'image')}"
 
 
 # How to train

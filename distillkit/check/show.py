@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.arguments import check_artifact
+from distillkit.base.errors import counted
 from distillkit.data.artifact import load_synthetic
 from distillkit.data.container import Opened
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
@@ -14,6 +15,7 @@ from distillkit.sources import summary
 
 def describe(path: Path) -> dict[str, Any]:
     """An artifact of any kind, or a folder with a manifest. Raises ArtifactError when it is neither, or damaged."""
+    check_artifact(path)
     if path.is_dir():
         return describe_package(path)
     opened = Opened(path)
@@ -49,8 +51,6 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
 def describe_package(folder: Path) -> dict[str, Any]:
     from distillkit.package.manifest import open_package
 
-    if not (folder / "manifest.json").is_file():
-        raise ArtifactError(f"{folder} has no manifest.json; expected a packaged folder or a .safetensors file")
     package = open_package(folder)
     recipes = {name: describe_synthetic(package.artifact(name)) for name in package.recipes}
     for name, described in recipes.items():
@@ -71,7 +71,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     """The description for people."""
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
-        yield f"{description['files']} files, all as the manifest says; default recipe {description['default']}"
+        files = counted(description["files"], "file")
+        yield f"{files}, all as the manifest says; default recipe {description['default']}"
         if description["absent"]:
             yield f"not here, though in the package: {', '.join(description['absent'])}"
         for name, recipe in description["recipes"].items():
@@ -91,10 +92,9 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
 
 def synthetic_line(recipe: Mapping[str, Any]) -> str:
     images, shape = recipe["images"], "x".join(str(side) for side in recipe["image_shape"])
-    return (
-        f"method {recipe['method']}, {images['total']} images of {shape} in {recipe['classes']} classes "
-        f"({images['learned']} learned, {images['real']} real){regime_words(recipe)}"
-    )
+    many, classes = counted(images["total"], "image"), counted(recipe["classes"], "class")
+    parts = f"{images['learned']} learned, {images['real']} real"
+    return f"method {recipe['method']}, {many} of {shape} in {classes} ({parts}){regime_words(recipe)}"
 
 
 def regime_words(recipe: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, counted
 from distillkit.check.consistency import check_parts
 from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure
 from distillkit.data.artifact import load_synthetic
@@ -61,7 +61,7 @@ def verify(package: Package, recipe: str | None, *, test: Path | None, runs: int
     images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
     if len(images) != tested["images"] or images.class_names != synthetic.class_names:
         raise ArtifactError(
-            f"there are {len(images)} test images in {len(images.class_names)} classes; expected the "
+            f"there are {counted(len(images), 'test image')} in {len(images.class_names)} classes; expected the "
             f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
         )
     found, claimed = measure(synthetic, images, evaluation, runs, seed)["accuracy"], record["results"]["accuracy"]
@@ -101,12 +101,13 @@ def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
 
 def lines(verdict: Verdict) -> Iterator[str]:
     """The verdict for people."""
-    yield f"{verdict.package}: {verdict.files} files, all as {MANIFEST} says; {verdict.recipe} agrees in all its parts"
+    files = f"{counted(verdict.files, 'file')}, all as {MANIFEST} says"
+    yield f"{verdict.package}: {files}; {verdict.recipe} agrees in all its parts"
     yield f"  claimed  {percent(verdict.claimed)}"
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
     yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (which give {100 * CEILING:g} at most)"
-    yield f"  tested   on {verdict.test_images:,} images of {verdict.source}"
+    yield f"  tested   on {counted(verdict.test_images, 'image')} of {verdict.source}"
     if not verdict.same_test_images:
         yield (
             "warning: the test images are not bit for bit those of the claim (another decoder or revision, or other "

@@ -8,7 +8,7 @@ import warnings
 import torch
 from torch import Generator, Tensor
 
-from distillkit.base.errors import WindowError
+from distillkit.base.errors import WindowError, counted
 from distillkit.data.selection import rank_hardest_first
 
 
@@ -61,7 +61,7 @@ def middle(distance_N: Tensor, count: int) -> Tensor:
     Raises WindowError when there are fewer than ``count`` rows.
     """
     if count > len(distance_N):
-        raise WindowError(f"{count} images are asked for, but there are {len(distance_N)}; lower ipc or add images")
+        raise WindowError(f"{counted(count, 'image')} asked for, of {len(distance_N)}; lower ipc or add images")
     first = round((len(distance_N) - count) / 2)
     return distance_N.argsort(stable=True)[first : first + count]
 

@@ -5,8 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.errors import ParamsError
-from distillkit.base.params import entries, section
+from distillkit.base.params import entries, shards_of
 from distillkit.process.progress import tell
 
 LEFT_OVER = Path(".distillkit/left-over")
@@ -22,14 +21,6 @@ def stems(data: Mapping[str, Any], name: str) -> list[str]:
     if name == "expert_shards":
         return [f"shard-{shard}" for shard in shards_of(data)]
     return list(entries(data, name))
-
-
-def shards_of(data: Mapping[str, Any]) -> list[int]:
-    """The numbers that ``expert_shards`` lists."""
-    shards = section(data, "expert_shards", list[int])
-    if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
-        raise ParamsError(f"params.yaml: expert_shards is {shards}; expected distinct numbers from 0 on, at least one")
-    return shards
 
 
 def unnamed(folder: Path, wanted: Collection[str]) -> Iterator[Path]:

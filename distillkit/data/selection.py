@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from distillkit.base.errors import ParamsError, WindowError
+from distillkit.base.errors import ParamsError, WindowError, counted
 
 WindowUnit = Literal["class", "ipc"]
 
@@ -34,7 +34,8 @@ def check_counts(ipc: int, counts: Mapping[str, int]) -> None:
     smallest = min(counts, key=lambda name: counts[name])
     if ipc > counts[smallest]:
         raise WindowError(
-            f"ipc is {ipc}, but class {smallest!r} has {counts[smallest]} training images; lower ipc or add images"
+            f"ipc is {ipc}, but class {smallest!r} has {counted(counts[smallest], 'training image')}; "
+            f"lower ipc or add images"
         )
 
 
@@ -104,7 +105,8 @@ def first_rank(name: str, images: int, ipc: int, window_start: float, unit: Wind
     first = round(window_start * whole)
     if first + ipc > images:
         raise WindowError(
-            f"the window of class {name!r} covers ranks {first} to {first + ipc - 1}, but it has {images} images; "
+            f"the window of class {name!r} covers ranks {first} to {first + ipc - 1}, but it has "
+            f"{counted(images, 'image')}; "
             f"lower window_start ({window_start:g}, at most {(images - ipc) / whole:.3g} here) or ipc ({ipc})"
         )
     return first

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distillkit.base.arguments import push_target
-from distillkit.base.errors import ArtifactError, HubError
+from distillkit.base.errors import ArtifactError, HubError, counted
 from distillkit.base.references import MAIN, Reference
 from distillkit.hub.client import (
     DATASET,
@@ -77,7 +77,8 @@ def push(
         tell("warning: the licence is unknown, as the card says; look it up at the source, and set data.licence")
     repo = requested(api, repo, tag, receipt)
     sums = checked_sums(folder)
-    title = message or f"{package.name}: {len(package.recipes)} recipes, manifest {sums[MANIFEST].sha256[:12]}"
+    recipes = counted(len(package.recipes), "recipe")
+    title = message or f"{package.name}: {recipes}, manifest {sums[MANIFEST].sha256[:12]}"
     patiently(lambda: ensure_repository(api, repo, private), wait)
     commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums), wait)
     sent: list[str] = []
@@ -261,8 +262,9 @@ def lines(pushed: Pushed) -> Sequence[str]:
     where = f"{receipt.repo}@{receipt.tag}" if receipt.tag else receipt.repo
     if not pushed.sent and not pushed.removed:
         return [f"{where}: nothing to send, commit {receipt.commit} has it all"]
-    counted = f"{len(pushed.sent)} files sent" + (f", {len(pushed.removed)} removed" if pushed.removed else "")
-    return [f"{where}: {counted}, commit {receipt.commit}"]
+    removed = f", {len(pushed.removed)} removed" if pushed.removed else ""
+    changed = f"{counted(len(pushed.sent), 'file')} sent{removed}"
+    return [f"{where}: {changed}, commit {receipt.commit}"]
 
 
 def as_dict(pushed: Pushed) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from distillkit.base import params
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, counted
 from distillkit.base.files import pretty_json
 from distillkit.data.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
@@ -106,7 +106,8 @@ def check_runs(entry: Entry, runs: int) -> None:
     """Raise ArtifactError unless the recipe's metrics agree in themselves, and with the number of networks trained."""
     if (found := accuracy(entry)["runs"]) != runs:
         raise ArtifactError(
-            f"metrics of recipe {entry.name!r} are of {found} networks, evaluation.runs in params.yaml is {runs}; "
+            f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}, "
+            f"evaluation.runs in params.yaml is {runs}; "
             "run its evaluate stage again"
         )
 

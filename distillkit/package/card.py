@@ -7,7 +7,7 @@ from typing import Any
 
 from distillkit.base import params
 from distillkit.base.about import About, options_of
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, counted
 from distillkit.data.augment import padding
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
@@ -152,7 +152,7 @@ def names(recipes: Sequence[Recipe]) -> str:
 def network(spec: Mapping[str, Any]) -> str:
     """The evaluation network in words, after the name that papers give it."""
     built = NetworkSpec(**spec)
-    blocks = f"{built.depth} {'block' if built.depth == 1 else 'blocks'} of {built.width} channels"
+    blocks = f"{counted(built.depth, 'block')} of {built.width} channels"
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
 
 

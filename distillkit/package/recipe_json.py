@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from distillkit import __version__
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, counted
 from distillkit.base.files import canonical_json
 from distillkit.data.container import Opened
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
@@ -194,14 +194,14 @@ def contradiction_in(accuracy: Mapping[str, Any]) -> str | None:
     runs = accuracy["runs"]
     expected = [f"run_{index}" for index in range(1, runs + 1)]
     if missing := [key for key in expected if not is_share(accuracy.get(key))]:
-        return f"accuracy.{missing[0]} is missing or no share of 1, of {runs} runs"
+        return f"accuracy.{missing[0]} is missing or no share of 1, of {counted(runs, 'run')}"
     if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
-        return f"accuracy.{more[0]} is given, of {runs} runs"
+        return f"accuracy.{more[0]} is given, of {counted(runs, 'run')}"
     values = [float(accuracy[key]) for key in expected]
     mean, std = (fmean(values) if values else 0.0), (stdev(values) if runs > 1 else 0.0)
     if abs(mean - accuracy["mean"]) > ROUNDING or abs(std - accuracy["std"]) > ROUNDING:
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
-        return f"accuracy has {claim}, its {runs} runs have mean {mean:.6f} and std {std:.6f}"
+        return f"accuracy has {claim}, its {counted(runs, 'run')}: mean {mean:.6f} and std {std:.6f}"
     return None
 
 

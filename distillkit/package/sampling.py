@@ -8,7 +8,7 @@ from typing import Any
 from distillkit.base import params
 from distillkit.base.arguments import check_new_artifact, check_new_folder
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, counted
 from distillkit.base.randomness import draw_seed, seed_for, seeded
 from distillkit.data import artifact
 from distillkit.data.images import made_set
@@ -74,10 +74,12 @@ def draw(
 
 def built_lines(built: Mapping[str, Any]) -> Iterator[str]:
     """For people."""
-    yield f"{built['path']}: the generator of {built['recipe']}, {built['classes']} classes, {built['bytes']:,} bytes"
+    classes = counted(built["classes"], "class")
+    yield f"{built['path']}: the generator of {built['recipe']}, {classes}, {built['bytes']:,} bytes"
     yield f"next: distillkit sample {built['path']} --per-class 100 --out set.safetensors"
 
 
 def drawn_lines(drawn: Mapping[str, Any]) -> Iterator[str]:
     """For people."""
-    yield f"{drawn['path']}: {drawn['images']:,} images of {drawn['classes']} classes, seed {drawn['seed']}"
+    images = f"{counted(drawn['images'], 'image')} of {counted(drawn['classes'], 'class')}"
+    yield f"{drawn['path']}: {images}, seed {drawn['seed']}"

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from distillkit import __version__
-from distillkit.base.errors import ArtifactError, DivergedError
+from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
-from distillkit.process.interruption import check
+from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
 
@@ -83,7 +83,7 @@ def remembering(
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
         if found := sum(path.exists() for path in paths):
-            tell(f"going on with {found} of {len(paths)} parts from {folder}")
+            tell(f"going on with {found} of {counted(len(paths), 'part')} from {folder}")
 
         def once(task: tuple[Path, A]) -> B:
             path, item = task
@@ -96,7 +96,11 @@ def remembering(
                 save_state(path, dict(named_tensors(kept)))
             return kept
 
-        return compute.run(once, zip(paths, tasks, strict=True))
+        try:
+            yield from compute.run(once, zip(paths, tasks, strict=True))
+        except Interrupted as stopped:
+            done = f"{sum(path.exists() for path in paths)} of {counted(len(paths), 'part')}"
+            raise Interrupted(str(stopped) or f"interrupted with {done} done, kept; {AGAIN}") from None
 
     def on_update() -> None:
         compute.on_update()

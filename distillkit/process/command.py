@@ -45,9 +45,11 @@ def ended(by: BaseException) -> NoReturn:
     """Exit as the error says, or raise it where it is a defect of ours."""
     try:
         raise by
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
+    except click.ClickException as error:
+        fail(usage(error), error.exit_code)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except DistillkitError as error:
@@ -56,6 +58,17 @@ def ended(by: BaseException) -> NoReturn:
         if (line := of_the_machine(error)) is not None:
             fail(line)
         fail(unforeseen(error), UNFORESEEN)
+
+
+def usage(error: click.ClickException) -> str:
+    """What was found, what was expected and what to do about a wrong use of a command."""
+    found, _, close = error.format_message().rstrip(".").partition(". Did you mean ")
+    found += f" (did you mean {close})" if close else ""
+    if "; " in found:
+        return found
+    if (context := getattr(error, "ctx", None)) is None:
+        return f"{found}; see --help"
+    return f"{found}; expected {context.get_usage().removeprefix('Usage: ')}; see {context.command_path} --help"
 
 
 def of_the_machine(error: Exception) -> str | None:
@@ -94,6 +107,8 @@ def unforeseen(error: Exception) -> str:
             kept = f"the details are in {folder / name}"
             break
     found = f"{type(error).__name__}: {str(error)[:200] or 'no reason given'}"
+    if isinstance(error, ImportError):
+        return f"{found}; expected distillkit with all it needs; activate its environment, or install it again: {kept}"
     return f"{found}; nobody foresaw this; please report it: {kept}"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -56,11 +56,27 @@ HEARD = Heard()  # signals are sent to the process, so there is one
 
 
 def listen(react: Callable[[], None] = end) -> None:
-    """Hear the signals from here on, but for those that this process was started to ignore."""
+    """Hear the signals from here on, but for those that this process was started to ignore.
+
+    What fails before :func:`~distillkit.process.command.run`, as imports may, ends as it would in there.
+    """
+    sys.excepthook = end_unrun
     HEARD.react = react
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hear)
+
+
+def end_unrun(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
+    """The last resort of :func:`listen`; Python asks ``sys.excepthook`` for no exit code."""
+    del kind, trace
+    from distillkit.process.command import ended  # which imports this
+
+    try:
+        ended(error)
+    except SystemExit as told:
+        sys.stderr.flush()
+        os._exit(int(told.code or 0))
 
 
 def hear(number: int, frame: FrameType | None) -> None:

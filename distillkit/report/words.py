@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from distillkit.base.errors import counted
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.report.results import Row
 
@@ -73,9 +74,9 @@ def is_comparable(row: Row) -> bool:
 def protocol(rows: Sequence[Row], recipe: EvaluationRecipe, whitened: Collection[str]) -> str:
     """In one line, under which conditions the table's numbers hold; ``whitened`` are the recipes of whitened sets."""
     fewest, most = min(row.runs for row in rows), max(row.runs for row in rows)
-    runs = str(most) if fewest == most else f"{fewest} to {most}"
+    networks = counted(most, "network") if fewest == most else f"{fewest} to {most} networks"
     return (
-        f"{labels_words(rows)}; n = {runs} networks ({recipe.network}) trained from scratch on each set, "
+        f"{labels_words(rows)}; n = {networks} ({recipe.network}) trained from scratch on each set, "
         f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size, "
         f"no best checkpoint{exceptions(rows)}; {normalisation_words(rows, whitened)}; "
         "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "

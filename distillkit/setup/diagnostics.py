@@ -29,12 +29,20 @@ def brief(error: Exception) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
+def mistake(check: str, error: DistillkitError) -> Finding:
+    """The finding for an error of ours, whose last part says what to do, unless it says what was expected."""
+    found, _, remedy = str(error).removeprefix(check).lstrip(": ").rpartition("; ")
+    if not found or remedy.startswith("expected"):
+        found, remedy = f"{found}; {remedy}" if found else remedy, "correct it"
+    return Finding(check, "failure", found, remedy)
+
+
 def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     """The findings of a check; an error of any kind is one more, and not the end of the report."""
     try:
         yield from look()
     except DistillkitError as error:
-        yield Finding(check, "failure", str(error), "correct it")
+        yield mistake(check, error)
     except Exception as error:  # the report must go on
         remedy = "if this is no fault of the machine, report it with this line"
         yield Finding(check, "failure", f"cannot be checked: {type(error).__name__}: {brief(error)}", remedy)

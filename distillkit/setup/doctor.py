@@ -1,5 +1,6 @@
 """``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and how to mend it."""
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,18 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import DistillkitError
+from distillkit.base.errors import DistillkitError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.artifact import class_names_of
 from distillkit.data.container import Opened
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
-from distillkit.setup.diagnostics import Finding, Status, brief, guarded
+from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake
+from distillkit.setup.init import local_folder
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images, Resources, resources_of
 from distillkit.sources import summary
+from distillkit.sources.fetch import DataSpec
 
 GIB = 2**30
 REAL = "artifacts/real.safetensors"
@@ -109,7 +112,7 @@ def git(folder: Path) -> Finding:
             "git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", "git add -A && git commit"
         )
     changed = run("git", "-C", str(folder), "status", "--porcelain").splitlines()
-    return Finding("git", "ok", f"{len(changed)} files differ from the last commit" if changed else "all committed")
+    return Finding("git", "ok", f"uncommitted: {counted(len(changed), 'file')}" if changed else "all committed")
 
 
 def run(*command: str) -> str:
@@ -150,12 +153,13 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield version(data)
         yield from extras(data)
         checks.check_params(data)
+        yield from source_images(data, folder)
         if (fetched := images(folder)) is not None:
             checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
         yield from takes(resources_of(data, fetched), fetched, folder)
     except DistillkitError as error:
-        yield Finding("params.yaml", "failure", str(error).removeprefix("params.yaml: "), "correct it")
+        yield mistake(params.FILE.name, error)
 
 
 def version(data: dict[str, Any]) -> Finding:
@@ -173,6 +177,31 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
     if wanted and find_spec("diffusers") is None:
         remedy = "pip install 'distillkit[diffusion]'"
         yield Finding("diffusers", "failure", f"not installed, but {wanted[0]} needs it", remedy)
+
+
+def source_images(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """Whether clones will have images that lie on this machine."""
+    if (local := local_folder(params.section(data, "data", DataSpec).source, folder)) is None:
+        return
+    place = (folder / local).resolve()
+    if not place.exists():
+        yield Finding("source", "failure", f"{place} does not exist", "dvc pull, or correct data.source")
+    elif run("git", "-C", str(folder), "ls-files", "--", str(place)):
+        yield Finding("source", "ok", f"{local}, in Git")
+    elif in_dvc(place, folder):
+        yield Finding("source", "ok", f"{local}, in DVC")
+    else:
+        found = f"{local} is in neither Git nor DVC, so that clones and CI have not got the images"
+        yield Finding("source", "warning", found, f"dvc add {shlex.quote(local)}; move it into the repository before")
+
+
+def in_dvc(place: Path, folder: Path) -> bool:
+    """Whether DVC tracks what is there, or a part or the whole of which it is a part."""
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        tracked = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
+    return any(place.is_relative_to(path) or path.is_relative_to(place) for path in tracked)
 
 
 def fetched_images(folder: Path) -> Iterator[Finding]:

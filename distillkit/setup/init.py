@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
 from distillkit.base.arguments import check_methods
-from distillkit.base.errors import HubError, ParamsError
+from distillkit.base.errors import HubError, ParamsError, counted
 from distillkit.base.names import check_package_name
 from distillkit.check.foreign.importing import quoted
 from distillkit.pipeline.recipes import PackageSpec
@@ -21,7 +21,13 @@ from distillkit.setup.inspection import Inspection, by_its_card, inspect_source,
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, params_text, read_back
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
-from distillkit.sources.readers import FolderSource, HuggingFaceSource, Source, TorchvisionSource
+from distillkit.sources.readers import (
+    FolderSource,
+    HuggingFaceSource,
+    Source,
+    TorchvisionSource,
+    torchvision_dataset,
+)
 
 USUAL = ("window", "mtt", "selmatch")
 IGNORED = (
@@ -85,6 +91,8 @@ def is_here(source: Source, folder: Path) -> bool:
 def from_afar(source: Source, dataset: str) -> Inspection | None:
     """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
     reason, found = "", None
+    if isinstance(source, TorchvisionSource):
+        torchvision_dataset(source.name)
     if isinstance(source, HuggingFaceSource):
         try:
             found = by_its_card(source)
@@ -93,7 +101,7 @@ def from_afar(source: Source, dataset: str) -> Inspection | None:
     if found is None:
         known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; look over data.size, the"
     else:
-        known = f"has {found.images:,} training images in {found.classes} classes, says its card"
+        known = f"has {counted(found.images, 'training image')} in {counted(found.classes, 'class')}, says its card"
         assumed = "images of 32x32; look over data.size, the"
     tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
     return found
@@ -135,7 +143,7 @@ def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequen
     check_methods(methods)
     if found is not None and max(ipcs) > found.smallest_class:
         raise ParamsError(
-            f"--ipc is {max(ipcs)}, but the smallest class has {found.smallest_class} training images"
+            f"--ipc is {max(ipcs)}, but the smallest class has {counted(found.smallest_class, 'training image')}"
             f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most so many"
         )
 

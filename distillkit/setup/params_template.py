@@ -28,6 +28,7 @@ CONDENSING = (
 )
 NOT_FROM_HERE: dict[str, tuple[str, ...]] = {  # numbers that params.yaml of this repository has not
     "ccs": ("hardest_dropped: 0.1  # share of each class, as likely to be mislabelled; fit it to your data",),
+    "optimised": ("sets: 20", "runs: 2", "holdout: 0.2", "training: {steps: 100, batch: 50, lr: 0.05}"),
     "dm": (
         "augmentation: {kind: none}  # published: dsa; leave out flip where left and right matter",
         "optim: {steps: 200, image_lr: 3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 20000 and 1",
@@ -141,7 +142,7 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
     for ipc in sorted(set(ipcs)):
         yield ""
         yield f"  random-ipc{ipc}: {{method: random, ipc: {ipc}}}"
-        for method in methods:
+        for method in (method for method in methods if method != "random"):
             yield f"  {method}-ipc{ipc}:"
             yield f"    method: {method}"
             yield f"    ipc: {ipc}"

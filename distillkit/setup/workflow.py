@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from distillkit import __version__
+from distillkit.base.arguments import is_pipeline
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.names import check_package_name
 from distillkit.base.params import load, section
@@ -16,10 +17,7 @@ VERSIONS = "constraints.txt"
 
 def name_of_pipeline(folder: Path) -> str | None:
     """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
-    try:
-        if "artifacts/hub/" not in (folder / "dvc.yaml").read_text(encoding="utf-8"):
-            return None
-    except (OSError, UnicodeDecodeError):
+    if not is_pipeline(folder):
         return None
     name = section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
     check_package_name(name)

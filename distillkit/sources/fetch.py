@@ -178,7 +178,7 @@ def check_classes(train: Split, test: Split) -> None:
     if len(train.class_names) < 2:
         raise SourceError(f"the only class is {train.class_names[0]!r}; expected at least 2; check the labels")
     if empty := [name for name, count in train.counts().items() if count == 0]:
-        raise SourceError(f"class {listed(empty)} has no training images; expected some; add them or drop the class")
+        raise SourceError(f"no training images in {listed(empty)}; expected some in each class; add them or drop it")
     lacking = sorted(train.counts().keys() - {name for name, count in test.counts().items() if count > 0})
     unknown = sorted(test.counts().keys() - train.counts().keys())
     if lacking or train.class_names != test.class_names:
@@ -200,8 +200,10 @@ def draw(split: Split, count: Callable[[int], int], seed: int) -> Tensor:
 def split_off(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
     """Train and test: of every class ``fraction`` of the images, but at least one and not all, are for testing."""
     if small := [name for name, count in split.counts().items() if count == 1]:
-        found = f"class {listed(small)} has 1 image"
-        raise SourceError(f"{found}; expected at least 2 to split off a test set; add images or a test split")
+        found = f"only 1 image in {listed(small)}"
+        raise SourceError(
+            f"{found}; expected at least 2 in each class to split off a test set; add images or a test split"
+        )
     chosen = draw(split, lambda size: min(max(1, round(fraction * size)), size - 1), seed)
     return split.take(~chosen), replace(split.take(chosen), name="test")
 
@@ -242,6 +244,8 @@ def decode_split(
         images[place] = pixels
         if read.deepest is not None:
             deep[:] = [max([*deep, (read.deepest, where)])]
+        if read.deepest is not None and len(pixels) == 3:
+            count(notes, "16-bit colour images, of which the higher 8 bits were read", where)
         if read.clear:
             count(notes, f"transparent images, put on {ground(spec.background)}", where)
         if read.frames:

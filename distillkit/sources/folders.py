@@ -47,12 +47,14 @@ def is_made_by_system(name: str) -> bool:
 def files_in(folder: Path, follow_links: bool = False) -> Files:
     """All files below ``folder``; nothing of what systems made is looked into.
 
-    Raises SourceError for a link that leads to nothing, round in a circle or out of the folder.
+    Raises SourceError for a link that leads to nothing, round in a circle or out of the folder, and for a name that is
+    no text.
     """
     root, kept, others = folder.resolve(), [], []
     for parent, folders, names in os.walk(folder, followlinks=True):
         for name in (*folders, *names):
             path = Path(parent, name)
+            check_text(path)
             if is_made_by_system(name):
                 others.append((path.relative_to(folder), "files or folders hidden or made by a system"))
                 continue
@@ -64,6 +66,14 @@ def files_in(folder: Path, follow_links: bool = False) -> Files:
                 others.append((path.relative_to(folder), "pipes and other files that are not regular"))
         folders[:] = [name for name in folders if not is_made_by_system(name)]
     return Files(sorted(kept, key=Path.as_posix), sorted(others))
+
+
+def check_text(path: Path) -> None:
+    """Raise SourceError for a name that artifacts, cards and params.yaml cannot hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"the name of {path} is not UTF-8; expected UTF-8 for files and classes; rename it") from None
 
 
 def check_link(path: Path, root: Path, follow_links: bool = False) -> None:
@@ -101,8 +111,10 @@ def open_folder(source: FolderSource) -> OpenedSource:
     found = Found("train" if train == "." else train, test)
     for path in beside(files, {train, test}):
         count(found.left_out, "images beside the splits in use", path.as_posix())
-    opened = folder_split("train", folder, train, test, files, found)
-    tested = folder_split("test", folder, test, None, files, found) if test else None
+    for path, reason in files.others:
+        count(found.left_out, reason, path.as_posix())
+    opened = folder_split("train", folder, train, test, files.kept, found)
+    tested = folder_split("test", folder, test, None, files.kept, found) if test else None
     return OpenedSource(opened, tested, info, found)
 
 
@@ -143,13 +155,13 @@ def beside(files: Files, splits: set[str | None]) -> Iterator[Path]:
         yield from (path for path in files.kept if path.parts[0] not in splits and path.suffix.lower() in suffixes())
 
 
-def folder_split(name: str, folder: Path, part: str, test: str | None, files: Files, found: Found) -> Split:
+def folder_split(name: str, folder: Path, part: str, test: str | None, kept: list[Path], found: Found) -> Split:
     """The images in the folders in ``part`` of ``folder``, one folder a class; nested ones belong to the class above.
 
     What is left out is added to ``found``.
     """
     depth = len(PurePath(part).parts)
-    inside = [path for path in files.kept if is_in(path, part) and not (part == "." and path.parts[0] == test)]
+    inside = [path for path in kept if is_in(path, part) and not (part == "." and path.parts[0] == test)]
     class_names = classes_in(folder / part, test if part == "." else None, found)
     pictures = []
     for path in inside:
@@ -163,9 +175,6 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, files: Fi
             count(found.left_out, "files of metadata, as folders name the classes", path.as_posix())
         elif not loose:
             count(found.left_out, "files that are no images of a format that is read", path.as_posix())
-    for path, reason in files.others:
-        if is_in(path, part) and (len(path.parts) > depth + 1 or (folder / path).is_dir()):
-            count(found.left_out, reason, path.as_posix())
     position = {class_name: label for label, class_name in enumerate(class_names)}
     return labelled(
         name,

@@ -18,6 +18,7 @@ from distillkit.data.images import Found, SourceInfo, Tally, count
 from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
 from distillkit.sources.pictures import brief, is_picture, open_picture
+from distillkit.sources.places import cells_of, check_present, place_namer
 from distillkit.sources.readers import (
     TEST_NAMES,
     TRAIN_NAMES,
@@ -39,20 +40,20 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     folder, files = Path(source.id).expanduser(), None
     if folder.is_dir():
         info = local_info(source, folder, files := files_in(folder))
-        parts = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
+        parts, read = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
     elif folder.exists() or source.id.startswith((".", "/", "~")):
         raise SourceError(f"no folder {source.id}; expected a folder or the id of a dataset; check data.source.id")
     else:
         info = hub_info(source)
-        parts = load_parts(source.id, source.config, revision=info.revision)
+        parts, read = load_parts(source.id, source.config, revision=info.revision)
         info = replace(info, revision=settled_revision(info, parts))
     train, test = split_names(list(parts), source)
     home = home_of(source.id, info.revision.removeprefix("sha256:"))
     found = Found(train, test, left_out=unused(parts, {train, test}))
     if files is not None and parts[train].info.builder_name == "imagefolder":
         check_image_files(parts, folder, files, found.left_out)
-    opened = huggingface_split("train", parts[train], source, home, train)
-    tested = huggingface_split("test", parts[test], source, home, test) if test else None
+    opened = huggingface_split("train", parts[train], source, home, train, read.get(train, ()))
+    tested = huggingface_split("test", parts[test], source, home, test, read.get(test, ())) if test else None
     described = parts[train].info
     licence, citation = info.licence or described.license or "", described.citation or ""
     info = replace(info, licence=licence, citation=citation)
@@ -88,6 +89,8 @@ def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -
     for kept in files.kept:
         if root / kept not in read and is_picture(folder / kept):
             count(left_out, "images in no row of the dataset", kept.as_posix())
+    for other, reason in files.others:
+        count(left_out, reason, other.as_posix())
 
 
 def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceInfo:
@@ -141,10 +144,13 @@ def settled_revision(info: SourceInfo, parts: Any) -> str:
     return loaded
 
 
-def load_parts(id: str, config: str | None, revision: str = "", content: str = "") -> Any:
-    """The splits by name, a ``datasets.DatasetDict``; a local folder is cached by its ``content``.
+def load_parts(
+    id: str, config: str | None, revision: str = "", content: str = ""
+) -> tuple[Any, Mapping[str, Sequence[str]]]:
+    """The splits by name, a ``datasets.DatasetDict``, and the files of each.
 
-    By itself ``datasets`` knows local files by path and time only, and would load the old ones for others of that time.
+    A local folder is cached by its ``content``. By itself ``datasets`` knows local files by path and time only, and
+    would load the old ones for others of that time.
     """
     import datasets
 
@@ -156,7 +162,7 @@ def load_parts(id: str, config: str | None, revision: str = "", content: str = "
             builder = datasets.load_dataset_builder(id, name=config, revision=revision or None, cache_dir=cache)
             check_builder(builder, home_of(id, content))
             builder.download_and_prepare()
-            return builder.as_dataset()
+            return builder.as_dataset(), builder.config.data_files or {}
         except Exception as error:  # its readers and its HTTP library raise errors of every kind
             raise cannot_load(id, error) from error
 
@@ -206,7 +212,9 @@ def quiet_unless_terminal() -> Iterator[None]:
             library.enable_progress_bars()
 
 
-def huggingface_split(name: str, data: Any, source: HuggingFaceSource, home: Home, own_name: str) -> Split:
+def huggingface_split(
+    name: str, data: Any, source: HuggingFaceSource, home: Home, own_name: str, files: Sequence[str]
+) -> Split:
     """Encoded images are read row by row from the memory map; a wanted column of bytes or paths is read as images."""
     import datasets
 
@@ -216,13 +224,16 @@ def huggingface_split(name: str, data: Any, source: HuggingFaceSource, home: Hom
         encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise unclear_column(features, "an image column", source.image, "image") from error
+    cells = cells_of(encoded.data.column(image))
+    where = place_namer(own_name, files, cells, home)
+    check_present(cells, home, where)
     values, class_names = composed_labels(data[label][:], getattr(features[label], "names", None) or ())
     return labelled(
         name,
         values,
         class_names,
         read=lambda row: open_picture(picture_bytes(encoded[row][image], home)),
-        where=lambda row: f"{own_name} row {row}",
+        where=where,
     )
 
 

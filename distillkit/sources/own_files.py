@@ -57,7 +57,7 @@ def own_file(path: str, home: Home) -> Path:
 def picture_bytes(cell: Mapping[str, Any] | None, home: Home) -> bytes:
     """The encoded image of a cell: its bytes, or else the file of the dataset that its path names."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
-        raise SourceError("there is none")
+        raise SourceError("it names no image")
     if cell["bytes"] is not None:
         return bytes(cell["bytes"])
     if (archived := IN_ARCHIVE.fullmatch(cell["path"])) is None:

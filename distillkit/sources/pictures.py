@@ -5,6 +5,8 @@ Only decoders that read the bytes they are given are used: others of Pillow star
 
 import textwrap
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -22,8 +24,8 @@ WHITE = 65535  # of 16-bit pixels
 class Pixels(NamedTuple):
     """``values`` (C, H, W) uint8, one channel for grey and three for colour; and what had to be decided.
 
-    ``deepest`` is the highest value of 16-bit pixels, None where they have 8; ``clear`` says that something shone
-    through, ``frames`` that there were more pictures in the file than this one.
+    ``deepest`` is the highest value of 16-bit pixels, of colours by their higher bytes, None where they have 8;
+    ``clear`` says that something shone through, ``frames`` that there were more pictures in the file than this one.
     """
 
     values: np.ndarray
@@ -55,6 +57,17 @@ def identified(file: BinaryIO) -> Image.Image:
         raise SourceError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
 
 
+@contextmanager
+def known_formats_only() -> Iterator[None]:
+    """A block in which pictures that others open with Pillow are of these formats, too."""
+    known, before = formats(), Image.ID[:]
+    Image.ID[:] = known
+    try:
+        yield
+    finally:
+        Image.ID[:] = before
+
+
 @cache
 def suffixes() -> frozenset[str]:
     """The endings of FORMATS, as Pillow knows them."""
@@ -78,13 +91,18 @@ def is_picture(path: Path) -> bool:
 def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE) -> Pixels:
     """The picture upright and opaque, with 8 bits.
 
-    What is transparent lies on grey of level ``background``. 16-bit values are divided by ``white``, which is 255 then.
-    Raises SourceError where that leaves nothing to see, for values above ``white``, and for pixels of 32 bits.
+    What is transparent lies on grey of level ``background``. 16-bit values are divided by ``white``, which is 255 then;
+    of 16-bit colours Pillow gives the higher bytes. Raises SourceError where nothing is left to see, for values above
+    ``white``, for 16-bit colours with another white than 65535, and for pixels of 32 bits.
     """
     if not isinstance(image, Image.Image):
         raise SourceError(f"it is {type(image).__name__}")
     frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # which has a preview beside the picture
     deep, deepest = image.mode.startswith("I;16"), None
+    if not deep and ";16" in str(getattr(image, "tile", "")) and image.mode != "I":
+        if white != WHITE:
+            raise SourceError(f"its colours have 16 bits, of which 8 are read, and data.white is {white}; make them 8")
+        deepest = int(np.asarray(image)[..., :3].max()) * 257
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise SourceError(f"its pixels have 32 bits, mode {image.mode}")

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from distillkit.base.errors import SourceError
+from distillkit.base.errors import SourceError, counted
 from distillkit.base.settings import keyword_settings
 from distillkit.data.images import Found, SourceInfo
-from distillkit.sources.pictures import brief
+from distillkit.sources.pictures import brief, known_formats_only
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
@@ -149,8 +149,8 @@ def labelled(
             )
         if class_names is not None and not 0 <= value < len(class_names):
             raise SourceError(
-                f"{where(row)} has label {value}; expected 0 to {len(class_names) - 1} for {len(class_names)} classes; "
-                "correct the label or the class names"
+                f"{where(row)} has label {value}; expected 0 to {len(class_names) - 1} for "
+                f"{counted(len(class_names), 'class')}; correct the label or the class names"
             )
     found = range(len(class_names)) if class_names is not None else sorted(set(values))
     position = {value: label for label, value in enumerate(found)}
@@ -178,21 +178,29 @@ def open_digits() -> OpenedSource:
     return OpenedSource(train, None, info, Found(test=None))
 
 
-def open_torchvision(source: TorchvisionSource) -> OpenedSource:
+def torchvision_dataset(name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The class, and its arguments for the two parts. Raises SourceError for what is not so divided, or not there."""
     import torchvision
 
-    factory = getattr(torchvision.datasets, source.name, None)
+    factory = getattr(torchvision.datasets, name, None)
     accepted = inspect.signature(factory).parameters.keys() if inspect.isclass(factory) else set()
     parts: tuple[dict[str, Any], dict[str, Any]] = {"train": True}, {"train": False}
     if "train" not in accepted:
-        parts = {"split": "train"}, {"split": "val" if source.name == "Imagenette" else "test"}
+        parts = {"split": "train"}, {"split": "val" if name == "Imagenette" else "test"}
     if factory is None or not accepted >= {"root", *parts[0]}:
         raise SourceError(
-            f"torchvision has no classification dataset {source.name!r} in a train and a test part; "
-            f"expected one like {TORCHVISION_EXAMPLES}; set data.source.name"
+            f"torchvision has no classification dataset {name!r} in a train and a test part; "
+            f"expected one like {TORCHVISION_EXAMPLES}; choose another name"
         )
-    train = torchvision_split(factory, source, "train", parts[0])
-    test = torchvision_split(factory, source, "test", parts[1])
+    return factory, *parts
+
+
+def open_torchvision(source: TorchvisionSource) -> OpenedSource:
+    import torchvision
+
+    factory, training, testing = torchvision_dataset(source.name)
+    train = torchvision_split(factory, source, "train", training)
+    test = torchvision_split(factory, source, "test", testing)
     homepage = f"https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.{source.name}.html"
     version = torchvision.__version__.partition("+")[0]
     return OpenedSource(train, test, SourceInfo("torchvision", source.name, f"torchvision-{version}", "", homepage))
@@ -200,8 +208,9 @@ def open_torchvision(source: TorchvisionSource) -> OpenedSource:
 
 def torchvision_split(factory: Any, source: TorchvisionSource, name: str, part: dict[str, Any]) -> Split:
     try:
-        data = factory(root=source.root, download=source.download, **part)
-        values = [int(label) for label in torchvision_labels(data)]
+        with known_formats_only():
+            data = factory(root=source.root, download=source.download, **part)
+            values = [int(label) for label in torchvision_labels(data)]
         titles = getattr(data, "classes", None) or range(max(values) + 1)
     except Exception as error:  # downloads, archives and checks of arguments raise errors of every kind
         raise SourceError(
@@ -209,7 +218,12 @@ def torchvision_split(factory: Any, source: TorchvisionSource, name: str, part: 
             f"one class a row; check data.source.root and the connection, or choose one like {TORCHVISION_EXAMPLES}"
         ) from error
     class_names = tuple(title[0] if isinstance(title, tuple) else str(title) for title in titles)
-    return labelled(name, values, class_names, read=lambda row: data[row][0])
+
+    def read(row: int) -> Any:
+        with known_formats_only():
+            return data[row][0]
+
+    return labelled(name, values, class_names, read)
 
 
 def torchvision_labels(data: Any) -> Iterable[Any]:

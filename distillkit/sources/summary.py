@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from distillkit.base.errors import counted
 from distillkit.data.artifact import class_names_of, read_found
 from distillkit.data.container import Opened
 from distillkit.data.images import Found, RealData, Tally
@@ -39,10 +40,10 @@ def read_summary(opened: Opened) -> Summary:
 def lines(summary: Summary) -> Iterator[str]:
     found, counts = summary.found, summary.classes
     named = ", ".join(f"{name} ({images:,})" for name, images in list(counts.items())[:SHOWN])
-    yield f"{len(counts):,} classes, with training images of each: {named}{' …' * (len(counts) > SHOWN)}"
+    yield f"{counted(len(counts), 'class')}, with training images of each: {named}{' …' * (len(counts) > SHOWN)}"
     train = "" if found.train == "train" else f" from {found.train!r}"
     test = "" if found.test == "test" else f" from {found.test!r}" if found.test else ", drawn from the training images"
-    yield f"{sum(counts.values()):,} training images{train}; {summary.test:,} test images{test}"
+    yield f"{counted(sum(counts.values()), 'training image')}{train}; {counted(summary.test, 'test image')}{test}"
     shapes = [f"{height}x{width} {'grey' if channels == 1 else 'colour'}" for channels, height, width in summary.shapes]
     yield f"size: {', '.join(shapes[:SHOWN])}{' …' * (len(shapes) > SHOWN)} (height x width)"
     yield from (f"left out: {line}" for line in tallied(found.left_out))
@@ -51,7 +52,7 @@ def lines(summary: Summary) -> Iterator[str]:
 
 def tallied(tally: Tally) -> Iterator[str]:
     for what, (times, first) in sorted(tally.items()):
-        yield f"{times:,} {what}, such as {first}"
+        yield f"{what} ({times:,}), such as {first}" if times > 1 else f"{what} (1): {first}"
 
 
 def from_dict(values: Mapping[str, Any]) -> Summary:

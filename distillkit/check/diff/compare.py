@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from distillkit.base.errors import counted
 from distillkit.check.diff.images import match_images
 from distillkit.check.diff.result import (
     ABSENT,
@@ -70,7 +71,7 @@ def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
         return f"images are {shapes[0]} before and {shapes[1]} after"
     names = before.class_names, after.class_names
     if len(names[0]) != len(names[1]):
-        return f"there are {len(names[0])} classes before and {len(names[1])} after"
+        return f"there are {counted(len(names[0]), 'class')} before and {len(names[1])} after"
     unlike = ((row, *pair) for row, pair in enumerate(zip(*names, strict=True)) if pair[0] != pair[1])
     return next((f"class {row} is {old[:80]!r} before and {new[:80]!r} after" for row, old, new in unlike), None)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from distillkit.base.errors import counted
 from distillkit.check.diff.compare import CONFIDENCE
 from distillkit.check.diff.images import sources_differ
 from distillkit.check.diff.result import ABSENT, AccuracyChange, Changes, Difference, PackageDifference, Version
@@ -26,7 +27,7 @@ def lines(difference: Difference) -> Iterator[str]:
 
 def same_lines(difference: Difference) -> Iterator[str]:
     unknown = unknown_parts(difference)
-    found = [f"{len(difference.before.synthetic)} images"]
+    found = [counted(len(difference.before.synthetic), "image")]
     found += [name for name in ("parameters", "accuracy") if name not in unknown]
     rest = f" (not known on both sides: {', '.join(unknown)})" if unknown else ""
     yield f"{difference.before.label} and {difference.after.label} are the same: {', '.join(found)}{rest}"
@@ -78,7 +79,7 @@ def target_words(difference: Difference) -> str:
     if not sizes:
         return ""
     amount = f"of the probability moved: median {statistics.median(sizes):.2%}, largest {max(sizes):.2%}"
-    return f"soft labels of {len(sizes)} matched {'image' if len(sizes) == 1 else 'images'} differ ({amount})"
+    return f"soft labels of {counted(len(sizes), 'matched image')} differ ({amount})"
 
 
 def accuracy_words(difference: Difference) -> str:
@@ -171,7 +172,7 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
         rows.append((name, "the same" if each.same else shortly(each), short_accuracy(each)))
     for kind, versions in (("added", difference.added), ("removed", difference.removed)):
         rows += [
-            (name, f"recipe {kind}: {len(version.synthetic)} images", lone(version))
+            (name, f"recipe {kind}: {counted(len(version.synthetic), 'image')}", lone(version))
             for name, version in versions.items()
         ]
     yield from aligned(rows)

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from distillkit.base import files as base_files
 from distillkit.base.arguments import check_new_artifact, classes_named
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, counted
 from distillkit.base.names import recipe_name
 from distillkit.check.foreign.labels import LabelsAs
 from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
@@ -81,7 +81,7 @@ def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """What was imported, for people, and what to do with it."""
     shape, (low, high) = "x".join(map(str, found["image_shape"])), found["pixel_range"]
-    images = f"{found['images']} images of {shape} in {found['classes']} classes"
+    images = f"{counted(found['images'], 'image')} of {shape} in {counted(found['classes'], 'class')}"
     soft = found["soft_labels"]
     labels = "" if soft is None else f", labels {labels_words(soft)}"
     yield f"{found['path']}: {images}, pixels {low:g} to {high:g}{labels}"

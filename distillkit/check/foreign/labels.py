@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distillkit.base.errors import ParamsError, SourceError
+from distillkit.base.errors import ParamsError, SourceError, counted
 from distillkit.check.foreign.files import listed
 
 LabelsAs = Literal["probabilities", "logits", "hard"]
@@ -78,7 +78,7 @@ def checked_classes(
     if low < 0 or high >= classes or (columns or classes) != classes:
         raise SourceError(
             f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}; "
-            f"expected 0 to {classes - 1} for {classes} classes; correct --classes or the labels"
+            f"expected 0 to {classes - 1} for {counted(classes, 'class')}; correct --classes or the labels"
         )
     present = set(labels.unique().tolist())
     missing = next((label for label in range(classes) if label not in present), None)

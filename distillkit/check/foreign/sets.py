@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distillkit.base import files as base_files
 from distillkit.base.arguments import statistics_numbers
-from distillkit.base.errors import ParamsError, SourceError
+from distillkit.base.errors import ParamsError, SourceError, counted
 from distillkit.check.foreign.files import enumerated, listed, read_sets
 from distillkit.check.foreign.labels import LabelsAs, checked_classes, read_labels
 from distillkit.data.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
@@ -113,7 +113,7 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     if len(labels) != 1:
         what = "no labels" if not labels else "several tensors that may be labels"
         raise SourceError(
-            f"{names}: found {listed(tensors)}, {what} for {count} images; expected exactly one ({count},) "
+            f"{names}: found {listed(tensors)}, {what} for {counted(count, 'image')}; expected exactly one ({count},) "
             f"or, soft, ({count}, classes); name the file with the labels"
         )
     return images[0], labels[0]

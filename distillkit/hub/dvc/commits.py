@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from distillkit.base.errors import HubError
+from distillkit.base.errors import HubError, counted
 from distillkit.hub.client import DATASET, by_xet_or_lfs, quiet_client
 from distillkit.hub.errors import hub_errors, patiently
 
@@ -66,7 +66,7 @@ class CommitQueue:
         self.commit_in_order()
         error, landed, self.error, self.landed = self.error, self.landed, None, 0
         if error is not None:
-            note = f"; {count_of(landed)} sent, run this again for the rest" if landed else ""
+            note = f"; {counted(landed, 'file')} sent, run this again for the rest" if landed else ""
             raise HubError(f"{error}{note}")
 
     def commit_in_order(self, full_only: bool = False) -> None:
@@ -122,7 +122,7 @@ def add_files(api: "HfApi", repo: str, branch: str, files: dict[str, str | bytes
     def attempt() -> None:
         with hub_errors(api, f"{repo}@{branch}"):
             operations = [CommitOperationAdd(path, source) for path, source in files.items()]
-            commit(api, repo, branch, operations, f"dvc: add {count_of(len(files))}")
+            commit(api, repo, branch, operations, f"dvc: add {counted(len(files), 'file')}")
 
     patiently(attempt)
 
@@ -136,7 +136,7 @@ def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> 
             present = [entry.path for entry in api.get_paths_info(repo, list(some), revision=branch, repo_type=DATASET)]
             operations = [CommitOperationDelete(path, is_folder=False) for path in present]
             if operations:
-                commit(api, repo, branch, operations, f"dvc: remove {count_of(len(present))}")
+                commit(api, repo, branch, operations, f"dvc: remove {counted(len(present), 'file')}")
 
     for some in chunks(paths, FILES_PER_COMMIT):
         patiently(partial(attempt, some))
@@ -157,10 +157,6 @@ def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], mess
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def count_of(files: int) -> str:
-    return "1 file" if files == 1 else f"{files} files"
 
 
 _queues: dict[tuple[str, str, str], CommitQueue] = {}

@@ -1,0 +1,79 @@
+"""What people call a row of a dataset: the line of the table that names it, its own file, or its number from 0 on."""
+
+import csv
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distillkit.base.errors import SourceError
+from distillkit.sources.folders import METADATA
+from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
+from distillkit.sources.pictures import unreadable
+
+TABLES = (".csv", ".jsonl")  # a row is a line
+
+
+class Cells(NamedTuple):
+    """Of every row, whether its encoded image is in it, and otherwise the path of its file."""
+
+    embedded: Sequence[bool]
+    paths: Sequence[str | None]
+
+
+def cells_of(column: Any) -> Cells:
+    """``column`` is Arrow's, of structures of bytes and a path."""
+    import pyarrow.compute as pc
+
+    embedded = pc.is_valid(pc.struct_field(column, "bytes"))
+    return Cells(embedded.to_pylist(), pc.if_else(embedded, None, pc.struct_field(column, "path")).to_pylist())
+
+
+def place_namer(split: str, files: Collection[str], cells: Cells, home: Home) -> Callable[[int], str]:
+    """Names rows of a split that was read from ``files``."""
+    named, own = [Path(file) for file in files], frozenset(files)
+    tables = [file for file in named if file.name in METADATA] or named
+    if not all(table.suffix in TABLES and table.is_file() for table in tables):
+        tables = []
+
+    def name(row: int) -> str:
+        left = row
+        for table in tables:
+            if left < len(lines := line_numbers(table)):
+                return f"{relative(table, home)} line {lines[left]}"
+            left -= len(lines)
+        path = cells.paths[row]
+        return f"{split} row {row}" if path is None or path not in own else relative(Path(path), home)
+
+    return name
+
+
+def relative(path: Path, home: Home) -> str:
+    return (path.relative_to(home.places[0]) if path.is_relative_to(home.places[0]) else path).as_posix()
+
+
+@cache
+def line_numbers(table: Path) -> list[int]:
+    """For each row of a CSV file with a header, or of a JSON Lines file, the line on which it ends, from 1 on."""
+    with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        if table.suffix == ".jsonl":
+            return [number for number, line in enumerate(file, 1) if line.strip()]
+        reader = csv.reader(file)
+        return [reader.line_num for row in reader if row][1:]
+
+
+def check_present(cells: Cells, home: Home, where: Callable[[int], str]) -> None:
+    """Raise SourceError for a row that has neither an encoded image nor a file."""
+    for row, (embedded, path) in enumerate(zip(cells.embedded, cells.paths, strict=True)):
+        try:
+            if not embedded:
+                check_path(path, home)
+        except SourceError as error:
+            raise unreadable(where(row), error) from None
+
+
+def check_path(path: str | None, home: Home) -> None:
+    if path is None:
+        raise SourceError("it names no image")
+    archived = IN_ARCHIVE.fullmatch(path)
+    own_file(archived["archive"] if archived else path, home)
