@@ -59,7 +59,8 @@ def write_report(
     losses = by_loss({recipe: loss_curves[recipe] for recipe in methods if loss_curves.get(recipe)}, methods)
     draw_plots(folder, rows, losses, training_curves)
     if pictures:
-        write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
+        with atomic_write(folder / "preview.png") as temporary:
+            temporary.write_bytes(pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
         columns=DETAILS,
         rows=[(details(row, rows), row.recipe in best(rows)) for row in rows],
@@ -102,13 +103,11 @@ def scan_table(rows: Sequence[Row], scans: Mapping[str, Mapping[str, float]]) ->
         starts = sorted({start for scan in scans.values() for start in scan}, key=float)
     except ValueError as error:
         raise ArtifactError(f"a window scan has a start that is no number ({error}); run distill again") from None
-    scanned = [row.recipe for row in rows if scans.get(row.recipe)]
-    return starts, {recipe: scan_line(scans[recipe], starts) for recipe in scanned}
-
-
-def scan_line(scan: Mapping[str, float], starts: Sequence[str]) -> list[tuple[str, bool]]:
-    highest = max(scan.values())
-    return [(percent(scan[start]), scan[start] == highest) if start in scan else ("–", False) for start in starts]
+    table: Scan = {}
+    for recipe, scan in [(row.recipe, found) for row in rows if (found := scans.get(row.recipe))]:
+        highest = max(scan.values())
+        table[recipe] = [(percent(scan[at]), scan[at] == highest) if at in scan else ("–", False) for at in starts]
+    return starts, table
 
 
 def read_png(recipe: str, path: Path) -> bytes:
@@ -118,11 +117,6 @@ def read_png(recipe: str, path: Path) -> bytes:
         found = "is no PNG" if data else "is missing or empty"
         raise ArtifactError(f"{path}, the preview of recipe {recipe!r}, {found}; expected a PNG; draw it again")
     return data
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def embedded(data: bytes) -> str:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from distillkit.base.errors import ArtifactError
 from distillkit.evaluation.metrics import count, share, wrong
-from distillkit.report import results
 
 COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
     "full": "#000000",
@@ -114,10 +113,21 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
         replayed=section.get("replay") is not None or "schedule" in metrics,
         soft="soft_labelled" in metrics["images"],
-        starts_trained=str(section.get("initialisation")).endswith("pretrained"),
+        starts_trained=starts_trained(section),
         before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
         attack=attacked(metrics, recipe, section.get("attack")),
     )
+
+
+def starts_trained(section: Mapping[str, Any]) -> bool:
+    """Whether networks start from experts, which have seen real images, by the recipe's section of params.yaml."""
+    return str(section.get("initialisation")).endswith("pretrained")
+
+
+def marks(trained: bool, poisoned: bool) -> str:
+    """After the method, what keeps its accuracy from being compared with others'."""
+    found = [words for words, holds in (("starts trained", trained), ("poisoned", poisoned)) if holds]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] | None) -> Attacked | None:
@@ -132,7 +142,7 @@ def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] 
 
 def place(row: Row) -> tuple[bool, float, bool, int, str]:
     """Where a row stands in the table."""
-    known = list(results.COLOURS)
+    known = list(COLOURS)
     rank = known.index(row.method) if row.method in known else len(known)
     ipc = math.inf if row.ipc is None else row.ipc
     return row.method == "full", ipc, row.learned > 0, rank, row.recipe

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from distillkit.report.results import Row
-from distillkit.report.words import is_comparable, marked, percent
+from distillkit.report.results import Row, marks
+from distillkit.report.words import is_comparable, percent
 
 COLUMNS = (
     "recipe",
@@ -64,7 +64,7 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
     spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
         " ".join(row.recipe.split()),
-        marked(row),
+        row.method + marks(row.starts_trained, row.attack is not None),
         "–" if row.ipc is None else str(row.ipc),
         f"{row.images} ({row.real} + {row.learned})",
         f"{percent(row.accuracy)}{spread} ({row.runs})",
