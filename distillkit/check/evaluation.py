@@ -20,7 +20,7 @@ from distillkit.data.artifact import load_real, load_synthetic
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit, evaluate, workload
-from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.metrics import accuracy_of, classes_of
 from distillkit.package.manifest import open_package, printable
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
@@ -77,7 +77,7 @@ def measure(
     unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
     report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
-    return {"accuracy": metrics_of(report, synthetic)["accuracy"], "class_accuracy": by_class}
+    return {"accuracy": accuracy_of(report), "class_accuracy": by_class}
 
 
 def how_long(synthetic: SyntheticSet, evaluation: EvaluationRecipe) -> str:
