@@ -227,9 +227,9 @@ def test_accuracies_differ_within_a_margin_of_noise() -> None:
     """Errors 3/√9 = 1 and 4/√4 = 2 points, together √5. Welch's ν = 25 / (1/8 + 16/3) = 4.58; t there is 2.644."""
     found = compare(version(synthetic([0.1])), version(synthetic([0.1]), accuracy=BETTER))
     change = found.accuracy
-    assert change is not None and change.error is not None
+    assert change is not None and change.standard_error is not None
     assert change.points == pytest.approx(2.0)
-    assert change.error == pytest.approx(5**0.5)
+    assert change.standard_error == pytest.approx(5**0.5)
     assert change.margin == pytest.approx(5**0.5 * 2.644, rel=1e-3)
     assert change.within_noise
     assert not found.same

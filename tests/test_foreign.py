@@ -23,7 +23,7 @@ from distillkit.base import files as base_files
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.base.names import is_recipe_name
 from distillkit.check.foreign import importing
-from distillkit.check.foreign.importing import import_files, quoted, recipe_snippet
+from distillkit.check.foreign.importing import import_files, quoted
 from distillkit.check.foreign.sets import import_set, statistics_named
 from distillkit.check.show import describe
 from distillkit.data import artifact
@@ -174,7 +174,7 @@ def test_labels_are_not_what_they_are_said_to_be(tmp_path):
     )
     whole = saved(tmp_path / "w.pt", [NORMALISED, LABELS])
     assert refused(ParamsError, whole, labels="logits") == (
-        "labels are said to be logits, but w.pt holds one class for each image; leave that away"
+        "labels are said to be logits, but w.pt holds one class for each image; leave --labels out"
     )
 
 
@@ -588,8 +588,6 @@ def test_a_set_outside_of_the_working_folder_makes_no_recipe(tmp_path, monkeypat
     for out, file in inside.items():
         assert f"file: {file}.safetensors\n" in import_files([path], out, **told)["recipe"]
     assert capsys.readouterr().err == ""
-    with pytest.raises(ParamsError, match=r"\.\./x\.safetensors is outside of .*; a recipe needs a path inside"):
-        recipe_snippet("x", Path("../x.safetensors"), artifact.load_synthetic(Path("../x.safetensors"))[0])
 
 
 def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
@@ -599,8 +597,6 @@ def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
     assert (
         "x.safetensors has 1 to 3 images per class; a recipe needs the same number of each" in capsys.readouterr().err
     )
-    with pytest.raises(ParamsError, match=r"has \[1, 3\] images per class"):
-        recipe_snippet("x", out, artifact.load_synthetic(out)[0])
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,11 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
     claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
     if not rows or any(cells != [claim] for cells in claims):
         raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in its results")
-    if name == package.manifest["default"]:
+    if name == package.manifest.default:
         bold = HEADLINE.findall(card)
         if not bold or any(text != claim for text in bold):
             raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in bold")
-    if set(package.recipes) == set(package.manifest["recipes"]):
+    if set(package.recipes) == set(package.manifest.recipes):
         known = set(figures_of(package.recipe_json(recipe) for recipe in package.recipes))
         if unknown := [text for text in FIGURE.findall(card) if text not in known]:
             raise contradiction(package, f"the card ({CARD}) says {unknown[0]}, no {RECIPE} does")

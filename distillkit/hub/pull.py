@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,11 +102,9 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
     if present is None:
         return ()
     if present.name != remote.manifest.name:
-        raise ArtifactError(
-            f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}; it is not replaced; "
-            "remove it, or choose another folder with -o"
-        )
-    if present.manifest == asdict(remote.manifest):
+        found = f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}"
+        raise ArtifactError(f"{found}; it is not replaced; remove it, or choose another folder with -o")
+    if present.manifest == remote.manifest:
         return present.recipes
     gone = [name for name in present.recipes if name not in recipes]
     lost = f", and its {', '.join(gone)} with it" if gone else ""

@@ -13,28 +13,9 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import METHODS
-from distillkit.package.card_tables import (
-    baseline,
-    before,
-    code,
-    content,
-    contents,
-    imported_files,
-    is_comparable,
-    kept_start,
-    marks,
-    origins,
-    outcome_table,
-    over_random,
-    parameter_table,
-    params_lines,
-    shortest,
-    starts_trained,
-    unpackaged,
-    whitened_words,
-    zca_words,
-)
-from distillkit.package.front_matter import Recipe, front_matter, images_per_class, is_on_hub
+from distillkit.package import card_tables
+from distillkit.package.card_tables import code, is_comparable, origins, starts_trained
+from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.process.progress import presentable
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -88,7 +69,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         papers=papers(recipes),
         options=options(recipes),
         zca=whitening(first),
-        **{function.__name__: function for function in WORDS},
+        **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
     )
     return f"{card}\n"
 
@@ -163,10 +144,8 @@ def augmentation(spec: Mapping[str, Any], side: int) -> str:
 def papers(recipes: Sequence[Recipe]) -> list[str]:
     """BibTeX of the papers that the methods and their options come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    of_methods = [about(method).paper for method in named if about(method).paper]
-    return list(
-        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper, _ in options_of(settings(recipe)))])
-    )
+    of_options = [paper for recipe in recipes for paper, _ in options_of(settings(recipe))]
+    return list(dict.fromkeys([*filter(None, (about(method).paper for method in named)), *of_options]))
 
 
 def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
@@ -202,39 +181,7 @@ def quoted(text: str) -> str:
     return presentable(text).strip().replace("```", "'''")
 
 
-# What the template may call.
-WORDS: tuple[Any, ...] = (  # functions
-    augmentation,
-    baseline,
-    before,
-    code,
-    content,
-    contents,
-    distance,
-    images_per_class,
-    imported_files,
-    is_comparable,
-    kept_start,
-    labels_words,
-    link,
-    marks,
-    names,
-    network,
-    number,
-    origins,
-    over_random,
-    outcome_table,
-    parameter_table,
-    params_lines,
-    percent,
-    quoted,
-    schedule_words,
-    share,
-    shortest,
-    source_name,
-    starts_trained,
-    title,
-    unpackaged,
-    whitened_words,
-    zca_words,
+WORDS = (  # what the template may call, beside those of the tables
+    *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
+    *(source_name, title),
 )

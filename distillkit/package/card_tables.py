@@ -12,6 +12,7 @@ from distillkit.base.errors import ParamsError
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
+from distillkit.report import results
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 WIDTH = 80  # characters of a line of parameters, where it can be broken
@@ -28,7 +29,7 @@ def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
 
 def starts_trained(recipe: Recipe) -> bool:
     """Whether the set's networks start from experts, which have seen real images."""
-    return str(recipe["params"].get("initialisation")).endswith("pretrained")
+    return results.starts_trained(recipe["params"])
 
 
 def is_comparable(recipe: Recipe) -> bool:
@@ -38,12 +39,7 @@ def is_comparable(recipe: Recipe) -> bool:
 
 def marks(recipe: Recipe) -> str:
     """After the method, what keeps the accuracy from being compared with others'."""
-    found = [
-        words
-        for words, holds in (("starts trained", starts_trained(recipe)), ("poisoned", recipe["notes"].get("attack")))
-        if holds
-    ]
-    return f" ({', '.join(found)})" if found else ""
+    return results.marks(starts_trained(recipe), bool(recipe["notes"].get("attack")))
 
 
 def before(recipe: Recipe) -> str:
@@ -247,3 +243,10 @@ def shortest(values: Sequence[float]) -> str:
 def code(text: str, limit: int = 300) -> str:
     """Somebody else's text on one line, shown as it stands, but for what would move a cursor."""
     return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
+
+
+WORDS = (  # what the template of the card may call
+    *(baseline, before, code, content, contents, images_per_class, imported_files, is_comparable, kept_start, marks),
+    *(origins, outcome_table, over_random, parameter_table, params_lines, shortest, starts_trained, unpackaged),
+    *(whitened_words, zca_words),
+)

@@ -98,7 +98,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
     """Leaves that differ, by dotted name, in the order of ``before`` and then ``after``."""
     old, new = dict(leaves(before)), dict(leaves(after))
     pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
-    return {name: pair for name, pair in pairs.items() if not equal_values(*pair)}
+    # 1 is 1.0, but neither is true
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b or isinstance(a, bool) != isinstance(b, bool)}
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -107,11 +108,6 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def equal_values(left: Any, right: Any) -> bool:
-    """1 is 1.0, but neither is true."""
-    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
 
 
 def accuracy_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> AccuracyChange | None:

@@ -52,11 +52,11 @@ class Pair(NamedTuple):
 class AccuracyChange(NamedTuple):
     """In percentage points; what is None cannot be said of a single run.
 
-    ``error`` is the standard error √(s₁²/n₁ + s₂²/n₂) of the difference, ``margin`` half its 95 % interval (Welch's).
+    ``standard_error`` is that √(s₁²/n₁ + s₂²/n₂) of the difference, ``margin`` half its 95 % interval (Welch's).
     """
 
     points: float
-    error: float | None = None
+    standard_error: float | None = None
     margin: float | None = None
 
     @property
@@ -121,9 +121,7 @@ class Difference:
     def remeasured(self) -> bool:
         """Whether both sides know their accuracy, and it is not the same."""
         before, after = self.before.accuracy, self.after.accuracy
-        if before is None or after is None:
-            return False
-        return any(before[key] != after[key] for key in ("mean", "std", "runs"))
+        return bool(before and after) and any(before[key] != after[key] for key in ("mean", "std", "runs"))
 
     @property
     def counts(self) -> dict[str, int]:
