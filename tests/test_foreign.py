@@ -240,7 +240,7 @@ def test_channels_have_their_own_statistics(tmp_path):
         "statistics are of 1 channel, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
     )
     three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
-    assert three.startswith("statistics are of 3 channels, but g.pt")
+    assert three.startswith("statistics are of 3 channel(s), but g.pt")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

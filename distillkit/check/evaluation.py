@@ -128,10 +128,8 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
     with torch.device("meta"):
         network = build_network(schedule.network, (channels, height, width), len(synthetic.class_names), 0)
     if (found := starts_RP.shape[1]) != (expected := sum(part.numel() for part in network.parameters())):
-        raise ArtifactError(
-            f"the set's schedule starts from {found:,} weights; expected the {expected:,} of its network, "
-            f"{schedule.network}; do not use it"
-        )
+        wrong = f"the set's schedule starts from {found:,} weights"
+        raise ArtifactError(f"{wrong}; expected the {expected:,} of its network, {schedule.network}; do not use it")
 
 
 # What to test on
@@ -187,10 +185,8 @@ def fetchable(path: Path, source: Source, revision: str | None) -> Source:
             tell(f"test images: dataset {id} of the Hub" + (f" at {pinned}" if pinned else ""))
             return replace(source, revision=pinned)
     where = source.path if isinstance(source, FolderSource) else source.id
-    raise SourceError(
-        f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it; expected "
-        "the source's folder here, or a real.safetensors; give it with --test"
-    )
+    found = f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it"
+    raise SourceError(f"{found}; expected the source's folder here, or a real.safetensors; give it with --test")
 
 
 def is_on_hub(id: str, revision: str | None) -> bool:

@@ -201,12 +201,9 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
         for name in sorted(names):
             has = f"has {found[name].size} bytes" if name in found else "lacks it"
             if has != f"has {records[name].size} bytes":
-                raise HubError(
-                    f"{remote}: the manifest lists {name} of {records[name].size} bytes, but the Hub {has}; "
-                    "do not use it; tell its publisher"
-                )
-    description = f"pull {remote.repo}"
-    return {name: fetch(remote, name, records[name]) for name in track(sorted(names), description)}
+                listed = f"{remote}: the manifest lists {name} of {records[name].size} bytes"
+                raise HubError(f"{listed}, but the Hub {has}; do not use it; tell its publisher")
+    return {name: fetch(remote, name, records[name]) for name in track(sorted(names), f"pull {remote.repo}")}
 
 
 def fetch(remote: Remote, name: str, record: FileRecord) -> Path:

@@ -191,10 +191,8 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
     if not sent and not removed:
         return head.commit
     if head.commit != before.commit:
-        raise HubError(
-            f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile, and this push is not in "
-            "it; look at that commit, then push again"
-        )
+        moved = f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile"
+        raise HubError(f"{moved}, and this push is not in it; look at that commit, then push again")
     tell_of_edits(head)
     content = operations(folder, sums, sent, removed)
     with hub_errors(api, repo), quiet_client():

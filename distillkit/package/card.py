@@ -5,16 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distillkit.base import params
 from distillkit.base.about import About, options_of
-from distillkit.base.errors import ParamsError
 from distillkit.data.augment import padding
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import METHODS
 from distillkit.package import card_tables
-from distillkit.package.card_tables import code, is_comparable, origins, starts_trained
+from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.process.progress import presentable
 
@@ -144,7 +142,7 @@ def augmentation(spec: Mapping[str, Any], side: int) -> str:
 def papers(recipes: Sequence[Recipe]) -> list[str]:
     """BibTeX of the papers that the methods and their options come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    of_options = [paper for recipe in recipes for paper, _ in options_of(settings(recipe))]
+    of_options = [paper for recipe in recipes for paper, _ in options_of(method_of(recipe))]
     return list(dict.fromkeys([*filter(None, (about(method).paper for method in named)), *of_options]))
 
 
@@ -152,19 +150,14 @@ def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
     """What options of the methods do, each with the recipes that have it."""
     told: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        for sentence in dict.fromkeys(sentence for _, sentence in options_of(settings(recipe))):
+        for sentence in dict.fromkeys(sentence for _, sentence in options_of(method_of(recipe))):
             told.setdefault(sentence, []).append(recipe)
     return told
 
 
-def settings(recipe: Recipe) -> Selection | None:
+def method_of(recipe: Recipe) -> Selection | None:
     """The method with its settings, if this version of distillkit can read them."""
-    kind = METHODS.get(recipe["method"])
-    given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
-    try:
-        return None if kind is None else params.read(given, kind, recipe["name"])
-    except ParamsError:
-        return None
+    return None if (read := settings(recipe)) is None else read.method
 
 
 def number(value: float) -> str:

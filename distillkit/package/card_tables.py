@@ -10,9 +10,11 @@ import numpy as np
 
 from distillkit.base.errors import ParamsError
 from distillkit.package.front_matter import Recipe, images_per_class
+from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
 from distillkit.report import results
+from distillkit.report.words import leaves
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 WIDTH = 80  # characters of a line of parameters, where it can be broken
@@ -149,7 +151,7 @@ def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, lis
     """
     given: dict[str, dict[str, dict[str, Any]]] = {}
     for recipe in recipes:
-        found = {key: value for key, value in flattened(recipe["params"]) if key not in ("method", "ipc")}
+        found = {key: value for key, value in leaves(recipe["params"]) if key not in ("method", "ipc")}
         if recipe["method"] != "imported":
             given.setdefault(recipe["method"], {})[recipe["name"]] = found
     given = {method: column for method, column in given.items() if any(column.values())}
@@ -158,14 +160,20 @@ def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, lis
     return list(given), {key: [agreed(key, column, known) for column in given.values()] for key in keys}
 
 
-def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
-    """All parameters in force, those left out as well, by their paths; None where this version cannot read them."""
+def settings(recipe: Recipe) -> Settings | None:
+    """The recipe's parameters, those left out as well; None where this version cannot read them."""
     try:
-        read = read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
+        return read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
     except ParamsError:
         return None
+
+
+def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
+    """All parameters in force by their paths; None where this version cannot read them."""
+    if (read := settings(recipe)) is None:
+        return None
     optim = {} if read.optim is None else {"optim": asdict(read.optim)}
-    return dict(flattened({**asdict(cast(Any, read.method)), **optim}))
+    return dict(leaves({**asdict(cast(Any, read.method)), **optim}))
 
 
 def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any] | None]) -> str:
@@ -203,15 +211,6 @@ def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
             yield f"{code(key)}, as chosen", shown(value)
     if recipe["student_lr"] is not None:
         yield "learned step size of the student", f"{recipe['student_lr']:.4g}"
-
-
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings, each with its path."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def shown(value: Any) -> str:

@@ -23,23 +23,22 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    source = default["provenance"]["source"]
+    source, largest = default["provenance"]["source"], max(recipe["images"]["total"] for recipe in recipes)
     data = DatasetCardData(
         pretty_name=name,
         **shared_licence(source, recipes),
         task_categories=["image-classification"],
-        size_categories=[size_category(max(recipe["images"]["total"] for recipe in recipes))],
+        size_categories=[next((name for limit, name in SIZES if largest < limit), "1M<n<10M")],
         source_datasets=[source["id"]] if is_on_hub(source) else None,  # ids of the Hub only
         tags=tags(recipes),
-        configs=[config(recipe["name"], default["name"]) for recipe in recipes],
+        configs=[
+            {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train-*.parquet"}]}
+            | ({"default": True} if name == default["name"] else {})
+            for name in (recipe["name"] for recipe in recipes)
+        ],
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
-
-
-def config(recipe: str, default: str) -> dict[str, Any]:
-    described = {"config_name": recipe, "data_files": [{"split": "train", "path": f"{recipe}/train-*.parquet"}]}
-    return described | ({"default": True} if recipe == default else {})
 
 
 def tags(recipes: Sequence[Recipe]) -> list[str]:
@@ -54,10 +53,6 @@ def images_per_class(recipe: Recipe) -> int | str:
     """The number in every class; "all" for the full set; a dash where classes differ."""
     each: int | None = recipe["images"]["per_class"]
     return "all" if recipe["method"] == "full" else each or "–"
-
-
-def size_category(images: int) -> str:
-    return next((name for limit, name in SIZES if images < limit), "1M<n<10M")
 
 
 def is_on_hub(source: Mapping[str, Any]) -> bool:

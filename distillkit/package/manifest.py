@@ -152,9 +152,8 @@ class Package:
 def check_recipe(recipe: str, package: str, known: Sequence[str]) -> None:
     """Raise ParamsError unless ``recipe`` is known."""
     if recipe not in known:
-        raise ParamsError(
-            f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}; expected one of {', '.join(known)}"
-        )
+        found = f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}"
+        raise ParamsError(f"{found}; expected one of {', '.join(known)}")
 
 
 def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:

@@ -45,15 +45,11 @@ def nearest_source(
     whose distances are then computed from the differences. Raises ArtifactError when shapes differ or nothing is left
     to compare with.
     """
-    if images_NCHW.shape[1:] != source_MCHW.shape[1:]:
-        raise ArtifactError(
-            f"images are {tuple(images_NCHW.shape[1:])}, source images {tuple(source_MCHW.shape[1:])}; "
-            "expected the same shape; give the source that the images come from"
-        )
-    if len(source_MCHW) < (1 if exclude_N is None else 2):
-        raise ArtifactError(
-            f"there are {len(source_MCHW)} source images; expected one to compare with that is not excluded"
-        )
+    own, others, rows = tuple(images_NCHW.shape[1:]), tuple(source_MCHW.shape[1:]), len(source_MCHW)
+    if own != others:
+        raise ArtifactError(f"images are {own}, source images {others}; expected the same shape; give their source")
+    if rows < (1 if exclude_N is None else 2):
+        raise ArtifactError(f"there are {rows} source images; expected one to compare with that is not excluded")
     excluded_N = torch.full((len(images_NCHW),), -1) if exclude_N is None else exclude_N
     rows = chunk or max(1, min(MOST_ROWS, BLOCK // max(1, images_NCHW[0].numel())))
     queries = min(QUERIES, rows)

@@ -19,6 +19,7 @@ from distillkit.base.files import canonical_json
 from distillkit.data.container import Opened
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.evaluation.evaluate import THIRDS
+from distillkit.evaluation.metrics import count, share
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
 from distillkit.package.nearest_source import TIE, nearest_source, root_mean_square
 
@@ -127,10 +128,8 @@ def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
         same &= synthetic.labels[place] == train.labels[rows.to(device)].cpu()
         if not bool(same.all()):
             worst = int(same.int().argmin())
-            raise ArtifactError(
-                f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}; expected "
-                "the same pixels and label; run its distill stage again"
-            )
+            found = f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}"
+            raise ArtifactError(f"{found}; expected the same pixels and label; run its distill stage again")
     return int((~synthetic.learned).sum())
 
 
@@ -175,8 +174,6 @@ def source_yardstick(train: ImageSet) -> float | None:
 
 def accuracy(entry: Entry) -> Mapping[str, Any]:
     """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
-    from distillkit.evaluation.metrics import count, share
-
     for key in ("mean", "std"):
         share(entry.metrics, entry.name, f"accuracy.{key}")
     count(entry.metrics, entry.name, "accuracy.runs")
@@ -246,15 +243,11 @@ def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str,
         "whitening": (own.get("zca"), given.get("zca")),
     }
     if different := [name for name, (found, expected) in pairs.items() if found != expected]:
-        raise ArtifactError(
-            f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}; expected "
-            "one source for all; run its distill stage again, or package it apart"
-        )
-    if int(synthetic.source_row.max()) >= len(real.train):
-        raise ArtifactError(
-            f"{entry.artifact} names source row {int(synthetic.source_row.max())}; expected rows below "
-            f"{len(real.train)}; run its distill stage again"
-        )
+        found = f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}"
+        raise ArtifactError(f"{found}; expected one source for all; run its distill stage again, or package it apart")
+    if (last := int(synthetic.source_row.max())) >= (rows := len(real.train)):
+        found = f"{entry.artifact} names source row {last}"
+        raise ArtifactError(f"{found}; expected rows below {rows}; run its distill stage again")
 
 
 def plain(value: Any) -> Any:

@@ -20,7 +20,7 @@ from distillkit.process.progress import presentable
 from distillkit.report import plots
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, best, details, escaped, markdown_table, summary
-from distillkit.report.words import Curves, Loss, by_loss, percent, protocol, warnings
+from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
 PLOTS = ("accuracy", "coverage", "loss", "training")
 
@@ -124,17 +124,11 @@ def embedded(data: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested settings as dotted names and words, empty ones left out."""
-    lines: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            lines += flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            lines.append((f"{prefix}{name}", presentable(", ".join(str(item) for item in value))))
-        elif value not in (None, ""):
-            lines.append((f"{prefix}{name}", presentable(str(value))))
-    return lines
+    found = {name: value for name, value in leaves(values) if value not in (None, "")}
+    words = {name: ", ".join(map(str, it)) if isinstance(it, list | tuple) else str(it) for name, it in found.items()}
+    return [(name, presentable(text)) for name, text in words.items()]
 
 
 def template() -> Template:

@@ -80,15 +80,11 @@ def rows(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping
     Ordered by images per class, then from random selection to learned sets, the full set last. Raises ArtifactError
     when metrics and recipes do not belong together, or metrics lack a number.
     """
-    for name in metrics:
-        if name not in recipes:
-            raise ArtifactError(
-                f"metrics of {name!r} belong to no recipe; expected one of {', '.join(recipes)}; "
-                f"remove metrics/{name}.json or put the recipe back into params.yaml"
-            )
-    for name in recipes:
-        if name not in metrics:
-            raise ArtifactError(f"recipe {name!r} has no metrics; expected metrics/{name}.json; run evaluate for it")
+    if left := [name for name in metrics if name not in recipes]:
+        found = f"metrics of {left[0]!r} belong to no recipe; expected one of {', '.join(recipes)}"
+        raise ArtifactError(f"{found}; remove metrics/{left[0]}.json or put the recipe back into params.yaml")
+    if new := [name for name in recipes if name not in metrics]:
+        raise ArtifactError(f"recipe {new[0]!r} has no metrics; expected metrics/{new[0]}.json; run evaluate for it")
     return sorted((row_of(name, metrics[name], recipes[name]) for name in recipes), key=place)
 
 

@@ -1,7 +1,7 @@
 """What the report says in words: how sets were trained on, which of them no other can be compared with, warnings."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.report.results import Row
@@ -53,6 +53,15 @@ def by_loss(curves: Curves, methods: Mapping[str, str]) -> dict[Loss, Curves]:
     kinds = [*LOSSES, *own]
     grouped = {loss: {name: curves[name] for name in curves if methods[name] in loss.methods} for loss in kinds}
     return {loss: found for loss, found in grouped.items() if found}
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What nested mappings hold, by dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def percent(value: float) -> str:

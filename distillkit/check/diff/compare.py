@@ -12,7 +12,7 @@ Images are matched in this order, each at most once, and what is left is removed
 RMS is the root mean square over all pixels and channels of one image's difference, in pixel space.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +30,7 @@ from distillkit.check.diff.result import (
     properties,
 )
 from distillkit.data.images import SyntheticSet
+from distillkit.report.words import leaves
 
 CONFIDENCE = 0.95  # of the interval within which a difference of accuracies says nothing
 
@@ -100,14 +101,6 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
     pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
     # 1 is 1.0, but neither is true
     return {key: (a, b) for key, (a, b) in pairs.items() if a != b or isinstance(a, bool) != isinstance(b, bool)}
-
-
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def accuracy_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> AccuracyChange | None:

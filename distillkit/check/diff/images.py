@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from distillkit.check.diff.result import Matches, Pair, Version, rms
+from distillkit.check.diff.result import Matches, Pair, Version
 from distillkit.data.images import SyntheticSet
+from distillkit.package.nearest_source import root_mean_square
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 
@@ -33,7 +34,9 @@ def match_images(before: Version, after: Version) -> Matches:
     unchanged, relabelled, traced = found
     nearest = pair_nearest(old, new, rest, origins)
     removed, added = without(rest, nearest)
-    changed = [Pair(row, other, rms(old.images[row], new.images[other])) for row, other, _ in traced + nearest]
+    both = traced + nearest
+    sizes = root_mean_square(old.images[[pair.before for pair in both]], new.images[[pair.after for pair in both]])
+    changed = [Pair(pair.before, pair.after, size) for pair, size in zip(both, sizes.tolist(), strict=True)]
     return Matches(unchanged, relabelled, sorted(changed, key=lambda pair: (-pair.rms, pair)), removed, added)
 
 

@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.protocol import normalisation_of, schedule_of
@@ -139,13 +138,6 @@ class PackageDifference:
     @property
     def same(self) -> bool:
         return not (self.added or self.removed) and all(each.same for each in self.common.values())
-
-
-def rms(left_CHW: Tensor, right_CHW: Tensor) -> float:
-    return float((left_CHW.double() - right_CHW.double()).square().mean().sqrt())
-
-
-# Numbers
 
 
 def properties(synthetic: SyntheticSet) -> dict[str, Any]:

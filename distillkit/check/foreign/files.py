@@ -93,10 +93,8 @@ def read_torch(path: Path) -> Any:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked is None:
             raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}, whole; get it again") from None
-        raise SourceError(
-            f"{path} asks to call {asked[1]}, which was not done; expected only tensors in lists or mappings; "
-            "where it was made, save [images, labels] alone"
-        ) from None
+        expected = "expected only tensors in lists or mappings; where it was made, save [images, labels] alone"
+        raise SourceError(f"{path} asks to call {asked[1]}, which was not done; {expected}") from None
 
 
 def check_unpacked_size(path: Path) -> None:
@@ -135,10 +133,8 @@ def check_plain(path: Path, tensor: Tensor) -> None:
         found = "larger than the file"
     else:
         return
-    raise SourceError(
-        f"{path} holds a tensor {described(tensor)} that is {found}; expected plain tensors; "
-        "where it was made, save plain contiguous copies"
-    )
+    expected = "expected plain tensors; where it was made, save plain contiguous copies"
+    raise SourceError(f"{path} holds a tensor {described(tensor)} that is {found}; {expected}")
 
 
 def described(tensor: Tensor) -> str:

@@ -46,10 +46,8 @@ def read_labels(names: str, found: Tensor, labels_as: LabelsAs | None) -> tuple[
     if labels_as == "probabilities":
         expected = "expected probabilities, 0 to 1 and 1 in all; say --labels logits, or --labels hard"
         raise SourceError(f"{names}: the labels are {span}; {expected}")
-    raise SourceError(
-        f"{names}: the labels are soft, {span}; expected probabilities, or to be told what they are: "
-        "--labels logits (as DATM saves), or --labels hard for the likeliest class alone"
-    )
+    expected = "--labels logits (as DATM saves), or --labels hard for the likeliest class alone"
+    raise SourceError(f"{names}: the labels are soft, {span}; expected probabilities, or {expected}")
 
 
 def checked_classes(
@@ -64,13 +62,11 @@ def checked_classes(
         expected = "expected from 0; subtract 1, or name the whole set where class 0 is missing"
         raise SourceError(f"{names}: labels start at 1; {expected}")
     if low < 0 or high >= classes or (columns or classes) != classes:
+        found = f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}"
         raise SourceError(
-            f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}; "
-            f"expected 0 to {classes - 1} for {classes} classes; correct --classes or the labels"
+            f"{found}; expected 0 to {classes - 1} for {classes} classes; correct --classes or the labels"
         )
     if missing := sorted(set(range(classes)) - set(labels.tolist())):
-        raise SourceError(
-            f"{names}: no image has label {missing[0]}; expected images of every class from 0 to {classes - 1}; "
-            "name the whole set"
-        )
+        expected = f"expected images of every class from 0 to {classes - 1}; name the whole set"
+        raise SourceError(f"{names}: no image has label {missing[0]}; {expected}")
     return tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))

@@ -103,10 +103,8 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
     if len(labels) != 1:
         what = "no labels" if not labels else "several tensors that may be labels"
-        raise SourceError(
-            f"{names}: found {listed(tensors)}, {what} for {count} images; expected exactly one ({count},) "
-            f"or, soft, ({count}, classes); name the file with the labels"
-        )
+        expected = f"expected exactly one ({count},) or, soft, ({count}, classes); name the file with the labels"
+        raise SourceError(f"{names}: found {listed(tensors)}, {what} for {count} images; {expected}")
     return images[0], labels[0]
 
 
@@ -116,22 +114,15 @@ def pixels_of(
     """The statistics and the images as float32 in pixel space, checked to be finite and plausible."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
         levels = images.dtype != torch.bool and images.min() >= 0 and images.max() <= 255
-        raise SourceError(
-            f"{names}: the images are {listed([images])}; expected uint8 or floating point; "
-            f"save images.{'to(torch.uint8)' if levels else 'float()'}"
-        )
+        expected = f"expected uint8 or floating point; save images.{'to(torch.uint8)' if levels else 'float()'}"
+        raise SourceError(f"{names}: the images are {listed([images])}; {expected}")
     if statistics is not None and len(statistics.mean) != images.shape[1]:
-        channels = len(statistics.mean)
-        raise ParamsError(
-            f"statistics are of {channels} {'channel' if channels == 1 else 'channels'}, but {names} holds images "
-            f"{listed([images])}; expected {images.shape[1]}; correct --statistics"
-        )
+        found = f"statistics are of {len(statistics.mean)} channel(s), but {names} holds images {listed([images])}"
+        raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
-        raise SourceError(
-            f"{names}: the images hold nan or infinity in float32; expected finite numbers; "
-            "take a set that was saved before its distillation diverged"
-        )
+        expected = "expected finite numbers; take a set that was saved before its distillation diverged"
+        raise SourceError(f"{names}: the images hold nan or infinity in float32; {expected}")
     if saved_as == "pixels":
         if complaint := implausible(loaded):
             mend = "divide them by 255" if loaded.min() >= 0 else "say --saved-as normalised, with which --statistics"
