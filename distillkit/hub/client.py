@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 DATASET = "dataset"
-
 SILENCE = 120.0  # seconds without a byte after which a connection counts as lost
-
-# The client
 
 
 def connect() -> "HfApi":

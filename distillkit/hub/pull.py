@@ -172,7 +172,10 @@ def open_remote(
         if entry is not None and not sums_of(path).equal(entry):
             forget(path)
             raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
-        return Remote(api, reference.repo, commit, path, checked_manifest(path, reference), cache, wait)
+        try:
+            return Remote(api, reference.repo, commit, path, read_manifest(path), cache, wait)
+        except ArtifactError as error:
+            raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
     return patiently(opened, wait)
 
@@ -184,13 +187,6 @@ def manifest_entry(api: "HfApi", repo: str, commit: str) -> Entry:
     if entry is None or entry.size > LARGEST_MANIFEST:
         raise HubError(f"{repo} has {found} (commit {commit[:12]}); expected a package that distillkit pushed")
     return entry
-
-
-def checked_manifest(path: Path, reference: Reference) -> Manifest:
-    try:
-        return read_manifest(path)
-    except ArtifactError as error:
-        raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
 
 def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
@@ -208,9 +204,8 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
 
 def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
-    problem = ""
-    for force in (False,) if is_offline() else (False, True):
-        attempt = partial(download, remote.api, remote.repo, name, remote.commit, remote.cache, force)
+    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit, remote.cache)
+    for _ in range(1 if is_offline() else 2):
         path = patiently(attempt, remote.wait)
         try:
             check_file(path, record, f"{remote}: {name}")
@@ -227,9 +222,7 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None, force: bool = False) -> Path:
+def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None) -> Path:
     """The file in the client's cache, which lies in a folder named after the commit."""
     with hub_errors(api, short(repo, revision)), quiet_client():
-        return Path(
-            api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache, force_download=force)
-        )
+        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache))

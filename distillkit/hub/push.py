@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 SMALL = 10 * 2**20  # bytes of a file that is sent from memory
-
 OURS = (CARD, ".gitattributes")  # what a repository may hold before the first push
 
 

@@ -17,7 +17,6 @@ from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.process.progress import presentable
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",

@@ -10,9 +10,7 @@ from distillkit.base.errors import ArtifactError
 from distillkit.base.files import error_number, not_written
 
 MANIFEST, CARD = "manifest.json", "README.md"
-
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
-
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
 
 

@@ -23,10 +23,7 @@ from distillkit.report.table import DETAILS, best, details, escaped, markdown_ta
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
 PLOTS = ("accuracy", "coverage", "loss", "training")
-
 Scan = dict[str, list[tuple[str, bool]]]  # by recipe, an accuracy and whether it is the best, for every start
-
-# The files
 
 
 def write_report(

@@ -27,9 +27,7 @@ THIRD_MARKERS: dict[str, dict[str, Any]] = {
     "hard": {"marker": "o", "markersize": 7},
 }
 LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))  # recipes of one method, in order
-
 WIDTH, DPI = 8.0, 160  # 1280 pixels; text is legible at 800
-
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,

@@ -30,7 +30,6 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "selmatch": "#d55e00",
     "imported": "#e69f00",
 }
-
 UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
 
 
@@ -69,9 +68,6 @@ class Row:
 
 def colour_of(method: str) -> str:
     return COLOURS.get(method, UNKNOWN_COLOUR)
-
-
-# Rows
 
 
 def rows(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping[str, Any]]) -> list[Row]:

@@ -16,14 +16,9 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
-
 DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
-
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
-
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
-
-# The table
 
 
 def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:

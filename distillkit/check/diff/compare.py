@@ -61,9 +61,6 @@ def compare_packages(before: Mapping[str, Version], after: Mapping[str, Version]
     )
 
 
-# Images
-
-
 def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
     """A sentence where images or classes are of different kinds, so that no image can be the other's version."""
     shapes = ["x".join(map(str, each.images.shape[1:])) for each in (before, after)]

@@ -20,7 +20,6 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-
 Changes = Mapping[str, tuple[Any, Any]]  # by dotted name, before and after
 
 

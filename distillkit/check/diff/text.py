@@ -13,7 +13,6 @@ from distillkit.package.card import percent
 from distillkit.report.words import shorten
 
 MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # of a table
-
 SPREAD = "± is over networks trained on one set, not over repeated distillations"
 
 # For people
