@@ -7,7 +7,7 @@ A card is not rendered again for comparison: its front matter depends on the rel
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from math import prod
 from typing import Any
@@ -105,16 +105,11 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
         if not bold or any(text != claim for text in bold):
             raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in bold")
     if set(package.recipes) == set(package.manifest.recipes):
-        known = set(figures_of(package.recipe_json(recipe) for recipe in package.recipes))
+        records = [package.recipe_json(recipe) for recipe in package.recipes]
+        baselines = [found for each in records for found in (each.get("baselines") or {}).values() if found]
+        known = {percent(each["results"]["accuracy"]) for each in records} | {percent(b["accuracy"]) for b in baselines}
         if unknown := [text for text in FIGURE.findall(card) if text not in known]:
             raise contradiction(package, f"the card ({CARD}) says {unknown[0]}, no {RECIPE} does")
-
-
-def figures_of(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Every accuracy that recipe.json files state, as a card writes it."""
-    for record in records:
-        yield percent(record["results"]["accuracy"])
-        yield from (percent(found["accuracy"]) for found in (record.get("baselines") or {}).values() if found)
 
 
 # The parquet

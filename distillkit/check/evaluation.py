@@ -28,12 +28,7 @@ from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSo
 from distillkit.training.executors import plan_compute
 
 # Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.
-LARGEST = {
-    "runs": 1000,
-    "steps": 10_000_000,
-    "weights of a network": 200_000_000,
-    "image visits a run": 200_000_000,
-}
+LARGEST = {"runs": 1000, "steps": 10_000_000, "weights of a network": 200_000_000, "image visits a run": 200_000_000}
 
 
 def evaluate_again(
@@ -185,8 +180,8 @@ def fetchable(path: Path, source: Source, revision: str | None) -> Source:
             tell(f"test images: dataset {id} of the Hub" + (f" at {pinned}" if pinned else ""))
             return replace(source, revision=pinned)
     where = source.path if isinstance(source, FolderSource) else source.id
-    found = f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it"
-    raise SourceError(f"{found}; expected the source's folder here, or a real.safetensors; give it with --test")
+    elsewhere = f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it"
+    raise SourceError(f"{elsewhere}; expected the source's folder here, or a real.safetensors; give it with --test")
 
 
 def is_on_hub(id: str, revision: str | None) -> bool:

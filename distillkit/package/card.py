@@ -173,7 +173,7 @@ def quoted(text: str) -> str:
     return presentable(text).strip().replace("```", "'''")
 
 
-WORDS = (  # what the template may call, beside those of the tables
+WORDS: tuple[Any, ...] = (  # what the template may call, beside those of the tables
     *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
     *(source_name, title),
 )

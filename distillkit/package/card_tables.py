@@ -244,7 +244,7 @@ def code(text: str, limit: int = 300) -> str:
     return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
 
 
-WORDS = (  # what the template of the card may call
+WORDS: tuple[Any, ...] = (  # what the template of the card may call
     *(baseline, before, code, content, contents, images_per_class, imported_files, is_comparable, kept_start, marks),
     *(origins, outcome_table, over_random, parameter_table, params_lines, shortest, starts_trained, unpackaged),
     *(whitened_words, zca_words),

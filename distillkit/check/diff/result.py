@@ -119,7 +119,9 @@ class Difference:
     def remeasured(self) -> bool:
         """Whether both sides know their accuracy, and it is not the same."""
         before, after = self.before.accuracy, self.after.accuracy
-        return bool(before and after) and any(before[key] != after[key] for key in ("mean", "std", "runs"))
+        if before is None or after is None:
+            return False
+        return any(before[key] != after[key] for key in ("mean", "std", "runs"))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -232,7 +232,7 @@ def sides(found: Changes) -> dict[str, dict[str, Any]]:
 
 
 def measured(version: Version) -> dict[str, Any] | None:
-    return version.accuracy and {key: version.accuracy[key] for key in ("mean", "std", "runs")}
+    return None if version.accuracy is None else {key: version.accuracy[key] for key in ("mean", "std", "runs")}
 
 
 def package_as_json(difference: PackageDifference) -> dict[str, Any]:
