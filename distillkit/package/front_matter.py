@@ -23,12 +23,12 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    source, largest = default["provenance"]["source"], max(recipe["images"]["total"] for recipe in recipes)
+    source = default["provenance"]["source"]
     data = DatasetCardData(
         pretty_name=name,
         **shared_licence(source, recipes),
         task_categories=["image-classification"],
-        size_categories=[next((name for limit, name in SIZES if largest < limit), "1M<n<10M")],
+        size_categories=[size_category(max(recipe["images"]["total"] for recipe in recipes))],
         source_datasets=[source["id"]] if is_on_hub(source) else None,  # ids of the Hub only
         tags=tags(recipes),
         configs=[
@@ -53,6 +53,10 @@ def images_per_class(recipe: Recipe) -> int | str:
     """The number in every class; "all" for the full set; a dash where classes differ."""
     each: int | None = recipe["images"]["per_class"]
     return "all" if recipe["method"] == "full" else each or "–"
+
+
+def size_category(images: int) -> str:
+    return next((name for limit, name in SIZES if images < limit), "1M<n<10M")
 
 
 def is_on_hub(source: Mapping[str, Any]) -> bool:
