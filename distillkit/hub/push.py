@@ -149,7 +149,7 @@ def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, S
         return None
     commit = resolve(api, Reference(repo, tag))
     if differing(sums, listing(api, repo, commit)):
-        raise HubError(f"{repo} has tag {tag!r} on other files; tags do not move; choose another")
+        raise HubError(f"{repo} has tag {tag!r} on other files (at {commit[:12]}); tags do not move; choose another")
     if (head := resolve(api, Reference(repo, MAIN))) != commit:
         tell(f"{repo}: {tag} is this package already; {MAIN} is further on, at commit {head[:12]}, and stays there")
     return commit
