@@ -237,10 +237,10 @@ def test_channels_have_their_own_statistics(tmp_path):
     assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
     line = refused(ParamsError, path)
     assert line == (
-        "statistics are of 1 channel, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
+        "statistics are of 1 channels, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
     )
     three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
-    assert three.startswith("statistics are of 3 channel(s), but g.pt")
+    assert three.startswith("statistics are of 3 channels, but g.pt")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -65,7 +65,8 @@ def checked_classes(
         raise SourceError(
             f"{found}; expected 0 to {classes - 1} for {classes} classes; correct --classes or the labels"
         )
-    if missing := sorted(set(range(classes)) - set(labels.tolist())):
+    present = set(labels.tolist())
+    if (missing := next((label for label in range(classes) if label not in present), None)) is not None:
         expected = f"expected images of every class from 0 to {classes - 1}; name the whole set"
-        raise SourceError(f"{names}: no image has label {missing[0]}; {expected}")
+        raise SourceError(f"{names}: no image has label {missing}; {expected}")
     return tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))

@@ -117,7 +117,7 @@ def pixels_of(
         expected = f"expected uint8 or floating point; save images.{'to(torch.uint8)' if levels else 'float()'}"
         raise SourceError(f"{names}: the images are {listed([images])}; {expected}")
     if statistics is not None and len(statistics.mean) != images.shape[1]:
-        found = f"statistics are of {len(statistics.mean)} channel(s), but {names} holds images {listed([images])}"
+        found = f"channels of the statistics: {len(statistics.mean)}, but {names} holds images {listed([images])}"
         raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
@@ -125,8 +125,12 @@ def pixels_of(
         raise SourceError(f"{names}: the images hold nan or infinity in float32; {expected}")
     if saved_as == "pixels":
         if complaint := implausible(loaded):
-            mend = "divide them by 255" if loaded.min() >= 0 else "say --saved-as normalised, with which --statistics"
-            raise SourceError(f"{names}: the images are {complaint}; expected pixels, mostly in [0, 1]; {mend}")
+            mend = (
+                "divide them by 255" if loaded.min() >= 0 else "say --saved-as normalised, and with which --statistics"
+            )
+            raise SourceError(
+                f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}"
+            )
         return statistics if statistics is not None else channel_statistics(loaded), loaded
     if images.dtype == torch.uint8:
         raise ParamsError(f"saved_as is normalised, but {names} holds uint8 images; expected pixels")
