@@ -138,7 +138,7 @@ def test_soft_labels_of_datm_need_to_be_told(tmp_path):
     )
     assert refused(SourceError, *files) == (
         "images_best.pt and labels_best.pt: the labels are soft, rows of -1 to 3 that sum to 1 to 2; expected "
-        "probabilities, or to be told what they are: --labels logits (as DATM saves), or --labels hard for the "
+        "probabilities, or --labels logits (as DATM saves), or --labels hard for the "
         "likeliest class alone"
     )
     synthetic = read(*files, labels="logits")
@@ -237,10 +237,10 @@ def test_channels_have_their_own_statistics(tmp_path):
     assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
     line = refused(ParamsError, path)
     assert line == (
-        "statistics are of 1 channels, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
+        "channels of the statistics: 1, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
     )
     three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
-    assert three.startswith("statistics are of 3 channels, but g.pt")
+    assert three.startswith("channels of the statistics: 3, but g.pt")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
