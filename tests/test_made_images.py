@@ -19,7 +19,6 @@ from distillkit.package.build import Entry, build
 from distillkit.package.manifest import open_package
 from distillkit.package.recipe_json import baselines
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.process.progress import track
 from distillkit.report.page import write_report
 from distillkit.report.results import rows
 from distillkit.training.trajectories import ExpertsInMemory
@@ -75,7 +74,7 @@ def package(entries, real, tmp_path_factory):
     folder = tmp_path_factory.mktemp("package") / "made"
     settings = {"name": "made", "default": "kmeans-ipc2", "packaged": list(RECIPES)}
     evaluation = asdict(EVALUATION)
-    build(folder, entries=entries, real=real, inputs={}, evaluation=evaluation, pipeline={}, track=track, **settings)
+    build(folder, entries=entries, real=real, inputs={}, evaluation=evaluation, pipeline={}, **settings)
     return open_package(folder)
 
 

@@ -27,7 +27,6 @@ from distillkit.package.card_tables import parameter_table, params_lines
 from distillkit.package.front_matter import LICENCES, licence, size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
-from distillkit.process.progress import track
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -116,7 +115,7 @@ def entries_in(folder: Path, real: RealData) -> dict[str, Entry]:
 def build_from(entries: Mapping[str, Entry], folder: Path, **changes: Any) -> Package:
     settings = {"name": "tiny", "packaged": PACKAGED, "default": "selmatch-ipc2", "evaluation": EVALUATION}
     settings |= {"real": real_data(images_of((1, 5, 4))), "inputs": INPUTS, "pipeline": PIPELINE}
-    build(folder, entries=list(entries.values()), track=track, **{**settings, **changes})
+    build(folder, entries=list(entries.values()), **{**settings, **changes})
     return open_package(folder)
 
 

@@ -5,7 +5,7 @@ artifacts and metrics give the same bytes.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
@@ -39,7 +39,7 @@ from distillkit.package.recipe_json import (
 )
 from distillkit.pipeline.recipes import check_package
 from distillkit.process.interruption import check
-from distillkit.process.progress import tell
+from distillkit.process.progress import tell, track
 
 __all__ = ["Entry", "build"]
 
@@ -49,9 +49,6 @@ UNLICENSED = (
     "the package, and set data.licence in params.yaml"
 )
 LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet holds the preview only
-
-
-Track = Callable[[Iterable[Entry], str], Iterable[Entry]]
 
 
 def build(
@@ -65,7 +62,6 @@ def build(
     inputs: Mapping[str, str],
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
-    track: Track,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
