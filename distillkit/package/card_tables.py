@@ -14,6 +14,7 @@ from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
 from distillkit.report import results
+from distillkit.report.table import points
 from distillkit.report.words import leaves
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
@@ -55,7 +56,7 @@ def over_random(recipe: Recipe) -> str:
     random = baseline(recipe, "random")
     if random is None or not is_comparable(recipe):
         return "–"
-    return f"{100 * (recipe['results']['accuracy']['mean'] - random['mean']):+.2f}".replace("-", "−")
+    return points(recipe["results"]["accuracy"]["mean"] - random["mean"])
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
