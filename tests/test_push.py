@@ -29,11 +29,6 @@ COMMIT = "/commit/"
 
 
 @pytest.fixture(scope="session")
-def first(tmp_path_factory) -> Path:
-    return build_package(tmp_path_factory.mktemp("first") / "tiny")
-
-
-@pytest.fixture(scope="session")
 def second(tmp_path_factory) -> Path:
     """A later version: one recipe less, one more, another draw."""
     return build_package(tmp_path_factory.mktemp("second") / "tiny", ipcs=(2, 3), seed=1)
