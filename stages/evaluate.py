@@ -15,16 +15,9 @@ from distillkit.base.device import prepare_device
 from distillkit.base.files import write_csv, write_json
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
-from distillkit.evaluation.evaluate import (
-    EvaluationRecipe,
-    Run,
-    neighbour_accuracy,
-    start_accuracy,
-    updates_of,
-    workload,
-)
+from distillkit.evaluation.evaluate import EvaluationRecipe, Run, updates_of, workload
 from distillkit.evaluation.evaluate import evaluate as evaluate_set
-from distillkit.evaluation.metrics import attack_metrics, classes_of, metrics_of, neighbour_metrics, start_metrics
+from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.pipeline.stage import run_stage
 from distillkit.pipeline.unfinished import code, remembering, unfinished
 from distillkit.process.progress import counting
@@ -64,14 +57,9 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     ):
         compute = remembering(compute, folder, Run, count, updates)
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
-        nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
-        attacked = attack_metrics(report, synthetic, test.labels)
-        before = start_metrics(start_accuracy(synthetic, test))
-        numbers, by_class = metrics_of(report, synthetic) | nearest | attacked | before, classes_of(report, synthetic)
-        steps = list(zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
-        write_json(metrics, numbers)
-        write_json(classes, by_class)
-        write_csv(curve, ["step", "accuracy"], steps)
+        write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours))
+        write_json(classes, classes_of(report, synthetic))
+        write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from distillkit.package.build import Entry, build
 from distillkit.package.recipe_json import checksums
 from distillkit.pipeline.recipes import PackageSpec
 from distillkit.pipeline.stage import run_stage
-from distillkit.process.progress import track
 from distillkit.training.expert_files import shard_paths
 
 PIPELINE = {"seed": int, "expert_shards": list[int], "experts": dict, "score": dict}  # beside the data and the recipe
@@ -52,7 +51,6 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         inputs=checksums([real, *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
-        track=track,
     )
 
 

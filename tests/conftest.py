@@ -4,12 +4,14 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from ci_projects import Project, new_project
 from hub_server import Hub
 from huggingface_hub import constants
+from packages import build_package
 from sklearn.datasets import load_digits
 
 from distillkit.base.randomness import seeded
@@ -82,6 +84,12 @@ def material(digits, experts, imported, pretrained) -> Material:
     return Material(
         digits, statistics, difficulty, 1 - difficulty, trajectories, imported=imported, pretrained=pretrained
     )
+
+
+@pytest.fixture(scope="session")
+def first(tmp_path_factory) -> Path:
+    """The first version of a package, two recipes, as tests/packages.py builds it: not to be changed."""
+    return build_package(tmp_path_factory.mktemp("first") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.build import Entry, build
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import Manifest, manifest_of
-from distillkit.process.progress import track
 from distillkit.sources.fetch import ZCA, ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.loop import TrainingRecipe
@@ -70,7 +69,6 @@ def build_package(
         inputs={},
         evaluation=asdict(EVALUATION),
         pipeline={},
-        track=track,
     )
     return folder
 

@@ -27,7 +27,6 @@ from distillkit.cli import cli, main
 from distillkit.data import artifact, container
 from distillkit.data.images import RealData, real_subset
 from distillkit.package.build import Entry, build
-from distillkit.process.progress import track
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.expert_files import save_experts
@@ -95,7 +94,7 @@ def package(tmp_path_factory, folder, digits_data) -> Path:
         built = tmp_path_factory.mktemp("hub") / "tiny"
         named = {"name": "tiny", "packaged": ["random-ipc2"], "default": "random-ipc2"}
         given = {"real": digits_data, "inputs": {}, "evaluation": EVALUATION, "pipeline": {}}
-        build(built, entries=[entry], track=track, **given, **named)
+        build(built, entries=[entry], **given, **named)
     return built
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from distillkit.base.errors import ArtifactError
 from distillkit.check.diff.compare import compare, compare_packages
 from distillkit.check.diff.images import partners
-from distillkit.check.diff.picture import amplification, draw, spread
+from distillkit.check.diff.picture import amplification, draw
 from distillkit.check.diff.result import ABSENT, Difference, Version
 from distillkit.check.diff.text import as_json, lines, package_as_json, package_lines
 from distillkit.data.images import Normalisation, SyntheticSet
-from distillkit.report.pictures import FRAME, LEARNED_COLOUR
+from distillkit.report.pictures import FRAME, GAP, LEARNED_COLOUR, spread
 
 NAMES = ("crane", "heron")
 GOOD, BETTER = {"mean": 0.9, "std": 0.03, "runs": 9}, {"mean": 0.92, "std": 0.04, "runs": 4}
@@ -227,9 +227,9 @@ def test_accuracies_differ_within_a_margin_of_noise() -> None:
     """Errors 3/√9 = 1 and 4/√4 = 2 points, together √5. Welch's ν = 25 / (1/8 + 16/3) = 4.58; t there is 2.644."""
     found = compare(version(synthetic([0.1])), version(synthetic([0.1]), accuracy=BETTER))
     change = found.accuracy
-    assert change is not None and change.error is not None
+    assert change is not None and change.standard_error is not None
     assert change.points == pytest.approx(2.0)
-    assert change.error == pytest.approx(5**0.5)
+    assert change.standard_error == pytest.approx(5**0.5)
     assert change.margin == pytest.approx(5**0.5 * 2.644, rel=1e-3)
     assert change.within_noise
     assert not found.same
@@ -363,7 +363,7 @@ def test_the_picture_shows_before_after_and_difference(tmp_path: Path) -> None:
     y = int(np.flatnonzero(frames.sum(1) >= 2 * 48)[0])  # the first row of frames
     x = int(np.flatnonzero(frames[y])[0])
     inside = slice(x + FRAME, x + FRAME + 48)
-    step = 48 + 2 * FRAME + 4
+    step = 48 + 2 * FRAME + GAP
     for place, level in enumerate((230, 166, 0)):
         top = y + FRAME + place * step
         assert (pixels[top : top + 48, inside] == level).all()
@@ -380,7 +380,7 @@ def test_more_columns_make_a_wider_picture(tmp_path: Path) -> None:
     found = difference(synthetic([0.5]), synthetic([index / 50 for index in range(1, 40)], rows=list(range(39))))
     for columns in (16, 30):
         draw(found, tmp_path / f"{columns}.png", columns)
-    assert opened(tmp_path / "30.png").width - opened(tmp_path / "16.png").width == 14 * (48 + 2 * FRAME + 4)
+    assert opened(tmp_path / "30.png").width - opened(tmp_path / "16.png").width == 14 * (48 + 2 * FRAME + GAP)
 
 
 def test_a_picture_of_nothing_says_so(tmp_path: Path) -> None:

@@ -12,7 +12,14 @@ from distillkit.data.images import Schedule, channel_statistics, real_subset
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten
 from distillkit.data.selection import select_random
-from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, reference_difficulty, spaced, summarise
+from distillkit.evaluation.evaluate import (
+    EvaluationRecipe,
+    evaluate,
+    neighbour_accuracy,
+    reference_difficulty,
+    spaced,
+    summarise,
+)
 from distillkit.evaluation.metrics import classes_of, mean_and_std, metrics_of, read_metrics
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
@@ -86,8 +93,10 @@ def test_reference_ranks_wrong_images_as_hard(digits, subset):
     assert ((difficulty >= 0) & (difficulty <= 1)).all()
 
 
-def test_metrics_file_has_numbers_only_and_round_trips(report, subset, tmp_path):
-    metrics = metrics_of(report, subset)
+def test_metrics_file_has_numbers_only_and_round_trips(report, subset, digits, tmp_path):
+    metrics = metrics_of(report, subset, digits, 1)
+    assert metrics.keys() == {"accuracy", "easy", "middle", "hard", "images", "knn"}
+    assert metrics["knn"] == {"accuracy": round(neighbour_accuracy(subset, digits, 1), 6), "neighbours": 1}
     assert metrics["images"] == {"total": 50, "learned": 0, "real": 50}
     assert metrics["accuracy"]["runs"] == 3
     assert metrics["accuracy"]["run_2"] == pytest.approx(report.accuracy_R[1].item(), abs=1e-6)

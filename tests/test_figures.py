@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from distillkit.data.images import Normalisation, SyntheticSet
 from distillkit.report import pictures, plots, results
-from distillkit.report.pictures import FRAME, GAP, LEARNED_COLOUR, MARGIN, REAL_COLOUR, preview_grid
+from distillkit.report.pictures import FRAME, GAP, LEARNED_COLOUR, LINE, MARGIN, REAL_COLOUR, TEXT_COLOUR, preview_grid
 from distillkit.report.results import Row
 
 HOSTILE = ["_hidden", "$x$ $", "<script>alert(1)</script>", "a|b*c_", "x" * 300, "two\nlines", ""]
@@ -59,13 +60,13 @@ PLOTS: dict[str, Callable[[Path], None]] = {
     "accuracy": lambda path: plots.accuracy_plot(ROWS, path),
     "coverage": lambda path: plots.coverage_plot(ROWS, path),
     "loss": lambda path: plots.loss_plot({"Loss": CURVES}, path, {"mtt-ipc10": "mtt", "mtt-ipc5": "mtt"}),
-    "training": lambda path: plots.training_plot(CURVES, path),
+    "training": lambda path: plots.training_plot(CURVES, path, {}),
     "no accuracy": lambda path: plots.accuracy_plot([], path),
     "full alone": lambda path: plots.accuracy_plot([row("full", "full", None)], path),
     "no coverage": lambda path: plots.coverage_plot([], path),
-    "no loss": lambda path: plots.loss_plot({}, path),
-    "two losses": lambda path: plots.loss_plot({"One": CURVES, "Other": CURVES}, path),
-    "no training": lambda path: plots.training_plot({}, path),
+    "no loss": lambda path: plots.loss_plot({}, path, {}),
+    "two losses": lambda path: plots.loss_plot({"One": CURVES, "Other": CURVES}, path, {}),
+    "no training": lambda path: plots.training_plot({}, path, {}),
 }
 
 
@@ -75,7 +76,7 @@ def test_small_images_are_enlarged_in_frames_that_tell_learned_from_real(tmp_pat
     picture = grid(tmp_path, synthetic(images, [0, 0, 1, 1], [False, True, True, False], ("a", "b")))
     tile = 6 * 8 + 2 * FRAME  # 48 / 8 = 6 times
     x, y, step = left_edge(picture, MARGIN + FRAME), MARGIN, 6 * 8 + 2 * FRAME + GAP
-    assert picture.height == MARGIN + 2 * step + 3 * MARGIN
+    assert picture.height == MARGIN + 2 * step + 2 * LINE + MARGIN
     assert picture.width >= x + 2 * tile + GAP + MARGIN
     for column, line, frame, inside in [
         (0, 0, REAL_COLOUR, (0, 0, 0)),
@@ -122,8 +123,8 @@ def test_colours_keep_their_channels_and_rectangles_their_shape(tmp_path: Path) 
     ],
 )
 def test_images_are_shown_at_a_size_between_48_and_96(shape: tuple[int, int], shown: tuple[int, int]) -> None:
-    picture = pictures.resized(pictures.as_picture(torch.rand(1, *shape)))
-    assert (picture.height, picture.width) == shown
+    picture = pictures.as_tile(torch.rand(1, *shape))
+    assert (picture.height - 2 * FRAME, picture.width - 2 * FRAME) == shown
 
 
 def test_columns_are_spread_from_the_first_image_of_a_class_to_its_last(tmp_path: Path) -> None:
@@ -143,32 +144,37 @@ def test_columns_are_spread_from_the_first_image_of_a_class_to_its_last(tmp_path
 def test_a_class_without_images_is_an_empty_row(tmp_path: Path) -> None:
     picture = grid(tmp_path, synthetic(torch.rand(1, 1, 8, 8), [1], [False], ("none", "some")))
     step = 48 + 2 * FRAME + GAP
-    assert picture.height == MARGIN + 2 * step + 3 * MARGIN
+    assert picture.height == MARGIN + 2 * step + 2 * LINE + MARGIN
     x = left_edge(picture, MARGIN + step)
     assert (np.asarray(picture)[MARGIN : MARGIN + step, x:] == 255).all()
 
 
-def test_images_of_classes_past_the_twentieth_do_not_show(tmp_path: Path) -> None:
-    names = tuple(str(label) for label in range(21))
-    picture = np.asarray(grid(tmp_path, synthetic(torch.rand(1, 1, 8, 8), [20], [True], names)))
-    assert (picture[: -3 * MARGIN] != LEARNED_COLOUR).any(2).all()
+def lines_below(synthetic: SyntheticSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The words that a preview has below its rows."""
+    drawn: list[tuple[str, Any]] = []
+    draw = pictures.draw_rows
+    monkeypatch.setattr(pictures, "draw_rows", lambda *parts: (drawn.extend(parts[2]), draw(*parts)))
+    grid(tmp_path, synthetic)
+    return drawn
 
 
-def test_of_many_classes_the_first_twenty_are_shown_and_the_legend_says_so(tmp_path: Path) -> None:
+def test_of_many_classes_the_first_twenty_are_shown_and_it_is_said(tmp_path, monkeypatch) -> None:
     names = tuple(f"class {label}" for label in range(200))
     many = synthetic(torch.rand(200, 1, 8, 8), list(range(200)), [True] * 50 + [False] * 150, names)
-    picture = grid(tmp_path, many)
-    assert picture.height == MARGIN + 20 * (48 + 2 * FRAME + GAP) + 3 * MARGIN
-    assert [words for words, _ in pictures.legend(many)] == ["learned 50", "real 150", "first 20 of 200 classes"]
-    few = synthetic(torch.rand(2, 1, 8, 8), [0, 1], [True, False], ("a", "b"))
-    assert pictures.legend(few) == [("learned 1", LEARNED_COLOUR), ("real 1", REAL_COLOUR)]
+    assert lines_below(many, tmp_path, monkeypatch) == [
+        ("■ learned 50", LEARNED_COLOUR),
+        ("■ real 150", REAL_COLOUR),
+        ("first 20 of 200 classes", TEXT_COLOUR),
+    ]
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.height == MARGIN + 20 * (48 + 2 * FRAME + GAP) + 3 * LINE + MARGIN
 
 
-def test_the_legend_explains_both_colours_at_the_bottom(tmp_path: Path) -> None:
+def test_both_colours_are_explained_at_the_bottom(tmp_path: Path) -> None:
     picture = grid(tmp_path, synthetic(torch.rand(1, 1, 8, 8), [0], [True], ("a",)))
-    bottom = np.asarray(picture)[-3 * MARGIN :].reshape(-1, 3)
+    bottom = np.asarray(picture)[-2 * LINE - MARGIN :].reshape(-1, 3)
     for colour in (LEARNED_COLOUR, REAL_COLOUR):
-        assert (bottom == colour).all(1).sum() > 50
+        assert (bottom == colour).all(1).sum() > 20
 
 
 def test_a_grid_is_the_same_bytes_twice_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -206,7 +212,7 @@ def test_hostile_names_are_drawn_as_they_stand(tmp_path: Path) -> None:
     rows = [row(name, "selmatch", accuracy=0.5 + 0.01 * place) for place, name in enumerate(HOSTILE)]
     plots.accuracy_plot(rows, tmp_path / "accuracy.png")
     plots.coverage_plot(rows, tmp_path / "coverage.png")
-    plots.loss_plot({"Loss": {name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}}, tmp_path / "loss.png")
+    plots.loss_plot({"Loss": {name: [(1, 1.0), (2, 0.5)] for name in HOSTILE}}, tmp_path / "loss.png", {})
     assert len(list(tmp_path.iterdir())) == 3
 
 

@@ -23,7 +23,7 @@ from distillkit.base import files as base_files
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.base.names import is_recipe_name
 from distillkit.check.foreign import importing
-from distillkit.check.foreign.importing import import_files, quoted, recipe_snippet
+from distillkit.check.foreign.importing import import_files, quoted
 from distillkit.check.foreign.sets import import_set, statistics_named
 from distillkit.check.show import describe
 from distillkit.data import artifact
@@ -138,7 +138,7 @@ def test_soft_labels_of_datm_need_to_be_told(tmp_path):
     )
     assert refused(SourceError, *files) == (
         "images_best.pt and labels_best.pt: the labels are soft, rows of -1 to 3 that sum to 1 to 2; expected "
-        "probabilities, or to be told what they are: --labels logits (as DATM saves), or --labels hard for the "
+        "probabilities, or --labels logits (as DATM saves), or --labels hard for the "
         "likeliest class alone"
     )
     synthetic = read(*files, labels="logits")
@@ -174,7 +174,7 @@ def test_labels_are_not_what_they_are_said_to_be(tmp_path):
     )
     whole = saved(tmp_path / "w.pt", [NORMALISED, LABELS])
     assert refused(ParamsError, whole, labels="logits") == (
-        "labels are said to be logits, but w.pt holds one class for each image; leave that away"
+        "labels are said to be logits, but w.pt holds one class for each image; leave --labels out"
     )
 
 
@@ -237,10 +237,10 @@ def test_channels_have_their_own_statistics(tmp_path):
     assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
     line = refused(ParamsError, path)
     assert line == (
-        "statistics are of 1 channel, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
+        "channels of the statistics: 1, but c.pt holds images float32 (2, 3, 2, 2); expected 3; correct --statistics"
     )
     three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
-    assert three.startswith("statistics are of 3 channels, but g.pt")
+    assert three.startswith("channels of the statistics: 3, but g.pt")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -588,8 +588,6 @@ def test_a_set_outside_of_the_working_folder_makes_no_recipe(tmp_path, monkeypat
     for out, file in inside.items():
         assert f"file: {file}.safetensors\n" in import_files([path], out, **told)["recipe"]
     assert capsys.readouterr().err == ""
-    with pytest.raises(ParamsError, match=r"\.\./x\.safetensors is outside of .*; a recipe needs a path inside"):
-        recipe_snippet("x", Path("../x.safetensors"), artifact.load_synthetic(Path("../x.safetensors"))[0])
 
 
 def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
@@ -599,8 +597,6 @@ def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
     assert (
         "x.safetensors has 1 to 3 images per class; a recipe needs the same number of each" in capsys.readouterr().err
     )
-    with pytest.raises(ParamsError, match=r"has \[1, 3\] images per class"):
-        recipe_snippet("x", out, artifact.load_synthetic(out)[0])
 
 
 @pytest.mark.parametrize(

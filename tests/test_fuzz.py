@@ -297,7 +297,6 @@ def originals(tmp_path_factory, digits, experts, material) -> dict[str, Path]:
         inputs={"a": "b"},
         evaluation=PARAMS["evaluation"],
         pipeline={"seed": 0},
-        track=lambda items, _: items,
     )
     return {**found, "package": folder / "package"}
 
@@ -393,7 +392,6 @@ def test_notes_that_are_packaged(check, originals):
                 inputs={},
                 evaluation=PARAMS["evaluation"],
                 pipeline={"seed": 0},
-                track=lambda items, _: items,
             )
 
         return action

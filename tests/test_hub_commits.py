@@ -52,12 +52,13 @@ def test_bytes_fill_a_batch_too(queue, store, monkeypatch):
     assert len(store.commits) - before == 3
 
 
-def test_sent_files_of_many_threads_share_commits(queue, store):
+def test_gathered_files_of_many_threads_share_commits(queue, store):
     before = len(store.commits)
     with ThreadPoolExecutor(30) as pool:
-        list(pool.map(queue.send, uploads(60)))
+        list(pool.map(queue.gather, uploads(60)))
+    queue.finish()
     assert len(held(store)) == 60
-    assert len(store.commits) - before <= 6, "30 at a time"
+    assert len(store.commits) - before == 1
 
 
 def test_after_a_refusal_nothing_more_lands_until_the_next_push(hub, queue, store, monkeypatch):
@@ -74,16 +75,6 @@ def test_after_a_refusal_nothing_more_lands_until_the_next_push(hub, queue, stor
     assert len(held(store)) == 35
 
 
-def test_a_refusal_reaches_every_thread_that_waits(hub, queue, store):
-    hub.fault(Fault("POST", "/commit/", kind="status", status=403, times=5))
-    with ThreadPoolExecutor(5) as pool:
-        errors = [future.exception() for future in [pool.submit(queue.send, upload) for upload in uploads(5)]]
-    assert all(isinstance(error, HubError) for error in errors)
-    hub.faults.clear()
-    queue.send(uploads(1)[0])
-    assert len(held(store)) == 1
-
-
 def test_deletion_takes_what_is_there_and_survives_a_lost_answer(hub, queue, store):
     store.commit({f"files/{n}": b"x" for n in range(5)})
     before = len(store.commits)
@@ -94,5 +85,6 @@ def test_deletion_takes_what_is_there_and_survives_a_lost_answer(hub, queue, sto
 
 
 def test_a_file_that_is_gone_is_told(queue, store, tmp_path):
+    queue.gather(Upload("files/1", str(tmp_path / "nothing"), 1))
     with pytest.raises(HubError, match="is not a file"):
-        queue.send(Upload("files/1", str(tmp_path / "nothing"), 1))
+        queue.finish()

@@ -12,14 +12,13 @@ from distillkit.base.randomness import seeded
 from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten
-from distillkit.evaluation.evaluate import evaluate, neighbour_accuracy, start_accuracy
-from distillkit.evaluation.metrics import attack_metrics, metrics_of, neighbour_metrics, start_metrics
+from distillkit.evaluation.evaluate import evaluate, start_accuracy
+from distillkit.evaluation.metrics import metrics_of
 from distillkit.matching.method import Material
 from distillkit.package.build import Entry, build
 from distillkit.package.manifest import open_package
 from distillkit.package.recipe_json import baselines
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.process.progress import track
 from distillkit.report.page import write_report
 from distillkit.report.results import rows
 from distillkit.training.trajectories import ExpertsInMemory
@@ -65,9 +64,7 @@ def entries(real, tmp_path_factory):
         provenance = provenance_of(name, section["method"], section, 0, real)
         save_synthetic(folder / f"{name}.safetensors", synthetic, provenance)
         report = evaluate(synthetic, real.test, EVALUATION, real.test.labels.float(), seeded(0))
-        nearest = neighbour_metrics(neighbour_accuracy(synthetic, real.test, 1), 1)
-        harm = attack_metrics(report, synthetic, real.test.labels)
-        metrics = metrics_of(report, synthetic) | nearest | harm | start_metrics(start_accuracy(synthetic, real.test))
+        metrics = metrics_of(report, synthetic, real.test, 1)
         found.append(Entry(name, folder / f"{name}.safetensors", metrics, section))
     return found
 
@@ -77,7 +74,7 @@ def package(entries, real, tmp_path_factory):
     folder = tmp_path_factory.mktemp("package") / "made"
     settings = {"name": "made", "default": "kmeans-ipc2", "packaged": list(RECIPES)}
     evaluation = asdict(EVALUATION)
-    build(folder, entries=entries, real=real, inputs={}, evaluation=evaluation, pipeline={}, track=track, **settings)
+    build(folder, entries=entries, real=real, inputs={}, evaluation=evaluation, pipeline={}, **settings)
     return open_package(folder)
 
 
@@ -151,7 +148,7 @@ def test_accuracy_before_training_is_that_of_the_weights_alone(entries, real):
     zeros_RP = torch.zeros_like(poisoned.schedule.starts_RP).repeat(2, 1)
     blank = replace(poisoned, schedule=replace(poisoned.schedule, starts_RP=zeros_RP))
     assert start_accuracy(blank, real.test).tolist() == pytest.approx([0.1, 0.1])
-    assert start_metrics(start_accuracy(sets["dd"], real.test)) == {}
+    assert start_accuracy(sets["dd"], real.test) is None
     assert start_accuracy(sets["random-ipc2"], real.test) is None
 
 

@@ -8,7 +8,6 @@ from distillkit.base.randomness import seeded
 from distillkit.data.images import channel_statistics, real_subset
 from distillkit.evaluation import neighbours
 from distillkit.evaluation.evaluate import neighbour_accuracy
-from distillkit.evaluation.metrics import neighbour_metrics
 from distillkit.evaluation.neighbours import nearest_classes, squared_distances
 
 
@@ -56,4 +55,3 @@ def test_accuracy_of_a_set(digits):
     """Every image is its own nearest; with labels moved on by one all are wrong."""
     everything = real_subset(digits, torch.arange(300), channel_statistics(digits.images))
     assert neighbour_accuracy(everything, digits, 1) == 1
-    assert neighbour_metrics(2 / 3, 5) == {"knn": {"accuracy": 0.666667, "neighbours": 5}}

@@ -27,7 +27,6 @@ from distillkit.package.card_tables import parameter_table, params_lines
 from distillkit.package.front_matter import LICENCES, licence, size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
-from distillkit.process.progress import track
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -116,7 +115,7 @@ def entries_in(folder: Path, real: RealData) -> dict[str, Entry]:
 def build_from(entries: Mapping[str, Entry], folder: Path, **changes: Any) -> Package:
     settings = {"name": "tiny", "packaged": PACKAGED, "default": "selmatch-ipc2", "evaluation": EVALUATION}
     settings |= {"real": real_data(images_of((1, 5, 4))), "inputs": INPUTS, "pipeline": PIPELINE}
-    build(folder, entries=list(entries.values()), track=track, **{**settings, **changes})
+    build(folder, entries=list(entries.values()), **{**settings, **changes})
     return open_package(folder)
 
 
@@ -221,8 +220,8 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
     }
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "elsewhere")], check=True, env=environment)
     again = tmp_path / "elsewhere" / "hub" / "tiny"
-    assert {name: (again / name).read_bytes() for name in open_package(again).manifest["files"]} == {
-        name: (built.folder / name).read_bytes() for name in built.manifest["files"]
+    assert {name: (again / name).read_bytes() for name in open_package(again).manifest.files} == {
+        name: (built.folder / name).read_bytes() for name in built.manifest.files
     }
 
 
@@ -242,7 +241,7 @@ def test_layout(built: Package) -> None:
     expected = {"README.md", "manifest.json"} | {f"{recipe}/{name}" for recipe in PACKAGED for name in files}
     found = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
     assert found == expected
-    assert set(built.manifest["files"]) == expected - {"manifest.json"}
+    assert set(built.manifest.files) == expected - {"manifest.json"}
     assert json.loads((built.folder / "manifest.json").read_text())["format"] == "distillkit-package/1"
 
 
@@ -829,7 +828,7 @@ def test_what_the_hub_adds_is_no_damage(copied: Path) -> None:
 
 
 def test_links_to_the_files_are_as_good_as_the_files(built: Package, tmp_path: Path) -> None:
-    for name in [*built.manifest["files"], "manifest.json"]:
+    for name in [*built.manifest.files, "manifest.json"]:
         (tmp_path / "linked" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "linked" / name).symlink_to(built.folder / name)
     assert list(open_package(tmp_path / "linked").recipes) == PACKAGED

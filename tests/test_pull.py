@@ -31,11 +31,6 @@ SMALL = f"/resolve/.*/{RECIPE}/recipe.json"
 
 
 @pytest.fixture(scope="session")
-def first(tmp_path_factory) -> Path:
-    return build_package(tmp_path_factory.mktemp("first") / "tiny")
-
-
-@pytest.fixture(scope="session")
 def second(tmp_path_factory) -> Path:
     return build_package(tmp_path_factory.mktemp("second") / "tiny", seed=1)
 

@@ -236,8 +236,8 @@ def test_the_card_says_how_to_whiten_and_its_code_does(package):
         assert torch.allclose(names["images"], whitened, atol=1e-4)
 
 
-def test_a_card_without_it_has_no_word_of_it(tmp_path):
-    assert "hiten" not in (build_package(tmp_path / "tiny") / "README.md").read_text()
+def test_a_card_without_it_has_no_word_of_it(first):
+    assert "hiten" not in (first / "README.md").read_text()
 
 
 def test_a_set_of_another_whitening_is_not_packaged(white, tmp_path):

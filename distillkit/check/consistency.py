@@ -7,10 +7,9 @@ A card is not rendered again for comparison: its front matter depends on the rel
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from math import prod
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,11 @@ from torch import Tensor
 
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.data.images import SyntheticSet
-from distillkit.evaluation.protocol import normalisation_of, protocol_of
-from distillkit.package.build import LARGEST_WITH_PIXELS
+from distillkit.package.build import features_of, plain_columns
 from distillkit.package.card import percent
 from distillkit.package.folders import CARD
 from distillkit.package.manifest import PARQUET, RECIPE, Package, printable
-from distillkit.package.recipe_json import ROUNDING, is_share
+from distillkit.package.recipe_json import contradiction_in, stated
 
 # as distillkit.package.card.percent writes it
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
@@ -38,11 +36,10 @@ def check_parts(
     package: Package, name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Raise ArtifactError unless artifact, parquet, recipe.json and card say the same of recipe ``name``."""
-    for key, expected in described(name, synthetic, provenance).items():
-        found: Any = record
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        if found != expected:
+    own = by_path(stated(name, synthetic, provenance))
+    said = by_path(record)
+    for key, expected in own.items():
+        if (found := said.get(key)) != expected:
             shown = [json.dumps(value, default=str)[:80] for value in (found, expected)]
             raise contradiction(package, f"{name}/{RECIPE} has {key} {shown[0]}, the artifact {shown[1]}")
     check_accuracy(package, name, record)
@@ -52,24 +49,9 @@ def check_parts(
         raise contradiction(package, f"{name}/{PARQUET} has other values of {column!r} than the artifact")
 
 
-def described(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What recipe.json must say, by its path in it."""
-    learned = int(synthetic.learned.sum())
-    return {
-        "name": name,
-        "method": provenance.get("method"),
-        "params": provenance.get("params"),
-        "provenance": provenance,
-        "class_names": list(synthetic.class_names),
-        "image_shape": list(synthetic.images.shape[1:]),
-        "normalisation": normalisation_of(synthetic.normalisation),
-        "student_lr": synthetic.student_lr,
-        "notes": dict(synthetic.notes),
-        **protocol_of(synthetic, provenance.get("params")),
-        "images.total": len(synthetic),
-        "images.learned": learned,
-        "images.real": len(synthetic) - learned,
-    }
+def by_path(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with the numbers of its images one by one, for it holds more of them than the artifact states."""
+    return {**record, **{f"images.{key}": value for key, value in record["images"].items()}, "images": None}
 
 
 def contradiction(package: Package, found: str) -> ArtifactError:
@@ -81,25 +63,14 @@ def contradiction(package: Package, found: str) -> ArtifactError:
 
 def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> None:
     """Raise ArtifactError unless the claim names every network's accuracy, and is their mean, deviation and number."""
-    accuracy, runs = record["results"]["accuracy"], record["results"]["accuracy"]["runs"]
-    if (trained := record["evaluation"].get("runs")) != runs:
+    accuracy = record["results"]["accuracy"]
+    if (trained := record["evaluation"].get("runs")) != (runs := accuracy["runs"]):
         shown = json.dumps(trained)[:80]
-        claimed = f"{name}/{RECIPE} claims {counted(runs, 'network')}"
-        raise contradiction(package, f"{claimed}, its evaluation recipe trains {shown}")
-    expected = [f"run_{index}" for index in range(1, runs + 1)]
-    if missing := [key for key in expected if not is_share(accuracy.get(key))]:
-        raise ArtifactError(
-            f"{package.folder}/{name}/{RECIPE} lacks results.accuracy.{missing[0]}; expected the accuracy of each of "
-            f"its {counted(runs, 'network')}, a share of 1; build the package again"
+        raise contradiction(
+            package, f"{name}/{RECIPE} claims {counted(runs, 'network')}, its evaluation recipe trains {shown}"
         )
-    if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
-        raise contradiction(package, f"{name}/{RECIPE} has results.accuracy.{printable(more[0])}, but n = {runs}")
-    values = [float(accuracy[key]) for key in expected]
-    found = {"mean": fmean(values), "std": stdev(values) if runs > 1 else 0.0, "runs": runs}
-    if any(abs(found[key] - accuracy[key]) > ROUNDING for key in ("mean", "std")):
-        claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
-        given = f"mean {found['mean']:.6f} and std {found['std']:.6f}"
-        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, its {counted(runs, 'run')}: {given}")
+    if found := contradiction_in(accuracy):
+        raise contradiction(package, f"{name}/{RECIPE}: {printable(found)}")
 
 
 def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:
@@ -131,21 +102,16 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
     claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
     if not rows or any(cells != [claim] for cells in claims):
         raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in its results")
-    if name == package.manifest["default"]:
+    if name == package.manifest.default:
         bold = HEADLINE.findall(card)
         if not bold or any(text != claim for text in bold):
             raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in bold")
-    if set(package.recipes) == set(package.manifest["recipes"]):
-        known = set(figures_of(package.recipe_json(recipe) for recipe in package.recipes))
+    if set(package.recipes) == set(package.manifest.recipes):
+        records = [package.recipe_json(recipe) for recipe in package.recipes]
+        baselines = [found for each in records for found in (each.get("baselines") or {}).values() if found]
+        known = {percent(each["results"]["accuracy"]) for each in records} | {percent(b["accuracy"]) for b in baselines}
         if unknown := [text for text in FIGURE.findall(card) if text not in known]:
             raise contradiction(package, f"the card ({CARD}) says {unknown[0]}, no {RECIPE} does")
-
-
-def figures_of(records: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Every accuracy that recipe.json files state, as a card writes it."""
-    for record in records:
-        yield percent(record["results"]["accuracy"])
-        yield from (percent(found["accuracy"]) for found in (record.get("baselines") or {}).values() if found)
 
 
 # The parquet
@@ -173,11 +139,10 @@ def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == sum(group.num_rows for group in groups) == len(synthetic):
         return "rows"
-    expected = column_types(synthetic)
-    found = {field.name: getattr(field.type, "storage_type", field.type) for field in file.schema_arrow}
+    expected, found = column_types(features_of(synthetic).arrow_schema), column_types(file.schema_arrow)
     if len(file.schema_arrow) != len(found) or found.keys() != expected.keys():
         return min(found.keys() ^ expected.keys(), default="columns")
-    if others := [column for column, check in expected.items() if not check(found[column])]:
+    if others := [column for column, kind in expected.items() if found[column] != kind]:
         return others[0]
     values = prod(synthetic.images.shape[1:])
     each = {"pixels": values, "soft_label": len(synthetic.class_names)}
@@ -191,28 +156,9 @@ def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
     return None
 
 
-def column_types(synthetic: SyntheticSet) -> dict[str, Any]:
-    """A test of the Arrow type for every column that :func:`distillkit.package.build.write_parquet` writes."""
-    import pyarrow as arrow
-
-    def is_image_list(kind: Any) -> bool:
-        for _ in range(3):
-            if not arrow.types.is_list(kind):
-                return False
-            kind = kind.value_type
-        return bool(kind == arrow.float32())
-
-    expected: dict[str, Any] = {
-        "image": arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())]).equals,
-        "label": arrow.int64().equals,
-        "learned": arrow.bool_().equals,
-        "source_row": arrow.int64().equals,
-    }
-    if synthetic.soft_labels is not None:
-        expected["soft_label"] = arrow.list_(arrow.float32()).equals
-    if synthetic.schedule is not None:
-        expected["step"] = arrow.int64().equals
-    return expected | ({"pixels": is_image_list} if prod(synthetic.images.shape[1:]) <= LARGEST_WITH_PIXELS else {})
+def column_types(schema: Any) -> dict[str, Any]:
+    """The Arrow type of every column, without what ``datasets`` registers beyond."""
+    return {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
 
 
 def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
@@ -226,19 +172,10 @@ def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
         images_NCHW = synthetic.images[rows]
         if "pixels" in batch.schema.names and not is_array(batch.column("pixels"), images_NCHW):
             return "pixels"
-        previews = batch.column("image").to_pylist()
-        if not all(map(is_preview, previews, images_NCHW)):
+        if not all(map(is_preview, batch.column("image").to_pylist(), images_NCHW)):
             return "image"
         start = rows.stop
     return None if start == len(synthetic) else "rows"
-
-
-def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
-    """What the columns other than images hold."""
-    found = {"label": synthetic.labels, "learned": synthetic.learned, "source_row": synthetic.source_row}
-    if synthetic.soft_labels is not None:
-        found["soft_label"] = synthetic.soft_labels
-    return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
 
 
 def is_array(lists: Any, images_NCHW: Tensor) -> bool:

@@ -20,23 +20,15 @@ from distillkit.data.artifact import load_real, load_synthetic
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit, evaluate, workload
-from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.metrics import accuracy_of, classes_of
 from distillkit.package.manifest import open_package, printable
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 from distillkit.training.executors import plan_compute
 
-LARGEST = {  # far beyond the papers, and within this machine's reach
-    "runs": 1000,
-    "steps": 10_000_000,
-    "batch": 1_000_000,
-    "curve_points": 1000,
-    "width": 4096,
-    "depth": 16,
-    "weights of a network": 200_000_000,
-    "image visits a run": 200_000_000,  # all row indices of a run are drawn at once
-}
+# Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.
+LARGEST = {"runs": 1000, "steps": 10_000_000, "weights of a network": 200_000_000, "image visits a run": 200_000_000}
 
 
 def evaluate_again(
@@ -67,24 +59,19 @@ def measure(
     Raises ArtifactError when the set comes with a schedule that asks for more than LARGEST.
     """
     check_fit(test, synthetic)
-    if synthetic.schedule is not None:
-        check_schedule(synthetic.schedule, synthetic)
-    evaluation, device = replace(evaluation, runs=runs or evaluation.runs), prepare_device()
-    tell(f"training {counted(evaluation.runs, 'network')} {how_long(synthetic, evaluation)}")
+    evaluation = replace(evaluation, runs=runs or evaluation.runs, curve_points=0)  # nobody asks for the curve here
+    device, schedule = prepare_device(), synthetic.schedule
+    work = f"{counted(evaluation.training.steps, 'update')} of {counted(min(evaluation.training.batch, len(synthetic)), 'image')}"
+    if schedule is not None:
+        check_schedule(schedule, synthetic)
+        work = f"{counted(len(schedule.lr_T), 'update')} in the set's own order"
+    tell(f"training {counted(evaluation.runs, 'network')} for {work}")
     spec, visits = workload(synthetic, evaluation)
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
     report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
-    return {"accuracy": metrics_of(report, synthetic)["accuracy"], "class_accuracy": by_class}
-
-
-def how_long(synthetic: SyntheticSet, evaluation: EvaluationRecipe) -> str:
-    """Updates and images, in words."""
-    if synthetic.schedule is not None:
-        return f"for {counted(len(synthetic.schedule.lr_T), 'update')} in the set's own order"
-    batch = min(evaluation.training.batch, len(synthetic))
-    return f"for {counted(evaluation.training.steps, 'update')} of {counted(batch, 'image')}"
+    return {"accuracy": accuracy_of(report), "class_accuracy": by_class}
 
 
 # How to train
@@ -99,24 +86,25 @@ def evaluation_recipe(
     """
     if record is not None and params_file is None:
         recipe = params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
-        check_affordable(recipe, images)
+        check_within(
+            "recipe.json", recipe.network, recipe.training.steps, min(recipe.training.batch, images), recipe.runs
+        )
         return recipe
     file = params_file or params.FILE
     return params.section(params.load(file), "evaluation", EvaluationRecipe, file)
 
 
-def check_affordable(recipe: EvaluationRecipe, images: int) -> None:
-    """Raise ArtifactError when ``recipe`` asks for more than LARGEST on a set of ``images``."""
-    training = recipe.training
+def check_within(who: str, network: NetworkSpec, steps: int, batch: float, runs: int = 1) -> None:
+    """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
     asked = {
-        "runs": recipe.runs,
-        "steps": training.steps,
-        "batch": training.batch,
-        "curve_points": recipe.curve_points,
-        **size_of(recipe.network),
-        "image visits a run": training.steps * min(training.batch, images),
+        "runs": runs,
+        "steps": steps,
+        "weights of a network": 9 * network.depth * network.width**2,
+        "image visits a run": round(steps * batch),
     }
-    check_within("recipe.json", asked)
+    for what, found in asked.items():
+        if found > LARGEST[what]:
+            raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
 
 
 def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
@@ -124,38 +112,16 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 
     Its initial weights must be as many as its network has.
     """
-    steps, starts_RP = int(schedule.step_N.max()) + 1, schedule.starts_RP
-    asked = {
-        "steps": len(schedule.lr_T),
-        **size_of(schedule.network),
-        "image visits a run": len(schedule.lr_T) // steps * len(synthetic),
-    }
-    check_within("the set's schedule", asked)
+    batch, starts_RP = len(synthetic) / (int(schedule.step_N.max()) + 1), schedule.starts_RP
+    check_within("the set's schedule", schedule.network, len(schedule.lr_T), batch)
     if starts_RP is None:
         return
     channels, height, width = synthetic.images.shape[1:]
     with torch.device("meta"):
         network = build_network(schedule.network, (channels, height, width), len(synthetic.class_names), 0)
-    expected = sum(part.numel() for part in network.parameters())
-    if starts_RP.shape[1] != expected:
-        raise ArtifactError(
-            f"the set's schedule starts from {starts_RP.shape[1]:,} weights; expected the {expected:,} of its network, "
-            f"{schedule.network}; do not use it"
-        )
-
-
-def size_of(network: NetworkSpec) -> dict[str, int]:
-    return {
-        "width": network.width,
-        "depth": network.depth,
-        "weights of a network": 9 * network.depth * network.width**2,
-    }
-
-
-def check_within(who: str, asked: Mapping[str, int]) -> None:
-    for what, found in asked.items():
-        if found > LARGEST[what]:
-            raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
+    if (found := starts_RP.shape[1]) != (expected := sum(part.numel() for part in network.parameters())):
+        wrong = f"the set's schedule starts from {found:,} weights"
+        raise ArtifactError(f"{wrong}; expected the {expected:,} of its network, {schedule.network}; do not use it")
 
 
 # What to test on
@@ -211,10 +177,8 @@ def fetchable(path: Path, source: Source, revision: str | None) -> Source:
             tell(f"test images: dataset {id} of the Hub" + (f" at {pinned}" if pinned else ""))
             return replace(source, revision=pinned)
     where = source.path if isinstance(source, FolderSource) else source.id
-    raise SourceError(
-        f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it; expected "
-        "the source's folder here, or a real.safetensors; give it with --test"
-    )
+    elsewhere = f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it"
+    raise SourceError(f"{elsewhere}; expected the source's folder here, or a real.safetensors; give it with --test")
 
 
 def is_on_hub(id: str, revision: str | None) -> bool:

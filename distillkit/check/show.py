@@ -61,8 +61,8 @@ def describe_package(folder: Path) -> dict[str, Any]:
         "name": package.name,
         "default": package.default,
         "files": len(package.files),
-        "bytes": sum(package.manifest["files"][name]["size"] for name in package.files),
-        "absent": [name for name in package.manifest["recipes"] if name not in package.recipes],
+        "bytes": sum(package.manifest.files[name].size for name in package.files),
+        "absent": [name for name in package.manifest.recipes if name not in package.recipes],
         "recipes": recipes,
     }
 

@@ -1,7 +1,7 @@
 """Check what a package claims: its bytes, that its parts agree, and its accuracy, by training on it again."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,11 @@ def verify(package: Package, recipe: str | None, *, test: Path | None, runs: int
     evaluation = evaluation_recipe(record, len(synthetic))
     images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
     if len(images) != tested["images"] or images.class_names != synthetic.class_names:
+        expected = f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
         raise ArtifactError(
-            f"there are {counted(len(images), 'test image')} in {len(images.class_names)} classes; expected the "
-            f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
+            f"there are {counted(len(images), 'test image')} in {len(images.class_names)}; expected the {expected}"
         )
+    source = provenance.get("source")
     found, claimed = measure(synthetic, images, evaluation, runs, seed)["accuracy"], record["results"]["accuracy"]
     return Verdict(
         package=package.name,
@@ -72,15 +73,10 @@ def verify(package: Package, recipe: str | None, *, test: Path | None, runs: int
         claimed=claimed,
         found=found,
         tolerance=tolerance(claimed, found["runs"], len(images)),
-        source=source_id(provenance),
+        source=printable(str(source.get("id", "unknown"))) if isinstance(source, Mapping) else "unknown",
         test_images=len(images),
         same_test_images=digest(images) == tested["sha256"],
     )
-
-
-def source_id(provenance: Mapping[str, Any]) -> str:
-    source = provenance.get("source")
-    return printable(str(source.get("id", "unknown"))) if isinstance(source, Mapping) else "unknown"
 
 
 def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
@@ -117,16 +113,4 @@ def lines(verdict: Verdict) -> Iterator[str]:
 
 
 def as_dict(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "match": verdict.matches,
-        "package": verdict.package,
-        "recipe": verdict.recipe,
-        "files": verdict.files,
-        "claimed": dict(verdict.claimed),
-        "found": dict(verdict.found),
-        "difference": round(verdict.difference, 6),
-        "tolerance": verdict.tolerance,
-        "source": verdict.source,
-        "test_images": verdict.test_images,
-        "same_test_images": verdict.same_test_images,
-    }
+    return asdict(verdict) | {"match": verdict.matches, "difference": round(verdict.difference, 6)}

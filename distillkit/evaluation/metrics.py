@@ -8,8 +8,8 @@ from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.outside import UnreadableError, content, read_json
-from distillkit.data.images import SyntheticSet
-from distillkit.evaluation.evaluate import THIRDS, Report, attack_success
+from distillkit.data.images import ImageSet, SyntheticSet
+from distillkit.evaluation.evaluate import THIRDS, Report, attack_success, neighbour_accuracy, start_accuracy
 from distillkit.evaluation.protocol import schedule_of
 
 
@@ -19,43 +19,35 @@ def mean_and_std(values_R: Tensor) -> dict[str, float]:
     return {"mean": round(values_R.mean().item(), 6), "std": round(std, 6)}
 
 
-def metrics_of(report: Report, synthetic: SyntheticSet) -> dict[str, Any]:
-    """The figures of trained networks; accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently.
-
-    Only sets with soft labels or a schedule say so.
-    """
+def accuracy_of(report: Report) -> dict[str, float]:
+    """``mean`` and ``std`` of the networks' accuracies, ``runs`` and each single one, ``run_1`` and so on."""
     runs = {f"run_{index}": round(value, 6) for index, value in enumerate(report.accuracy_R.tolist(), start=1)}
-    learned = int(synthetic.learned.sum())
-    soft = {} if synthetic.soft_labels is None else {"soft_labelled": len(synthetic)}
-    schedule = schedule_of(synthetic.schedule)
-    ordered = {} if schedule is None else {"schedule": {key: schedule[key] for key in ("steps", "updates")}}
-    return {
-        "accuracy": {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs},
-        **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
-        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned} | soft,
-        **ordered,
-    }
+    return {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs}
 
 
-def attack_metrics(report: Report, synthetic: SyntheticSet, labels_N: Tensor) -> dict[str, Any]:
-    """What a poisoned set does, nothing for others; ``labels_N`` are the test images'. See :func:`attack_success`."""
-    if (attack := synthetic.notes.get("attack")) is None:
-        return {}
-    labels = attack["attack_label"], attack["target_label"]
-    modified_R, taken_R = attack_success(report.predicted_RN, labels_N.cpu(), *labels)
-    return {"attack": {"modified_accuracy": mean_and_std(modified_R), "taken_for_target": mean_and_std(taken_R)}}
+def metrics_of(report: Report, synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> dict[str, Any]:
+    """All figures of a set: of the networks in ``report``, of its nearest ``neighbours``, of its initial weights.
 
-
-def start_metrics(accuracy_R: Tensor | None) -> dict[str, Any]:
-    """The figure of a set's own initial weights before training: see
-    :func:`distillkit.evaluation.evaluate.start_accuracy`.
+    Accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently. Only sets with soft labels, a schedule,
+    initial weights or an attack say so.
     """
-    return {} if accuracy_R is None else {"start": {"accuracy": mean_and_std(accuracy_R)}}
-
-
-def neighbour_metrics(accuracy: float, neighbours: int) -> dict[str, Any]:
-    """The figure that needs no network: see :func:`distillkit.evaluation.evaluate.neighbour_accuracy`."""
-    return {"knn": {"accuracy": round(accuracy, 6), "neighbours": neighbours}}
+    learned = int(synthetic.learned.sum())
+    images = {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned}
+    found: dict[str, Any] = {
+        "accuracy": accuracy_of(report),
+        **{third: mean_and_std(report.third_accuracy_R3[:, index]) for index, third in enumerate(THIRDS)},
+        "images": images if synthetic.soft_labels is None else images | {"soft_labelled": len(synthetic)},
+        "knn": {"accuracy": round(neighbour_accuracy(synthetic, test, neighbours), 6), "neighbours": neighbours},
+    }
+    if (schedule := schedule_of(synthetic.schedule)) is not None:
+        found["schedule"] = {key: schedule[key] for key in ("steps", "updates")}
+    if (start_R := start_accuracy(synthetic, test)) is not None:
+        found["start"] = {"accuracy": mean_and_std(start_R)}
+    if (attack := synthetic.notes.get("attack")) is not None:
+        labels = attack["attack_label"], attack["target_label"]
+        modified_R, taken_R = attack_success(report.predicted_RN, test.labels.cpu(), *labels)
+        found["attack"] = {"modified_accuracy": mean_and_std(modified_R), "taken_for_target": mean_and_std(taken_R)}
+    return found
 
 
 def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
@@ -70,9 +62,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     try:
         metrics = read_json(content(path))
     except FileNotFoundError:
-        raise ArtifactError(
-            f"{path} does not exist; expected the metrics of a recipe; run its evaluate stage"
-        ) from None
+        raise ArtifactError(f"{path} does not exist; expected a recipe's metrics; run its evaluate stage") from None
     except UnreadableError as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); run its evaluate stage again") from None
     if not isinstance(metrics, dict):
@@ -104,9 +94,8 @@ def entry(metrics: Mapping[str, Any], recipe: str, key: str) -> Any:
             raise wrong(recipe, key.removesuffix(f".{part}"), value, f"a mapping with {part}")
         if part not in value:
             found = ", ".join(value) or "nothing"
-            raise ArtifactError(
-                f"metrics/{recipe}.json has no {key}; found {found} where {part} should be; run evaluate again"
-            )
+            missing = f"has no {key}; found {found} where {part} should be"
+            raise ArtifactError(f"metrics/{recipe}.json {missing}; run evaluate again")
         value = value[part]
     return value
 

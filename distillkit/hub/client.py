@@ -6,7 +6,7 @@ listings are checked for their form, and all bytes later for their checksums.
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.base.errors import HubError
 from distillkit.base.references import COMMIT, Reference
-from distillkit.process.progress import tell
+from distillkit.hub.errors import LONGEST_WAIT, hub_errors
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-from distillkit.hub.errors import LONGEST_WAIT, hub_errors, is_xet_failure
 
 DATASET = "dataset"
-
 SILENCE = 120.0  # seconds without a byte after which a connection counts as lost
-
-# The client
 
 
 def connect() -> "HfApi":
@@ -36,9 +32,7 @@ def connect() -> "HfApi":
     from huggingface_hub.utils import logging
 
     if not (token := get_token() or "").isascii() or not token.isprintable():
-        raise HubError(
-            "the token of the Hub has characters that no token has; run `hf auth login`, or correct HF_TOKEN"
-        )
+        raise HubError("the Hub's token has characters that no token has; run `hf auth login`, or correct HF_TOKEN")
     session = get_session()
     session.timeout = SILENCE
     hooks = session.event_hooks
@@ -77,30 +71,6 @@ def quiet_client(on_terminal: bool = False) -> Iterator[None]:
     finally:
         if hidden:
             enable_progress_bars()
-
-
-@contextmanager
-def without_xet() -> Iterator[None]:
-    """Make the client send large files by Git LFS, as ``HF_HUB_DISABLE_XET=1`` does."""
-    from huggingface_hub import constants
-
-    disabled, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_DISABLE_XET = disabled
-
-
-def by_xet_or_lfs(repo: str, create: Callable[[], object]) -> None:
-    """Make a commit by ``create``, through Xet where the client has it; where the Hub has not, again by Git LFS."""
-    try:
-        create()
-    except Exception as error:
-        if not is_xet_failure(error):
-            raise
-        tell(f"{repo}: Xet storage does not answer, sending by Git LFS")
-        with without_xet():
-            create()
 
 
 # What a repository holds

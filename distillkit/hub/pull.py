@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,11 +102,9 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
     if present is None:
         return ()
     if present.name != remote.manifest.name:
-        raise ArtifactError(
-            f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}; it is not replaced; "
-            "remove it, or choose another folder with -o"
-        )
-    if present.manifest == asdict(remote.manifest):
+        found = f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}"
+        raise ArtifactError(f"{found}; it is not replaced; remove it, or choose another folder with -o")
+    if present.manifest == remote.manifest:
         return present.recipes
     gone = [name for name in present.recipes if name not in recipes]
     lost = f", and its {', '.join(gone)} with it" if gone else ""
@@ -174,7 +172,10 @@ def open_remote(
         if entry is not None and not sums_of(path).equal(entry):
             forget(path)
             raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
-        return Remote(api, reference.repo, commit, path, checked_manifest(path, reference), cache, wait)
+        try:
+            return Remote(api, reference.repo, commit, path, read_manifest(path), cache, wait)
+        except ArtifactError as error:
+            raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
     return patiently(opened, wait)
 
@@ -188,13 +189,6 @@ def manifest_entry(api: "HfApi", repo: str, commit: str) -> Entry:
     return entry
 
 
-def checked_manifest(path: Path, reference: Reference) -> Manifest:
-    try:
-        return read_manifest(path)
-    except ArtifactError as error:
-        raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
-
-
 def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
     """Checked files in the cache. Nothing is downloaded whose size on the Hub is not the manifest's."""
     records = remote.manifest.files
@@ -203,19 +197,15 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
         for name in sorted(names):
             has = f"has {found[name].size} bytes" if name in found else "lacks it"
             if has != f"has {records[name].size} bytes":
-                raise HubError(
-                    f"{remote}: the manifest lists {name} of {records[name].size} bytes, but the Hub {has}; "
-                    "do not use it; tell its publisher"
-                )
-    description = f"pull {remote.repo}"
-    return {name: fetch(remote, name, records[name]) for name in track(sorted(names), description)}
+                listed = f"{remote}: the manifest lists {name} of {records[name].size} bytes"
+                raise HubError(f"{listed}, but the Hub {has}; do not use it; tell its publisher")
+    return {name: fetch(remote, name, records[name]) for name in track(sorted(names), f"pull {remote.repo}")}
 
 
 def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
-    problem = ""
-    for force in (False,) if is_offline() else (False, True):
-        attempt = partial(download, remote.api, remote.repo, name, remote.commit, remote.cache, force)
+    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit, remote.cache)
+    for _ in range(1 if is_offline() else 2):
         path = patiently(attempt, remote.wait)
         try:
             check_file(path, record, f"{remote}: {name}")
@@ -232,9 +222,7 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None, force: bool = False) -> Path:
+def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None) -> Path:
     """The file in the client's cache, which lies in a folder named after the commit."""
     with hub_errors(api, short(repo, revision)), quiet_client():
-        return Path(
-            api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache, force_download=force)
-        )
+        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache))

@@ -15,7 +15,6 @@ from distillkit.hub.client import (
     SILENCE,
     Entry,
     Sums,
-    by_xet_or_lfs,
     differing,
     is_offline,
     listing,
@@ -25,16 +24,15 @@ from distillkit.hub.client import (
     sums_of,
 )
 from distillkit.hub.errors import hub_errors, patiently, token_of, without_token
+from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
 from distillkit.package.folders import CARD, MANIFEST
 from distillkit.package.manifest import Manifest, open_package, read_manifest
 from distillkit.process.progress import tell, without_passwords
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
 
 SMALL = 10 * 2**20  # bytes of a file that is sent from memory
-
 OURS = (CARD, ".gitattributes")  # what a repository may hold before the first push
 
 
@@ -152,9 +150,7 @@ def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, S
         return None
     commit = resolve(api, Reference(repo, tag))
     if differing(sums, listing(api, repo, commit)):
-        raise HubError(
-            f"{repo} has tag {tag!r} on other files (commit {commit[:12]}); tags do not move; choose another"
-        )
+        raise HubError(f"{repo} has tag {tag!r} on other files (at {commit[:12]}); tags do not move; choose another")
     if (head := resolve(api, Reference(repo, MAIN))) != commit:
         tell(f"{repo}: {tag} is this package already; {MAIN} is further on, at commit {head[:12]}, and stays there")
     return commit
@@ -167,10 +163,8 @@ def read_head(api: "HfApi", repo: str) -> Head:
     if MANIFEST in files:
         return Head(commit, files, remote_manifest(api, repo, commit, files[MANIFEST]))
     if others := sorted(set(files) - set(OURS)):
-        found = without_token(others[0], api)
-        raise HubError(
-            f"{repo} holds {found} and no {MANIFEST}; expected an empty dataset or a package; choose another"
-        )
+        found = f"{repo} holds {without_token(others[0], api)} and no {MANIFEST}"
+        raise HubError(f"{found}; expected an empty dataset or a package; choose another")
     return Head(commit, files, None)
 
 
@@ -197,18 +191,12 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
     if not sent and not removed:
         return head.commit
     if head.commit != before.commit:
-        raise HubError(
-            f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile, and this push is not in "
-            "it; look at that commit, then push again"
-        )
+        moved = f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile"
+        raise HubError(f"{moved}, and this push is not in it; look at that commit, then push again")
     tell_of_edits(head)
-
-    def create() -> None:
-        content = operations(folder, sums, sent, removed)
-        api.create_commit(repo, content, commit_message=title, repo_type=DATASET, parent_commit=head.commit)
-
+    content = operations(folder, sums, sent, removed)
     with hub_errors(api, repo), quiet_client():
-        by_xet_or_lfs(repo, create)
+        api.create_commit(repo, content, commit_message=title, repo_type=DATASET, parent_commit=head.commit)
     head = read_head(api, repo)
     if lacking := differing(sums, head.files):
         raise HubError(f"{repo} has other bytes in {lacking[0]} than were sent (commit {head.commit[:12]}); push again")

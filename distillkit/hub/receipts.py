@@ -3,14 +3,11 @@
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import pretty_json, write_text
 from distillkit.base.outside import content, read_json
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -24,9 +21,6 @@ class Receipt:
     manifest_sha256: str
 
 
-# The receipt
-
-
 def check_receipt(path: Path) -> None:
     """Raise ArtifactError unless receipts can be kept in ``path``, before anything is published."""
     read_receipts(path)
@@ -35,9 +29,7 @@ def check_receipt(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be written ({error.strerror}); choose another place with --receipt"
-        ) from None
+        raise ArtifactError(f"{path} cannot be written ({error.strerror}); choose another place") from None
 
 
 def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
@@ -58,9 +50,7 @@ def read_receipts(path: Path) -> dict[str, Any]:
     try:
         receipts = read_json(content(path))
     except (ValueError, OSError) as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error}); expected receipts of distillkit push; choose another"
-        ) from None
+        raise ArtifactError(f"{path} cannot be read ({error}); expected receipts of pushes; choose another") from None
     entries = receipts.values() if isinstance(receipts, dict) else [None]
     if not all(isinstance(entry, dict) and isinstance(entry.get("tags"), dict) for entry in entries):
         raise ArtifactError(f"{path} holds no receipts of distillkit push; choose another file with --receipt")

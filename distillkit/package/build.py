@@ -5,7 +5,7 @@ artifacts and metrics give the same bytes.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from io import BytesIO
@@ -34,13 +34,12 @@ from distillkit.package.recipe_json import (
     checksums,
     describe,
     digest,
-    source_bytes,
     source_yardstick,
     without_machine_paths,
 )
 from distillkit.pipeline.recipes import check_package
 from distillkit.process.interruption import check
-from distillkit.process.progress import tell
+from distillkit.process.progress import tell, track
 
 __all__ = ["Entry", "build"]
 
@@ -50,9 +49,6 @@ UNLICENSED = (
     "the package, and set data.licence in params.yaml"
 )
 LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet holds the preview only
-
-
-Track = Callable[[Iterable[Entry], str], Iterable[Entry]]
 
 
 def build(
@@ -66,7 +62,6 @@ def build(
     inputs: Mapping[str, str],
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
-    track: Track,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
@@ -74,7 +69,8 @@ def build(
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
     which all of them were measured, ``pipeline`` what else of it decided over them.
     """
-    chosen = choose(name, entries, packaged, default)
+    by_name = {entry.name: entry for entry in entries}
+    check_package(name, default, packaged, by_name)
     shared = {
         "command": COMMAND,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
@@ -87,17 +83,18 @@ def build(
     recipes: list[dict[str, Any]] = []
     infos: dict[str, Any] = {}
     with replacing(folder) as built:
-        for entry in track(chosen, f"package {name}"):
+        for entry in track([by_name[recipe] for recipe in packaged], f"package {name}"):
             check()
             config = built / entry.name
             config.mkdir()
             recipe, infos[entry.name] = write_config(config, entry, real, yardstick)
             recipe |= shared | {"baselines": baselines(recipe["images"]["per_class"], entries)}
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
-            write(config / RECIPE, pretty_json(recipe))
+            (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        write(built / CARD, card_text(name, recipes, default, infos))
-        write(built / MANIFEST, pretty_json(asdict(manifest_of(built, name, packaged, default))))
+        (built / CARD).write_text(card_text(name, recipes, default, infos), encoding="utf-8")
+        manifest = manifest_of(built, name, packaged, default)
+        (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
 
@@ -105,22 +102,8 @@ def build(
 def check_runs(entry: Entry, runs: int) -> None:
     """Raise ArtifactError unless the recipe's metrics agree in themselves, and with the number of networks trained."""
     if (found := accuracy(entry)["runs"]) != runs:
-        raise ArtifactError(
-            f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}, "
-            f"evaluation.runs in params.yaml is {runs}; "
-            "run its evaluate stage again"
-        )
-
-
-def write(path: Path, text: str) -> None:
-    path.write_bytes(text.encode())
-
-
-def choose(name: str, entries: Sequence[Entry], packaged: Sequence[str], default: str) -> list[Entry]:
-    """The packaged entries, in the order asked for. Raises ParamsError when a name is unknown, unsafe or taken."""
-    by_name = {entry.name: entry for entry in entries}
-    check_package(name, default, packaged, by_name)
-    return [by_name[recipe] for recipe in packaged]
+        claim = f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}, evaluation.runs in params.yaml is {runs}"
+        raise ArtifactError(f"{claim}; run its evaluate stage again")
 
 
 def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | None) -> tuple[dict[str, Any], Any]:
@@ -135,39 +118,45 @@ def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | 
     recipe["storage"] = {
         "safetensors": (config / ARTIFACT).stat().st_size,
         "parquet": (config / PARQUET).stat().st_size,
-        "source_train": source_bytes(real),
+        "source_train": real.train.images.numel(),  # at one byte a value
     }
     return recipe, info
 
 
-def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
-    """The set as ``datasets`` reads it: a preview of 8 bits, and the floats themselves while images are small.
-
-    Soft labels and the steps of a schedule have columns of their own, in sets that have them.
-    """
-    from datasets import Array3D, ClassLabel, Dataset, DatasetInfo, Features, List, SplitDict, SplitInfo, Value
-    from datasets import Image as ImageFeature
+def features_of(synthetic: SyntheticSet) -> Any:
+    """The columns of the parquet: floats themselves while images are small, soft labels and steps in sets with them."""
+    from datasets import Array3D, ClassLabel, Features, Image, List, Value
 
     shape = tuple(synthetic.images.shape[1:])
-    features: dict[str, Any] = {
-        "image": ImageFeature(),
+    columns = {
+        "image": Image(),
         "label": ClassLabel(names=list(synthetic.class_names)),
         "learned": Value("bool"),
         "source_row": Value("int64"),
     }
-    columns: dict[str, Any] = {
-        "image": [{"bytes": preview_png(image), "path": None} for image in synthetic.images],
-        "label": synthetic.labels.tolist(),
-        "learned": synthetic.learned.tolist(),
-        "source_row": synthetic.source_row.tolist(),
-    }
-    if synthetic.soft_labels is not None:
-        features["soft_label"], columns["soft_label"] = List(Value("float32")), synthetic.soft_labels.tolist()
-    if synthetic.schedule is not None:
-        features["step"], columns["step"] = Value("int64"), synthetic.schedule.step_N.tolist()
-    if prod(shape) <= LARGEST_WITH_PIXELS:
-        features["pixels"], columns["pixels"] = Array3D(shape, "float32"), synthetic.images.numpy()
-    dataset = Dataset.from_dict(columns, features=Features(features))
+    columns |= {} if synthetic.soft_labels is None else {"soft_label": List(Value("float32"))}
+    columns |= {} if synthetic.schedule is None else {"step": Value("int64")}
+    columns |= {"pixels": Array3D(shape, "float32")} if prod(shape) <= LARGEST_WITH_PIXELS else {}
+    return Features(columns)
+
+
+def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
+    """What the columns other than images hold."""
+    found = {"label": synthetic.labels, "learned": synthetic.learned, "source_row": synthetic.source_row}
+    found |= {} if synthetic.soft_labels is None else {"soft_label": synthetic.soft_labels}
+    return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
+
+
+def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
+    """The set as ``datasets`` reads it, with a preview of 8 bits; the ``datasets.DatasetInfo``."""
+    from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+
+    features = features_of(synthetic)
+    columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
+    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.images]
+    if "pixels" in features:
+        columns["pixels"] = synthetic.images.numpy()
+    dataset = Dataset.from_dict({name: columns[name] for name in features}, features=features)
     with without_bars():
         dataset.to_parquet(path)
     splits = SplitDict({"train": SplitInfo("train", dataset.data.nbytes, len(dataset))})

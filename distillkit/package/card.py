@@ -5,40 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distillkit.base import params
 from distillkit.base.about import About, options_of
-from distillkit.base.errors import ParamsError, counted
+from distillkit.base.errors import counted
 from distillkit.data.augment import padding
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import METHODS
-from distillkit.package.card_tables import (
-    baseline,
-    before,
-    code,
-    content,
-    contents,
-    imported_files,
-    is_comparable,
-    kept_start,
-    marks,
-    origins,
-    outcome_table,
-    over_random,
-    parameter_table,
-    params_lines,
-    shortest,
-    starts_trained,
-    unpackaged,
-    whitened_words,
-    zca_words,
-)
-from distillkit.package.front_matter import Recipe, front_matter, images_per_class, is_on_hub
+from distillkit.package import card_tables
+from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
+from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.process.progress import presentable
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
@@ -88,7 +67,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         papers=papers(recipes),
         options=options(recipes),
         zca=whitening(first),
-        **{function.__name__: function for function in WORDS},
+        **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
     )
     return f"{card}\n"
 
@@ -163,29 +142,22 @@ def augmentation(spec: Mapping[str, Any], side: int) -> str:
 def papers(recipes: Sequence[Recipe]) -> list[str]:
     """BibTeX of the papers that the methods and their options come from."""
     named = dict.fromkeys(method for r in recipes for method in (r["method"], *about(r["method"]).builds_on))
-    of_methods = [about(method).paper for method in named if about(method).paper]
-    return list(
-        dict.fromkeys([*of_methods, *(paper for recipe in recipes for paper, _ in options_of(settings(recipe)))])
-    )
+    of_options = [paper for recipe in recipes for paper, _ in options_of(method_of(recipe))]
+    return list(dict.fromkeys([*filter(None, (about(method).paper for method in named)), *of_options]))
 
 
 def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
     """What options of the methods do, each with the recipes that have it."""
     told: dict[str, list[Recipe]] = {}
     for recipe in recipes:
-        for sentence in dict.fromkeys(sentence for _, sentence in options_of(settings(recipe))):
+        for sentence in dict.fromkeys(sentence for _, sentence in options_of(method_of(recipe))):
             told.setdefault(sentence, []).append(recipe)
     return told
 
 
-def settings(recipe: Recipe) -> Selection | None:
+def method_of(recipe: Recipe) -> Selection | None:
     """The method with its settings, if this version of distillkit can read them."""
-    kind = METHODS.get(recipe["method"])
-    given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
-    try:
-        return None if kind is None else params.read(given, kind, recipe["name"])
-    except ParamsError:
-        return None
+    return None if (read := settings(recipe)) is None else read.method
 
 
 def number(value: float) -> str:
@@ -202,39 +174,7 @@ def quoted(text: str) -> str:
     return presentable(text).strip().replace("```", "'''")
 
 
-# What the template may call.
-WORDS: tuple[Any, ...] = (  # functions
-    augmentation,
-    baseline,
-    before,
-    code,
-    content,
-    contents,
-    distance,
-    images_per_class,
-    imported_files,
-    is_comparable,
-    kept_start,
-    labels_words,
-    link,
-    marks,
-    names,
-    network,
-    number,
-    origins,
-    over_random,
-    outcome_table,
-    parameter_table,
-    params_lines,
-    percent,
-    quoted,
-    schedule_words,
-    share,
-    shortest,
-    source_name,
-    starts_trained,
-    title,
-    unpackaged,
-    whitened_words,
-    zca_words,
+WORDS: tuple[Any, ...] = (  # what the template may call, beside those of the tables
+    *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
+    *(source_name, title),
 )

@@ -10,8 +10,12 @@ import numpy as np
 
 from distillkit.base.errors import ParamsError
 from distillkit.package.front_matter import Recipe, images_per_class
+from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
+from distillkit.report import results
+from distillkit.report.table import points
+from distillkit.report.words import leaves
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 WIDTH = 80  # characters of a line of parameters, where it can be broken
@@ -28,7 +32,7 @@ def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
 
 def starts_trained(recipe: Recipe) -> bool:
     """Whether the set's networks start from experts, which have seen real images."""
-    return str(recipe["params"].get("initialisation")).endswith("pretrained")
+    return results.starts_trained(recipe["params"])
 
 
 def is_comparable(recipe: Recipe) -> bool:
@@ -38,12 +42,7 @@ def is_comparable(recipe: Recipe) -> bool:
 
 def marks(recipe: Recipe) -> str:
     """After the method, what keeps the accuracy from being compared with others'."""
-    found = [
-        words
-        for words, holds in (("starts trained", starts_trained(recipe)), ("poisoned", recipe["notes"].get("attack")))
-        if holds
-    ]
-    return f" ({', '.join(found)})" if found else ""
+    return results.marks(starts_trained(recipe), bool(recipe["notes"].get("attack")))
 
 
 def before(recipe: Recipe) -> str:
@@ -57,7 +56,7 @@ def over_random(recipe: Recipe) -> str:
     random = baseline(recipe, "random")
     if random is None or not is_comparable(recipe):
         return "–"
-    return f"{100 * (recipe['results']['accuracy']['mean'] - random['mean']):+.2f}".replace("-", "−")
+    return points(recipe["results"]["accuracy"]["mean"] - random["mean"])
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
@@ -153,7 +152,7 @@ def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, lis
     """
     given: dict[str, dict[str, dict[str, Any]]] = {}
     for recipe in recipes:
-        found = {key: value for key, value in flattened(recipe["params"]) if key not in ("method", "ipc")}
+        found = {key: value for key, value in leaves(recipe["params"]) if key not in ("method", "ipc")}
         if recipe["method"] != "imported":
             given.setdefault(recipe["method"], {})[recipe["name"]] = found
     given = {method: column for method, column in given.items() if any(column.values())}
@@ -162,14 +161,20 @@ def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, lis
     return list(given), {key: [agreed(key, column, known) for column in given.values()] for key in keys}
 
 
-def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
-    """All parameters in force, those left out as well, by their paths; None where this version cannot read them."""
+def settings(recipe: Recipe) -> Settings | None:
+    """The recipe's parameters, those left out as well; None where this version cannot read them."""
     try:
-        read = read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
+        return read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
     except ParamsError:
         return None
+
+
+def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
+    """All parameters in force by their paths; None where this version cannot read them."""
+    if (read := settings(recipe)) is None:
+        return None
     optim = {} if read.optim is None else {"optim": asdict(read.optim)}
-    return dict(flattened({**asdict(cast(Any, read.method)), **optim}))
+    return dict(leaves({**asdict(cast(Any, read.method)), **optim}))
 
 
 def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any] | None]) -> str:
@@ -209,15 +214,6 @@ def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "learned step size of the student", f"{recipe['student_lr']:.4g}"
 
 
-def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings, each with its path."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flattened(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
 def shown(value: Any) -> str:
     """A parameter in a table."""
     return code(value, 100) if isinstance(value, str) else json.dumps(value).translate(NO_MARKUP)
@@ -247,3 +243,10 @@ def shortest(values: Sequence[float]) -> str:
 def code(text: str, limit: int = 300) -> str:
     """Somebody else's text on one line, shown as it stands, but for what would move a cursor."""
     return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
+
+
+WORDS: tuple[Any, ...] = (  # what the template of the card may call
+    *(baseline, before, code, content, contents, images_per_class, imported_files, is_comparable, kept_start, marks),
+    *(origins, outcome_table, over_random, parameter_table, params_lines, shortest, starts_trained, unpackaged),
+    *(whitened_words, zca_words),
+)

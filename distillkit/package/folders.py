@@ -10,9 +10,7 @@ from distillkit.base.errors import ArtifactError
 from distillkit.base.files import error_number, not_written
 
 MANIFEST, CARD = "manifest.json", "README.md"
-
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
-
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
 
 
@@ -31,10 +29,8 @@ def check_target(folder: Path) -> None:
     if Path.cwd().is_relative_to(folder.resolve()):
         raise ArtifactError(f"{folder} is where you are, and would be replaced; go elsewhere or choose another folder")
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
-        raise ArtifactError(
-            f"{folder} exists and is no package; expected nothing or an earlier package there; "
-            "remove it or choose another folder"
-        )
+        expected = "expected nothing or an earlier package there; remove it or choose another folder"
+        raise ArtifactError(f"{folder} exists and is no package; {expected}")
     parent = next(path for path in folder.resolve().parents if path.exists())
     if not parent.is_dir():
         raise ArtifactError(f"{parent} is no folder, so {folder} cannot be in it; choose another folder")

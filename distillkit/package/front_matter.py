@@ -31,15 +31,14 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
         size_categories=[size_category(max(recipe["images"]["total"] for recipe in recipes))],
         source_datasets=[source["id"]] if is_on_hub(source) else None,  # ids of the Hub only
         tags=tags(recipes),
-        configs=[config(recipe["name"], default["name"]) for recipe in recipes],
+        configs=[
+            {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/train-*.parquet"}]}
+            | ({"default": True} if name == default["name"] else {})
+            for name in (recipe["name"] for recipe in recipes)
+        ],
     )
     DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
-
-
-def config(recipe: str, default: str) -> dict[str, Any]:
-    described = {"config_name": recipe, "data_files": [{"split": "train", "path": f"{recipe}/train-*.parquet"}]}
-    return described | ({"default": True} if recipe == default else {})
 
 
 def tags(recipes: Sequence[Recipe]) -> list[str]:

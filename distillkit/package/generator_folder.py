@@ -22,7 +22,7 @@ from distillkit.base.files import pretty_json
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.base.settings import settings
 from distillkit.data.artifact import normalisation_tensors, read_normalisation
-from distillkit.data.container import FORMAT, Opened, save
+from distillkit.data.container import Opened, save
 from distillkit.data.images import Normalisation
 from distillkit.methods.generator.denoising import LEVELS
 from distillkit.methods.generator.image_generator import ImageGenerator
@@ -69,14 +69,6 @@ class Description:
             raise ParamsError(f"provenance says nothing of {sorted(missing)[0]}; expected what its recipe was")
 
 
-def allow_as_usual(folder: Path) -> None:
-    """Give every file in ``folder`` the permissions that the umask leaves, which its own show; libraries give fewer."""
-    mode = folder.stat().st_mode & 0o666
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(mode)
-
-
 def save_generator(folder: Path, saved: SavedGenerator) -> None:
     """Write a new folder, whole or not at all."""
     generator = saved.generator
@@ -85,19 +77,20 @@ def save_generator(folder: Path, saved: SavedGenerator) -> None:
         for name, network in networks_of(generator).items():
             network.to(torch.device("cpu"), memory_format=torch.contiguous_format).save_pretrained(built / name)
         ddim(generator).save_pretrained(built / "scheduler")
-        described = {
-            "format": FORMAT,
-            "kind": "generator",
-            "distillkit": __version__,
-            "model": asdict(generator.spec),  # with all defaults, which may change
-            "image_shape": list(generator.image_shape),
-            "scale": generator.scale,
-            "class_names": list(saved.class_names),
-            "provenance": saved.provenance,
-        }
+        described = Description(
+            format="distillkit/1",
+            kind="generator",
+            distillkit=__version__,
+            model=generator.spec,  # with all defaults, which may change
+            image_shape=generator.image_shape,
+            class_names=saved.class_names,
+            scale=generator.scale,
+            provenance=dict(saved.provenance),
+        )
         save(built / STATISTICS, "normalisation", normalisation_tensors(saved.normalisation), {})
-        (built / DESCRIPTION).write_text(pretty_json(described), encoding="utf-8")
-        allow_as_usual(built)
+        (built / DESCRIPTION).write_text(pretty_json(asdict(described)), encoding="utf-8")
+        for path in filter(Path.is_file, built.rglob("*")):
+            path.chmod(built.stat().st_mode & 0o666)  # what the umask leaves; libraries give fewer permissions
 
 
 def networks_of(generator: ImageGenerator) -> dict[str, Any]:
@@ -145,11 +138,9 @@ def read_description(path: Path) -> Description:
     """Raises ArtifactError unless every entry is there and of its kind."""
     check_generator(path.parent)
     try:
-        value = read_json(content(path))
+        return params.read(read_json(content(path)), Description, "generator", path)
     except UnreadableError as error:
         raise ArtifactError(f"{path} cannot be read ({error}); expected JSON; {AGAIN}") from None
-    try:
-        return params.read(value, Description, "generator", path)
     except ParamsError as error:
         raise ArtifactError(f"{error}; {AGAIN}") from None
 

@@ -1,8 +1,8 @@
 """The manifest of a package: every file with its size and checksum, and the only way to open a package."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,22 +17,11 @@ from distillkit.base.settings import settings
 from distillkit.package.folders import CARD, MANIFEST, files_in
 
 T = TypeVar("T")
-
-ARTIFACT, PARQUET, RECIPE, PREVIEW = (
-    "distilled.safetensors",
-    "train-00000-of-00001.parquet",
-    "recipe.json",
-    "preview.png",
-)
-
-CONFIG_FILES = (ARTIFACT, PARQUET, RECIPE, PREVIEW)
-
+ARTIFACT, PARQUET = "distilled.safetensors", "train-00000-of-00001.parquet"
+RECIPE, PREVIEW = "recipe.json", "preview.png"
 AGAIN = "fetch the package again, or build it again"
-
 TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
-
 SUFFIXES = (".json", ".md", ".parquet", ".png", ".safetensors")  # data only: no code, nothing that is unpickled
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -124,24 +113,22 @@ class Package:
     """A package whose files have been checked against its manifest; of its recipes, ``recipes`` are here."""
 
     folder: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     recipes: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        return str(self.manifest["name"])
+        return self.manifest.name
 
     @property
     def default(self) -> str:
         """The default recipe, or the first that is here when it is not."""
-        default = str(self.manifest["default"])
-        return default if default in self.recipes else self.recipes[0]
+        return self.manifest.default if self.manifest.default in self.recipes else self.recipes[0]
 
     @property
     def files(self) -> list[str]:
         """Paths in it that were checked."""
-        absent = set(self.manifest["recipes"]) - set(self.recipes)
-        return sorted(name for name in self.manifest["files"] if name.split("/")[0] not in absent)
+        return sorted(self.manifest.files_of(self.recipes))
 
     def artifact(self, recipe: str) -> Path:
         """The recipe's distilled set, for :func:`distillkit.data.artifact.load_synthetic`."""
@@ -155,30 +142,25 @@ class Package:
         return described
 
     def file(self, recipe: str, name: str) -> Path:
-        check_recipe(recipe, self.name, self.manifest["recipes"])
+        check_recipe(recipe, self.name, self.manifest.recipes)
         if recipe not in self.recipes:
-            raise ArtifactError(
-                f"{self.folder} has {', '.join(self.recipes)} only; expected {recipe!r} too; pull that recipe"
-            )
+            found = f"{self.folder} has {', '.join(self.recipes)} only"
+            raise ArtifactError(f"{found}; expected {recipe!r} too; pull that recipe")
         return self.folder / recipe / name
 
 
 def check_recipe(recipe: str, package: str, known: Sequence[str]) -> None:
     """Raise ParamsError unless ``recipe`` is known."""
     if recipe not in known:
-        raise ParamsError(
-            f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}; expected one of {', '.join(known)}"
-        )
+        found = f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}"
+        raise ParamsError(f"{found}; expected one of {', '.join(known)}")
 
 
 def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:
     """The manifest of the files in ``folder``."""
-    records = {path: record_of(folder / path) for path in files_in(folder)}
+    files = {path: folder / path for path in files_in(folder)}
+    records = {path: FileRecord(sha256(file), file.stat().st_size) for path, file in files.items()}
     return Manifest(name, default, list(recipes), records)
-
-
-def record_of(path: Path) -> FileRecord:
-    return FileRecord(sha256(path), path.stat().st_size)
 
 
 def open_package(folder: Path, whole: bool = False) -> Package:
@@ -199,7 +181,7 @@ def open_package(folder: Path, whole: bool = False) -> Package:
         raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {AGAIN}")
     for name in sorted(expected):
         check_file(folder / name, manifest.files[name])
-    return Package(folder, asdict(manifest), here)
+    return Package(folder, manifest, here)
 
 
 def check_file(path: Path, record: FileRecord, shown: str | None = None) -> None:
@@ -250,7 +232,9 @@ def read_manifest(path: Path) -> Manifest:
         raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
     manifest = checked(Manifest, path, "no manifest of a package")
     check_names(path, manifest)
-    needed = {CARD} | {f"{recipe}/{name}" for recipe in manifest.recipes for name in CONFIG_FILES}
+    needed = {CARD} | {
+        f"{recipe}/{name}" for recipe in manifest.recipes for name in (ARTIFACT, PARQUET, RECIPE, PREVIEW)
+    }
     if absent := needed - manifest.files.keys():
         raise ArtifactError(f"{path} does not list {min(absent)}; expected every file of every recipe; {AGAIN}")
     check_places(path, manifest)

@@ -3,7 +3,6 @@
 Axes: N images asked about; M source images; C, H, W of an image; D = C·H·W values; B, S blocks of N and of M; K pairs.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -11,12 +10,13 @@ from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
 from distillkit.data.images import to_pixels
+from distillkit.evaluation.neighbours import TIE as ROUNDED
+from distillkit.evaluation.neighbours import squared_distances
 
 BLOCK = 2**24  # values of a block of images; 64 MiB of float32
 MOST_ROWS = 4096  # images of a block, however small they are
 QUERIES = 1024
 PAIRS = 2**21  # values of a block of pairs, in float64
-UNIT = 2.0**-24  # the rounding of one float32 operation
 TIE = 1 - 1e-12  # sums of float64 may differ by their order; what is closer by less is as close
 
 
@@ -41,19 +41,15 @@ def nearest_source(
     as its own; −1 for none. ``chunk`` source images are looked at together, by default as many as make 64 MiB, of which
     some six copies are held at once; the result does not depend on it. Works on the device of ``images_NCHW``.
 
-    Exact: |x − s|² = |x|² + |s|² − 2 x·s in float32, with a bound on its rounding, leaves a few candidates, whose
-    distances are then computed from the differences in float64. (The bound needs true float32 products, as is PyTorch's
-    default for matrices.) Raises ArtifactError when shapes differ or nothing is left to compare with.
+    Exact: :func:`~distillkit.evaluation.neighbours.squared_distances`, within their rounding, leave a few candidates,
+    whose distances are then computed from the differences. Raises ArtifactError when shapes differ or nothing is left
+    to compare with.
     """
-    if images_NCHW.shape[1:] != source_MCHW.shape[1:]:
-        raise ArtifactError(
-            f"images are {tuple(images_NCHW.shape[1:])}, source images {tuple(source_MCHW.shape[1:])}; "
-            "expected the same shape; give the source that the images come from"
-        )
-    if len(source_MCHW) < (1 if exclude_N is None else 2):
-        raise ArtifactError(
-            f"there are {len(source_MCHW)} source images; expected one to compare with that is not excluded"
-        )
+    own, others, rows = tuple(images_NCHW.shape[1:]), tuple(source_MCHW.shape[1:]), len(source_MCHW)
+    if own != others:
+        raise ArtifactError(f"images are {own}, source images {others}; expected the same shape; give their source")
+    if rows < (1 if exclude_N is None else 2):
+        raise ArtifactError(f"there are {rows} source images; expected one to compare with that is not excluded")
     excluded_N = torch.full((len(images_NCHW),), -1) if exclude_N is None else exclude_N
     rows = chunk or max(1, min(MOST_ROWS, BLOCK // max(1, images_NCHW[0].numel())))
     queries = min(QUERIES, rows)
@@ -66,19 +62,21 @@ def nearest_to_block(images_BCHW: Tensor, source_MCHW: Tensor, excluded_B: Tenso
     """:func:`nearest_source` for so few images that ``chunk`` distances of each fit into memory."""
     device, images_BCHW = images_BCHW.device, to_pixels(images_BCHW)
     distance_B = torch.full((len(images_BCHW),), torch.inf, dtype=torch.float64, device=device)
-    row_B = torch.full_like(distance_B, -1, dtype=torch.int64)
-    bound_B = torch.full_like(distance_B, torch.inf, dtype=torch.float32)
+    bound_B, row_B = distance_B.clone(), torch.full_like(distance_B, -1, dtype=torch.int64)
+    pairs, length_B = max(1, PAIRS // images_BCHW[0].numel()), images_BCHW.double().square().flatten(1).sum(1)
     for start in range(0, len(source_MCHW), chunk):
         source_SCHW = to_pixels(source_MCHW[start : start + chunk].to(device))
-        least_BS, slack_B1 = squared_distances(images_BCHW.flatten(1), source_SCHW.flatten(1))
+        least_BS = squared_distances(images_BCHW.flatten(1), source_SCHW.flatten(1))
+        slack_B = 2 * ROUNDED * (length_B + source_SCHW.double().square().flatten(1).sum(1).max())
         own_B = excluded_B.to(device) - start
         here_B = ((own_B >= 0) & (own_B < len(source_SCHW))).nonzero().squeeze(1)
         least_BS[here_B, own_B[here_B]] = torch.inf
-        bound_B = torch.minimum(bound_B, least_BS.amin(1) + slack_B1[:, 0])
-        query_K, column_K = ((least_BS < torch.inf) & (least_BS <= bound_B[:, None] + slack_B1)).nonzero(as_tuple=True)
+        bound_B = torch.minimum(bound_B, least_BS.amin(1) + slack_B)
+        query_K, column_K = ((least_BS < torch.inf) & (least_BS <= (bound_B + slack_B)[:, None])).nonzero(as_tuple=True)
         if len(query_K) == 0:
             continue
-        exact_K = torch.cat(list(exact_distances(images_BCHW, source_SCHW, query_K, column_K)))
+        parts = zip(query_K.split(pairs), column_K.split(pairs), strict=True)
+        exact_K = torch.cat([root_mean_square(images_BCHW[query], source_SCHW[column]) for query, column in parts])
         closest_B = torch.full_like(distance_B, torch.inf).scatter_reduce(0, query_K, exact_K, "amin")
         tied_K = exact_K * TIE <= closest_B[query_K]
         column_B = torch.full_like(row_B, len(source_MCHW)).scatter_reduce(0, query_K[tied_K], column_K[tied_K], "amin")
@@ -86,23 +84,3 @@ def nearest_to_block(images_BCHW: Tensor, source_MCHW: Tensor, excluded_B: Tenso
         distance_B = torch.where(closer_B, closest_B, distance_B)
         row_B = torch.where(closer_B, column_B + start, row_B)
     return Nearest(distance_B, row_B)
-
-
-def squared_distances(images_BD: Tensor, source_SD: Tensor) -> tuple[Tensor, Tensor]:
-    """|x − s|² in float32, (B, S), and how far at most rounding has moved those of an image, (B, 1).
-
-    A product of D terms is off by at most D·u·|x|·|s|, the rest by a few u·(|x| + |s|)², with u = 2⁻²⁴. Pixels are
-    taken from mid-grey first, which makes |x| and |s| small.
-    """
-    images_BD, source_SD = images_BD - 0.5, source_SD - 0.5
-    images_B1, source_1S = images_BD.double().square().sum(1)[:, None], source_SD.double().square().sum(1)[None]
-    squared_BS = torch.addmm(images_B1.float() + source_1S.float(), images_BD, source_SD.T, alpha=-2)
-    largest_B1 = (images_B1.sqrt() + source_1S.max().sqrt()).square()
-    return squared_BS, ((images_BD.shape[1] + 16) * UNIT * largest_B1).float()
-
-
-def exact_distances(images_BCHW: Tensor, source_SCHW: Tensor, query_K: Tensor, column_K: Tensor) -> Iterator[Tensor]:
-    """The distances of pairs, given by their places, a block at a time."""
-    pairs = max(1, PAIRS // images_BCHW[0].numel())
-    for queries, columns in zip(query_K.split(pairs), column_K.split(pairs), strict=True):
-        yield root_mean_square(images_BCHW[queries], source_SCHW[columns])

@@ -19,6 +19,7 @@ from distillkit.base.files import canonical_json
 from distillkit.data.container import Opened
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.evaluation.evaluate import THIRDS
+from distillkit.evaluation.metrics import count, share
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
 from distillkit.package.nearest_source import TIE, nearest_source, root_mean_square
 
@@ -36,39 +37,43 @@ class Entry:
     params: Mapping[str, Any]
 
 
+def stated(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What recipe.json says that follows from the artifact alone; None of a protocol that the set does not have."""
+    learned = int(synthetic.learned.sum())
+    return {
+        "name": name,
+        "method": provenance.get("method"),
+        "params": provenance.get("params"),
+        "provenance": provenance,
+        "class_names": list(synthetic.class_names),
+        "image_shape": list(synthetic.images.shape[1:]),
+        "normalisation": normalisation_of(synthetic.normalisation),
+        "student_lr": synthetic.student_lr,
+        "notes": dict(synthetic.notes),
+        **protocol_of(synthetic, provenance.get("params")),
+        "images": {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned},
+    }
+
+
 def describe(
     entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData, yardstick: float | None
 ) -> dict[str, Any]:
     """What is in the set, how it came about and what it achieves. Raises ArtifactError as the checks do."""
     check_artifact(entry, synthetic, provenance)
     check_source(entry, synthetic, provenance, real)
-    learned, started = synthetic.learned, synthetic.source_row >= 0
-    counts = synthetic.images_per_class
+    found, counts = stated(entry.name, synthetic, provenance), synthetic.images_per_class
+    found["images"] |= {
+        "per_class": counts[0] if len(set(counts)) == 1 else None,
+        "learned_from_source": int((synthetic.learned & (synthetic.source_row >= 0)).sum()),
+        "real_verified": verify_real(entry.artifact, synthetic, real.train),
+    }
     return {
-        "name": entry.name,
-        "method": entry.params["method"],
-        "params": dict(entry.params),
-        "provenance": provenance,
-        "student_lr": synthetic.student_lr,
-        "notes": dict(synthetic.notes),
-        **{name: part for name, part in protocol_of(synthetic, plain(entry.params)).items() if part is not None},
-        "class_names": list(synthetic.class_names),
-        "image_shape": list(synthetic.images.shape[1:]),
-        "normalisation": normalisation_of(synthetic.normalisation),
+        **{key: value for key, value in found.items() if value is not None or key == "student_lr"},
         "versions": {"distilled": Opened(entry.artifact).field("distillkit"), "packaged": __version__},
-        "images": {
-            "total": len(synthetic),
-            "per_class": counts[0] if len(set(counts)) == 1 else None,
-            "learned": int(learned.sum()),
-            "learned_from_source": int((learned & started).sum()),
-            "real": int((~learned).sum()),
-            "real_verified": verify_real(entry.artifact, synthetic, real.train),
-        },
         "nearest_source": learned_distances(synthetic, real.train, yardstick),
         "results": {
             "accuracy": accuracy(entry),
-            **{third: entry.metrics[third] for third in THIRDS if third in entry.metrics},
-            **{part: entry.metrics[part] for part in ("attack", "start") if part in entry.metrics},
+            **{part: entry.metrics[part] for part in (*THIRDS, "attack", "start") if part in entry.metrics},
         },
     }
 
@@ -108,11 +113,6 @@ def without_machine_paths(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
 
 
-def source_bytes(real: RealData) -> int:
-    """Size of the source's training images at one byte a value."""
-    return real.train.images.numel()
-
-
 # What is real in it
 
 
@@ -128,10 +128,8 @@ def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
         same &= synthetic.labels[place] == train.labels[rows.to(device)].cpu()
         if not bool(same.all()):
             worst = int(same.int().argmin())
-            raise ArtifactError(
-                f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}; expected "
-                "the same pixels and label; run its distill stage again"
-            )
+            found = f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}"
+            raise ArtifactError(f"{found}; expected the same pixels and label; run its distill stage again")
     return int((~synthetic.learned).sum())
 
 
@@ -176,16 +174,12 @@ def source_yardstick(train: ImageSet) -> float | None:
 
 def accuracy(entry: Entry) -> Mapping[str, Any]:
     """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
-    from distillkit.evaluation.metrics import count, share
-
     for key in ("mean", "std"):
         share(entry.metrics, entry.name, f"accuracy.{key}")
     count(entry.metrics, entry.name, "accuracy.runs")
     measured: Mapping[str, Any] = entry.metrics["accuracy"]
     if found := contradiction_in(measured):
-        raise ArtifactError(
-            f"metrics of recipe {entry.name!r} contradict themselves: {found}; run its evaluate stage again"
-        )
+        raise ArtifactError(f"metrics of recipe {entry.name!r} contradict themselves: {found}; run evaluate again")
     return measured
 
 
@@ -227,10 +221,8 @@ def check_artifact(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[st
     """Raise ArtifactError unless the set is this recipe's, tells its source, and is one that ``datasets`` can hold."""
     path, names = entry.artifact, synthetic.class_names
     if provenance.get("params") != plain(entry.params):
-        raise ArtifactError(
-            f"{path} was made with other parameters than recipe {entry.name!r} has now; expected the same; "
-            "run its distill stage again"
-        )
+        found = f"{path} was made with other parameters than recipe {entry.name!r} has now"
+        raise ArtifactError(f"{found}; expected the same; run its distill stage again")
     if not isinstance(provenance.get("source"), Mapping):
         raise ArtifactError(f"{path} says nothing of its source in its header; run its distill stage again")
     if synthetic.images.shape[1] not in (1, 3):
@@ -251,15 +243,11 @@ def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str,
         "whitening": (own.get("zca"), given.get("zca")),
     }
     if different := [name for name, (found, expected) in pairs.items() if found != expected]:
-        raise ArtifactError(
-            f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}; expected "
-            "one source for all; run its distill stage again, or package it apart"
-        )
-    if int(synthetic.source_row.max()) >= len(real.train):
-        raise ArtifactError(
-            f"{entry.artifact} names source row {int(synthetic.source_row.max())}; expected rows below "
-            f"{len(real.train)}; run its distill stage again"
-        )
+        found = f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}"
+        raise ArtifactError(f"{found}; expected one source for all; run its distill stage again, or package it apart")
+    if (last := int(synthetic.source_row.max())) >= (rows := len(real.train)):
+        found = f"{entry.artifact} names source row {last}"
+        raise ArtifactError(f"{found}; expected rows below {rows}; run its distill stage again")
 
 
 def plain(value: Any) -> Any:

@@ -29,9 +29,7 @@ def build(name: str, folder: Path, real: Path) -> dict[str, Any]:
     data = params.load()
     recipe, seed = read_recipe(data, name), params.section(data, "seed", int)
     if not isinstance(recipe.method, Diffusion):
-        raise ParamsError(
-            f"recipe {name} has method {recipe.method_name}; expected diffusion, which trains a generator; name another"
-        )
+        raise ParamsError(f"recipe {name} has method {recipe.method_name}; expected diffusion; name another recipe")
     check_new_folder(folder)
     source, experts = artifact.load_real(real), params.section(data, "experts", ExpertsSpec)
     device, train = prepare_device(), source.train

@@ -20,13 +20,10 @@ from distillkit.process.progress import presentable
 from distillkit.report import plots
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, best, details, escaped, markdown_table, summary
-from distillkit.report.words import Curves, Loss, by_loss, percent, protocol, warnings
+from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
 PLOTS = ("accuracy", "coverage", "loss", "training")
-
 Scan = dict[str, list[tuple[str, bool]]]  # by recipe, an accuracy and whether it is the best, for every start
-
-# The files
 
 
 def write_report(
@@ -59,7 +56,8 @@ def write_report(
     losses = by_loss({recipe: loss_curves[recipe] for recipe in methods if loss_curves.get(recipe)}, methods)
     draw_plots(folder, rows, losses, training_curves)
     if pictures:
-        write_bytes(folder / "preview.png", pictures[most_telling([row for row in rows if row.recipe in pictures])])
+        with atomic_write(folder / "preview.png") as temporary:
+            temporary.write_bytes(pictures[most_telling([row for row in rows if row.recipe in pictures])])
     page = template().render(
         columns=DETAILS,
         rows=[(details(row, rows), row.recipe in best(rows)) for row in rows],
@@ -102,13 +100,11 @@ def scan_table(rows: Sequence[Row], scans: Mapping[str, Mapping[str, float]]) ->
         starts = sorted({start for scan in scans.values() for start in scan}, key=float)
     except ValueError as error:
         raise ArtifactError(f"a window scan has a start that is no number ({error}); run distill again") from None
-    scanned = [row.recipe for row in rows if scans.get(row.recipe)]
-    return starts, {recipe: scan_line(scans[recipe], starts) for recipe in scanned}
-
-
-def scan_line(scan: Mapping[str, float], starts: Sequence[str]) -> list[tuple[str, bool]]:
-    highest = max(scan.values())
-    return [(percent(scan[start]), scan[start] == highest) if start in scan else ("–", False) for start in starts]
+    table: Scan = {}
+    for recipe, scan in [(row.recipe, found) for row in rows if (found := scans.get(row.recipe))]:
+        highest = max(scan.values())
+        table[recipe] = [(percent(scan[at]), scan[at] == highest) if at in scan else ("–", False) for at in starts]
+    return starts, table
 
 
 def read_png(recipe: str, path: Path) -> bytes:
@@ -120,27 +116,16 @@ def read_png(recipe: str, path: Path) -> bytes:
     return data
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def embedded(data: bytes) -> str:
     """A PNG as an address that holds the whole picture."""
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Nested settings as dotted names and words, empty ones left out."""
-    lines: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            lines += flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list | tuple):
-            lines.append((f"{prefix}{name}", presentable(", ".join(str(item) for item in value))))
-        elif value not in (None, ""):
-            lines.append((f"{prefix}{name}", presentable(str(value))))
-    return lines
+    found = {name: value for name, value in leaves(values) if value not in (None, "")}
+    words = {name: ", ".join(map(str, it)) if isinstance(it, list | tuple) else str(it) for name, it in found.items()}
+    return [(name, presentable(text)) for name, text in words.items()]
 
 
 def template() -> Template:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from distillkit.base.errors import ArtifactError
 from distillkit.evaluation.metrics import count, share, wrong
-from distillkit.report import results
 
 COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
     "full": "#000000",
@@ -31,7 +30,6 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "selmatch": "#d55e00",
     "imported": "#e69f00",
 }
-
 UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
 
 
@@ -72,24 +70,17 @@ def colour_of(method: str) -> str:
     return COLOURS.get(method, UNKNOWN_COLOUR)
 
 
-# Rows
-
-
 def rows(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """A row for each recipe, from its metrics and its section of params.yaml.
 
     Ordered by images per class, then from random selection to learned sets, the full set last. Raises ArtifactError
     when metrics and recipes do not belong together, or metrics lack a number.
     """
-    for name in metrics:
-        if name not in recipes:
-            raise ArtifactError(
-                f"metrics of {name!r} belong to no recipe; expected one of {', '.join(recipes)}; "
-                f"remove metrics/{name}.json or put the recipe back into params.yaml"
-            )
-    for name in recipes:
-        if name not in metrics:
-            raise ArtifactError(f"recipe {name!r} has no metrics; expected metrics/{name}.json; run evaluate for it")
+    if left := [name for name in metrics if name not in recipes]:
+        found = f"metrics of {left[0]!r} belong to no recipe; expected one of {', '.join(recipes)}"
+        raise ArtifactError(f"{found}; remove metrics/{left[0]}.json or put the recipe back into params.yaml")
+    if new := [name for name in recipes if name not in metrics]:
+        raise ArtifactError(f"recipe {new[0]!r} has no metrics; expected metrics/{new[0]}.json; run evaluate for it")
     return sorted((row_of(name, metrics[name], recipes[name]) for name in recipes), key=place)
 
 
@@ -114,10 +105,21 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         knn=share(metrics, recipe, "knn.accuracy") if "knn" in metrics else None,
         replayed=section.get("replay") is not None or "schedule" in metrics,
         soft="soft_labelled" in metrics["images"],
-        starts_trained=str(section.get("initialisation")).endswith("pretrained"),
+        starts_trained=starts_trained(section),
         before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
         attack=attacked(metrics, recipe, section.get("attack")),
     )
+
+
+def starts_trained(section: Mapping[str, Any]) -> bool:
+    """Whether networks start from experts, which have seen real images, by the recipe's section of params.yaml."""
+    return str(section.get("initialisation")).endswith("pretrained")
+
+
+def marks(trained: bool, poisoned: bool) -> str:
+    """After the method, what keeps its accuracy from being compared with others'."""
+    found = [words for words, holds in (("starts trained", trained), ("poisoned", poisoned)) if holds]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] | None) -> Attacked | None:
@@ -132,7 +134,7 @@ def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] 
 
 def place(row: Row) -> tuple[bool, float, bool, int, str]:
     """Where a row stands in the table."""
-    known = list(results.COLOURS)
+    known = list(COLOURS)
     rank = known.index(row.method) if row.method in known else len(known)
     ipc = math.inf if row.ipc is None else row.ipc
     return row.method == "full", ipc, row.learned > 0, rank, row.recipe

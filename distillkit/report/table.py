@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from distillkit.report.results import Row
-from distillkit.report.words import is_comparable, marked, percent
+from distillkit.report.results import Row, marks
+from distillkit.report.words import is_comparable, percent
 
 COLUMNS = (
     "recipe",
@@ -16,14 +16,9 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
-
 DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
-
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
-
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
-
-# The table
 
 
 def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
@@ -64,7 +59,7 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
     spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
         " ".join(row.recipe.split()),
-        marked(row),
+        row.method + marks(row.starts_trained, row.attack is not None),
         "–" if row.ipc is None else str(row.ipc),
         f"{row.images} ({row.real} + {row.learned})",
         f"{percent(row.accuracy)}{spread} ({row.runs})",

@@ -1,7 +1,7 @@
 """What the report says in words: how sets were trained on, which of them no other can be compared with, warnings."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from distillkit.base.errors import counted
 from distillkit.evaluation.evaluate import EvaluationRecipe
@@ -56,14 +56,17 @@ def by_loss(curves: Curves, methods: Mapping[str, str]) -> dict[Loss, Curves]:
     return {loss: found for loss, found in grouped.items() if found}
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What nested mappings hold, by dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.2f}"
-
-
-def marked(row: Row) -> str:
-    """The method, and what keeps its accuracy from being compared with others'."""
-    marks = [words for words, holds in (("starts trained", row.starts_trained), ("poisoned", row.attack)) if holds]
-    return f"{row.method} ({', '.join(marks)})" if marks else row.method
 
 
 def is_comparable(row: Row) -> bool:
@@ -89,14 +92,11 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe, whitened: Collection
 def exceptions(rows: Sequence[Row]) -> str:
     """Which sets were not trained on like the rest, and how they were."""
     ordered, trained = [row for row in rows if row.replayed], [row for row in rows if row.starts_trained]
+    before = ["" if row.before is None else f", {percent(row.before)} % before" for row in trained]
+    starts = ", ".join(names([row]) + words for row, words in zip(trained, before, strict=True))
     words = f"; but {names(ordered)}: by plain steps in an order of its own, not compared with others" * bool(ordered)
-    start = f"; starts trained ({befores(trained)}): its networks were trained on real images before they see the set"
+    start = f"; starts trained ({starts}): its networks were trained on real images before they see the set"
     return words + start * bool(trained)
-
-
-def befores(rows: Sequence[Row]) -> str:
-    """Names, each with the accuracy that its networks start from."""
-    return ", ".join(names([row]) + ("" if row.before is None else f", {percent(row.before)} % before") for row in rows)
 
 
 def normalisation_words(rows: Sequence[Row], whitened: Collection[str]) -> str:

@@ -12,7 +12,7 @@ Images are matched in this order, each at most once, and what is left is removed
 RMS is the root mean square over all pixels and channels of one image's difference, in pixel space.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from distillkit.check.diff.result import (
     properties,
 )
 from distillkit.data.images import SyntheticSet
+from distillkit.report.words import leaves
 
 CONFIDENCE = 0.95  # of the interval within which a difference of accuracies says nothing
 
@@ -59,9 +60,6 @@ def compare_packages(before: Mapping[str, Version], after: Mapping[str, Version]
         removed={name: version for name, version in before.items() if name not in after},
         common={name: compare(version, after[name]) for name, version in before.items() if name in after},
     )
-
-
-# Images
 
 
 def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
@@ -99,20 +97,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tu
     """Leaves that differ, by dotted name, in the order of ``before`` and then ``after``."""
     old, new = dict(leaves(before)), dict(leaves(after))
     pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
-    return {name: pair for name, pair in pairs.items() if not equal_values(*pair)}
-
-
-def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def equal_values(left: Any, right: Any) -> bool:
-    """1 is 1.0, but neither is true."""
-    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+    # 1 is 1.0, but neither is true
+    return {key: (a, b) for key, (a, b) in pairs.items() if a != b or isinstance(a, bool) != isinstance(b, bool)}
 
 
 def accuracy_change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> AccuracyChange | None:

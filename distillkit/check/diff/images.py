@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from distillkit.check.diff.result import Matches, Pair, Version, rms
+from distillkit.check.diff.result import Matches, Pair, Version
 from distillkit.data.images import SyntheticSet
+from distillkit.package.nearest_source import root_mean_square
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 
@@ -22,7 +23,8 @@ def sources_differ(before: Version, after: Version) -> bool:
 def match_images(before: Version, after: Version) -> Matches:
     """The four rules of this file, in order."""
     old, new = (each.synthetic.to(torch.device("cpu")) for each in (before, after))
-    origins = [origins_of(each, known=not sources_differ(before, after)) for each in (old, new)]
+    known = not sources_differ(before, after)  # else a row means nothing to the other side; a row of -1 never does
+    origins = [[row if known and row >= 0 else None for row in each.source_row.tolist()] for each in (old, new)]
     rest: list[Sequence[int]] = [range(len(old)), range(len(new))]
     found = []
     for keys in zip(rule_keys(old, origins[0]), rule_keys(new, origins[1]), strict=True):
@@ -32,7 +34,9 @@ def match_images(before: Version, after: Version) -> Matches:
     unchanged, relabelled, traced = found
     nearest = pair_nearest(old, new, rest, origins)
     removed, added = without(rest, nearest)
-    changed = [Pair(row, other, rms(old.images[row], new.images[other])) for row, other, _ in traced + nearest]
+    both = traced + nearest
+    sizes = root_mean_square(old.images[[pair.before for pair in both]], new.images[[pair.after for pair in both]])
+    changed = [Pair(pair.before, pair.after, size) for pair, size in zip(both, sizes.tolist(), strict=True)]
     return Matches(unchanged, relabelled, sorted(changed, key=lambda pair: (-pair.rms, pair)), removed, added)
 
 
@@ -42,22 +46,13 @@ def without(rows: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> list[Sequen
     return [[row for row in rows[side] if row not in gone[side]] for side in (0, 1)]
 
 
-def origins_of(synthetic: SyntheticSet, known: bool) -> list[int | None]:
-    """The training row of each image; None where it has none, or where rows mean nothing to the other side."""
-    return [row if known and row >= 0 else None for row in synthetic.source_row.tolist()]
-
-
 def rule_keys(synthetic: SyntheticSet, origins: Sequence[int | None]) -> Iterator[list[tuple[Hashable, ...]]]:
     """For rules 1 to 3, what two images must have in common."""
-    pixels, labels = fingerprints(synthetic.images), synthetic.labels.tolist()
+    pixels = [hashlib.blake2b((image + 0.0).numpy(), digest_size=20).digest() for image in synthetic.images]  # -0 is 0
+    labels = synthetic.labels.tolist()
     yield list(zip(pixels, labels, strict=True))
     yield list(zip(pixels, strict=True))
     yield list(zip(labels, origins, strict=True))
-
-
-def fingerprints(images_NCHW: Tensor) -> list[bytes]:
-    """A hash of each image's pixels; adding 0 makes 0 and -0 one."""
-    return [hashlib.blake2b((image + 0.0).numpy().tobytes(), digest_size=20).digest() for image in images_NCHW]
 
 
 def pair_equal(before: Mapping[int, tuple[Hashable, ...]], after: Mapping[int, tuple[Hashable, ...]]) -> list[Pair]:
@@ -75,21 +70,15 @@ def pair_nearest(
     pairs: list[Pair] = []
     left_of, right_of = by_class(old, rest[0]), by_class(new, rest[1])
     for label in sorted(left_of.keys() & right_of.keys()):
-        left, right = left_of[label], right_of[label]
+        left, right = set(left_of[label]), set(right_of[label])
         if None not in {origins[0][row] for row in left} | {origins[1][row] for row in right}:
             continue
         members = [(each.labels == label).nonzero().squeeze(1).tolist() for each in (old, new)]
         rows, count = members[0] + members[1], len(members[0])
         near = partners(torch.cat([old.images[members[0]], new.images[members[1]]]))
-        across = [Pair(rows[one], rows[two]) for one, two in near if one < count <= two]
-        spare = set(left), set(right)
-        pairs += [
-            pair
-            for pair in across
-            if pair.before in spare[0]
-            and pair.after in spare[1]
-            and None in (origins[0][pair.before], origins[1][pair.after])
-        ]
+        across = [(rows[one], rows[two]) for one, two in near if one < count <= two]
+        spare = [(one, two) for one, two in across if one in left and two in right]
+        pairs += [Pair(one, two) for one, two in spare if None in (origins[0][one], origins[1][two])]
     return pairs
 
 

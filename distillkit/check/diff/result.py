@@ -6,7 +6,6 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.protocol import normalisation_of, schedule_of
@@ -21,7 +20,6 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-
 Changes = Mapping[str, tuple[Any, Any]]  # by dotted name, before and after
 
 
@@ -52,11 +50,11 @@ class Pair(NamedTuple):
 class AccuracyChange(NamedTuple):
     """In percentage points; what is None cannot be said of a single run.
 
-    ``error`` is the standard error √(s₁²/n₁ + s₂²/n₂) of the difference, ``margin`` half its 95 % interval (Welch's).
+    ``standard_error`` is that √(s₁²/n₁ + s₂²/n₂) of the difference, ``margin`` half its 95 % interval (Welch's).
     """
 
     points: float
-    error: float | None = None
+    standard_error: float | None = None
     margin: float | None = None
 
     @property
@@ -141,13 +139,6 @@ class PackageDifference:
     @property
     def same(self) -> bool:
         return not (self.added or self.removed) and all(each.same for each in self.common.values())
-
-
-def rms(left_CHW: Tensor, right_CHW: Tensor) -> float:
-    return float((left_CHW.double() - right_CHW.double()).square().mean().sqrt())
-
-
-# Numbers
 
 
 def properties(synthetic: SyntheticSet) -> dict[str, Any]:

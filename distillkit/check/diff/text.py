@@ -9,12 +9,11 @@ from typing import Any
 from distillkit.base.errors import counted
 from distillkit.check.diff.compare import CONFIDENCE
 from distillkit.check.diff.images import sources_differ
-from distillkit.check.diff.result import ABSENT, AccuracyChange, Changes, Difference, PackageDifference, Version
+from distillkit.check.diff.result import ABSENT, Changes, Difference, PackageDifference, Version
 from distillkit.package.card import percent
 from distillkit.report.words import shorten
 
 MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # of a table
-
 SPREAD = "± is over networks trained on one set, not over repeated distillations"
 
 # For people
@@ -84,39 +83,34 @@ def target_words(difference: Difference) -> str:
 
 def accuracy_words(difference: Difference) -> str:
     """Both accuracies, their difference in percentage points, and whether it may be noise."""
-    before, after = difference.before.accuracy, difference.after.accuracy
-    both = " → ".join("not known" if each is None else percent(each) for each in (before, after))
-    if difference.accuracy is None:
+    both, change = f"{percent_of(difference.before)} → {percent_of(difference.after)}", difference.accuracy
+    if change is None:
         return both
+    noise = "of which one network cannot say whether they are noise"
+    if change.margin is not None:
+        where = "within" if change.within_noise else "beyond"
+        noise = f"{where} noise (± {change.margin:.2f} at {100 * CONFIDENCE:g} %)"
     measured = "; measured in different ways, see evaluation below" if difference.evaluation else ""
-    return f"{both}: {points_words(difference.accuracy)}{measured}"
-
-
-def points_words(change: AccuracyChange) -> str:
-    if change.margin is None:
-        return f"{change.points:+.2f} points, of which one network cannot say whether they are noise"
-    where = "within" if change.within_noise else "beyond"
-    return f"{change.points:+.2f} points, {where} noise (± {change.margin:.2f} at {100 * CONFIDENCE:g} %)"
+    return f"{both}: {change.points:+.2f} points, {noise}{measured}"
 
 
 def class_table(difference: Difference) -> Iterator[str]:
     """The counts of each class in which something differs, under its class before."""
     names, images = difference.before.synthetic.class_names, difference.images
-    sides = {"added": difference.after.synthetic.labels.tolist()}
-    old = difference.before.synthetic.labels.tolist()
+    old, new = (each.synthetic.labels.tolist() for each in (difference.before, difference.after))
     counts: dict[str, Counter[int]] = {}
     for kind in difference.counts:
-        first = [item if isinstance(item, int) else item.before for item in getattr(images, kind)]
-        counts[kind] = Counter(sides.get(kind, old)[row] for row in first)
+        rows = [item if isinstance(item, int) else item.before for item in getattr(images, kind)]
+        counts[kind] = Counter((new if kind == "added" else old)[row] for row in rows)
     differing = sorted({label for kind, each in counts.items() if kind != "unchanged" for label in each})
     if not differing:
         return
     kinds = [kind for kind, each in counts.items() if each]
-    rows = [
-        (shorten(names[label]), *(str(counts[kind][label]) for kind in kinds)) for label in differing[:MOST_CLASSES]
-    ]
+    shown = differing[:MOST_CLASSES]
     yield ""
-    yield from aligned([("class", *kinds), *rows])
+    yield from aligned(
+        [("class", *kinds), *((shorten(names[at]), *(str(counts[kind][at]) for kind in kinds)) for at in shown)]
+    )
     yield from more(len(differing) - MOST_CLASSES, "classes")
 
 
@@ -169,19 +163,14 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
         return
     rows = [("recipe", "images", "accuracy")]
     for name, each in difference.common.items():
-        rows.append((name, "the same" if each.same else shortly(each), short_accuracy(each)))
+        words = [part for part in (images_words(each), target_words(each)) if part]
+        rows.append((name, "the same" if each.same else "; ".join(words), short_accuracy(each)))
     for kind, versions in (("added", difference.added), ("removed", difference.removed)):
-        rows += [
-            (name, f"recipe {kind}: {counted(len(version.synthetic), 'image')}", lone(version))
-            for name, version in versions.items()
-        ]
+        for name, version in versions.items():
+            rows.append((name, f"recipe {kind}: {counted(len(version.synthetic), 'image')}", percent_of(version)))
     yield from aligned(rows)
     if any(each.accuracy for each in difference.common.values()):
         yield SPREAD
-
-
-def shortly(difference: Difference) -> str:
-    return "; ".join(words for words in (images_words(difference), target_words(difference)) if words)
 
 
 def short_accuracy(difference: Difference) -> str:
@@ -195,7 +184,7 @@ def short_accuracy(difference: Difference) -> str:
     return f"{100 * before['mean']:.2f} → {100 * after['mean']:.2f} % ({change.points:+.2f} points{verdict}{measured})"
 
 
-def lone(version: Version) -> str:
+def percent_of(version: Version) -> str:
     return "not known" if version.accuracy is None else percent(version.accuracy)
 
 
@@ -204,22 +193,19 @@ def lone(version: Version) -> str:
 
 def as_json(difference: Difference) -> dict[str, Any]:
     """Plain data. A side that lacks a parameter has no entry for it; rows count from 0, RMS is in pixel space."""
-    images, change = difference.images, difference.accuracy
-    old, new = class_of(difference.before), class_of(difference.after)
+    images, before, after = difference.images, difference.before, difference.after
+    old, new = ([side.synthetic.class_names[row] for row in side.synthetic.labels.tolist()] for side in (before, after))
     return {
-        "before": difference.before.label,
-        "after": difference.after.label,
+        "before": before.label,
+        "after": after.label,
         "same": difference.same,
         "images": {
-            "before": len(difference.before.synthetic),
-            "after": len(difference.after.synthetic),
+            "before": len(before.synthetic),
+            "after": len(after.synthetic),
             "not_compared": difference.incomparable,
             "counts": None if difference.incomparable else difference.counts,
             "reordered": difference.reordered,
-            "changed": [
-                {"before": pair.before, "after": pair.after, "class": old[pair.before], "rms": pair.rms}
-                for pair in images.changed
-            ],
+            "changed": [{**pair._asdict(), "class": old[pair.before]} for pair in images.changed],
             "relabelled": [
                 {"before": pair.before, "after": pair.after, "class": [old[pair.before], new[pair.after]]}
                 for pair in images.relabelled
@@ -228,33 +214,25 @@ def as_json(difference: Difference) -> dict[str, Any]:
             "removed": [{"before": row, "class": old[row]} for row in images.removed],
         },
         "soft_labels": [change._asdict() for change in difference.targets],
-        **{name: plain(getattr(difference, name)) for name in ("properties", "params", "evaluation")},
+        **{name: sides(getattr(difference, name)) for name in ("properties", "params", "evaluation")},
         "not_known": unknown_parts(difference),
         "accuracy": {
-            "before": lone_json(difference.before),
-            "after": lone_json(difference.after),
-            "points": None if change is None else change.points,
-            "standard_error": None if change is None else change.error,
-            "margin": None if change is None else change.margin,
-            "within_noise": None if change is None else change.within_noise,
+            "before": measured(before),
+            "after": measured(after),
+            **{
+                key: getattr(difference.accuracy, key, None)
+                for key in ("points", "standard_error", "margin", "within_noise")
+            },
         },
     }
 
 
-def class_of(version: Version) -> list[str]:
-    """The class name of every row."""
-    return [version.synthetic.class_names[label] for label in version.synthetic.labels.tolist()]
+def sides(found: Changes) -> dict[str, dict[str, Any]]:
+    pairs = {name: {"before": old, "after": new} for name, (old, new) in found.items()}
+    return {name: {key: value for key, value in pair.items() if value is not ABSENT} for name, pair in pairs.items()}
 
 
-def plain(found: Changes) -> dict[str, dict[str, Any]]:
-    sides = ("before", "after")
-    return {
-        name: {side: value for side, value in zip(sides, pair, strict=True) if value is not ABSENT}
-        for name, pair in found.items()
-    }
-
-
-def lone_json(version: Version) -> dict[str, Any] | None:
+def measured(version: Version) -> dict[str, Any] | None:
     return None if version.accuracy is None else {key: version.accuracy[key] for key in ("mean", "std", "runs")}
 
 

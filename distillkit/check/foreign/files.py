@@ -46,7 +46,12 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
 
     Raises SourceError when the file cannot be read without running code, or its tensors are not plain.
     """
-    content = read_safetensors(path) if check_file(path).startswith(b"{") else read_torch(path)
+    check_foreign(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not head:
+        raise SourceError(f"{path} is empty; expected {KINDS}; get it again")
+    content = read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
     if isinstance(content, Mapping) and isinstance(content.get("data"), list | tuple | Mapping):
         content = content["data"]
     several = (
@@ -62,26 +67,16 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
     return [[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves_] for leaves_ in sets]
 
 
-def check_file(path: Path) -> bytes:
-    """What follows a safetensors file's length field: its first bytes tell such a file from others."""
-    check_foreign(path)
-    with path.open("rb") as file:
-        head = file.read(16)
-    if not head:
-        raise SourceError(f"{path} is empty; expected {KINDS}; get it again")
-    return head[8:]
-
-
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             if KEY in (file.metadata() or {}):
-                raise SourceError(
-                    f"{path} is an artifact of distillkit already; expected somebody else's file; use it as it is"
-                )
+                expected = "expected somebody else's file; use it as it is"
+                raise SourceError(f"{path} is an artifact of distillkit already; {expected}")
             return {name: file.get_tensor(name) for name in sorted(file.keys())}
     except SafetensorError as error:
-        raise SourceError(f"{path} cannot be read ({one_line(error)}); expected {KINDS}; get it again") from None
+        found = " ".join(str(error).split())
+        raise SourceError(f"{path} cannot be read ({found}); expected {KINDS}; get it again") from None
 
 
 def read_torch(path: Path) -> Any:
@@ -98,10 +93,8 @@ def read_torch(path: Path) -> Any:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked is None:
             raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}, whole; get it again") from None
-        raise SourceError(
-            f"{path} asks to call {asked[1]}, which was not done; expected only tensors in lists or mappings; "
-            "where it was made, save [images, labels] alone"
-        ) from None
+        expected = "expected only tensors in lists or mappings; where it was made, save [images, labels] alone"
+        raise SourceError(f"{path} asks to call {asked[1]}, which was not done; {expected}") from None
 
 
 def check_unpacked_size(path: Path) -> None:
@@ -140,10 +133,8 @@ def check_plain(path: Path, tensor: Tensor) -> None:
         found = "larger than the file"
     else:
         return
-    raise SourceError(
-        f"{path} holds a tensor {described(tensor)} that is {found}; expected plain tensors; "
-        "where it was made, save plain contiguous copies"
-    )
+    expected = "expected plain tensors; where it was made, save plain contiguous copies"
+    raise SourceError(f"{path} holds a tensor {described(tensor)} that is {found}; {expected}")
 
 
 def described(tensor: Tensor) -> str:
@@ -159,7 +150,3 @@ def listed(tensors: Sequence[Tensor], limit: int = 6) -> str:
 def enumerated(names: Sequence[str]) -> str:
     """Names in a sentence."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from distillkit.base import files as base_files
 from distillkit.base.arguments import check_new_artifact, classes_named
-from distillkit.base.errors import ParamsError, counted
+from distillkit.base.errors import counted
 from distillkit.base.names import recipe_name
 from distillkit.check.foreign.labels import LabelsAs
 from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
@@ -21,8 +21,6 @@ from distillkit.data import artifact
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.protocol import labels_words, protocol_of
 from distillkit.process.progress import tell
-
-# The command
 
 
 def import_files(
@@ -74,7 +72,7 @@ def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
         "images_per_class": counts[0] if balanced else counts,
         "soft_labels": protocol_of(synthetic)["soft_labels"],
         "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
-        "recipe": recipe_snippet(out.stem, out, synthetic) if balanced and file is not None else None,
+        "recipe": recipe_snippet(file, counts[0]) if balanced and file is not None else None,
     }
 
 
@@ -90,19 +88,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield str(found["recipe"]).rstrip()
 
 
-def recipe_snippet(name: str, path: Path, synthetic: SyntheticSet) -> str:
-    """The recipe that takes the set at ``path`` through the pipeline, as lines of YAML for below ``recipes:``.
-
-    Raises ParamsError when classes have different numbers of images, or ``path`` is not below the working folder.
-    """
-    counts = synthetic.images_per_class
-    if len(set(counts)) != 1:
-        raise ParamsError(f"{path} has {counts} images per class; a recipe needs the same number of each class")
-    file = path_inside(path)
-    if file is None:
-        raise ParamsError(f"{path} is outside of {Path.cwd()}; a recipe needs a path inside the repository")
-    lines = [f"  {quoted(recipe_name(name))}:", "    method: imported", f"    ipc: {counts[0]}"]
-    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(base_files.sha256(path))}"]
+def recipe_snippet(file: Path, ipc: int) -> str:
+    """The recipe that takes the set in ``file`` through the pipeline, as lines of YAML for below ``recipes:``."""
+    lines = [f"  {quoted(recipe_name(file.stem))}:", "    method: imported", f"    ipc: {ipc}"]
+    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(base_files.sha256(file))}"]
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,6 @@ from distillkit.base.errors import ParamsError, SourceError, counted
 from distillkit.check.foreign.files import listed
 
 LabelsAs = Literal["probabilities", "logits", "hard"]
-
 EXACT, ROUNDED = 1e-4, 1e-2  # how far from 1 an image's probabilities may sum, as they are and, rescaled, at all
 
 
@@ -22,8 +21,13 @@ def read_labels(names: str, found: Tensor, labels_as: LabelsAs | None) -> tuple[
     0 and 1, one 1 a row, are hard.
     """
     if found.ndim == 1:
-        check_told(names, "hard", labels_as)
-        return "hard", whole_numbers(names, found), None
+        if labels_as not in (None, "hard"):
+            wrong = f"labels are said to be {labels_as}, but {names} holds one class for each image"
+            raise ParamsError(f"{wrong}; leave --labels out")
+        if found.is_floating_point() or found.dtype == torch.bool:
+            expected = "expected whole numbers from 0 on; if they are classes, save labels.long()"
+            raise SourceError(f"{names}: the labels are {listed([found])}; {expected}")
+        return "hard", found.long(), None
     if not found.isfinite().all():
         raise SourceError(f"{names}: the soft labels hold nan or infinity; expected finite numbers; get them again")
     likeliest, found = found.argmax(1), found.double()
@@ -39,28 +43,10 @@ def read_labels(names: str, found: Tensor, labels_as: LabelsAs | None) -> tuple[
         return "probabilities", likeliest, (found if exact else found / total_N[:, None]).float()
     span = f"rows of {found.min():.4g} to {found.max():.4g} that sum to {total_N.min():.4g} to {total_N.max():.4g}"
     if labels_as == "probabilities":
-        raise SourceError(
-            f"{names}: the labels are {span}; expected probabilities, 0 to 1 and 1 in all; "
-            "say --labels logits, or --labels hard"
-        )
-    raise SourceError(
-        f"{names}: the labels are soft, {span}; expected probabilities, or to be told what they are: "
-        "--labels logits (as DATM saves), or --labels hard for the likeliest class alone"
-    )
-
-
-def whole_numbers(names: str, labels: Tensor) -> Tensor:
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise SourceError(
-            f"{names}: the labels are {listed([labels])}; expected whole numbers from 0 on; "
-            "if they are classes, save labels.long()"
-        )
-    return labels.long()
-
-
-def check_told(names: str, found: str, told: LabelsAs | None) -> None:
-    if told not in (None, found):
-        raise ParamsError(f"labels are said to be {told}, but {names} holds one class for each image; leave that away")
+        expected = "expected probabilities, 0 to 1 and 1 in all; say --labels logits, or --labels hard"
+        raise SourceError(f"{names}: the labels are {span}; {expected}")
+    expected = "--labels logits (as DATM saves), or --labels hard for the likeliest class alone"
+    raise SourceError(f"{names}: the labels are soft, {span}; expected probabilities, or {expected}")
 
 
 def checked_classes(
@@ -72,19 +58,15 @@ def checked_classes(
     if class_names is not None and (len(set(class_names)) != classes or not all(class_names)):
         raise ParamsError(f"classes are {', '.join(class_names)}; expected a name of its own for each")
     if low == 1 and columns is None and (class_names is None or high == classes):
-        raise SourceError(
-            f"{names}: labels start at 1; expected from 0; subtract 1, or name the whole set where class 0 is missing"
-        )
+        expected = "expected from 0; subtract 1, or name the whole set where class 0 is missing"
+        raise SourceError(f"{names}: labels start at 1; {expected}")
     if low < 0 or high >= classes or (columns or classes) != classes:
+        found = f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}"
         raise SourceError(
-            f"{names}: labels run from {low} to {high}{f' in {columns} columns' if columns else ''}; "
-            f"expected 0 to {classes - 1} for {counted(classes, 'class')}; correct --classes or the labels"
+            f"{found}; expected 0 to {classes - 1} for {counted(classes, 'class')}; correct --classes or the labels"
         )
-    present = set(labels.unique().tolist())
-    missing = next((label for label in range(classes) if label not in present), None)
-    if missing is not None:
-        raise SourceError(
-            f"{names}: no image has label {missing}; expected images of every class from 0 to {classes - 1}; "
-            "name the whole set"
-        )
+    present = set(labels.tolist())
+    if (missing := next((label for label in range(classes) if label not in present), None)) is not None:
+        expected = f"expected images of every class from 0 to {classes - 1}; name the whole set"
+        raise SourceError(f"{names}: no image has label {missing}; {expected}")
     return tuple(class_names) if class_names is not None else tuple(map(str, range(classes)))

@@ -18,16 +18,11 @@ from distillkit.process.progress import tell
 
 SavedAs = Literal["normalised", "pixels"]
 
-# What is told
-
 
 def statistics_named(text: str) -> Normalisation:
     """Mean and standard deviation (C,), see :func:`~distillkit.base.arguments.statistics_numbers`."""
     means, stds = statistics_numbers(text)
     return Normalisation(torch.tensor(means), torch.tensor(stds))
-
-
-# From files to a set
 
 
 def import_set(
@@ -97,25 +92,19 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     """The images, the only tensor with four axes, and the labels, the only one of their length with one or two."""
     images = [tensor for tensor in tensors if tensor.ndim == 4]
     if len(images) != 1:
-        raise SourceError(
-            f"{names}: found {listed(tensors)}; expected exactly one (N, C, H, W) of images; name the right files"
-        )
-    count = len(images[0])
-    axes = images[0].shape
-    if axes[3] in (1, 3) and axes[1] not in (1, 3):
-        raise SourceError(
-            f"{names}: the images are {listed(images)}, channels last; expected (N, C, H, W); "
-            "save images.permute(0, 3, 1, 2)"
-        )
-    if 0 in axes:
+        expected = "expected exactly one (N, C, H, W) of images; name the right files"
+        raise SourceError(f"{names}: found {listed(tensors)}; {expected}")
+    count, *axes = images[0].shape
+    if axes[2] in (1, 3) and axes[0] not in (1, 3):
+        expected = "expected (N, C, H, W); save images.permute(0, 3, 1, 2)"
+        raise SourceError(f"{names}: the images are {listed(images)}, channels last; {expected}")
+    if 0 in (count, *axes):
         raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; name the right files")
     labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
     if len(labels) != 1:
         what = "no labels" if not labels else "several tensors that may be labels"
-        raise SourceError(
-            f"{names}: found {listed(tensors)}, {what} for {counted(count, 'image')}; expected exactly one ({count},) "
-            f"or, soft, ({count}, classes); name the file with the labels"
-        )
+        expected = f"expected exactly one ({count},) or, soft, ({count}, classes); name the file with the labels"
+        raise SourceError(f"{names}: found {listed(tensors)}, {what} for {counted(count, 'image')}; {expected}")
     return images[0], labels[0]
 
 
@@ -125,24 +114,23 @@ def pixels_of(
     """The statistics and the images as float32 in pixel space, checked to be finite and plausible."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
         levels = images.dtype != torch.bool and images.min() >= 0 and images.max() <= 255
-        raise SourceError(
-            f"{names}: the images are {listed([images])}; expected uint8 or floating point; "
-            f"save images.{'to(torch.uint8)' if levels else 'float()'}"
-        )
+        expected = f"expected uint8 or floating point; save images.{'to(torch.uint8)' if levels else 'float()'}"
+        raise SourceError(f"{names}: the images are {listed([images])}; {expected}")
     if statistics is not None and len(statistics.mean) != images.shape[1]:
-        channels = len(statistics.mean)
-        raise ParamsError(
-            f"statistics are of {channels} {'channel' if channels == 1 else 'channels'}, but {names} holds images "
-            f"{listed([images])}; expected {images.shape[1]}; correct --statistics"
-        )
+        found = f"channels of the statistics: {len(statistics.mean)}, but {names} holds images {listed([images])}"
+        raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
-        raise SourceError(
-            f"{names}: the images hold nan or infinity in float32; expected finite numbers; "
-            "take a set that was saved before its distillation diverged"
-        )
+        expected = "expected finite numbers; take a set that was saved before its distillation diverged"
+        raise SourceError(f"{names}: the images hold nan or infinity in float32; {expected}")
     if saved_as == "pixels":
-        check_pixels(names, loaded)
+        if complaint := implausible(loaded):
+            mend = (
+                "divide them by 255" if loaded.min() >= 0 else "say --saved-as normalised, and with which --statistics"
+            )
+            raise SourceError(
+                f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}"
+            )
         return statistics if statistics is not None else channel_statistics(loaded), loaded
     if images.dtype == torch.uint8:
         raise ParamsError(f"saved_as is normalised, but {names} holds uint8 images; expected pixels")
@@ -154,13 +142,6 @@ def pixels_of(
     elif complaint := implausible(pixels):
         tell(f"warning: {names}: undoing the normalisation gives {complaint}; check --statistics and --saved-as")
     return statistics, pixels
-
-
-def check_pixels(names: str, pixels: Tensor) -> None:
-    """Raise SourceError when the values look normalised, or like 0 to 255."""
-    if complaint := implausible(pixels):
-        mend = "divide them by 255" if pixels.min() >= 0 else "say --saved-as normalised, and with which --statistics"
-        raise SourceError(f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}")
 
 
 def implausible(pixels: Tensor) -> str:

@@ -6,14 +6,13 @@ out what is already there: a failed push is completed by the next.
 """
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from distillkit.base.errors import HubError, counted
-from distillkit.hub.client import DATASET, by_xet_or_lfs, quiet_client
+from distillkit.hub.client import DATASET, quiet_client
 from distillkit.hub.errors import hub_errors, patiently
 
 if TYPE_CHECKING:
@@ -22,22 +21,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FILES_PER_COMMIT = 100
 BYTES_PER_COMMIT = 2**29  # the Hub takes 1 GB of small files in one commit, which travel as base64
-SECONDS_TO_GATHER = 0.1  # that a lone upload waits for others
 
 
-@dataclass(eq=False)
-class Upload:
-    """A file on its way: where it goes, what it holds (a path or bytes), and how that ended."""
+class Upload(NamedTuple):
+    """A file on its way: where it goes, and what it holds, a path or bytes."""
 
     path: str
     source: str | bytes
     size: int
-    landed: bool = False
-    error: HubError | None = None
-
-    @property
-    def is_over(self) -> bool:
-        return self.landed or self.error is not None
 
 
 @dataclass(eq=False)
@@ -70,26 +61,18 @@ class CommitQueue:
             raise HubError(f"{error}{note}")
 
     def commit_in_order(self, full_only: bool = False) -> None:
-        """Commit batches; after one that failed the others are dropped."""
+        """Commit batches; after one that failed, or was interrupted, the others are dropped."""
         with self.turn:
             while batch := self.take(full_only):
                 if self.error is None:
-                    self.commit(batch)
-                    self.error = batch[0].error
-                    self.landed += len(batch) if self.error is None else 0
+                    self.error = HubError(f"{self.repo}@{self.branch}: the upload was interrupted; run it again")
+                    try:
+                        add_files(self.api, self.repo, self.branch, batch)
+                        self.error, self.landed = None, self.landed + len(batch)
+                    except HubError as error:
+                        self.error = error
 
-    def send(self, upload: Upload) -> None:
-        """Return when the file is on the Hub, with what other threads send at the same time. Raises HubError."""
-        with self.lock:
-            self.waiting.append(upload)
-        time.sleep(SECONDS_TO_GATHER)
-        with self.turn:
-            while not upload.is_over and (batch := self.take()):
-                self.commit(batch)
-        if upload.error is not None:
-            raise upload.error
-
-    def take(self, full_only: bool = False) -> list[Upload]:
+    def take(self, full_only: bool) -> list[Upload]:
         """The next batch: as many uploads as one commit may have."""
         with self.lock:
             if full_only and not is_full(self.waiting):
@@ -98,31 +81,19 @@ class CommitQueue:
             batch, self.waiting = self.waiting[:count], self.waiting[count:]
             return batch
 
-    def commit(self, batch: Sequence[Upload]) -> None:
-        """One commit with all of the batch; how it ended is noted in its uploads."""
-        error: HubError | None = HubError(f"{self.repo}@{self.branch}: the upload was interrupted; run it again")
-        try:
-            add_files(self.api, self.repo, self.branch, {upload.path: upload.source for upload in batch})
-            error = None
-        except HubError as refusal:
-            error = refusal
-        finally:
-            for upload in batch:
-                upload.landed, upload.error = error is None, error
-
 
 def is_full(uploads: Sequence[Upload]) -> bool:
     return len(uploads) >= FILES_PER_COMMIT or sum(upload.size for upload in uploads) >= BYTES_PER_COMMIT
 
 
-def add_files(api: "HfApi", repo: str, branch: str, files: dict[str, str | bytes]) -> None:
-    """One commit that adds the files, by repository path; tried again after transient errors."""
+def add_files(api: "HfApi", repo: str, branch: str, uploads: Sequence[Upload]) -> None:
+    """One commit that adds the files; tried again after transient errors."""
     from huggingface_hub import CommitOperationAdd
 
     def attempt() -> None:
         with hub_errors(api, f"{repo}@{branch}"):
-            operations = [CommitOperationAdd(path, source) for path, source in files.items()]
-            commit(api, repo, branch, operations, f"dvc: add {counted(len(files), 'file')}")
+            operations = [CommitOperationAdd(upload.path, upload.source) for upload in uploads]
+            commit(api, repo, branch, operations, f"dvc: add {counted(len(operations), 'file')}")
 
     patiently(attempt)
 
@@ -143,15 +114,8 @@ def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> 
 
 
 def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], message: str) -> None:
-    """A commit, its large files by Git LFS where the Hub has no Xet storage."""
-
-    def create() -> None:
-        with quiet_client(on_terminal=True):  # DVC shows bars of its own
-            api.create_commit(
-                repo, operations=list(operations), commit_message=message, repo_type=DATASET, revision=branch
-            )
-
-    by_xet_or_lfs(repo, create)
+    with quiet_client(on_terminal=True):  # DVC shows bars of its own
+        api.create_commit(repo, list(operations), commit_message=message, repo_type=DATASET, revision=branch)
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -171,14 +135,11 @@ def queue_of(api: "HfApi", repo: str, branch: str) -> CommitQueue:
 
 def finish_all() -> None:
     """Finish all queues; raises the first error, once all have been tried."""
-    errors = [error for queue in list(_queues.values()) if (error := outcome(queue.finish)) is not None]
+    errors = []
+    for queue in list(_queues.values()):
+        try:
+            queue.finish()
+        except HubError as error:
+            errors.append(error)
     if errors:
         raise errors[0]
-
-
-def outcome(action: Callable[[], None]) -> HubError | None:
-    try:
-        action()
-    except HubError as error:
-        return error
-    return None

@@ -4,7 +4,6 @@ A branch is resolved to a commit once, and what is listed, compared and fetched 
 is the Hub's checksum (SHA-256 of large files, Git's hash of the others); every fetched file must have it.
 """
 
-import hashlib
 import re
 import shutil
 import threading
@@ -22,14 +21,13 @@ from huggingface_hub.hf_file_system import HfFileSystemResolvedRepositoryPath
 
 from distillkit.base.errors import HubError, ParamsError
 from distillkit.base.references import MAIN, Reference, parse_reference
-from distillkit.hub.client import DATASET, connect, is_offline, resolve
+from distillkit.hub.client import DATASET, connect, is_offline, resolve, sums_of
 from distillkit.hub.dvc.commits import chunks
 from distillkit.hub.errors import hub_errors, patiently
 
 Entry = dict[str, Any]
 ADDRESS = re.compile(r"(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?:/(?P<path>.*))?")
 PATHS_PER_REQUEST = 100
-BLOCK = 2**20
 
 
 class RemoteError(HubError, DvcException):  # type: ignore[misc]  # DVC is not typed
@@ -270,20 +268,9 @@ class HubFiles(HfFileSystem):
         def attempt() -> None:
             with self.errors(place):
                 super(HubFiles, self).get_file(path, to)
-            if checksum(Path(to), len(entry["etag"])) != entry["etag"]:
+            if entry["etag"] not in ((sums := sums_of(Path(to))).sha256, sums.git):
                 Path(to).unlink()
                 raise HubError(f"hf://{path} came with other bytes than the Hub lists; try again later", True, wait=0)
 
         patiently(attempt)
         return int(entry["size"])
-
-
-def checksum(path: Path, digits: int) -> str:
-    """The file's SHA-256 (64 digits), or its name in Git (40)."""
-    digest = (
-        hashlib.sha256() if digits == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    )
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ from typing import IO, Any, ClassVar
 from dvc_objects.fs.base import ObjectFileSystem
 from fsspec.callbacks import DEFAULT_CALLBACK, Callback
 
-from distillkit.hub.dvc.commits import Upload, delete_files, finish_all, queue_of
+from distillkit.hub.dvc.commits import Upload, add_files, delete_files, finish_all, queue_of
 from distillkit.hub.dvc.files import HubFiles, RemoteError, errors_for_dvc, parse_place
 from distillkit.hub.dvc.plugin import SCHEME, Gathering
 
@@ -88,11 +88,11 @@ class HubFileSystem(ObjectFileSystem):
             raise RemoteError(f"{to_info}: hf:// takes no --to-remote; import or add it here, then push")
         source = from_file if isinstance(from_file, str) else from_file.read()
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
-        upload, queue = Upload(place.path, source, size), queue_of(self.fs.api, place.repo, place.revision)
+        upload = Upload(place.path, source, size)
         if Gathering.depth:
-            queue.gather(upload)
+            queue_of(self.fs.api, place.repo, place.revision).gather(upload)
         else:
-            queue.send(upload)
+            add_files(self.fs.api, place.repo, place.revision, [upload])
         self.fs.invalidate_cache()
         callback.set_size(size)
         callback.relative_update(size)
