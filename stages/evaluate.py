@@ -17,7 +17,7 @@ from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
 from distillkit.evaluation.evaluate import (
     EvaluationRecipe,
-    Run,
+    Runs,
     neighbour_accuracy,
     start_accuracy,
     updates_of,
@@ -62,7 +62,7 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         ) as folder,
         counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
     ):
-        compute = remembering(compute, folder, Run, count, updates)
+        compute = remembering(compute, folder, Runs, count, lambda group: updates * len(group))
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)
