@@ -104,7 +104,8 @@ def train(
     parameters: list[Tensor] = list(network.parameters())
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     for step, rows in enumerate(batches):
-        network.train()
+        if not network.training:  # whoever looked at it after the last update may have tested it
+            network.train()
         images, labels = zip(*(lot.batch(own, augmentation) for lot, own in zip(lots, rows, strict=True)), strict=True)
         x_NCHW = compute.layout(torch.cat(images, 1))
         loss, logits = forward(network, x_NCHW, torch.stack(labels, 1).flatten(0, 1), precision)
