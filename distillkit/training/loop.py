@@ -190,8 +190,10 @@ def fit_all(
 
     ``on_step(step, number, network)`` is also given the number of the network, from 0 on.
     """
-    shape, device = tuple(lots[0].images_NCHW.shape[1:]), lots[0].images_NCHW.device
-    networks = [compute.place(build_network(spec, shape, classes, draw_seed(lot.generator)), device) for lot in lots]
+    (channels, height, width), device = lots[0].images_NCHW.shape[1:], lots[0].images_NCHW.device
+    seeds = [draw_seed(lot.generator) for lot in lots]
+    networks = [build_network(spec, (channels, height, width), classes, seed) for seed in seeds]
+    networks = [compute.place(network, device) for network in networks]
     batches = [step_batches(len(lot.labels_N), recipe.batch, recipe.steps, lot.generator) for lot in lots]
     same = len({len(rows[0]) for rows in batches}) == 1
     joint = stack(networks) if same else None
