@@ -197,10 +197,10 @@ def fit_all(
     batches = [step_batches(len(lot.labels_N), recipe.batch, recipe.steps, lot.generator) for lot in lots]
     same = len({len(rows[0]) for rows in batches}) == 1
     joint = stack(networks) if same else None
-    everyone = range(len(lots))
-    for members in [everyone] if joint is not None else [[number] for number in everyone]:
+    apart: list[tuple[nn.Module, Sequence[int]]] = [(network, [number]) for number, network in enumerate(networks)]
+    for network, members in apart if joint is None else [(joint, range(len(lots)))]:
         visits = train(
-            networks[members[0]] if joint is None else joint,
+            network,
             [lots[number] for number in members],
             zip(*(batches[number] for number in members), strict=True),
             lr_at=cosine(recipe.lr, recipe.steps, recipe.final_lr_fraction),
