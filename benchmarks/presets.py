@@ -44,7 +44,7 @@ from distillkit.matching.method import Material
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.sources import fetch
 from distillkit.training.difficulty import SCORES
-from distillkit.training.loop import constant, step_batches, train
+from distillkit.training.loop import Lot, constant, step_batches, train
 from distillkit.training.score_file import ScoreSpec
 from distillkit.training.trajectories import Dynamics, ExpertsInMemory, ExpertsSpec, record_expert
 
@@ -198,15 +198,12 @@ def trained_on(synthetic: SyntheticSet, material: Material, data: Mapping[str, A
     network = build_network(recipe.network, material.real.image_shape, CLASSES, seed=0)
     visits = train(
         network,
-        material.normalisation.apply(synthetic.images),
-        synthetic.targets,
-        step_batches(len(synthetic), batch, steps, generator),
+        [Lot(material.normalisation.apply(synthetic.images), synthetic.targets, generator, synthetic.learned)],
+        zip(step_batches(len(synthetic), batch, steps, generator)),
         lr_at=constant(recipe.training.lr * batch / recipe.training.batch),
         momentum=recipe.training.momentum,
         weight_decay=recipe.training.weight_decay,
         augmentation=recipe.training.augmentation,
-        generator=generator,
-        learned_N=synthetic.learned,
     )
     losses = [visit.loss.item() for visit in visits]
     return sum(losses[-10:]) / 10

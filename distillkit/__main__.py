@@ -1,11 +1,11 @@
 """``distillkit``, and ``python -m distillkit``."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 
 def main() -> None:
-    """Entry point of the console script, which hears signals before it imports what takes its time."""
-    listen()
+    """Entry point of the console script, which is prepared before it imports what takes its time."""
+    begin()
     from distillkit import cli
 
     cli.main()

@@ -1,9 +1,9 @@
 """Real images, experts and difficulty -> the synthetic set of one recipe and its loss curve."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 import os
 from collections.abc import Mapping

@@ -1,9 +1,9 @@
 """One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from distillkit.base.device import prepare_device
 from distillkit.base.files import write_csv, write_json
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
-from distillkit.evaluation.evaluate import EvaluationRecipe, Run, updates_of, workload
+from distillkit.evaluation.evaluate import EvaluationRecipe, Runs, updates_of, workload
 from distillkit.evaluation.evaluate import evaluate as evaluate_set
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.pipeline.stage import run_stage
@@ -55,7 +55,7 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         ) as folder,
         counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
     ):
-        compute = remembering(compute, folder, Run, count, updates)
+        compute = remembering(compute, folder, Runs, count, lambda group: updates * len(group))
         report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
         write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours))
         write_json(classes, classes_of(report, synthetic))

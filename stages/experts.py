@@ -1,9 +1,9 @@
 """Real images -> one shard of expert trajectories, with what the experts found hard on the way."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,9 +1,9 @@
 """A source of images -> artifacts/real.safetensors."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from pathlib import Path
 

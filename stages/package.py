@@ -1,9 +1,9 @@
 """Distilled sets, their source and their metrics -> a Hugging Face dataset folder, ready to push."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from dataclasses import asdict
 from pathlib import Path

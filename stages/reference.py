@@ -1,9 +1,9 @@
 """Networks trained on all real images -> the difficulty of every test image, for reporting only."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from dataclasses import asdict
 from pathlib import Path
@@ -52,7 +52,7 @@ def reference(real: Path, out: Path) -> None:
         unfinished("reference", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), real]) as folder,
         counting("updates of the reference networks", recipe.runs * updates) as count,
     ):
-        compute = remembering(compute, folder, torch.Tensor, count, updates)
+        compute = remembering(compute, folder, torch.Tensor, count, lambda group: updates * len(group))
         difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
         artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
 

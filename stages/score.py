@@ -1,9 +1,9 @@
 """Training dynamics of all experts, or the user's score file -> the difficulty of every training image."""
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from dataclasses import asdict
 from pathlib import Path

@@ -134,6 +134,8 @@ def test_a_toy_pipeline_leaves_the_documented_fields(tmp_path):
     (repeat,) = found["repeats"]
     assert {"fetch", "experts", "distill", "evaluate", "package"} <= set(repeat["stages_s"])
     assert sum(repeat["stages_s"].values()) == pytest.approx(found["cold_s"], rel=0.01)
+    assert set(repeat["cpu_s"]) == {*repeat["stages_s"], "dvc"}
+    assert all(repeat["cpu_s"][name] > 0.5 for name in ("experts", "distill", "evaluate", "dvc"))  # all import a lot
     assert found["unchanged_s"] < found["cold_s"]
 
 

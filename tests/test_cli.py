@@ -455,3 +455,21 @@ def test_diff_says_what_cannot_be_compared(command, folder, package, tmp_path):
     assert "are single artifacts; leave the recipe out" in mistake(command("diff", artifact, artifact, "random-ipc2"))
     ended = command("diff", package, package, "--picture", tmp_path / "diff.png")
     assert ended.code == 2 and "a picture shows one recipe" in ended.err
+
+
+def test_what_was_imported_is_never_garbage():
+    """Nothing is collected during the imports, and what they leave is set apart before a command runs."""
+    code = """
+import gc
+from distillkit.process.startup import begin
+begin()
+assert not gc.isenabled()
+from distillkit.process.command import run
+
+def command(standalone_mode):
+    print(gc.isenabled(), gc.get_freeze_count() > 1000)
+
+run(command)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr

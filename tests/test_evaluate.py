@@ -12,6 +12,7 @@ from distillkit.data.images import Schedule, channel_statistics, real_subset
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten
 from distillkit.data.selection import select_random
+from distillkit.evaluation import evaluate as evaluation
 from distillkit.evaluation.evaluate import (
     EvaluationRecipe,
     evaluate,
@@ -23,7 +24,7 @@ from distillkit.evaluation.evaluate import (
 from distillkit.evaluation.metrics import classes_of, mean_and_std, metrics_of, read_metrics
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
-from distillkit.training.loop import TrainingRecipe
+from distillkit.training.loop import TrainingRecipe, predict
 
 RECIPE = EvaluationRecipe(
     NetworkSpec("convnet", "batch", 1, 4), TrainingRecipe(steps=40, batch=32, lr=0.1), runs=3, curve_points=4
@@ -44,7 +45,10 @@ def report(subset, digits):
 def test_summary_by_hand():
     """Two runs, six images: run 1 misses images 4 and 5, run 2 image 5, and difficulty is the row."""
     predicted = torch.tensor([[0, 1, 0, 1, 1, 0], [0, 1, 0, 1, 0, 0]])
-    report = summarise(predicted, torch.tensor([0, 1, 0, 1, 0, 1]), torch.arange(6.0), [], torch.zeros(2, 0))
+    labels, curve = torch.tensor([0, 1, 0, 1, 0, 1]), torch.tensor([[0.5], [0.25]]).double()
+    report = summarise(predicted, labels, torch.arange(6.0), [5, 10], curve)
+    assert report.curve_RS.tolist() == [pytest.approx([0.5, 4 / 6]), pytest.approx([0.25, 5 / 6])]
+    assert summarise(predicted, labels, torch.arange(6.0), [], torch.zeros(2, 0)).curve_RS.shape == (2, 0)
     assert report.accuracy_R.tolist() == pytest.approx([4 / 6, 5 / 6])
     assert report.class_accuracy_RK.tolist() == [pytest.approx([2 / 3, 2 / 3]), pytest.approx([1, 2 / 3])]
     assert report.third_accuracy_R3.tolist() == [[1, 1, 0], [1, 1, 0.5]]
@@ -69,6 +73,30 @@ def test_runs_differ_and_repeat_whatever_runs_beside(report, subset, digits):
     together = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), Compute(side_by_side))
     assert torch.equal(one_by_one.curve_RS, together.curve_RS)
     assert torch.equal(one_by_one.class_accuracy_RK, together.class_accuracy_RK)
+
+
+def test_the_way_is_tested_on_a_part_of_a_large_test_split(report, subset, digits, monkeypatch):
+    """Of 300 images every third; the last point is the accuracy on all, which nothing is tested for twice."""
+    tested = []
+    monkeypatch.setattr(evaluation, "CURVE_IMAGES", 100)
+    monkeypatch.setattr(
+        evaluation, "predict", lambda network, images: tested.append(images) or predict(network, images)
+    )
+    found = evaluate(subset, digits, replace(RECIPE, runs=1), torch.arange(300.0), seeded(1))
+    assert [len(images) for images in tested] == [100, 100, 100, 300]
+    assert torch.equal(tested[0], tested[3][::3])
+    assert found.curve_RS[0, -1] == found.accuracy_R[0] == report.accuracy_R[0]
+    assert (found.curve_RS[0, :-1] - report.curve_RS[0, :-1]).abs().max() < 0.1
+
+
+def test_stacked_networks_are_tested_like_single_ones(report, subset, digits):
+    """Whichever share a stack: the same networks but for rounding, so at most an image or two is seen otherwise."""
+    for size in (2, 4):
+        stacked = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), Compute(stack=size))
+        again = evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1), Compute(side_by_side, stack=size))
+        assert (stacked.accuracy_R - report.accuracy_R).abs().max() < 0.02
+        assert (stacked.curve_RS - report.curve_RS).abs().max() < 0.02
+        assert torch.equal(stacked.predicted_RN, again.predicted_RN)
 
 
 def test_every_set_gets_the_same_number_of_updates(digits, subset):

@@ -21,7 +21,7 @@ from forked import Ended, Moment
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
-from distillkit.evaluation.evaluate import Run
+from distillkit.evaluation.evaluate import Runs
 from distillkit.pipeline.stage import sole
 from distillkit.pipeline.unfinished import WORK, remembering, unfinished, work_folder
 from distillkit.process import interruption
@@ -346,7 +346,7 @@ def test_results_come_back_as_they_were(tmp_path, mapper):
     dynamics = Dynamics(numbers > 2, *(numbers.half() for _ in range(4)))
     for kind, value in {
         Expert: Expert(numbers, dynamics),
-        Run: Run(numbers.long(), torch.zeros(0, dtype=torch.float64)),
+        Runs: Runs(numbers.long(), torch.zeros(0, dtype=torch.float64)),
         torch.Tensor: torch.tensor(0.5),
     }.items():
         folder = tmp_path / kind.__name__
@@ -391,7 +391,7 @@ def test_updates_of_what_is_kept_count_as_earlier(tmp_path):
     """Two tasks of three updates each; the second is there already the second time."""
     for done in ((6, 0), (6, 3)):
         count = Counter("updates", 6)
-        compute = remembering(Compute(), tmp_path, torch.Tensor, count, 3)
+        compute = remembering(Compute(), tmp_path, torch.Tensor, count, lambda _: 3)
         list(compute.run(lambda item, compute=compute: [compute.on_update() for _ in range(3)] and item, torch.ones(2)))
         assert (count.done, count.earlier) == done
         (tmp_path / "1-0.safetensors").unlink()

@@ -16,16 +16,17 @@ from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
 from distillkit.training.loop import (
+    Lot,
     TrainingRecipe,
     constant,
     cosine,
     epoch_batches,
     fit,
     replay,
-    sgd_,
     step_batches,
     train,
 )
+from distillkit.training.update_rules import sgd_
 
 TINY = NetworkSpec("convnet", "instance", 1, 4)
 
@@ -92,14 +93,12 @@ def test_train_records_what_it_saw(digits):
     before = network(images[:20])
     (visit,) = train(
         network,
-        images,
-        digits.labels,
-        [torch.arange(20)],
+        [Lot(images, digits.labels, seeded(0))],
+        [(torch.arange(20),)],
         lr_at=constant(0.1),
         momentum=0.0,
         weight_decay=0.0,
         augmentation=Augmentation(),
-        generator=seeded(0),
     )
     assert torch.equal(visit.logits, before)
     assert not torch.equal(network(images[:20]), before)

@@ -61,7 +61,8 @@ def measure(
     check_fit(test, synthetic)
     evaluation = replace(evaluation, runs=runs or evaluation.runs, curve_points=0)  # nobody asks for the curve here
     device, schedule = prepare_device(), synthetic.schedule
-    work = f"{counted(evaluation.training.steps, 'update')} of {counted(min(evaluation.training.batch, len(synthetic)), 'image')}"
+    batch = counted(min(evaluation.training.batch, len(synthetic)), "image")
+    work = f"{counted(evaluation.training.steps, 'update')} of {batch}"
     if schedule is not None:
         check_schedule(schedule, synthetic)
         work = f"{counted(len(schedule.lr_T), 'update')} in the set's own order"

@@ -3,7 +3,8 @@
 Axes: R runs; K classes; N test images; S points of the training curve.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.training.compute import Compute
-from distillkit.training.loop import TrainingRecipe, fit, predict, replay
+from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predict, replay
 
+CURVE_IMAGES = 2000  # test images for a point of the training curve, at most: spread evenly over the split
 THIRDS = ("easy", "middle", "hard")
 
 
@@ -49,7 +51,7 @@ class EvaluationRecipe:
 
 @dataclass(frozen=True)
 class Report:
-    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``.
+    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``: before the last on a part.
 
     ``third_accuracy_R3`` is on the easy, middle and hard third of the test images; ``predicted_RN`` are the classes
     that each run's network gave to them.
@@ -63,11 +65,11 @@ class Report:
     predicted_RN: Tensor
 
 
-class Run(NamedTuple):
-    """One trained network: the classes it gave to the test images (N,), and its accuracy (S,) along the way."""
+class Runs(NamedTuple):
+    """Some trained networks: the classes they gave to the test images, and their accuracy along the way."""
 
-    predicted_N: Tensor
-    curve_S: Tensor
+    predicted_RN: Tensor
+    curve_RS: Tensor
 
 
 def evaluate(
@@ -87,22 +89,22 @@ def evaluate(
     check_fit(test, synthetic)
     train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
     test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
-    curve_steps = spaced(updates_of(synthetic, recipe), recipe.curve_points)
+    curve_steps, part = spaced(updates_of(synthetic, recipe), recipe.curve_points), curve_part(len(test))
+    part_NCHW, part_labels = test_NCHW[part], test.labels[part]
 
-    def evaluate_once(task: tuple[int, Generator]) -> Run:
-        number, run_generator = task
-        curve: list[Tensor] = []
+    def evaluate_group(group: list[tuple[int, Generator]]) -> Runs:
+        curves: list[list[Tensor]] = [[] for _ in group]
 
-        def record(step: int, network: nn.Module) -> None:
-            if step in curve_steps:
-                curve.append(accuracy(predict(network, test_NCHW), test.labels))
+        def record(step: int, place: int, network: nn.Module) -> None:
+            if step in curve_steps[:-1]:
+                curves[place].append(accuracy(predict(network, part_NCHW), part_labels).cpu())
 
-        network = trained(synthetic, train_NCHW, recipe, number, run_generator, record, compute)
-        predicted_N = predict(network, test_NCHW).argmax(1)
-        return Run(predicted_N.cpu(), torch.stack(curve).cpu() if curve else torch.zeros(0, dtype=torch.float64))
+        networks = trained(synthetic, train_NCHW, recipe, group, record, compute)
+        predicted_RN = torch.stack([predict(network, test_NCHW).argmax(1) for network in networks])
+        return Runs(predicted_RN.cpu(), torch.tensor(curves, dtype=torch.float64))
 
-    runs = list(compute.run(evaluate_once, enumerate(spawn(generator, recipe.runs))))
-    predicted_RN, curve_RS = (torch.stack(parts) for parts in zip(*runs, strict=True))
+    found = list(compute.run(evaluate_group, compute.groups(enumerate(spawn(generator, recipe.runs)))))
+    predicted_RN, curve_RS = (torch.cat(parts) for parts in zip(*found, strict=True))
     return summarise(predicted_RN, test.labels.cpu(), test_difficulty_N.cpu(), curve_steps, curve_RS)
 
 
@@ -110,27 +112,32 @@ def trained(
     synthetic: SyntheticSet,
     train_NCHW: Tensor,
     recipe: EvaluationRecipe,
-    number: int,
-    generator: Generator,
-    on_step: Callable[[int, nn.Module], None],
+    group: Sequence[tuple[int, Generator]],
+    on_step: Callable[[int, int, nn.Module], None],
     compute: Compute,
-) -> nn.Module:
-    """The network of one run: by the set's schedule where it has one, else by the recipe."""
+) -> list[nn.Module]:
+    """The networks of runs of these numbers: by the set's schedule where it has one, else by the recipe.
+
+    ``on_step`` is given the step, the place in the group and the network.
+    """
     targets, classes, schedule = synthetic.targets, len(synthetic.class_names), synthetic.schedule
-    if schedule is not None:
+    if schedule is None:
+        lots = [Lot(train_NCHW, targets, generator, synthetic.learned) for _, generator in group]
+        return fit_all(recipe.network, lots, classes, recipe.training, on_step=on_step, compute=compute)
+
+    def replayed(place: int, number: int, generator: Generator) -> nn.Module:
+        def on(step: int, network: nn.Module) -> None:
+            on_step(step, place, network)
+
         start_P = start_of(schedule, number)
-        return replay(train_NCHW, targets, classes, schedule, generator, start_P, on_step=on_step, compute=compute)
-    return fit(
-        recipe.network,
-        train_NCHW,
-        targets,
-        classes,
-        recipe.training,
-        generator,
-        learned_N=synthetic.learned,
-        on_step=on_step,
-        compute=compute,
-    )
+        return replay(train_NCHW, targets, classes, schedule, generator, start_P, on_step=on, compute=compute)
+
+    return [replayed(place, *run) for place, run in enumerate(group)]
+
+
+def curve_part(images: int) -> Tensor:
+    """Rows of at most CURVE_IMAGES of so many test images, evenly spread: what the curve is measured on on the way."""
+    return torch.arange(0, images, math.ceil(images / CURVE_IMAGES))
 
 
 def updates_of(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> int:
@@ -191,7 +198,10 @@ def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
 def summarise(
     predicted_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
 ) -> Report:
-    """Accuracies from the classes that each run gave to the test images."""
+    """Accuracies from the classes that each run gave to the test images.
+
+    ``curve_RS`` has the points before the last, which is the accuracy.
+    """
     share_RN = (predicted_RN == labels_N).double()
     classes = [share_RN[:, labels_N == label].mean(1) for label in labels_N.unique().tolist()]
     thirds = test_difficulty_N.argsort(stable=True).tensor_split(3)
@@ -200,7 +210,7 @@ def summarise(
         class_accuracy_RK=torch.stack(classes, 1),
         third_accuracy_R3=torch.stack([share_RN[:, rows].mean(1) for rows in thirds], 1),
         curve_steps=curve_steps,
-        curve_RS=curve_RS,
+        curve_RS=torch.cat([curve_RS, share_RN.mean(1, keepdim=True)], 1)[:, : len(curve_steps)],
         predicted_RN=predicted_RN,
     )
 
@@ -226,21 +236,14 @@ def reference_difficulty(
     train_NCHW = compute.layout(train.normalisation.apply(train.images))
     test_NCHW = compute.layout(train.normalisation.apply(test.pixels()))
 
-    def label_probability(run_generator: Generator) -> Tensor:
-        network = fit(
-            recipe.network,
-            train_NCHW,
-            train.labels,
-            len(train.class_names),
-            recipe.training,
-            run_generator,
-            compute=compute,
-        )
-        probability_NK = predict(network, test_NCHW).double().softmax(1)
-        return probability_NK.gather(1, test.labels[:, None]).squeeze(1).cpu()
+    def label_probabilities(generators: list[Generator]) -> Tensor:
+        lots = [Lot(train_NCHW, train.labels, own) for own in generators]
+        networks = fit_all(recipe.network, lots, len(train.class_names), recipe.training, compute=compute)
+        probability_RNK = torch.stack([predict(network, test_NCHW).double().softmax(1) for network in networks])
+        return probability_RNK[:, torch.arange(len(test)), test.labels].cpu()
 
-    probability_RN = torch.stack(list(compute.run(label_probability, spawn(generator, recipe.runs))))
-    return (1 - probability_RN.mean(0)).float()
+    groups = compute.groups(spawn(generator, recipe.runs))
+    return (1 - torch.cat(list(compute.run(label_probabilities, groups))).mean(0)).float()
 
 
 def accuracy(logits_NK: Tensor, labels_N: Tensor) -> Tensor:

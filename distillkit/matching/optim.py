@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distillkit.base.errors import ParamsError, check_positive, check_range, shown
 from distillkit.base.settings import settings
-from distillkit.training.loop import adam_, sgd_
+from distillkit.training.update_rules import adam_, sgd_
 
 Rows = Tensor | EllipsisType
 

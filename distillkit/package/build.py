@@ -102,8 +102,8 @@ def build(
 def check_runs(entry: Entry, runs: int) -> None:
     """Raise ArtifactError unless the recipe's metrics agree in themselves, and with the number of networks trained."""
     if (found := accuracy(entry)["runs"]) != runs:
-        claim = f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}, evaluation.runs in params.yaml is {runs}"
-        raise ArtifactError(f"{claim}; run its evaluate stage again")
+        claim = f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}"
+        raise ArtifactError(f"{claim}, evaluation.runs in params.yaml is {runs}; run its evaluate stage again")
 
 
 def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | None) -> tuple[dict[str, Any], Any]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
     What is wrong with params.yaml, for whatever stage, is told first, where ``checked``. A signal is seen where the
     stage's own work is safe to stop.
     """
+    check_params: Callable[[], None] = checker() if checked else lambda: None
 
     def alone(**context: Any) -> None:
         if "DVC_STAGE" in os.environ:
@@ -30,14 +31,18 @@ def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
             if orphaned():
                 leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
         with sole(sys.argv):
-            if checked:
-                from distillkit.base import params  # not above: commands answer before anything heavy is imported
-                from distillkit.pipeline import checks
-
-                checks.check_params(params.load())
+            check_params()
             command(**context)
 
     run(alone, note)
+
+
+def checker() -> Callable[[], None]:
+    """The check of params.yaml as a whole. Imported here: a stage that does without imports nothing heavy."""
+    from distillkit.base import params
+    from distillkit.pipeline import checks
+
+    return lambda: checks.check_params(params.load())
 
 
 @contextmanager

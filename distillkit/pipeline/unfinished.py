@@ -69,13 +69,17 @@ def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
 
 
 def remembering(
-    compute: Compute, folder: Path, kind: type[Any], count: Counter | None = None, updates: int = 0
+    compute: Compute,
+    folder: Path,
+    kind: type[Any],
+    count: Counter | None = None,
+    updates: Callable[[Any], int] = lambda _: 0,
 ) -> Compute:
     """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
 
     Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
     stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
-    each task takes so many.
+    a task takes ``updates(task)``.
     """
     calls = counter(1)
 
@@ -89,7 +93,7 @@ def remembering(
             path, item = task
             kept: B | None = recalled(path, kind)
             if kept is not None and count is not None:
-                count(updates, earlier=True)
+                count(updates(item), earlier=True)
             if kept is None:
                 check()
                 kept = function(item)

@@ -16,6 +16,7 @@ import click
 from distillkit.base.errors import DistillkitError
 from distillkit.process.interruption import AGAIN, Interrupted, asked, check, exit_code, interrupt, leave, listen
 from distillkit.process.progress import presentable
+from distillkit.process.startup import set_imports_apart
 
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 LONGEST = 1500  # characters of an error's line
@@ -29,6 +30,7 @@ def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> N
     ``react`` is what the first signal does. Once one has come, whatever the command ends with is its doing.
     """
     listen(react)
+    set_imports_apart()
     try:
         command(standalone_mode=False)
         check()
@@ -38,6 +40,7 @@ def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> N
         if asked():
             leave(f"interrupted; {AGAIN}", exit_code())
         ended(error)
+    set_imports_apart()  # those of the command itself
     sys.exit(0)
 
 

@@ -178,10 +178,11 @@ def experts_peak(spec: ExpertsSpec, images: Images) -> int:
 
 
 def testing_peak(job: Job, recipe: EvaluationRecipe) -> int:
-    """A network trained on a small set, and all test images."""
+    """Networks trained on a small set, as many as are at work at once, and all test images."""
     tested = min(TESTED, job.images.test or TESTED)
     at_work = STEP * recipe.training.batch * sum(job.outputs) + TEST * tested * max(job.outputs)
-    return job.base + job.workers * (at_work + STEP * job.theta) + COPIES * job.images.floats(job.images.test)
+    networks = min(recipe.runs, job.workers * job.compute.stack)
+    return job.base + networks * (at_work + STEP * job.theta) + COPIES * job.images.floats(job.images.test)
 
 
 def distill_peak(recipe: Recipe, job: Job) -> int:

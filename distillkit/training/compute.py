@@ -5,10 +5,12 @@ same is chosen again.
 """
 
 import logging
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
@@ -78,21 +80,34 @@ def to_the_end(work: Stepwise, name: str, /) -> None:
 class Compute:
     """How to run a job.
 
-    ``run`` maps independent tasks, ``finish`` takes work in steps to its end. ``channels_last`` stores images and
-    convolution weights pixel by pixel, which large networks like. ``compile`` compiles the step that is repeated, which
-    pays on long jobs. ``keep`` is how many inner steps of an unroll keep their graph instead of being run again for the
-    gradient (None: as many as fit the memory). ``say`` is told in one line what compiling cost, why it was not
-    possible, or how fast work went. ``on_update`` is called after every update of a network in training, in the thread
-    that trains it; what it raises ends the training.
+    ``run`` maps independent tasks, ``finish`` takes work in steps to its end. At most ``stack`` networks of one kind
+    are trained as one (``stacking.py``). ``channels_last`` stores images and convolution weights pixel by pixel, which
+    large networks like. ``compile`` compiles the step that is repeated, which pays on long jobs. ``keep`` is how many
+    inner steps of an unroll keep their graph instead of being run again for the gradient (None: as many as fit the
+    memory). ``say`` is told in one line what compiling cost, why it was not possible, or how fast work went.
+    ``on_update`` is called after every update of a network in training, in the thread that trains it; what it raises
+    ends the training.
     """
 
     run: Mapper = serial
     finish: Finisher = to_the_end
+    stack: int = 1
     channels_last: bool = False
     compile: bool = False
     keep: int | None = None
     say: Callable[[str], None] = lambda _: None
     on_update: Callable[[], None] = lambda: None
+
+    def groups(self, items: Iterable[A]) -> list[list[A]]:
+        """``items``, one or more, in order, in groups that one stack trains, as equal as can be.
+
+        There are at least two groups, so that a second core has work; not one for each core, so that machines with more
+        cores find the same numbers.
+        """
+        every = list(items)
+        count = len(every) if self.stack == 1 else min(len(every), max(2, math.ceil(len(every) / self.stack)))
+        edges = [len(every) * group // count for group in range(count + 1)]
+        return [every[first:last] for first, last in pairwise(edges)]
 
     def place(self, network: nn.Module, device: torch.device) -> nn.Module:
         """``network`` on ``device`` in the memory layout of choice; changed in place."""

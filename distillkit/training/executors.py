@@ -20,6 +20,7 @@ B = TypeVar("B")
 
 SMALL = 10_000  # activations of the first layer for one image; below, a second core makes a network no faster
 LONG = {"cpu": 1e14, "cuda": 1e15}  # FLOP from which compiling, 10 to 60 s, pays; about five minutes; CUDA: a guess
+STACK = 4  # networks that are trained as one; more make each hardly faster, and all of a stack is lost with a stop
 TRAINED = 3  # forward passes that one image of a training step costs
 UNROLLED = 12  # the same for an unrolled step and its adjoint
 
@@ -51,13 +52,14 @@ def chosen_compute(
 
     Small networks on a CPU: one core for each task. With the 8x8 digits two cores train one network no faster than one
     core does, and much slower when something else runs; two networks side by side take 0.6 of the time of one after the
-    other (2 cores, torch 2.15). Others run one after another on the whole device, and compiled when the job is long.
+    other (2 cores, torch 2.15). Up to ``STACK`` are trained as one, in 0.6 to 0.7 of the time. Others run one after
+    another on the whole device, and compiled when the job is long.
     All train channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
     and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
-        return Compute(side_by_side, channels_last=True, keep=keep, say=tell)
+        return Compute(side_by_side, stack=STACK, channels_last=True, keep=keep, say=tell)
     if compile_it is None:
         long = LONG.get(device.type, float("inf"))
         compile_it = visits * passes * forward_flops(spec, image_shape, classes) > long

@@ -1,11 +1,12 @@
 """The one ordinary training loop: every expert, evaluation and reference network is trained by it.
 
 The dataset is a tensor on the device and a batch is a row index, so there are no workers and no per-image transforms.
-Axes: N images; C, H, W channels, height, width; K classes.
+Several small networks may be trained as one (``stacking.py``), each on a lot of its own.
+Axes: N images; C, H, W channels, height, width; K classes; R networks.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ from distillkit.data.images import Schedule
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.training.compute import Compute, Precision, compiled
+from distillkit.training.stacking import stack
+from distillkit.training.update_rules import sgd_
 
 
 @settings
@@ -53,106 +56,77 @@ class TrainingRecipe:
             raise ParamsError("training.nesterov is true, but training.momentum is 0; expected one above 0, as 0.9")
 
 
-TensorList = list[Tensor] | tuple[Tensor, ...]
+class Lot(NamedTuple):
+    """What one network is trained on: normalised images, their labels, and the generator of all that is drawn."""
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+    generator: Generator
+    learned_N: Tensor | None = None
+
+    def batch(self, rows: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
+        """Images of these rows, augmented, and their labels."""
+        learned_N = None if self.learned_N is None else self.learned_N.cpu()[rows]
+        steps = augment.draw(augmentation, len(rows), self.generator, learned_N)
+        rows = onto(self.images_NCHW.device, rows)
+        return augment.apply(self.images_NCHW[rows], steps), self.labels_N[rows]
 
 
 class Visit(NamedTuple):
-    """One update: the rows visited, the logits (N, K) before the update and the mean loss, all detached."""
+    """One update: rows visited (R of N), logits before the update (N, R·K) and the loss, all detached."""
 
-    rows: Tensor
+    rows: Sequence[Tensor]
     logits: Tensor
     loss: Tensor
 
 
 def train(
     network: nn.Module,
-    images_NCHW: Tensor,
-    labels_N: Tensor,
-    batches: Iterable[Tensor],
+    lots: Sequence[Lot],
+    batches: Iterable[Sequence[Tensor]],
     *,
     lr_at: Callable[[int], float],
     momentum: float,
     weight_decay: float,
     augmentation: Augmentation,
-    generator: Generator,
-    learned_N: Tensor | None = None,
     precision: Precision = "fp32",
     nesterov: bool = False,
     compute: Compute = Compute(),
 ) -> Iterator[Visit]:
-    """Train ``network`` in place by SGD on cross-entropy, one update for each batch of rows; images are normalised."""
+    """Train ``network`` in place by SGD on cross-entropy, one update for each batch.
+
+    A batch is one tensor of rows for each of ``lots``: one lot, or for a stack of R networks R lots and equally many
+    rows of each.
+    """
     forward = loss_and_logits
     if compute.compile:
         forward = compiled(loss_and_logits, loss_and_logits, "the training step", compute.say)
     parameters: list[Tensor] = list(network.parameters())
-    learned_N = None if learned_N is None else learned_N.cpu()
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     for step, rows in enumerate(batches):
-        network.train()
-        steps = augment.draw(augmentation, len(rows), generator, None if learned_N is None else learned_N[rows])
-        rows = onto(images_NCHW.device, rows)
-        x_NCHW = compute.layout(augment.apply(images_NCHW[rows], steps))
-        loss, logits = forward(network, x_NCHW, labels_N[rows], precision)
+        if not network.training:  # whoever looked at it after the last update may have tested it
+            network.train()
+        images, labels = zip(*(lot.batch(own, augmentation) for lot, own in zip(lots, rows, strict=True)), strict=True)
+        x_NCHW = compute.layout(torch.cat(images, 1))
+        loss, logits = forward(network, x_NCHW, torch.stack(labels, 1).flatten(0, 1), precision)
         gradients = torch.autograd.grad(loss, parameters)
         lr = lr_at(step)
         sgd_(parameters, gradients, velocities, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-        compute.on_update()
+        for _ in lots:
+            compute.on_update()
         yield Visit(rows, logits.detach().clone(), loss.detach().clone())
 
 
-def loss_and_logits(
-    network: nn.Module, x_NCHW: Tensor, labels_N: Tensor, precision: Precision
-) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and logits (N, K) in float32; layers in ``precision``."""
+def loss_and_logits(network: nn.Module, x_NCHW: Tensor, labels: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy and logits (N, K) in float32; layers in ``precision``.
+
+    Of a stack of R networks the sum of R means, logits (N, R·K), and ``labels`` (N·R) or (N·R, K).
+    """
     with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = network(x_NCHW)
     logits = logits.float()
-    return F.cross_entropy(logits, labels_N), logits
-
-
-@torch.no_grad()
-def sgd_(
-    parameters: TensorList,
-    gradients: TensorList,
-    velocities: TensorList,
-    *,
-    lr: float,
-    momentum: float,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-) -> None:
-    """v ← μ v + g + λ p, then p ← p − η v, in place: ``torch.optim.SGD`` to the bit.
-
-    With ``nesterov`` p ← p − η (g + λ p + μ v). Ours, because the first optimiser that a process builds makes torch
-    import its compiler, 1.7 s here, and every stage is a process of its own.
-    """
-    if weight_decay:
-        gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)
-    torch._foreach_mul_(velocities, momentum)
-    torch._foreach_add_(velocities, gradients)
-    steps = torch._foreach_add(gradients, velocities, alpha=momentum) if nesterov else velocities
-    torch._foreach_add_(parameters, steps, alpha=-lr)
-
-
-@torch.no_grad()
-def adam_(
-    parameters: TensorList,
-    gradients: TensorList,
-    means: TensorList,
-    squares: TensorList,
-    *,
-    lr: float,
-    decays: tuple[float, float],
-    step: int,
-    epsilon: float = 1e-8,
-) -> None:
-    """m ← β₁ m + (1 − β₁) g, v ← β₂ v + (1 − β₂) g², p ← p − η m̂ / (√v̂ + ε), in place; ``step`` counts from 1."""
-    first, second = decays
-    for p, g, m, v in zip(parameters, gradients, means, squares, strict=True):
-        m.mul_(first).add_(g, alpha=1 - first)
-        v.mul_(second).addcmul_(g, g, value=1 - second)
-        root = (v / (1 - second**step)).sqrt_().add_(epsilon)
-        p.addcdiv_(m, root, value=-lr / (1 - first**step))
+    networks = len(labels) // len(x_NCHW)
+    return F.cross_entropy(logits.view(len(labels), -1), labels) * networks, logits
 
 
 def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:
@@ -195,29 +169,54 @@ def fit(
 
     Raises DivergedError when its parameters leave the finite numbers.
     """
-    channels, height, width = images_NCHW.shape[1:]
-    network = build_network(spec, (channels, height, width), classes, draw_seed(generator))
-    network = compute.place(network, images_NCHW.device)
-    visits = train(
-        network,
-        images_NCHW,
-        labels_N,
-        step_batches(len(labels_N), recipe.batch, recipe.steps, generator),
-        lr_at=cosine(recipe.lr, recipe.steps, recipe.final_lr_fraction),
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        augmentation=recipe.augmentation,
-        generator=generator,
-        learned_N=learned_N,
-        precision=recipe.precision,
-        nesterov=recipe.nesterov,
-        compute=compute,
-    )
-    for step, _ in enumerate(visits, start=1):
+    lot = Lot(images_NCHW, labels_N, generator, learned_N)
+
+    def on(step: int, _: int, network: nn.Module) -> None:
         on_step(step, network)
-    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+
+    return fit_all(spec, [lot], classes, recipe, on_step=on, compute=compute)[0]
+
+
+def fit_all(
+    spec: NetworkSpec,
+    lots: Sequence[Lot],
+    classes: int,
+    recipe: TrainingRecipe,
+    *,
+    on_step: Callable[[int, int, nn.Module], None] = lambda *_: None,
+    compute: Compute = Compute(),
+) -> list[nn.Module]:
+    """:func:`fit` for each of ``lots``, images of one shape: all networks as one stack where their layers are known.
+
+    ``on_step(step, number, network)`` is also given the number of the network, from 0 on.
+    """
+    (channels, height, width), device = lots[0].images_NCHW.shape[1:], lots[0].images_NCHW.device
+    seeds = [draw_seed(lot.generator) for lot in lots]
+    networks = [build_network(spec, (channels, height, width), classes, seed) for seed in seeds]
+    networks = [compute.place(network, device) for network in networks]
+    batches = [step_batches(len(lot.labels_N), recipe.batch, recipe.steps, lot.generator) for lot in lots]
+    same = len({len(rows[0]) for rows in batches}) == 1
+    joint = stack(networks) if same else None
+    apart: list[tuple[nn.Module, Sequence[int]]] = [(network, [number]) for number, network in enumerate(networks)]
+    for network, members in apart if joint is None else [(joint, range(len(lots)))]:
+        visits = train(
+            network,
+            [lots[number] for number in members],
+            zip(*(batches[number] for number in members), strict=True),
+            lr_at=cosine(recipe.lr, recipe.steps, recipe.final_lr_fraction),
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            augmentation=recipe.augmentation,
+            precision=recipe.precision,
+            nesterov=recipe.nesterov,
+            compute=compute,
+        )
+        for step, _ in enumerate(visits, start=1):
+            for number in members:
+                on_step(step, number, networks[number])
+    if not all(parameter.isfinite().all() for network in networks for parameter in network.parameters()):
         raise DivergedError(f"training a network gave nan or infinity; lower training.lr ({recipe.lr:g})")
-    return network
+    return networks
 
 
 def replay(

@@ -19,7 +19,7 @@ from distillkit.data.images import ImageSet, Normalisation
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten, load_flat_
 from distillkit.training.compute import Compute, Precision, to_the_end
-from distillkit.training.loop import constant, epoch_batches, train
+from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 
 @settings
@@ -186,18 +186,16 @@ class Recording:
         recipe, real = self.recipe, self.real
         visits = train(
             self.network,
-            self.normalised,
-            real.labels,
-            epoch_batches(len(real), recipe.batch, self.generator),
+            [Lot(self.normalised, real.labels, self.generator)],
+            zip(epoch_batches(len(real), recipe.batch, self.generator)),
             lr_at=constant(recipe.lr),
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
             augmentation=recipe.augmentation,
-            generator=self.generator,
             precision=recipe.precision,
             compute=self.compute,
         )
-        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows, v.logits) for v in visits), strict=True))
+        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows[0], v.logits) for v in visits), strict=True))
         if not logits.isfinite().all():
             raise DivergedError(
                 f"expert training gave nan or infinity in epoch {self.done + 1}; lower lr ({recipe.lr:g})"

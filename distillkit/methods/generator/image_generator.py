@@ -30,7 +30,7 @@ from distillkit.methods.generator.networks import (
     new_denoiser,
 )
 from distillkit.training.compute import Compute
-from distillkit.training.loop import adam_
+from distillkit.training.update_rules import adam_
 
 TOGETHER = 100  # images that go through the networks at a time
 LOOKED_AT = 1000  # images that the scale of latents is measured on

@@ -33,7 +33,7 @@ from distillkit.methods.learning.condensation import (
     network_like,
     start_from,
 )
-from distillkit.training.loop import constant, epoch_batches, train
+from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 PUBLISHED = ((1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10))  # image updates a network, epochs in between
 FOR_STATISTICS = 16  # real images of every class that set the statistics of batch normalisation
@@ -143,14 +143,12 @@ class GradientMatching:
         shuffled = [epoch_batches(len(labels_N), self.network_batch, generator) for _ in range(epochs)]
         for _ in train(
             network,
-            images_NCHW,
-            labels_N,
-            [rows for batches in shuffled for rows in batches],
+            [Lot(images_NCHW, labels_N, generator)],
+            [(rows,) for batches in shuffled for rows in batches],
             lr_at=constant(self.network_lr),
             momentum=0.0,
             weight_decay=0.0,
             augmentation=augmentation,
-            generator=generator,
         ):
             pass
 

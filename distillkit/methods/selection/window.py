@@ -15,7 +15,7 @@ from distillkit.base.settings import settings
 from distillkit.data.images import SyntheticSet, real_subset
 from distillkit.data.selection import WindowUnit, select_window, split_holdout
 from distillkit.matching.method import Material
-from distillkit.training.loop import TrainingRecipe, fit, predict
+from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predict
 
 
 @settings
@@ -103,15 +103,19 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
     candidates = scan.fitting(ipc, smallest)
     seeds = [draw_seed(generator) for _ in range(scan.runs)]
     difficulty_N = material.need_difficulty()[pool]
-    held_NCHW = material.normalisation.apply(real.take(held).pixels())
+    compute, held_labels = material.compute, real.labels[held]
+    held_NCHW = compute.layout(material.normalisation.apply(real.take(held).pixels()))
 
-    def held_out_accuracy(task: tuple[float, int]) -> Tensor:
-        candidate, seed = task
+    def lot(candidate: float, seed: int) -> Lot:
         window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
-        window_NCHW = material.normalisation.apply(window.pixels())
-        network = fit(spec, window_NCHW, window.labels, classes, scan.training, seeded(seed), compute=material.compute)
-        return (predict(network, held_NCHW).argmax(1) == real.labels[held]).double().mean().cpu()
+        return Lot(material.normalisation.apply(window.pixels()), window.labels, seeded(seed))
 
-    found = torch.stack(list(material.compute.run(held_out_accuracy, product(candidates, seeds))))
+    def held_out_accuracies(group: list[tuple[float, int]]) -> Tensor:
+        networks = fit_all(spec, [lot(*task) for task in group], classes, scan.training, compute=compute)
+        predicted_RN = torch.stack([predict(network, held_NCHW).argmax(1) for network in networks])
+        return (predicted_RN == held_labels).double().mean(1).cpu()
+
+    groups = compute.groups(product(candidates, seeds))
+    found = torch.cat(list(compute.run(held_out_accuracies, groups)))
     means = found.view(len(candidates), scan.runs).mean(1)
     return {candidate: round(mean, 6) for candidate, mean in zip(candidates, means.tolist(), strict=True)}
