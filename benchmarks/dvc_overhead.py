@@ -22,7 +22,12 @@ import click
 from record import ROOT
 from ruamel.yaml import YAML
 
-DVC = "import sys; sys.modules |= {name: None for name in sys.argv.pop(1).split()}; from dvc.cli import main; sys.exit(main())"
+DVC = """
+import sys
+sys.modules |= {name: None for name in sys.argv.pop(1).split()}  # as if they were not installed
+from dvc.cli import main
+sys.exit(main())
+"""
 PARSERS = {"with ruamel.yaml.clib": "", "without": "_ruamel_yaml"}
 
 

@@ -46,7 +46,19 @@ PARAMS = {
     "package": {"name": "tiny", "default": "selmatch-ipc2"},
 }
 EVERYTHING = {
-    *("fetch", "experts@0", "experts@1", "shards", "score", "inputs", "reference", "results", "report", "package"),
+    *(
+        "code",
+        "fetch",
+        "experts@0",
+        "experts@1",
+        "shards",
+        "score",
+        "inputs",
+        "reference",
+        "results",
+        "report",
+        "package",
+    ),
     *(f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in PARAMS["recipes"]),
 }
 UP_TO_DATE = "Data and pipelines are up to date.\n"
