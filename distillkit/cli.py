@@ -50,15 +50,7 @@ def show(path: Path, as_json: bool) -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 @JSON
-def evaluate(
-    path: Path,
-    recipe: str | None,
-    test: Path | None,
-    params_file: Path | None,
-    runs: int | None,
-    seed: int,
-    as_json: bool,
-) -> None:
+def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
     """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
 
     The evaluation recipe is the packaged folder's own; for a single artifact, that of params.yaml in this folder.
@@ -69,7 +61,7 @@ def evaluate(
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
 
-    result = evaluate_again(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
+    result = evaluate_again(path, test=test, params_file=params_file, **options)
     answer(as_json, result, [sentence(result)])
 
 
@@ -344,10 +336,9 @@ def import_(
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
-    labels: Literal["probabilities", "logits", "hard"] | None,
-    index: int | None,
     overwrite: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Make an artifact of images and labels that other code saved in FILES (.pt, read without executing anything).
 
@@ -368,16 +359,8 @@ def import_(
         arguments.classes_named(classes)
     from distillkit.check.foreign.importing import import_files, lines
 
-    found = import_files(
-        list(files),
-        out,
-        saved_as=saved_as,
-        statistics=statistics,
-        classes=classes,
-        labels=labels,
-        index=index,
-        overwrite=overwrite,
-    )
+    told = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
+    found = import_files(list(files), out, **told, **options)
     answer(as_json, found, lines(found))
 
 
@@ -410,21 +393,14 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def sample(
-    folder: Path,
-    per_class: int,
-    out: Path,
-    guidance: float | None,
-    steps: int | None,
-    seed: int | None,
-    overwrite: bool,
-    as_json: bool,
+    folder: Path, per_class: int, out: Path, seed: int | None, overwrite: bool, as_json: bool, **sampling: Any
 ) -> None:
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     arguments.check_generator(folder)
     arguments.check_new_artifact("--out", out, overwrite)
     from distillkit.package.sampling import draw, drawn_lines
 
-    given = {key: value for key, value in {"guidance": guidance, "steps": steps}.items() if value is not None}
+    given = {key: value for key, value in sampling.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)
     answer(as_json, drawn, drawn_lines(drawn))
 

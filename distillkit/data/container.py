@@ -81,6 +81,11 @@ class Opened:
             raise ArtifactError(f"{self.path} has {found.removeprefix('header.')}; run its stage again")
         return header
 
+    def require(self, holds: bool | Tensor, problem: str) -> None:
+        """Raise ArtifactError, the path followed by the ``problem``, unless something ``holds``."""
+        if not holds:
+            raise ArtifactError(f"{self.path}{problem}; run its stage again")
+
     def field(self, name: str, *kinds: type) -> Any:
         """A header entry that must be there, of one of ``kinds`` if any are given."""
         if name not in self.header:

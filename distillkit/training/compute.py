@@ -32,11 +32,6 @@ class Mapper(Protocol):
     def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
 
 
-def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
-    """One task after another."""
-    return map(function, items)
-
-
 class Stepwise(Protocol):
     """Work in steps that can stop after any of them and go on elsewhere, bit for bit."""
 
@@ -86,7 +81,7 @@ class Compute:
     that trains it; what it raises ends the training.
     """
 
-    run: Mapper = serial
+    run: Mapper = map
     finish: Finisher = to_the_end
     channels_last: bool = False
     compile: bool = False
