@@ -359,7 +359,7 @@ def import_(
         arguments.classes_named(classes)
     from distillkit.check.foreign.importing import import_files, lines
 
-    told = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
+    told: dict[str, Any] = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
     found = import_files(list(files), out, **told, **options)
     answer(as_json, found, lines(found))
 

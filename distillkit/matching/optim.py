@@ -65,10 +65,8 @@ class Optim:
         if self.decay < 1 and self.decay_every is None:
             raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
         if self.decay == 1 and self.decay_every is not None:
-            raise ParamsError(
-                f"optim.decay_every is {shown(self.decay_every)}, but decay is 1; expected it below 1; add decay, or "
-                "remove decay_every"
-            )
+            found = f"optim.decay_every is {shown(self.decay_every)}, but decay is 1"
+            raise ParamsError(f"{found}; expected it below 1; add decay, or remove decay_every")
 
     def rate(self, lr: float, step: int) -> float:
         """``lr`` after ``step`` steps."""
