@@ -1,11 +1,11 @@
 """What DVC itself costs: CPU seconds of ``dvc repro`` on the pipeline, with stages that only write small files.
 
-    python benchmarks/dvc_overhead.py                            # 50 recipes: some four minutes, most of them cold
-    python benchmarks/dvc_overhead.py --recipes 10               # half a minute
+    python benchmarks/dvc_overhead.py                            # 50 recipes: some 80 CPU seconds
+    python benchmarks/dvc_overhead.py --recipes 10 --no-clib     # without ruamel.yaml's parser in C
     python benchmarks/dvc_overhead.py --pipeline old/dvc.yaml    # of another version, to compare
 
-Three runs in a new repository: cold, with nothing to do, and after one recipe more; each with ruamel.yaml's parser in C
-and without it. Stages run in a shell, which takes milliseconds. Nothing is recorded.
+Three runs in a new repository: cold, with nothing to do, and after one recipe more. Stages run in a shell, which takes
+milliseconds. Nothing is recorded.
 """
 
 import os
@@ -28,7 +28,6 @@ sys.modules |= {name: None for name in sys.argv.pop(1).split()}  # as if they we
 from dvc.cli import main
 sys.exit(main())
 """
-PARSERS = {"with ruamel.yaml.clib": "", "without": "_ruamel_yaml"}
 
 
 def listed(stage: dict[str, Any], *keys: str) -> list[str]:
@@ -70,27 +69,28 @@ def repro(folder: Path, hidden: str) -> float:
 @click.command()
 @click.option("--recipes", "count", type=click.IntRange(1), default=50, show_default=True)
 @click.option("--pipeline", type=click.Path(exists=True, path_type=Path), default=ROOT / "dvc.yaml")
-def main(count: int, pipeline: Path) -> None:
-    for parser, hidden in PARSERS.items():
-        with TemporaryDirectory() as name:
-            folder = Path(name)
-            for code in ("distillkit", "stages"):
-                shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
-            shutil.copy(ROOT / ".dvcignore", folder)
-            subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
-            figures = []
-            for recipes in (count, count, count + 1):
-                params = with_recipes(recipes)
-                YAML().dump(params, folder / "params.yaml")
-                stages = stubbed(YAML(typ="safe").load(pipeline)["stages"], list(params["recipes"]))
-                YAML().dump({"stages": stages}, folder / "dvc.yaml")
-                figures.append(repro(folder, hidden))
-            lock = (folder / "dvc.lock").read_text(encoding="utf-8")
-        cold, nothing, another = figures
-        click.echo(
-            f"{count} recipes, {parser}: cold {cold:.1f}, nothing to do {nothing:.1f}, one recipe more {another:.1f} "
-            f"CPU seconds; dvc.lock of {count + 1} recipes: {len(lock) / 1000:.0f} kB, {len(lock.splitlines())} lines"
-        )
+@click.option("--clib/--no-clib", default=True)
+def main(count: int, pipeline: Path, clib: bool) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        for code in ("distillkit", "stages"):
+            shutil.copytree(ROOT / code, folder / code, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / ".dvcignore", folder)
+        subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], cwd=folder, check=True)
+        figures = []
+        for recipes in (count, count, count + 1):
+            params = with_recipes(recipes)
+            YAML().dump(params, folder / "params.yaml")
+            stages = stubbed(YAML(typ="safe").load(pipeline)["stages"], list(params["recipes"]))
+            YAML().dump({"stages": stages}, folder / "dvc.yaml")
+            figures.append(repro(folder, "" if clib else "_ruamel_yaml"))
+        lock = (folder / "dvc.lock").read_text(encoding="utf-8")
+    cold, nothing, another = figures
+    parser = "with ruamel.yaml.clib" if clib else "without ruamel.yaml.clib"
+    click.echo(
+        f"{count} recipes, {parser}: cold {cold:.1f}, nothing to do {nothing:.1f}, one recipe more {another:.1f} "
+        f"CPU seconds; dvc.lock of {count + 1} recipes: {len(lock) / 1000:.0f} kB, {len(lock.splitlines())} lines"
+    )
 
 
 if __name__ == "__main__":
