@@ -73,8 +73,8 @@ class Opened:
         if not isinstance(header, dict) or "kind" not in header:
             raise ArtifactError(foreign)
         if header.get("format") != FORMAT:
-            found = f"{self.path} has format {shown(header.get('format'))}"
-            raise ArtifactError(f"{found}; expected {FORMAT!r}; use the distillkit version that wrote it")
+            other = f"{self.path} has format {shown(header.get('format'))}"
+            raise ArtifactError(f"{other}; expected {FORMAT!r}; use the distillkit version that wrote it")
         if found := next(misfits(header, FORMS, "header"), None):
             raise ArtifactError(f"{self.path} has {found.removeprefix('header.')}; run its stage again")
         return header
