@@ -15,11 +15,10 @@ from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-TEST = click.option(
-    "--test",
-    type=Path,
-    help="A real.safetensors with the test split, or the source's folder here; fetched from the source when missing.",
-)
+IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
+TEST = click.option("--test", type=Path, help=IMAGES)
+
+SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILLKIT"})
@@ -45,20 +44,10 @@ def show(path: Path, as_json: bool) -> None:
 @click.option("--recipe", help="Which recipe of a packaged folder; its default when missing.")
 @TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
-@click.option(
-    "--runs", type=click.IntRange(1), help="Networks to train; as many as the evaluation recipe says when missing."
-)
+@click.option("--runs", type=click.IntRange(1), help="Networks to train; as many as the recipe says when missing.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @JSON
-def evaluate(
-    path: Path,
-    recipe: str | None,
-    test: Path | None,
-    params_file: Path | None,
-    runs: int | None,
-    seed: int,
-    as_json: bool,
-) -> None:
+def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
     """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
 
     The evaluation recipe is the packaged folder's own; for a single artifact, that of params.yaml in this folder.
@@ -68,17 +57,11 @@ def evaluate(
     if params_file is not None:
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
-
-    result = evaluate_again(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
-    answer(as_json, result, [sentence(result)])
-
-
-def sentence(result: dict[str, Any]) -> str:
     from distillkit.package.card import percent
 
-    found = f"{percent(result['accuracy'])} test accuracy"
-    claimed = result["claimed"]
-    return found if claimed is None else f"{found}; claimed {percent(claimed)}"
+    result = evaluate_again(path, test=test, params_file=params_file, **options)
+    claimed = "" if result["claimed"] is None else f"; claimed {percent(result['claimed'])}"
+    answer(as_json, result, [f"{percent(result['accuracy'])} test accuracy{claimed}"])
 
 
 @cli.command()
@@ -87,9 +70,7 @@ def sentence(result: dict[str, Any]) -> str:
 @click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
 @click.option("--private", is_flag=True, help="Create the repository for your eyes only.")
 @click.option("--message", help="The commit's message.")
-@click.option(
-    "--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record what is where."
-)
+@click.option("--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record this.")
 @JSON
 def push(
     folder: Path, repo: str, tag: str | None, private: bool, message: str | None, receipt: Path, as_json: bool
@@ -195,9 +176,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 
 @cli.command()
 @click.argument("folder", type=Path, default=Path())
-@click.option(
-    "--dataset", default="digits", show_default=True, help="digits, a folder, owner/name, or torchvision:Name."
-)
+@click.option("--dataset", default="digits", show_default=True, help="A folder, owner/name, or torchvision:Name.")
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
 @click.option(
     "--method", "methods", multiple=True, help="random, window, mtt, selmatch, dm, herding …; may be repeated."
@@ -236,12 +215,11 @@ def init(
     from distillkit.sources.summary import lines
 
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
-        raise click.UsageError(
-            f"{given[0]} is for a new pipeline, but {folder} has one; leave it out, or name a folder"
-        )
-    settings = {
-        key: None if (key, value) == ("test_split", "none") else value for key, value in source.items() if value
-    }
+        found = f"{given[0]} is for a new pipeline, but {folder} has one"
+        raise click.UsageError(f"{found}; leave it out, or name a folder")
+    settings = {key: value for key, value in source.items() if value}
+    if settings.get("test_split") == "none":
+        settings["test_split"] = None
     planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings)
     if dry_run:
         for path, text in planned.files.items():
@@ -323,21 +301,10 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
 @cli.command("import")
 @click.argument("files", nargs=-1, required=True, type=Path)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
-@click.option(
-    "--saved-as",
-    type=click.Choice(["normalised", "pixels"]),
-    help="The space the images were saved in; asked for when missing.",
-)
-@click.option(
-    "--statistics",
-    help="What they were normalised with: cifar10, mnist, imagenet … or mean/std, such as 0.5,0.5,0.4/0.2,0.2,0.2.",
-)
+@click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; asked for when missing.")
+@click.option("--statistics", help="What normalised them: cifar10, mnist, … or mean/std: 0.5,0.5,0.4/0.2,0.2,0.2.")
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
-@click.option(
-    "--labels",
-    type=click.Choice(["probabilities", "logits", "hard"]),
-    help="What soft labels are (DATM saves logits), or hard: take the likeliest class.",
-)
+@click.option("--labels", type=click.Choice(LABELS), help="What soft labels are, or hard: take the likeliest class.")
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
@@ -347,19 +314,16 @@ def import_(
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
-    labels: Literal["probabilities", "logits", "hard"] | None,
-    index: int | None,
     overwrite: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Make an artifact of images and labels that other code saved in FILES (.pt, read without executing anything).
 
     Then it is an ordinary recipe: paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of
     ZCA-whitened sets take the images_zca_*.pt that their code saved beside them, as pixels.
     """
-    saved_as = saved_as or asked(
-        "--saved-as", "Were the images saved normalised, or as pixels", ["normalised", "pixels"]
-    )
+    saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
     if saved_as == "normalised" and statistics is None:
         statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
     arguments.check_new_artifact("out", out, overwrite)
@@ -371,16 +335,8 @@ def import_(
         arguments.classes_named(classes)
     from distillkit.check.foreign.importing import import_files, lines
 
-    found = import_files(
-        list(files),
-        out,
-        saved_as=saved_as,
-        statistics=statistics,
-        classes=classes,
-        labels=labels,
-        index=index,
-        overwrite=overwrite,
-    )
+    told: dict[str, Any] = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
+    found = import_files(list(files), out, **told, **options)
     answer(as_json, found, lines(found))
 
 
@@ -413,21 +369,14 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def sample(
-    folder: Path,
-    per_class: int,
-    out: Path,
-    guidance: float | None,
-    steps: int | None,
-    seed: int | None,
-    overwrite: bool,
-    as_json: bool,
+    folder: Path, per_class: int, out: Path, seed: int | None, overwrite: bool, as_json: bool, **sampling: Any
 ) -> None:
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     arguments.check_generator(folder)
     arguments.check_new_artifact("--out", out, overwrite)
     from distillkit.package.sampling import draw, drawn_lines
 
-    given = {key: value for key, value in {"guidance": guidance, "steps": steps}.items() if value is not None}
+    given = {key: value for key, value in sampling.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)
     answer(as_json, drawn, drawn_lines(drawn))
 

@@ -27,23 +27,15 @@ from distillkit.matching.pretrained import Pretrained
 from distillkit.methods.selection.imported import Imported
 from distillkit.pipeline import checks
 from distillkit.pipeline.checkpoints import checkpointed, finishing, resumed
+from distillkit.pipeline.code import files_of
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import code, model_folder, remembering, unfinished
+from distillkit.pipeline.unfinished import model_folder, remembering, unfinished
 from distillkit.process.live_curves import LIVE, clear, shown
 from distillkit.process.progress import track
 from distillkit.training.executors import UNROLLED, plan_compute
 from distillkit.training.expert_files import ExpertFiles, shard_paths
 from distillkit.training.trajectories import Experts, KindOfExperts
-
-ROOMS = (
-    "base",
-    "data",
-    "training",
-    "matching",
-    "methods",
-    "pipeline",
-)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 def read_material(recipe: Recipe, source: RealData, experts: Experts, difficulty: Path | None) -> Material:
@@ -111,7 +103,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     material = read_for(recipe.method, read_material(recipe, source, trained, used[0] if used else None))
 
     settings = [recipe.params, seed, asdict(trained.spec)]
-    with unfinished(f"distill-{name}", settings, [Path(__file__), *code(ROOMS), real, *used]) as folder:
+    with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real, *used]) as folder:
         compute = remembering(material.compute, folder, torch.Tensor)
         compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
         material = replace(material, compute=compute)

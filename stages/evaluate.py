@@ -18,18 +18,11 @@ from distillkit.data import artifact
 from distillkit.evaluation.evaluate import EvaluationRecipe, Runs, updates_of, workload
 from distillkit.evaluation.evaluate import evaluate as evaluate_set
 from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.pipeline.code import files_of
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import code, remembering, unfinished
+from distillkit.pipeline.unfinished import remembering, unfinished
 from distillkit.process.progress import counting
 from distillkit.training.executors import plan_compute
-
-ROOMS = (
-    "base",
-    "data",
-    "training",
-    "evaluation",
-    "pipeline",
-)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -50,9 +43,7 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     name, updates = distilled.stem, updates_of(synthetic, recipe)
     with (
-        unfinished(
-            f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), distilled, real]
-        ) as folder,
+        unfinished(f"evaluate-{name}", [asdict(recipe), seed], [*files_of(Path(__file__)), distilled, real]) as folder,
         counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, Runs, count, lambda group: updates * len(group))

@@ -16,14 +16,13 @@ from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
 from distillkit.pipeline import checks
 from distillkit.pipeline.checkpoints import finish_in_parts
+from distillkit.pipeline.code import files_of
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import code, unfinished
+from distillkit.pipeline.unfinished import unfinished
 from distillkit.process.progress import counting
 from distillkit.training.executors import plan_compute
 from distillkit.training.expert_files import save_experts
 from distillkit.training.trajectories import Expert, ExpertsSpec, Recording
-
-ROOMS = ("base", "data", "training", "pipeline")  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -45,7 +44,7 @@ def experts(shard: int, real: Path, out: Path) -> None:
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
     epochs = spec.per_shard * spec.recipe.epochs
     with (
-        unfinished(f"experts-{shard}", [asdict(spec), seed], [Path(__file__), *code(ROOMS), real]) as folder,
+        unfinished(f"experts-{shard}", [asdict(spec), seed], [*files_of(Path(__file__)), real]) as folder,
         counting(f"epochs of the experts, shard {shard}", epochs) as count,
     ):
 

@@ -18,18 +18,11 @@ from distillkit.data import artifact
 from distillkit.data.images import real_subset
 from distillkit.evaluation.evaluate import EvaluationRecipe, reference_difficulty
 from distillkit.pipeline import checks
+from distillkit.pipeline.code import files_of
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import code, remembering, unfinished
+from distillkit.pipeline.unfinished import remembering, unfinished
 from distillkit.process.progress import counting
 from distillkit.training.executors import plan_compute
-
-ROOMS = (
-    "base",
-    "data",
-    "training",
-    "evaluation",
-    "pipeline",
-)  # as in dvc.yaml; after an edit of them unfinished work begins anew
 
 
 @click.command()
@@ -49,7 +42,7 @@ def reference(real: Path, out: Path) -> None:
     )
     updates = recipe.training.steps
     with (
-        unfinished("reference", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), real]) as folder,
+        unfinished("reference", [asdict(recipe), seed], [*files_of(Path(__file__)), real]) as folder,
         counting("updates of the reference networks", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, torch.Tensor, count, lambda group: updates * len(group))

@@ -64,14 +64,15 @@ def gather(monkeypatch, *arguments: str) -> None:
 
 def test_what_is_left_over_is_moved_and_other_files_stay(pipeline, monkeypatch, capsys):
     everything = NAMED | OTHERS_OWN | REST
-    gather(monkeypatch, "expert_shards", "artifacts/experts", "shards.txt")
-    assert files(pipeline) == everything | RECIPE | {f"{LEFT_OVER}/{SHARD}", "shards.txt"}
+    gather(monkeypatch, "expert_shards", "artifacts/experts", "shards.json")
+    assert files(pipeline) == everything | RECIPE | {f"{LEFT_OVER}/{SHARD}", "shards.json"}
     assert f"{SHARD} is of nothing that params.yaml names; moved to {LEFT_OVER}/{SHARD}\n" in capsys.readouterr().err
-    gather(monkeypatch, "recipes", "artifacts/distilled", "metrics", "results.txt")
+    gather(monkeypatch, "recipes", "artifacts/distilled", "metrics", "recipes.json")
     moved = {f"{LEFT_OVER}/{path}" for path in (SHARD, *RECIPE)}
-    assert files(pipeline) == everything | moved | {"shards.txt", "results.txt"}
-    assert (pipeline / "shards.txt").read_text() == "shard-0\nshard-2\n"
-    assert (pipeline / "results.txt").read_text() == "random-5\n"
+    assert files(pipeline) == everything | moved | {"shards.json", "recipes.json"}
+    assert (pipeline / "shards.json").read_text() == "[\n  0,\n  2\n]\n"
+    recipes = YAML(typ="safe").load(pipeline / "params.yaml")["recipes"]
+    assert json.loads((pipeline / "recipes.json").read_text()) == recipes, "all of it, for stages that depend on this"
 
 
 def test_clean_lists_and_deletes_only_when_told(pipeline):

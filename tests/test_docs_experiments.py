@@ -41,7 +41,7 @@ def commit(project: Path) -> None:
 
 @pytest.mark.slow
 def test_experiments(tmp_path):
-    stages = ("fetch", "experts", "shards", "score", "inputs", "reference", "distill", "evaluate")
+    stages = ("code", "fetch", "experts", "shards", "score", "inputs", "reference", "distill", "evaluate")
     project = tiny(tmp_path / "project", stages, [0])
     dvc(project, "repro")
     commit(project)
@@ -82,7 +82,7 @@ def shown_by(command: str, project: Path) -> str:
 
 def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
-    project = tiny(tmp_path / "project", ("fetch", "experts", "shards", "score", "inputs", "distill"), [0])
+    project = tiny(tmp_path / "project", ("code", "fetch", "experts", "shards", "score", "inputs", "distill"), [0])
     recipe = MTT | {"optim": OPTIM | {"steps": 100_000}}
     package = {"name": "tiny", "default": "mtt-ipc5"}
     write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}, "package": package})
@@ -104,10 +104,10 @@ def test_watching(tmp_path):
 
 def test_many_machines(tmp_path):
     (tmp_path / "shared").mkdir()
-    project = tiny(tmp_path / "first", ("fetch", "experts", "shards", "score"), [0, 1, 2, 3])
+    project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0, 1, 2, 3])
     said = follow("many-machines.md", project, environment())
     machines = re.split(r"^dvc remote add|^git clone|^cd \.\./first", said, flags=re.M)
     beside, first, second, last = (set(re.findall(r"Running stage '(.*)'", part)) for part in machines)
-    assert beside == {"fetch", "experts@0", "experts@1"}
+    assert beside == {"code", "fetch", "experts@0", "experts@1"}
     assert (first, second, last) == ({"experts@2"}, {"experts@3"}, {"shards", "score"})
     assert "Stage 'experts@3' is cached - skipping run" in machines[-1]

@@ -103,7 +103,8 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     assert "../data/raw" in stages["fetch"]["deps"]
     for stage in stages.values():
         stage = stage.get("do", stage)
-        assert not any(path.startswith("distillkit") for path in stage["deps"]) and "distillkit" in stage["params"]
+        assert not any(path.startswith("distillkit") for path in stage["deps"])
+    assert stages["code"]["deps"] == ["stages"] and stages["code"]["params"] == ["distillkit"]
     listed = run(repository, sys.executable, "-m", "dvc", "stage", "list", "distill/dvc.yaml", "--name-only")
     assert "evaluate@selmatch-ipc5" in listed.stdout, listed.stderr
 
@@ -253,14 +254,14 @@ def planned(folder: Path = Path("pipe"), dataset: str = "images", methods=("mtt"
 def test_what_is_written_is_what_is_said(bare):
     """Of a second call nothing is, of a third what is missing; what people have changed stays in the way."""
     given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
-    assert init(*given).stdout == "wrote 14 files to pipe; next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == "wrote 15 files to pipe; next: dvc repro pipe/dvc.yaml\n"
     before = files(bare)
-    said = "nothing to write: all 14 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
+    said = "nothing to write: all 15 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
     assert init(*given).stdout == said
     assert files(bare) == before
     (bare / "pipe/params.yaml").unlink()
     (bare / "pipe/stages/fetch.py").unlink()
-    assert init(*given).stdout == "wrote 2 files to pipe (12 were there already); next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == "wrote 2 files to pipe (13 were there already); next: dvc repro pipe/dvc.yaml\n"
     assert files(bare) == before
     (bare / "pipe/params.yaml").write_text("seed: 1\n")
     (bare / "pipe/dvc.yaml").unlink()

@@ -220,7 +220,9 @@ def long_project(tmp_path) -> Path:
     """A short pipeline with a long distillation, not run yet."""
     project = new_project(tmp_path / "long")
     declared = YAML(typ="safe").load(project / "dvc.yaml")
-    kept = {name: declared["stages"][name] for name in ("fetch", "experts", "shards", "score", "inputs", "distill")}
+    kept = {
+        name: declared["stages"][name] for name in ("code", "fetch", "experts", "shards", "score", "inputs", "distill")
+    }
     YAML(typ="safe").dump({"stages": kept}, project / "dvc.yaml")
     write_params(project, TINY | {"recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 300}}}})
     return project

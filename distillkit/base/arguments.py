@@ -92,10 +92,8 @@ def check_folder(folder: Path) -> None:
 def check_test(path: Path | None) -> None:
     """Raise ParamsError unless test images may be at ``path``, where one is given."""
     if path is not None and not path.exists():
-        raise ParamsError(
-            f"--test is {path}, which does not exist; expected a real.safetensors with the test split, or the "
-            "source's folder here; correct --test"
-        )
+        expected = "a real.safetensors with the test split, or the source's folder here"
+        raise ParamsError(f"--test is {path}, which does not exist; expected {expected}; correct --test")
 
 
 def check_generator(folder: Path) -> None:
@@ -137,9 +135,8 @@ def push_target(repo: str, tag: str | None) -> str:
     if reference.revision is not None:
         raise ParamsError(f"push makes a new commit of {reference.repo}; drop @{reference.revision}, or use --tag")
     if tag is not None and (not TAG.fullmatch(tag) or NO_TAGS.fullmatch(tag)):
-        raise ParamsError(
-            f"tag is {tag!r}; expected a name such as v1.0: letters and digits, single '.', '-' and '_' between them"
-        )
+        expected = "a name such as v1.0: letters and digits, single '.', '-' and '_' between them"
+        raise ParamsError(f"tag is {tag!r}; expected {expected}")
     return reference.repo
 
 

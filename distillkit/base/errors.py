@@ -53,17 +53,22 @@ class DivergedError(DistillkitError):
     """A computation left the finite numbers."""
 
 
-def check_range(name: str, value: float, low: float, high: float | None = None) -> None:
-    """Raise ParamsError unless ``low <= value <= high``, by default what any machine can count or compute with."""
+def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:
+    """Raise ParamsError unless ``low <= value <= high``, by default what any machine can count or compute with.
+
+    None, a setting that was left out, is in every range; in :func:`check_positive`, too.
+    """
+    if value is None:
+        return
     most = high if high is not None else MOST if isinstance(value, int) else LARGEST
     if not low <= value <= most:
         expected = f"at least {low:g}" if high is None and value < low else f"between {low:g} and {most:g}"
         raise ParamsError(f"{name} is {shown(value)}; expected {expected}")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float | None) -> None:
     """Raise ParamsError unless ``value > 0`` and a float32."""
-    if not 0 < value <= LARGEST:
+    if value is not None and not 0 < value <= LARGEST:
         limit = f" up to {LARGEST:g}" if value > 0 else ""
         raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0{limit}")
 

@@ -29,10 +29,8 @@ def is_recipe_name(name: str) -> bool:
 def check_package_name(name: str) -> None:
     """Raise ParamsError unless a package can be called so."""
     if not is_plain(name):
-        raise ParamsError(
-            f"package name is {name!r}; expected letters, digits, '-', '_' and '.', not beginning or ending "
-            "with '.', and no device of Windows; rename it"
-        )
+        expected = "letters, digits, '-', '_' and '.', not beginning or ending with '.', and no device of Windows"
+        raise ParamsError(f"package name is {name!r}; expected {expected}; rename it")
 
 
 def check_recipe_names(names: Iterable[Any]) -> None:
@@ -47,10 +45,8 @@ def check_recipe_names(names: Iterable[Any]) -> None:
                 f"'-', and neither {TAKEN!r} nor a device of Windows; rename it, to {recipe_name(name)!r} for example"
             )
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            raise ParamsError(
-                f"recipes has the names {other!r} and {name!r}, one file for some systems; expected names that "
-                "differ, whatever the case; rename one"
-            )
+            found = f"the names {other!r} and {name!r}, one file for some systems"
+            raise ParamsError(f"recipes has {found}; expected names that differ, whatever the case; rename one")
 
 
 def recipe_name(text: str) -> str:

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -116,7 +116,7 @@ def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
             expected = ", ".join(known) or "none"
             raise ParamsError(f"{where}.{key} is not a parameter{hint(str(key), known)}; expected {expected}")
     for name, field in known.items():
-        if name not in value and is_required(field):
+        if name not in value and field.default is MISSING and field.default_factory is MISSING:
             raise ParamsError(f"{where}.{name} is missing; add it")
     types = get_type_hints(kind)
     parts = {key: convert(part, types[key], f"{where}.{key}") for key, part in value.items()}
@@ -124,10 +124,6 @@ def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
         return kind(**parts)
     except ParamsError as error:
         raise ParamsError(placed(str(error), where, known)) from None
-
-
-def is_required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def placed(message: str, where: str, known: Iterable[str]) -> str:

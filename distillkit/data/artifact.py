@@ -23,10 +23,8 @@ from distillkit.data.whitening import Whitening
 
 def class_names_of(opened: Opened) -> tuple[str, ...]:
     names = opened.field("class_names", list)
-    if not all(isinstance(name, str) for name in names):
-        raise ArtifactError(
-            f"{opened.path} has class_names {shown(names)}; expected a list of names; run its stage again"
-        )
+    are_text = all(isinstance(name, str) for name in names)
+    opened.require(are_text, f" has class_names {shown(names)}; expected a list of names")
     return tuple(names)
 
 
@@ -41,8 +39,7 @@ def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisat
     """For images of this (C, H, W)."""
     values = prod(image_shape)
     mean, std = (opened.tensor(name, [image_shape[0]], torch.float32) for name in ("mean", "std"))
-    if not (std > 0).all():
-        raise ArtifactError(f"{opened.path}: 'std' is {std.tolist()}; expected numbers above 0; run its stage again")
+    opened.require((std > 0).all(), f": 'std' is {std.tolist()}; expected numbers above 0")
     return Normalisation(mean, std, read_whitening(opened, values) if opened.has("zca_mean") else None)
 
 
@@ -50,13 +47,9 @@ def read_whitening(opened: Opened, values: int) -> Whitening:
     """The whitening of images of so many values: a basis at right angles, scales above 0."""
     mean_D, basis_DD = opened.tensor("zca_mean", [values]), opened.tensor("zca_basis", [values, values])
     scale_D = opened.tensor("zca_scale", [values])
-    if not (scale_D > 0).all():
-        raise ArtifactError(
-            f"{opened.path}: 'zca_scale' has {scale_D.min():g}; expected all above 0; run its stage again"
-        )
+    opened.require((scale_D > 0).all(), f": 'zca_scale' has {scale_D.min():g}; expected all above 0")
     lengths_D = basis_DD.square().sum(0)
-    if not ((lengths_D - 1).abs() < 1e-3).all():
-        raise ArtifactError(f"{opened.path}: 'zca_basis' is no basis of unit vectors; run its stage again")
+    opened.require(((lengths_D - 1).abs() < 1e-3).all(), ": 'zca_basis' is no basis of unit vectors")
     return Whitening(mean_D, basis_DD, scale_D)
 
 
@@ -211,11 +204,8 @@ def check_attack(opened: Opened, classes: int) -> None:
     """Raise ArtifactError unless an attack that the notes tell of is from one class to another."""
     attack = opened.field("notes", dict).get("attack", {})
     labels = {attack[key] for key in attack.keys() & {"attack_label", "target_label"}}
-    if attack and not (len(labels) == 2 and max(labels) < classes):
-        found = ", ".join(map(str, sorted(labels)))
-        raise ArtifactError(
-            f"{opened.path} has an attack on labels {found}; expected two below {classes}; run its stage again"
-        )
+    found, fits = ", ".join(map(str, sorted(labels))), len(labels) == 2 and max(labels) < classes
+    opened.require(not attack or fits, f" has an attack on labels {found}; expected two below {classes}")
 
 
 def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None:
@@ -234,11 +224,10 @@ def read_schedule(opened: Opened, images: int) -> Schedule | None:
         return None
     step_N, lr_T = opened.tensor("schedule_step", [images], torch.int64), opened.tensor("schedule_lr", [None])
     steps = step_N.unique()
-    if not torch.equal(steps, torch.arange(len(steps))) or len(lr_T) % len(steps) or not (lr_T > 0).all():
-        raise ArtifactError(
-            f"{opened.path} has a schedule of {len(steps)} steps and {len(lr_T)} step sizes; expected steps counted "
-            "from 0, and so many step sizes above 0 for each of them; run its stage again"
-        )
+    counted, dealt = torch.equal(steps, torch.arange(len(steps))), len(lr_T) % len(steps) == 0
+    expected = "steps counted from 0, and so many step sizes above 0 for each of them"
+    found = f"a schedule of {len(steps)} steps and {len(lr_T)} step sizes"
+    opened.require(counted and dealt and (lr_T > 0).all(), f" has {found}; expected {expected}")
     starts_RP = opened.tensor("schedule_starts", [None, None]) if opened.has("schedule_starts") else None
     return Schedule(read_network(opened, "schedule_network", "run its stage again"), step_N, lr_T, starts_RP)
 

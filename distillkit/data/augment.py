@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 
 from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, check_range
+from distillkit.base.randomness import draw_int
 from distillkit.base.settings import settings
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -45,7 +46,7 @@ class Augmentation:
     pad: int | None = None
 
     def __post_init__(self) -> None:
-        check_range("augmentation.pad", self.pad or 0, 0)
+        check_range("augmentation.pad", self.pad, 0)
         if not self.operations:
             raise ParamsError(f"operations is empty; expected some of {', '.join(ALL_OPERATIONS)}, or kind: none")
 
@@ -72,7 +73,8 @@ def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N
     if augmentation.kind == "simple":
         return draw_simple(augmentation, None, count, generator)
     if augmentation.kind == "dsa":
-        return [Step(pick(augmentation.operations, generator), None, numbers(count, generator))]
+        operation = augmentation.operations[draw_int(0, len(augmentation.operations), generator)]
+        return [Step(operation, None, numbers(count, generator))]
     learned_N = torch.zeros(count, dtype=torch.bool) if learned_N is None else learned_N.cpu()
     return draw_combined(augmentation, learned_N, generator)
 
@@ -106,10 +108,6 @@ def draw_combined(augmentation: Augmentation, learned_N: Tensor, generator: Gene
 
 def numbers(count: int, generator: Generator) -> Tensor:
     return torch.rand(count, NUMBERS, generator=generator)
-
-
-def pick(operations: tuple[Operation, ...], generator: Generator) -> Operation:
-    return operations[int(torch.randint(len(operations), (), generator=generator))]
 
 
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:

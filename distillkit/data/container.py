@@ -73,13 +73,16 @@ class Opened:
         if not isinstance(header, dict) or "kind" not in header:
             raise ArtifactError(foreign)
         if header.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{self.path} has format {shown(header.get('format'))}; expected {FORMAT!r}; "
-                "use the distillkit version that wrote it"
-            )
+            other = f"{self.path} has format {shown(header.get('format'))}"
+            raise ArtifactError(f"{other}; expected {FORMAT!r}; use the distillkit version that wrote it")
         if found := next(misfits(header, FORMS, "header"), None):
             raise ArtifactError(f"{self.path} has {found.removeprefix('header.')}; run its stage again")
         return header
+
+    def require(self, holds: bool | Tensor, problem: str) -> None:
+        """Raise ArtifactError, the path followed by the ``problem``, unless something ``holds``."""
+        if not holds:
+            raise ArtifactError(f"{self.path}{problem}; run its stage again")
 
     def field(self, name: str, *kinds: type) -> Any:
         """A header entry that must be there, of one of ``kinds`` if any are given."""
@@ -108,14 +111,12 @@ class Opened:
         fits = len(tensor.shape) == len(shape) and all(
             have > 0 if want is None else have == want for have, want in zip(tensor.shape, shape, strict=True)
         )
-        if tensor.dtype != dtype or not fits:
-            found = ", ".join(map(str, tensor.shape))
-            wanted = ", ".join("at least 1" if size is None else str(size) for size in shape)
-            raise ArtifactError(
-                f"{self.path}: {name!r} is {tensor.dtype} ({found}); expected {dtype} ({wanted}); run its stage again"
-            )
-        if finite and tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtifactError(f"{self.path}: {name!r} holds nan or infinity; run its stage again")
+        found = ", ".join(map(str, tensor.shape))
+        wanted = ", ".join("at least 1" if size is None else str(size) for size in shape)
+        described = f"{name!r} is {tensor.dtype} ({found}); expected {dtype} ({wanted})"
+        self.require(fits and tensor.dtype == dtype, f": {described}")
+        may_be_any = not (finite and tensor.is_floating_point())
+        self.require(may_be_any or tensor.isfinite().all(), f": {name!r} holds nan or infinity")
         return tensor
 
 

@@ -76,10 +76,8 @@ def stratified(difficulty_N: Tensor, count: int, hardest_dropped: float, strata:
     rows = torch.arange(len(difficulty_N), device=difficulty_N.device)
     kept = rank_hardest_first(rows, difficulty_N)[round(hardest_dropped * len(rows)) :]
     if count > len(kept):
-        raise WindowError(
-            f"hardest_dropped {hardest_dropped:g} leaves {len(kept)} of {len(rows)} images, of which {count} are asked "
-            "for; lower hardest_dropped or ipc"
-        )
+        found = f"{len(kept)} of {len(rows)} images, of which {count} are asked for"
+        raise WindowError(f"hardest_dropped {hardest_dropped:g} leaves {found}; lower hardest_dropped or ipc")
     values = difficulty_N[kept].double()
     width = (values.max() - values.min()) / strata
     stratum_N = ((values - values.min()) / width).long().clamp(max=strata - 1) if width > 0 else torch.zeros_like(kept)

@@ -63,16 +63,11 @@ class ImageSet:
         if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
             raise SourceError(f"images are {self.images.dtype}; expected uint8 or floating point")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
-            raise SourceError(
-                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; "
-                f"expected torch.int64 of shape ({self.images.shape[0]},)"
-            )
-        low, high = int(self.labels.min()), int(self.labels.max())
-        if low < 0 or high >= len(self.class_names):
-            raise SourceError(
-                f"labels run from {low} to {high}; expected 0 to {len(self.class_names) - 1} "
-                f"for {len(self.class_names)} classes"
-            )
+            found = f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            raise SourceError(f"labels are {found}; expected torch.int64 of shape ({self.images.shape[0]},)")
+        low, high, classes = int(self.labels.min()), int(self.labels.max()), len(self.class_names)
+        if low < 0 or high >= classes:
+            raise SourceError(f"labels run from {low} to {high}; expected 0 to {classes - 1} for {classes} classes")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -50,7 +50,5 @@ def number_of(name: str, given: str | int, class_names: tuple[str, ...]) -> int:
         return given
     if given in class_names:
         return class_names.index(str(given))
-    raise ParamsError(
-        f"attack.{name} is {given!r}; expected the name of a class, such as {class_names[0]!r}, "
-        f"or its number, 0 to {len(class_names) - 1}"
-    )
+    expected = f"the name of a class, such as {class_names[0]!r}, or its number, 0 to {len(class_names) - 1}"
+    raise ParamsError(f"attack.{name} is {given!r}; expected {expected}")

@@ -49,9 +49,8 @@ class DifficultyCorrection:
         if (self.final_weight is None) != (self.over is None):
             given, missing = ("over", "final_weight") if self.final_weight is None else ("final_weight", "over")
             raise ParamsError(f"difficulty_correction has {given} without {missing}; expected both or neither")
-        if self.final_weight is not None and self.over is not None:
-            check_range("difficulty_correction.final_weight", self.final_weight, 0)
-            check_range("difficulty_correction.over", self.over, 1)
+        check_range("difficulty_correction.final_weight", self.final_weight, 0)
+        check_range("difficulty_correction.over", self.over, 1)
 
     def weight_at(self, step: int) -> float:
         """λ after ``step`` outer steps."""

@@ -143,10 +143,8 @@ class Distillation:
             knobs += f", optim.student_lr_lr ({optim.student_lr_lr:g}) or optim.student_lr_init"
         elif self.start.schedule is not None:
             student, knobs = f" (mean step size {record.student_lr:g})", f"{knobs}, optim.student_lr_lr or step_size"
-        raise DivergedError(
-            f"distillation step {record.step}: the matching loss is {record.loss:g} and its gradient is not finite"
-            f"{student}; lower {knobs}"
-        )
+        found = f"the matching loss is {record.loss:g} and its gradient is not finite{student}"
+        raise DivergedError(f"distillation step {record.step}: {found}; lower {knobs}")
 
     def check_student(self, record: Step) -> None:
         """Raise DivergedError when the student has stopped: its step size is gone, or the loss is that of no step."""

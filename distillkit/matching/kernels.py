@@ -108,13 +108,10 @@ class CompiledKernel:
     """
 
     def __init__(self, network: nn.Module, compute: Compute):
-        eager, plain_layers, say = EagerKernel(network), with_plain_norms(network), compute.say
-        gradient, adjoint = (
-            gradient_function(plain_layers, compute.layout),
-            adjoint_function(plain_layers, compute.layout),
-        )
-        self.compiled_gradient = compiled(gradient, eager.gradient, "the inner step", say)
-        self.compiled_adjoint = compiled(adjoint, eager.adjoint, "its adjoint", say)
+        eager, plain_layers, layout = EagerKernel(network), with_plain_norms(network), compute.layout
+        gradient, adjoint = gradient_function(plain_layers, layout), adjoint_function(plain_layers, layout)
+        self.compiled_gradient = compiled(gradient, eager.gradient, "the inner step", compute.say)
+        self.compiled_adjoint = compiled(adjoint, eager.adjoint, "its adjoint", compute.say)
 
     def gradient(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
         return self.compiled_gradient(theta_P.detach(), images_NCHW, labels)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from torch import Generator, Tensor, nn
 
@@ -17,6 +17,8 @@ from distillkit.matching.kernels import CompiledKernel, EagerKernel, Kernel
 from distillkit.training.compute import Compute
 from distillkit.training.features import trained_expert
 from distillkit.training.trajectories import Experts
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,21 @@ class Material:
     pretrained: Experts | None = None
 
     def need_difficulty(self) -> Tensor:
-        if self.difficulty_N is None:
-            raise ParamsError("this method ranks images, but no difficulty was given; run the score stage first")
-        return self.difficulty_N
+        return needed(self.difficulty_N, "ranks images, but no difficulty was given; run the score stage first")
 
     def need_confidence(self) -> Tensor:
-        if self.confidence_N is None:
-            raise ParamsError(
-                "this method ranks images by the experts' confidence, but none was recorded; "
-                "run the score stage on experts instead of a score file"
-            )
-        return self.confidence_N
+        missing = "but none was recorded; run the score stage on experts instead of a score file"
+        return needed(self.confidence_N, f"ranks images by the experts' confidence, {missing}")
 
     def need_experts(self) -> Experts:
-        if self.experts is None:
-            raise ParamsError("this method matches expert trajectories, but got none; run the experts stage first")
-        return self.experts
+        return needed(self.experts, "matches expert trajectories, but got none; run the experts stage first")
 
     def need_imported(self) -> SyntheticSet:
-        if self.imported is None:
-            raise ParamsError(
-                "this method takes a set that was made elsewhere, but got none; run distillkit import and give its file"
-            )
-        return self.imported
+        missing = "but got none; run distillkit import and give its file"
+        return needed(self.imported, f"takes a set that was made elsewhere, {missing}")
 
     def need_pretrained(self) -> Experts:
-        if self.pretrained is None:
-            raise ParamsError("this method starts from experts of another pipeline, but got none; give their file")
-        return self.pretrained
+        return needed(self.pretrained, "starts from experts of another pipeline, but got none; give their file")
 
     def expert(self, number: int) -> nn.Module:
         """See :func:`~distillkit.training.features.trained_expert`."""
@@ -92,6 +81,13 @@ class Material:
             )
         network = forget_statistics(network).to(self.real.images.device).train()
         return CompiledKernel(network, self.compute) if self.compute.compile else EagerKernel(network)
+
+
+def needed(part: T | None, why: str) -> T:
+    """``part``. Raises ParamsError when it is not there, because "this method ...": ``why``."""
+    if part is None:
+        raise ParamsError(f"this method {why}")
+    return part
 
 
 def uses_experts(method: "Selection") -> bool:

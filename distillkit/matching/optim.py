@@ -54,24 +54,19 @@ class Optim:
     def __post_init__(self) -> None:
         check_range("optim.steps", self.steps, 1)
         for name in ("image_lr", "student_lr_init", "update_fraction", "max_move", "label_lr", "decay", "skip_above"):
-            if getattr(self, name) is not None:
-                check_positive(f"optim.{name}", getattr(self, name))
+            check_positive(f"optim.{name}", getattr(self, name))
         check_range("optim.student_lr_lr", self.student_lr_lr, 0)
         check_range("optim.momentum", self.momentum, 0, 0.9999)
         check_range("optim.label_momentum", self.label_momentum, 0, 0.9999)
         check_range("optim.update_fraction", self.update_fraction, 0, 1)
         check_range("optim.decay", self.decay, 0, 1)
-        if self.image_average is not None:
-            check_range("optim.image_average", self.image_average, 0, 0.99999)
-        if self.decay_every is not None:
-            check_range("optim.decay_every", self.decay_every, 1)
+        check_range("optim.image_average", self.image_average, 0, 0.99999)
+        check_range("optim.decay_every", self.decay_every, 1)
         if self.decay < 1 and self.decay_every is None:
             raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
         if self.decay == 1 and self.decay_every is not None:
-            raise ParamsError(
-                f"optim.decay_every is {shown(self.decay_every)}, but decay is 1; expected it below 1; add decay, or "
-                "remove decay_every"
-            )
+            found = f"optim.decay_every is {shown(self.decay_every)}, but decay is 1"
+            raise ParamsError(f"{found}; expected it below 1; add decay, or remove decay_every")
 
     def rate(self, lr: float, step: int) -> float:
         """``lr`` after ``step`` steps."""

@@ -50,7 +50,5 @@ def checked_population(pretrained: Pretrained | None, material: Material) -> Exp
 def check_norm(spec: NetworkSpec, what: str) -> None:
     """Raise ParamsError for batch normalisation: an order of training cannot carry its statistics."""
     if spec.norm == "batch":
-        raise ParamsError(
-            f"{what} {spec}, with batch normalisation, whose statistics no order of training carries; "
-            "expected norm: instance or none"
-        )
+        found = f"{what} {spec}, with batch normalisation, whose statistics no order of training carries"
+        raise ParamsError(f"{found}; expected norm: instance or none")

@@ -64,10 +64,8 @@ class Replay:
     def check_ipc(self, ipc: int) -> None:
         """Raise ParamsError unless every step gets as many images of a class."""
         if ipc % self.steps:
-            raise ParamsError(
-                f"replay.steps is {self.steps}, but ipc {ipc} cannot be dealt evenly to so many steps; expected a "
-                "divisor of ipc; replay.epochs repeats them"
-            )
+            found = f"replay.steps is {self.steps}, but ipc {ipc} cannot be dealt evenly to so many steps"
+            raise ParamsError(f"{found}; expected a divisor of ipc; replay.epochs repeats them")
 
     def settled(self, make: Make, material: Material, generator: Generator) -> tuple["Replay", dict[str, Any]]:
         """The same with a number for its step size, and what was found on the way, for the set's notes."""

@@ -32,17 +32,12 @@ WORK = Path(".distillkit/work")
 MODEL = ("base", "data", "training", "matching", "methods")  # rooms that a generator comes from
 
 
-def code(rooms: Sequence[str]) -> list[Path]:
-    """The files of these rooms, which are those of the stage in dvc.yaml."""
-    return [path for room in rooms for path in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
-
-
 @contextmanager
 def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Path]:
     """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
 
-    ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; :func:`code` is
-    among the inputs.
+    ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; the stage's code
+    (:func:`distillkit.pipeline.code.files_of`) is among the inputs.
     """
     folder = work_folder(name, settings, inputs)
     try:
@@ -65,7 +60,9 @@ def work_folder(name: str, settings: Any, inputs: Sequence[Path]) -> Path:
 
 def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
     """Where recipes of one method with the same ``model`` keep it: trained once, for all of them."""
-    return work_folder("model", [params["method"], params.get("model"), seed], [real, *code(MODEL)])
+    rooms = (Path(__file__).parents[1] / room for room in MODEL)
+    code = [path for room in rooms for path in sorted(room.rglob("*.py"))]
+    return work_folder("model", [params["method"], params.get("model"), seed], [real, *code])
 
 
 def remembering(

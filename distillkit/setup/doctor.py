@@ -166,7 +166,7 @@ def version(data: dict[str, Any]) -> Finding:
     written = data.get("distillkit", __version__)
     if str(written) == __version__:
         return Finding("distillkit", "ok", __version__)
-    remedy = f"write distillkit: {__version__} into params.yaml to run everything again with it, or install {written}"
+    remedy = f"write distillkit: {__version__} into params.yaml to run again what it changes, or install {written}"
     return Finding("distillkit", "warning", f"{__version__} here, {written} in params.yaml", remedy)
 
 

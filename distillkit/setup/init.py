@@ -34,7 +34,8 @@ IGNORED = (
     "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
 )
 WRITTEN = (".distillkit", "artifacts", "metrics", "reports", "stages")
-OURS = "- distillkit/"  # a dependency on the code of this checkout, which a repository of theirs has not
+OURS = "    - distillkit"  # the code of this checkout, which a repository of theirs has not
+FETCH = "    - artifacts/code/fetch.txt"
 
 
 def plan_for(
@@ -152,22 +153,18 @@ def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequen
 
 
 def pipeline_text(source: Source, folder: Path) -> str:
-    """The pipeline without dependencies on this checkout's code; instead every stage depends on the version in
-    params.yaml, and the fetch stage on the images if they lie in the repository."""
+    """The pipeline; in place of this checkout's code it depends on the version in params.yaml, and the fetch stage on
+    the images if they lie in the repository."""
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    lines = [line for line in lines if not line.strip().startswith(OURS)]
-    lines = [line for line in lines if not line.startswith("#")]
     lines = list(with_inputs(lines, as_dvc_has_it(local_folder(source, folder))))
     return HEAD.format(version=__version__) + "\n".join(lines) + "\n"
 
 
 def with_inputs(lines: Iterable[str], folder: str | None) -> Iterator[str]:
     for line in lines:
-        line = line.replace("params: [", "params: [distillkit, ")
-        yield line
-        indent = " " * (len(line) - len(line.lstrip()))
-        if line.strip() == "- stages/fetch.py" and folder is not None:
-            yield f"{indent}- {quoted(folder)}"
+        yield "    params: [distillkit]" if line == OURS else line
+        if line == FETCH and folder is not None:
+            yield f"    - {quoted(folder)}"
 
 
 def as_dvc_has_it(folder: str | None) -> str | None:

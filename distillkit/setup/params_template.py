@@ -91,7 +91,7 @@ def params_text(
     sections["recipes"] = [*recipe_lines(sections["recipes"], ipcs, methods), ""]
     sections["package"] = ["package:", f"  name: {quoted(package.name)}", f"  default: {quoted(package.default)}"]
     joined = "\n".join(line for lines in sections.values() for line in lines) + "\n"
-    version = f"distillkit: {__version__}  # what made the results; a change runs everything again"
+    version = f"distillkit: {__version__}  # what made the results; after a change, stages whose code differs run again"
     return HEAD.format(version=__version__) + version + "\n" + joined
 
 

@@ -34,11 +34,6 @@ class Mapper(Protocol):
     def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]: ...
 
 
-def serial(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
-    """One task after another."""
-    return map(function, items)
-
-
 class Stepwise(Protocol):
     """Work in steps that can stop after any of them and go on elsewhere, bit for bit."""
 
@@ -89,7 +84,7 @@ class Compute:
     ends the training.
     """
 
-    run: Mapper = serial
+    run: Mapper = map
     finish: Finisher = to_the_end
     stack: int = 1
     channels_last: bool = False

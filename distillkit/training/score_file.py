@@ -77,10 +77,8 @@ def only_array(file: IO[bytes], path: Path, images: int) -> Numbers:
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(file)
     if shape != (images,) or dtype.kind not in "fiu":
-        raise SourceError(
-            f"score.file {path} holds {dtype} of shape {shape}; expected one number for each of the "
-            f"{images} training images, in the order of the source"
-        )
+        expected = f"one number for each of the {images} training images, in the order of the source"
+        raise SourceError(f"score.file {path} holds {dtype} of shape {shape}; expected {expected}")
     data = file.read(images * dtype.itemsize + 1)  # to the end, where an archive checks its sums
     if len(data) < images * dtype.itemsize:
         raise EOFError("it ends early")

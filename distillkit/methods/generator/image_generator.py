@@ -63,10 +63,8 @@ class Fit:
         """One step; its loss. Raises DivergedError when that is not finite."""
         loss, kept = self.loss(self.generator), self.kept
         if not math.isfinite(found := loss.item()):
-            raise DivergedError(
-                f"the {self.name}'s loss is {found:g} at step {self.done + 1}; expected a finite number; "
-                f"lower lr ({self.spec.lr:g}) of its training"
-            )
+            told = f"the {self.name}'s loss is {found:g} at step {self.done + 1}; expected a finite number"
+            raise DivergedError(f"{told}; lower lr ({self.spec.lr:g}) of its training")
         gradients = torch.autograd.grad(loss, self.parameters)
         lr, step = self.spec.lr_at(self.done), self.done + 1
         with torch.no_grad():

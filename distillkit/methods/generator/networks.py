@@ -123,29 +123,24 @@ class GeneratorSpec:
         if isinstance(self.network, UNetSpec):
             check_sides("network.widths", self.network.widths, (height, width))
         elif height != width or height % self.network.patch:
-            raise ParamsError(
-                f"network.patch is {self.network.patch}, but a transformer would have to see {height}x{width}; "
-                "expected a square whose side patch divides; change data.size or use a unet"
-            )
+            found = f"network.patch is {self.network.patch}, but a transformer would have to see {height}x{width}"
+            expected = "expected a square whose side patch divides"
+            raise ParamsError(f"{found}; {expected}; change data.size or use a unet")
         return channels, height, width
 
 
 def check_widths(widths: Sequence[int]) -> None:
     if not 1 <= len(widths) <= MOST or any(not 8 <= width <= WIDEST or width % 8 for width in widths):
-        raise ParamsError(
-            f"widths is [{', '.join(map(shown, widths))}]; expected one or several multiples of 8 up to {WIDEST}, such "
-            "as [64, 128]"
-        )
+        expected = f"one or several multiples of 8 up to {WIDEST}, such as [64, 128]"
+        raise ParamsError(f"widths is [{', '.join(map(shown, widths))}]; expected {expected}")
 
 
 def check_sides(name: str, widths: Sequence[int], sides: tuple[int, int]) -> int:
     """By how much images are halved. Raises ParamsError where they cannot be."""
     factor: int = 2 ** (len(widths) - 1)
     if any(side % factor for side in sides):
-        raise ParamsError(
-            f"{name} has {len(widths)} entries, but {sides[0]}x{sides[1]} cannot be halved {len(widths) - 1} times; "
-            "expected fewer entries, or another data.size"
-        )
+        found = f"{len(widths)} entries, but {sides[0]}x{sides[1]} cannot be halved {len(widths) - 1} times"
+        raise ParamsError(f"{name} has {found}; expected fewer entries, or another data.size")
     return factor
 
 
@@ -154,10 +149,8 @@ def check_size(name: str, build: Callable[[], nn.Module]) -> None:
     with torch.device("meta"):
         found = sum(parameter.numel() for parameter in build().parameters())
     if found > MOST_PARAMETERS:
-        raise ParamsError(
-            f"{name} of the model has {found:,} parameters; expected at most {MOST_PARAMETERS:,}; lower its widths, "
-            "depth or layers"
-        )
+        expected = f"at most {MOST_PARAMETERS:,}; lower its widths, depth or layers"
+        raise ParamsError(f"{name} of the model has {found:,} parameters; expected {expected}")
 
 
 def library() -> Any:
@@ -165,10 +158,8 @@ def library() -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise ParamsError(
-            f"method diffusion needs the package diffusers, which cannot be imported ({error}); "
-            "run pip install 'distillkit[diffusion]'"
-        ) from None
+        found = f"method diffusion needs the package diffusers, which cannot be imported ({error})"
+        raise ParamsError(f"{found}; run pip install 'distillkit[diffusion]'") from None
     return diffusers
 
 

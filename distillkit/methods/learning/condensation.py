@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from distillkit.base.errors import ParamsError
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation, Draw
-from distillkit.data.images import Iterate, SyntheticSet, check_fits
+from distillkit.data.images import Iterate, SyntheticSet, check_fits, made_set
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.selection import class_rows, draw_rows
 from distillkit.matching.method import Material
@@ -35,14 +35,7 @@ def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
     classes, device = len(material.real.class_names), material.real.images.device
     check_fits(ipc, classes, material.real.image_shape)
     noise_NCHW = torch.randn(ipc * classes, *material.real.image_shape, generator=generator).to(device)
-    return SyntheticSet(
-        images=material.normalisation.undo(noise_NCHW),
-        labels=torch.arange(classes, device=device).repeat_interleave(ipc),
-        class_names=material.real.class_names,
-        learned=torch.ones(ipc * classes, dtype=torch.bool, device=device),
-        source_row=torch.full((ipc * classes,), -1, device=device),
-        normalisation=material.normalisation,
-    )
+    return made_set(material.normalisation.undo(noise_NCHW), material.real.class_names, material.normalisation)
 
 
 def network_like(spec: NetworkSpec | None, material: Material, seed: int, images_NCHW: Tensor) -> nn.Module:

@@ -70,17 +70,13 @@ class GradientMatching:
 
     def __post_init__(self) -> None:
         for name, low in (("updates", 1), ("inner_epochs", 0), ("real_batch", 1), ("network_batch", 2)):
-            if getattr(self, name) is not None:
-                check_range(f"matching.{name}", getattr(self, name), low)
+            check_range(f"matching.{name}", getattr(self, name), low)
         check_positive("matching.network_lr", self.network_lr)
 
     def loop(self, ipc: int) -> tuple[int, int]:
         """Image updates a network and epochs in between, for ``ipc`` images a class."""
         updates, epochs = published_loop(ipc)
-        return (
-            updates if self.updates is None else self.updates,
-            epochs if self.inner_epochs is None else self.inner_epochs,
-        )
+        return self.updates or updates, epochs if self.inner_epochs is None else self.inner_epochs
 
     def loss(self, iterate: Iterate, material: Material, augmentation: Augmentation, generator: Generator) -> Tensor:
         """Σ_c D(∇CE(A_c(S_c); θ), ∇CE(A_c(B_c); θ)), with D as in

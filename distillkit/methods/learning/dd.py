@@ -95,10 +95,8 @@ class DatasetDistillation:
         if trained and self.network is not None:
             raise ParamsError(f"network is given, but initialisation is {kind}: networks are the experts'; remove it")
         if self.kept_apart != 1 and kind != "random-pretrained":
-            raise ParamsError(
-                f"kept_apart is {shown(self.kept_apart)}, but initialisation is {kind}; remove it, or set "
-                "initialisation: random-pretrained"
-            )
+            found = f"kept_apart is {shown(self.kept_apart)}, but initialisation is {kind}"
+            raise ParamsError(f"{found}; remove it, or set initialisation: random-pretrained")
         for name in ("pretrained", "attack"):
             if getattr(self, name) is not None and not trained:
                 raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")

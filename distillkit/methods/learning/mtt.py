@@ -54,10 +54,9 @@ class Matching:
         check_range("matching.min_start_epoch", self.min_start_epoch, 0, self.max_start_epoch - 1)
         if (self.first_max_start_epoch is None) != (self.widen_steps is None):
             raise ParamsError("matching.first_max_start_epoch and widen_steps belong together; give both or neither")
-        if self.first_max_start_epoch is not None and self.widen_steps is not None:
-            first = "matching.first_max_start_epoch"
-            check_range(first, self.first_max_start_epoch, self.min_start_epoch + 1, self.max_start_epoch)
-            check_range("matching.widen_steps", self.widen_steps, 1)
+        low, high = self.min_start_epoch + 1, self.max_start_epoch
+        check_range("matching.first_max_start_epoch", self.first_max_start_epoch, low, high)
+        check_range("matching.widen_steps", self.widen_steps, 1)
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -70,8 +69,7 @@ class Matching:
         if last >= snapshots:
             raise ParamsError(
                 f"matching reaches epoch {last} (max_start_epoch {self.max_start_epoch} − 1 + expert_epochs "
-                f"{self.expert_epochs}), but the experts have {snapshots - 1} epochs; "
-                "lower one or raise experts.epochs"
+                f"{self.expert_epochs}), but the experts have {snapshots - 1} epochs; lower one or raise experts.epochs"
             )
 
     def max_start_at(self, step: int) -> int:

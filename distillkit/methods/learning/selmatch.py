@@ -61,10 +61,8 @@ class SelMatch:
         check_range("distill_fraction", self.distill_fraction, 0, 1)
         check_start(self.start, self.window_start, self.window_unit)
         if round(self.distill_fraction * self.ipc) == 0:
-            raise ParamsError(
-                f"distill_fraction {self.distill_fraction:g} of ipc {self.ipc} is no image at all; "
-                "raise it, or use method: window, which learns nothing"
-            )
+            found = f"distill_fraction {self.distill_fraction:g} of ipc {self.ipc} is no image at all"
+            raise ParamsError(f"{found}; raise it, or use method: window, which learns nothing")
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         self.matching.check_against(material.need_experts().snapshots)

@@ -10,11 +10,7 @@ from distillkit.base.settings import settings
 from distillkit.data.images import SyntheticSet, real_subset
 from distillkit.matching.method import Material
 
-ABOUT = About(
-    title="Full",
-    summary="Every training image of the source, unchanged.",
-    experts=False,
-)
+ABOUT = About("Full", "Every training image of the source, unchanged.", experts=False)
 
 
 @settings

@@ -66,10 +66,8 @@ class Imported:
         Classes without names are numbers from 0 on: they are the data's in their order, where that can only be one.
         """
         if len(names) != len(expected):
-            raise ParamsError(
-                f"{self.file} has {len(names)} classes; expected {len(expected)}, as the data has; "
-                "import the set of this dataset"
-            )
+            wanted = f"expected {len(expected)}, as the data has; import the set of this dataset"
+            raise ParamsError(f"{self.file} has {len(names)} classes; {wanted}")
         numbers = tuple(map(str, range(len(names))))
         if names == numbers:
             if not is_clear(expected):

@@ -51,8 +51,7 @@ class OptimisedSubset:
         check_range("sets", self.sets, 1)
         check_range("runs", self.runs, 1)
         check_range("holdout", self.holdout, 0.01, 0.9)
-        if self.best_fraction is not None:
-            check_range("best_fraction", self.best_fraction, 1e-6, 1)
+        check_range("best_fraction", self.best_fraction, 1e-6, 1)
         if (self.training is None) == (self.replay is None):
             found = "missing" if self.training is None else "given beside replay"
             raise ParamsError(f"training is {found}; expected either training or replay, by which sets are compared")

@@ -1,0 +1,67 @@
+"""Which code a stage can run: its script and the files of distillkit that the script imports, directly or not.
+
+Stages depend on a list of these files, not on folders: an edit runs again what it can change, and nothing else.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import sha256
+
+PACKAGE = Path(__file__).parents[1]
+NO_RESULT = {"process"} | {f"pipeline/{name}.py" for name in ("__init__", "checks", "code", "stage")}
+
+
+def listing(script: Path) -> str:
+    """A line for each of :func:`files_of`: its SHA-256 and its path in the package, or in the pipeline's folder."""
+    roots = {path: script.parents[1] if path == script else PACKAGE.parent for path in files_of(script)}
+    return "".join(f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path, root in roots.items())
+
+
+def files_of(script: Path) -> list[Path]:
+    """The script, the modules that it reaches, and what else lies in their folders (templates), sorted."""
+    found: set[Path] = set()
+    waiting = set(imported(script))
+    while waiting:
+        path = waiting.pop()
+        if path not in found and not changes_nothing(path):
+            found.add(path)
+            waiting |= imported(path)
+    beside = {file for folder in {path.parent for path in found} for file in folder.iterdir() if file.is_file()}
+    return [script, *sorted(found | {file for file in beside if file.suffix not in (".py", ".pyc")})]
+
+
+def changes_nothing(path: Path) -> bool:
+    """Whether a module changes no result, whoever imports it."""
+    inside = path.relative_to(PACKAGE)
+    return inside.as_posix() in NO_RESULT or inside.parts[0] in NO_RESULT
+
+
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Files of the package that ``path`` imports, wherever in the file, with the folders' ``__init__`` on the way."""
+    return frozenset(file for name in names_imported(path) for file in modules_on_the_way(name))
+
+
+def names_imported(path: Path) -> Iterator[str]:
+    """Modules that ``path`` imports, and what it imports from them, which may be modules too."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise ArtifactError(f"{path.name}, line {error.lineno}: {error.msg}; expected Python; correct it") from None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules_on_the_way(name: str) -> Iterator[Path]:
+    """``base/__init__.py`` and ``base/files.py`` for ``distillkit.base.files.sha256``; nothing for other packages."""
+    first, *parts = name.split(".")
+    for count in range(1, len(parts) + 1) if first == "distillkit" else ():
+        path = PACKAGE.joinpath(*parts[:count])
+        yield from (file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file())
