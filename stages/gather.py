@@ -4,10 +4,10 @@ DVC hashes folders whole. This stage takes out what params.yaml no longer names 
 the entries of dvc.lock with it; DVC has all of it in its cache.
 """
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 import os
 from pathlib import Path

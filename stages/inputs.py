@@ -3,10 +3,10 @@
 So another expert shard makes no set anew that uses no experts.
 """
 
-from distillkit.process.interruption import listen
+from distillkit.process.startup import begin
 
 if __name__ == "__main__":
-    listen()  # before the imports that take their time
+    begin()  # before the imports that take their time
 
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,5 +1,10 @@
 """The code of distillkit -> for each stage script the list of files that it can run, with their checksums."""
 
+from distillkit.process.startup import begin
+
+if __name__ == "__main__":
+    begin()  # before the imports that take their time
+
 from pathlib import Path
 
 import click
