@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from interpreter import PYTHON
 from safetensors.torch import load_file, save_file
 
 from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
@@ -669,7 +670,7 @@ def test_what_the_commands_refuse(pipeline):
 
 def test_commands(pipeline):
     def call(*arguments):
-        command = [sys.executable, "-m", "distillkit", *arguments]
+        command = [PYTHON, "-m", "distillkit", *arguments]
         return subprocess.run(command, cwd=pipeline, capture_output=True, text=True, check=False)
 
     done = call("generator", "made", "folder", "--real", "real.safetensors")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
+from interpreter import PYTHON, SCRIPTS, path
 
 from distillkit import __version__
 from distillkit.base import machine
@@ -29,13 +30,12 @@ PIPELINE = (ROOT / "params.yaml").read_text()
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command of this environment, as when it is activated."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {**os.environ, **QUIET, "PATH": path, **environment}
+    given = {**os.environ, **QUIET, "PATH": path(), **environment}
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
 
 
 def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, sys.executable, "-m", "distillkit", *arguments, **environment)
+    return run(folder, PYTHON, "-m", "distillkit", *arguments, **environment)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     """A Git and DVC repository with the parameters of this one."""
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", path(SCRIPTS))
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
     (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")

@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import termios
 import time
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from queue import SimpleQueue
 
 import psutil
 import pytest
+from interpreter import BIN, SCRIPTS
 from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
@@ -51,14 +51,22 @@ def copy(name: str, *needed: str) -> dict:
     return {"cmd": f"cat /dev/null {' '.join(needed)} > {name}", "deps": list(needed), "outs": [name]}
 
 
-COMMAND = [sys.executable, "-m", "distillkit", "repro"]
+COMMAND = ["-m", "distillkit", "repro"]
 
 
-def start(folder: Path, *arguments: str, sigint=signal.default_int_handler, **options) -> AbstractContextManager:
+def start(
+    folder: Path, *arguments: str, commands: Path = SCRIPTS, sigint=signal.default_int_handler, **options
+) -> AbstractContextManager:
     """`distillkit repro` in the background; what it says is piped."""
     return background(
-        [*COMMAND, *arguments],
-        **{"cwd": folder, "env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        [str(commands / "python"), *COMMAND, *arguments],
+        **{
+            "cwd": folder,
+            "env": environment(commands),
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+        }
         | {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, sigint)}
         | options,
     )
@@ -71,7 +79,7 @@ def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
     """The exit code of `distillkit repro`, and what it says."""
-    with start(folder, *arguments) as running:
+    with start(folder, *arguments, commands=BIN) as running:
         return ended(running)
 
 

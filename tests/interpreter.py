@@ -1,0 +1,213 @@
+"""Python processes that start in no time: forks of one that has imported everything once.
+
+:data:`BIN` is a folder with a ``python``, a ``dvc`` and a ``distillkit``. Each hands its arguments, folder, environment
+and streams to a server, which forks; it passes signals on and ends as the fork ends. A command that needs another
+interpreter (other variables that Python itself reads, a terminal) gets a process of its own instead.
+
+The server has not imported the Hub's client, which reads its address while it is imported.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+FOLDER = "DISTILLKIT_TEST_SERVER"  # the variable by which the workers of pytest-xdist share the server
+DVC = (
+    *("dvc.cli.command", "dvc.cli.parser", "dvc.dvcfile", "dvc.parsing", "dvc.repo.reproduce", "dvc.repo.status"),
+    *("dvc.repo.commit", "dvc.repo.experiments", "dvc.repo.metrics.show", "dvc.repo.plots", "dvc.repo.push"),
+    *("dvc.repo.fetch", "dvc.repo.pull", "dvc.repo.imp_url", "dvc.repo.checkout", "dvc.stage.cache", "dvc.stage.run"),
+    *("dvc.data_cloud", "dvc.dependency", "dvc.output", "dvc.lock", "dvc.rwlock", "dvc.utils.strictyaml"),
+    *("dvc_data.index.checkout", "dvc_data.index.fetch", "dvc_data.index.push", "dvc_data.hashfile.build"),
+    *("dvc_data.hashfile.transfer", "dvc_objects.fs.generic", "scmrepo.git.backend.dulwich", "networkx", "pygit2"),
+)
+OTHERS = (
+    *("torch", "torchvision", "sklearn.datasets", "sklearn.model_selection", "matplotlib.figure", "pyarrow.parquet"),
+    *("pyarrow.dataset", "aiohttp", "requests", "filelock", "jinja2"),
+)
+READ_BY_PYTHON = ("PYTHON", "LD_", "OMP_", "MALLOC_")
+
+CLIENT = """#!{python} -IS
+import json, os, signal, socket, sys
+args = sys.argv[1:]
+if os.path.basename(sys.argv[0]) != "python":
+    args = [os.path.join({scripts!r}, os.path.basename(sys.argv[0])), *args]
+known = {{key: value for key, value in os.environ.items() if key.startswith({read!r})}}
+if known != {known} or any(map(os.isatty, range(3))):
+    os.execv({python!r}, [{python!r}, *args])
+ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
+request = {{"args": args, "folder": os.getcwd(), "environment": dict(os.environ), "ignored": ignored}}
+message = json.dumps(request).encode()
+server = socket.socket(socket.AF_UNIX)
+server.connect({socket!r})
+for number in {{signal.SIGINT, signal.SIGTERM}}.difference(ignored):
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
+socket.send_fds(server, [len(message).to_bytes(8)], [0, 1, 2])
+server.sendall(message)
+answer = server.recv(8)
+code = int.from_bytes(answer, signed=True) if answer else 70
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL) if code != -signal.SIGKILL else None
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+def start(folder: Path, **given: str) -> Path:
+    """The server, until this process ends; the folder with the three commands."""
+    environment, address = os.environ | given, str(folder / "socket")
+    server = subprocess.Popen(
+        [sys.executable, "-P", __file__, address, str(folder / "bin/python")],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    atexit.register(server.stdin.close)
+    known = {key: value for key, value in environment.items() if key.startswith(READ_BY_PYTHON)}
+    values = {"python": sys.executable, "scripts": str(SCRIPTS), "read": READ_BY_PYTHON, "known": known}
+    (folder / "bin").mkdir(parents=True)
+    for name in ("python", "dvc", "distillkit"):
+        (folder / "bin" / name).write_text(CLIENT.format(socket=address, **values))
+        (folder / "bin" / name).chmod(0o755)
+    return folder / "bin"
+
+
+def serve(address: str, python: str) -> None:
+    """Fork for every connection until standard input is closed; import at the first."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(100)
+    ready = False
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while listener in select.select([listener, 0], [], [])[0]:
+        connection, _ = listener.accept()
+        ready = ready or load()
+        if not os.fork():
+            listener.close()
+            answer(connection, python)
+        connection.close()
+
+
+def load() -> bool:
+    ours = pkgutil.walk_packages([str(Path(__file__).parents[1] / "distillkit")], "distillkit.")
+    rooms = [found.name for found in ours if not found.name.startswith(("distillkit.hub.dvc", "distillkit.__main__"))]
+    for name in (*DVC, *OTHERS, *rooms):
+        importlib.import_module(name)
+    assert not {"huggingface_hub", "datasets"} & set(sys.modules)
+    gc.freeze()
+    return True
+
+
+def answer(connection: socket.socket, python: str) -> NoReturn:
+    """Run the command in a fork of this fork, pass signals on to it, and tell how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    size, streams, *_ = socket.recv_fds(connection, 8, 3)
+    request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
+    if not (process := os.fork()):
+        connection.close()
+        become(request, streams, python)
+    for stream in streams:
+        os.close(stream)
+    os.close(0)
+    ended = os.pidfd_open(process)
+    while ended not in (ready := select.select([connection, ended], [], [])[0]):
+        assert ready
+        number = connection.recv(1)
+        os.kill(process, number[0] if number else signal.SIGKILL)
+        if not number:
+            os._exit(0)
+    connection.send(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]).to_bytes(8, signed=True))
+    os._exit(0)
+
+
+def become(request: dict[str, Any], streams: list[int], python: str) -> NoReturn:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}.items():
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
+    sys.executable = python
+    leave(exit_code(request["args"]))
+
+
+def exit_code(arguments: list[str]) -> int:
+    try:
+        execute(arguments)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def execute(arguments: list[str]) -> None:
+    """As ``python`` does with these arguments."""
+    safe = arguments[0] == "-P"
+    first, *rest = arguments[safe:]
+    if first in ("-m", "-c"):
+        what, *rest = rest
+        sys.argv = [first, *rest]
+        if not safe:
+            sys.path.insert(0, str(Path.cwd()) if first == "-m" else "")
+        if first == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        return
+    assert not first.startswith("-"), f"an option that no server knows: {first}"
+    sys.argv = [first, *rest]
+    if not safe:
+        sys.path.insert(0, str(Path(first).resolve().parent))
+    runpy.run_path(first, run_name="__main__")
+
+
+def leave(code: int) -> NoReturn:
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(*sys.argv[1:])
+    sys.exit()
+
+SCRIPTS = Path(sys.executable).parent
+os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
+if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="server-")
+    atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
+    start(Path(os.environ[FOLDER]))
+BIN = Path(os.environ[FOLDER]) / "bin"
+PYTHON = str(BIN / "python")
+
+
+def path(commands: Path = BIN) -> str:
+    """``PATH`` with these commands first, the quick ones or :data:`SCRIPTS`."""
+    return os.pathsep.join([str(commands), str(SCRIPTS), os.environ["PATH"]])
