@@ -27,17 +27,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 FOLDER = "DISTILLKIT_TEST_SERVER"  # the variable by which the workers of pytest-xdist share the server
-DVC = (
-    *("dvc.cli.command", "dvc.cli.parser", "dvc.dvcfile", "dvc.parsing", "dvc.repo.reproduce", "dvc.repo.status"),
-    *("dvc.repo.commit", "dvc.repo.experiments", "dvc.repo.metrics.show", "dvc.repo.plots", "dvc.repo.push"),
-    *("dvc.repo.fetch", "dvc.repo.pull", "dvc.repo.imp_url", "dvc.repo.checkout", "dvc.stage.cache", "dvc.stage.run"),
-    *("dvc.data_cloud", "dvc.dependency", "dvc.output", "dvc.lock", "dvc.rwlock", "dvc.utils.strictyaml"),
-    *("dvc_data.index.checkout", "dvc_data.index.fetch", "dvc_data.index.push", "dvc_data.hashfile.build"),
-    *("dvc_data.hashfile.transfer", "dvc_objects.fs.generic", "scmrepo.git.backend.dulwich", "networkx", "pygit2"),
-)
-OTHERS = (
-    *("torch", "torchvision", "sklearn.datasets", "sklearn.model_selection", "matplotlib.figure", "pyarrow.parquet"),
-    *("pyarrow.dataset", "aiohttp", "requests", "filelock", "jinja2"),
+IMPORTED = (
+    *("dvc.cli.command", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.dvcfile", "dvc.lock", "dvc.parsing"),
+    *(f"dvc.repo.{name}" for name in ("artifacts", "checkout", "commit", "datasets", "experiments", "fetch", "graph")),
+    *(f"dvc.repo.{name}" for name in ("imp_url", "index", "metrics.show", "open_repo", "plots", "pull", "push")),
+    *("dvc.repo.reproduce", "dvc.repo.stage", "dvc.repo.status", "dvc.rwlock", "dvc.stage.cache", "dvc.stage.run"),
+    *("dvc_data.hashfile.build", "dvc_data.hashfile.status", "dvc_data.index.checkout", "dvc_data.index.fetch"),
+    *("dvc_data.index.push", "scmrepo.git.backend.dulwich", "dulwich.worktree", "pygit2", "configobj", "platformdirs"),
+    *("torch", "torchvision", "sklearn.datasets", "sklearn.model_selection", "matplotlib.backends.backend_agg"),
+    *("pyarrow.dataset", "pyarrow.parquet", "aiohttp", "requests", "filelock", "jinja2"),
 )
 READ_BY_PYTHON = ("PYTHON", "LD_", "OMP_", "MALLOC_")
 
@@ -106,7 +104,7 @@ def serve(address: str, python: str) -> None:
 def load() -> bool:
     ours = pkgutil.walk_packages([str(Path(__file__).parents[1] / "distillkit")], "distillkit.")
     rooms = [found.name for found in ours if not found.name.startswith(("distillkit.hub.dvc", "distillkit.__main__"))]
-    for name in (*DVC, *OTHERS, *rooms):
+    for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
     gc.freeze()
