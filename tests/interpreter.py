@@ -75,7 +75,7 @@ def start(folder: Path, **given: str) -> Path:
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
-    atexit.register(server.stdin.close)
+    atexit.register(server.communicate)
     known = {key: value for key, value in environment.items() if key.startswith(READ_BY_PYTHON)}
     values = {"python": sys.executable, "scripts": str(SCRIPTS), "read": READ_BY_PYTHON, "known": known}
     (folder / "bin").mkdir(parents=True)
