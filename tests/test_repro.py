@@ -326,9 +326,14 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
     assert (folder / "one").exists()
 
 
-@pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("kept", ["", "schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: "])
-def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, committed, kept):
+@pytest.mark.parametrize(
+    ("kept", "committed"),
+    [
+        *(("", committed) for committed in (True, False)),
+        *((kept, True) for kept in ("schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: ")),
+    ],
+)
+def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, kept, committed):
     folder = project(tmp_path / "killed", {name: copy(name, "from") for name in ("a", "b")})
     (folder / "from").touch()
     dvc(folder, "repro", "a")
