@@ -23,10 +23,11 @@ import sys
 import tempfile
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-FOLDER = "DISTILLKIT_TEST_SERVER"  # the variable by which the workers of pytest-xdist share the server
+SHARED = "DISTILLKIT_TEST_COMMANDS"  # the variable by which the workers of pytest-xdist share the server
 IMPORTED = (
     *("dvc.cli.command", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.dvcfile", "dvc.lock", "dvc.parsing"),
     *(f"dvc.repo.{name}" for name in ("artifacts", "checkout", "commit", "datasets", "experiments", "fetch", "graph")),
@@ -45,17 +46,18 @@ args = sys.argv[1:]
 if os.path.basename(sys.argv[0]) != "python":
     args = [os.path.join({scripts!r}, os.path.basename(sys.argv[0])), *args]
 known = {{key: value for key, value in os.environ.items() if key.startswith({read!r})}}
-if known != {known} or any(map(os.isatty, range(3))):
+able = hasattr(os, "pidfd_open") and args and (args[0] in ("-P", "-m", "-c") or not args[0].startswith("-"))
+if not able or known != {known} or any(map(os.isatty, range(3))):
     os.execv({python!r}, [{python!r}, *args])
 ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
 request = {{"args": args, "folder": os.getcwd(), "environment": dict(os.environ), "ignored": ignored}}
 message = json.dumps(request).encode()
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
-for number in {{signal.SIGINT, signal.SIGTERM}}.difference(ignored):
-    signal.signal(number, lambda number, frame: server.send(bytes([number])))
 socket.send_fds(server, [len(message).to_bytes(8)], [0, 1, 2])
 server.sendall(message)
+for number in {{signal.SIGINT, signal.SIGTERM}}.difference(ignored):
+    signal.signal(number, lambda number, frame: server.send(bytes([number])))
 answer = server.recv(8)
 code = int.from_bytes(answer, signed=True) if answer else 70
 if code < 0:
@@ -65,33 +67,35 @@ os._exit(code)
 """
 
 
-def start(folder: Path, **given: str) -> Path:
+def start(**given: str) -> Path:
     """The server, until this process ends; the folder with the three commands."""
+    folder = Path(tempfile.mkdtemp(prefix="python-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     environment, address = os.environ | given, str(folder / "socket")
-    server = subprocess.Popen(
-        [sys.executable, "-P", __file__, address, str(folder / "bin/python")],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(100)
+        server = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(listener.fileno()), str(folder / "bin/python")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,  # it says nothing; but standard output is a pipe for the forks, too
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
     atexit.register(server.communicate)
     known = {key: value for key, value in environment.items() if key.startswith(READ_BY_PYTHON)}
     values = {"python": sys.executable, "scripts": str(SCRIPTS), "read": READ_BY_PYTHON, "known": known}
-    (folder / "bin").mkdir(parents=True)
+    (folder / "bin").mkdir()
     for name in ("python", "dvc", "distillkit"):
         (folder / "bin" / name).write_text(CLIENT.format(socket=address, **values))
         (folder / "bin" / name).chmod(0o755)
     return folder / "bin"
 
 
-def serve(address: str, python: str) -> None:
+def serve(listener: socket.socket, python: str) -> None:
     """Fork for every connection until standard input is closed; import at the first."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(100)
     ready = False
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while listener in select.select([listener, 0], [], [])[0]:
         connection, _ = listener.accept()
         ready = ready or load()
@@ -99,6 +103,9 @@ def serve(address: str, python: str) -> None:
             listener.close()
             answer(connection, python)
         connection.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def load() -> bool:
@@ -112,8 +119,10 @@ def load() -> bool:
 
 
 def answer(connection: socket.socket, python: str) -> NoReturn:
-    """Run the command in a fork of this fork, pass signals on to it, and tell how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    """Run the command in a fork of this fork, pass signals on to it, and tell how it ended.
+
+    It is killed when nobody waits for it any more: the client has been killed, or the tests have ended.
+    """
     size, streams, *_ = socket.recv_fds(connection, 8, 3)
     request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
     if not (process := os.fork()):
@@ -121,11 +130,9 @@ def answer(connection: socket.socket, python: str) -> NoReturn:
         become(request, streams, python)
     for stream in streams:
         os.close(stream)
-    os.close(0)
     ended = os.pidfd_open(process)
-    while ended not in (ready := select.select([connection, ended], [], [])[0]):
-        assert ready
-        number = connection.recv(1)
+    while ended not in (ready := select.select([connection, ended, 0], [], [])[0]):
+        number = b"" if 0 in ready else connection.recv(1)
         os.kill(process, number[0] if number else signal.SIGKILL)
         if not number:
             os._exit(0)
@@ -177,7 +184,6 @@ def execute(arguments: list[str]) -> None:
         else:
             exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
         return
-    assert not first.startswith("-"), f"an option that no server knows: {first}"
     sys.argv = [first, *rest]
     if not safe:
         sys.path.insert(0, str(Path(first).resolve().parent))
@@ -193,16 +199,14 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
     sys.exit()
 
 SCRIPTS = Path(sys.executable).parent
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
-if FOLDER not in os.environ:
-    os.environ[FOLDER] = tempfile.mkdtemp(prefix="server-")
-    atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
-    start(Path(os.environ[FOLDER]))
-BIN = Path(os.environ[FOLDER]) / "bin"
+if SHARED not in os.environ:
+    os.environ[SHARED] = str(start())
+BIN = Path(os.environ[SHARED])
 PYTHON = str(BIN / "python")
 
 

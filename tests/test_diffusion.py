@@ -262,7 +262,7 @@ def test_one_step_of_a_fit():
     assert fit.result().weight.item() == pytest.approx(0.1 + 0.81)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", ["unet", "dit"])
 def test_loss_falls(digits, name):
     spec = replace(SPECS[name], training=FitSpec(80, 32, 3e-3), autoencoder=None)
     fits = []

@@ -1,7 +1,6 @@
 """``distillkit doctor``: what is found on machines that are ready and on machines that are not."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 from interpreter import PYTHON, SCRIPTS, path
+from test_init import QUIET, distillkit, run
 
 from distillkit import __version__
 from distillkit.base import machine
@@ -24,18 +24,7 @@ from distillkit.setup import diagnostics, doctor, remotes
 from distillkit.setup.diagnostics import Finding
 
 ROOT = Path(__file__).parents[1]
-QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
 PIPELINE = (ROOT / "params.yaml").read_text()
-
-
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command of this environment, as when it is activated."""
-    given = {**os.environ, **QUIET, "PATH": path(), **environment}
-    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
-
-
-def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, PYTHON, "-m", "distillkit", *arguments, **environment)
 
 
 @pytest.fixture

@@ -314,9 +314,8 @@ def test_dataset_info_is_what_datasets_finds(built: Package, recipe: str) -> Non
     assert claimed.dataset_size == claimed.splits["train"].num_bytes == found.data.nbytes
 
 
-@pytest.mark.parametrize("text", LICENCES.split())
-def test_every_identifier_of_the_hub_is_known(text: str) -> None:
-    assert licence({"licence": text}) == {"license": text}
+def test_every_identifier_of_the_hub_is_known() -> None:
+    assert [licence({"licence": text}) for text in LICENCES.split()] == [{"license": text} for text in LICENCES.split()]
 
 
 def test_the_hubs_library_accepts_the_card(built: Package) -> None:

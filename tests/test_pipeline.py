@@ -132,7 +132,10 @@ def test_metrics_and_plots_show(finished):
     project, _ = finished
     shown = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
     assert shown["metrics/selmatch-ipc2.json"]["data"]["images"] == {"learned": 10, "real": 10, "total": 20}
-    assert 0 <= shown["metrics/full.json"]["data"]["accuracy"]["mean"] <= 1
+    accuracy = shown["metrics/full.json"]["data"]["accuracy"]
+    right = [60 * accuracy[f"run_{run}"] for run in (1, 2)]
+    assert right == pytest.approx([round(images) for images in right], abs=1e-4), "shares of 60 test images"
+    assert accuracy["mean"] == pytest.approx(sum(right) / 120, abs=1e-6) and accuracy["runs"] == 2
     plots = json.loads(dvc(project, "plots", "show", "--json"))
     assert any("loss/selmatch-ipc2.csv" in name for name in plots["data"])
     assert any("training/random-ipc2.csv" in name for name in plots["data"])
@@ -209,7 +212,7 @@ def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
     """Another folder and hash seed, an empty cache, stages side by side: the same dvc.lock, output hashes and all."""
     again, seed = new_project(tmp_path / "second"), {"PYTHONHASHSEED": "7"}
-    commands = start(tmp_path / "servers", **seed)
+    commands = start(**seed)
     command = [str(commands / "python"), "-m", "distillkit", "repro", "-j", "2"]
     done = subprocess.run(command, cwd=again, env=environment(commands) | seed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
