@@ -230,7 +230,8 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_terminal_without_arrows(tmp_path):
-    code = "import sys, distillkit.cli; sys.stdout.reconfigure(encoding='latin-1', errors='strict'); distillkit.cli.main()"
+    narrow = "sys.stdout.reconfigure(encoding='latin-1', errors='strict')"
+    code = f"import sys; {narrow}; from distillkit.cli import main; main()"
     ran = run(tmp_path, PYTHON, "-c", code, "doctor")
     assert ran.returncode == 1 and "? git init" in ran.stdout and not ran.stderr
 
