@@ -114,6 +114,7 @@ def load() -> bool:
     for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # colorama, which DVC starts, had them wrapped
     gc.freeze()
     return True
 
