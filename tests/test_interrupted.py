@@ -188,7 +188,7 @@ def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
     with sole(command("score")):
         running = forked.begin(project, command("score"))
         until(lambda: "waiting" in project.with_name("score.said").read_text(), "it waits")
-        assert running.is_alive()
+        assert running.poll() is None
         assert contents(project).keys() - whole[1]["reference"].keys()  # the lock
     ended = forked.end(project, running)
     line = f"waiting for another process to end that runs the same: {' '.join(command('score'))}\n"
