@@ -3,9 +3,9 @@ replaced by ones that take no time and have the same outputs."""
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+from interpreter import PYTHON
 from packages import build_package
 from workflows import environment
 
@@ -62,7 +62,7 @@ class Project:
         return done.stdout
 
     def dvc(self, *arguments: str, **given: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *arguments, **given)
+        return self.run(PYTHON, "-m", "dvc", *arguments, **given)
 
     def git(self, *arguments: str, folder: Path | None = None) -> str:
         author = ("-c", "user.name=author", "-c", "user.email=author@example.org")
@@ -100,10 +100,10 @@ def new_repository(root: Path) -> Project:
     project.folder.mkdir(parents=True)
     project.store.mkdir()
     project.git("init", "-q", "-b", "main")
-    project.run(sys.executable, "-m", "dvc", "init", "-q", folder=project.origin)
+    project.run(PYTHON, "-m", "dvc", "init", "-q", folder=project.origin)
     options = ["--dataset", "digits", "--ipc", "2", "--ci"]
-    project.run(sys.executable, "-m", "distillkit", "init", FOLDER, *options, folder=project.origin)
-    project.run(sys.executable, "-m", "dvc", "remote", "add", "-q", "-d", "store", "../store", folder=project.origin)
+    project.run(PYTHON, "-m", "distillkit", "init", FOLDER, *options, folder=project.origin)
+    project.run(PYTHON, "-m", "dvc", "remote", "add", "-q", "-d", "store", "../store", folder=project.origin)
     return project
 
 

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from packages import build_package
 from sklearn.datasets import load_digits
 
+from distillkit.base.machine import cores
 from distillkit.base.randomness import seeded
 from distillkit.data.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
 from distillkit.data.networks import NetworkSpec
@@ -28,6 +29,15 @@ os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": NOBODY.name, "DVC_SYSTEM_CONFIG_DIR": NOBODY.name, "DVC_NO_ANALYTICS": "1"}
 
 torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs in a process for each core; tests that are named run in one, which begins sooner."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
+    if whole and not config.option.usepdb and getattr(config.option, "numprocesses", 0) is None:
+        config.option.numprocesses, config.option.dist = min(cores(), 4), "worksteal"
+
 
 TINY = NetworkSpec("convnet", "batch", depth=1, width=4)
 PLAIN = NetworkSpec("convnet", "instance", depth=1, width=4)

@@ -1,34 +1,22 @@
-"""Stages in forks of a process that has imported everything once, so that many runs take little time.
+"""Stages that send themselves a signal at a given moment.
 
-A fork can be made to send itself a signal just before it gives a file its name: whatever a stage leaves behind, it
+A stage can be made to send itself a signal just before it gives a file its name: whatever a stage leaves behind, it
 leaves by giving a whole file or folder its name, so these are all the moments that a later run can tell apart.
 """
 
-import multiprocessing
+import json
 import os
 import runpy
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
-from distillkit.pipeline import checkpoints
+from interpreter import PYTHON
 
-IMPORTED_ONCE = ("datasets", "matplotlib.figure", "sklearn.datasets", "sklearn.model_selection", "torch", "filelock")
-OURS = (
-    "methods",
-    "package.build",
-    "pipeline.checkpoints",
-    "pipeline.unfinished",
-    "process.command",
-    "report.page",
-    "sources.fetch",
-    "training.score_file",
-)
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([*IMPORTED_ONCE, *(f"distillkit.{name}" for name in OURS)])
+from distillkit.pipeline import checkpoints
 
 
 class Moment(NamedTuple):
@@ -46,19 +34,19 @@ class Ended(NamedTuple):
     said: str
 
 
-def begin(folder: Path, command: Sequence[str], moment: Moment | None = None) -> BaseProcess:
-    for log in ("named", "said"):
-        folder.with_name(f"{folder.name}.{log}").write_text("")
-    process = FORKS.Process(target=stage, args=(folder, command, moment))
-    process.start()
-    return process
+def begin(folder: Path, command: Sequence[str], moment: Moment | None = None) -> subprocess.Popen[bytes]:
+    folder.with_name(f"{folder.name}.named").write_text("")
+    arguments = [str(folder), json.dumps(command), json.dumps(moment)]
+    with folder.with_name(f"{folder.name}.said").open("w") as said:
+        return subprocess.Popen(
+            [PYTHON, __file__, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said
+        )
 
 
-def end(folder: Path, process: BaseProcess) -> Ended:
-    process.join(120)
-    assert process.exitcode is not None, "still running after two minutes"
+def end(folder: Path, process: subprocess.Popen[bytes]) -> Ended:
+    code = process.wait(120)
     named, said = (folder.with_name(f"{folder.name}.{log}").read_text() for log in ("named", "said"))
-    return Ended(process.exitcode, named.splitlines(), said)
+    return Ended(code, named.splitlines(), said)
 
 
 def run(folder: Path, command: Sequence[str], moment: Moment | None = None) -> Ended:
@@ -68,9 +56,6 @@ def run(folder: Path, command: Sequence[str], moment: Moment | None = None) -> E
 
 def stage(folder: Path, command: Sequence[str], moment: Moment | None) -> None:
     """In the fork: run the script, logging what gets its name."""
-    said = os.open(folder.with_name(f"{folder.name}.said"), os.O_WRONLY | os.O_APPEND)
-    os.dup2(said, 2)
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the process that runs the tests does with it
     named = folder.with_name(f"{folder.name}.named").open("a", buffering=1)
     count = 0
@@ -95,3 +80,8 @@ def stage(folder: Path, command: Sequence[str], moment: Moment | None) -> None:
     os.chdir(folder)
     sys.argv = list(command)
     runpy.run_path(command[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    where, line, at = sys.argv[1:]
+    stage(Path(where), json.loads(line), Moment(*json.loads(at)) if json.loads(at) else None)

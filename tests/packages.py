@@ -3,13 +3,13 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from hub_server import Hub
+from interpreter import PYTHON
 
 from distillkit.base.files import pretty_json
 from distillkit.base.randomness import seeded
@@ -91,7 +91,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def run(hub: Hub, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A process that knows only this Hub."""
     return subprocess.run(
-        [sys.executable, *arguments],
+        [PYTHON, *arguments],
         env=hub.environment(home) | environment,
         cwd=home.parent,
         capture_output=True,

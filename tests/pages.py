@@ -3,9 +3,10 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from interpreter import path
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -48,7 +49,7 @@ def desk(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
         **{name: value for name, value in environment.items() if name not in ("SHELL", "VIRTUAL_ENV")},
         **names,
         "GIT_CONFIG_GLOBAL": os.devnull,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path(),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
     }

@@ -18,6 +18,7 @@ import click
 import numpy as np
 import pytest
 import torch
+from interpreter import BIN, PYTHON
 
 from distillkit.base.errors import WindowError
 from distillkit.base.files import write_text
@@ -116,7 +117,7 @@ def stage(monkeypatch, capsys) -> Callable[..., Ended]:
 def process(folder: Path, *arguments: str) -> Ended:
     """Run a stage in a process of its own."""
     name, *rest = arguments
-    command = [sys.executable, str(STAGES / f"{name}.py"), *rest]
+    command = [PYTHON, str(STAGES / f"{name}.py"), *rest]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return Ended(done.returncode, done.stdout, done.stderr)
 
@@ -165,7 +166,7 @@ def test_divergence_stops_the_process_and_keeps_the_last_good_set(work):
     curves = {name for name in files(work) if name.startswith(".distillkit/live/diverging/")}
     assert len(curves) == 3, "how it went stays to be looked at"
     assert files(work) == INPUTS | curves | {kept[2]}
-    command = [str(Path(sys.executable).parent / "distillkit"), "show", kept[2]]
+    command = [str(BIN / "distillkit"), "show", kept[2]]
     shown = subprocess.run(command, cwd=work, capture_output=True, text=True, check=True).stdout
     assert "recipe diverging, method mtt, 10 images of 1x8x8 in 10 classes (10 learned, 0 real)" in shown
 

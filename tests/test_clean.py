@@ -112,7 +112,7 @@ def test_with_plain_dvc(tmp_path):
             },
         },
         "results": {
-            "cmd": f"{sys.executable} {STAGES}/gather.py recipes metrics list.txt",
+            "cmd": f"python {STAGES}/gather.py recipes metrics list.txt",
             "params": ["recipes"],
             "deps": ["metrics"],
             "outs": ["list.txt"],

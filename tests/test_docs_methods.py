@@ -39,8 +39,19 @@ def test_every_method_and_its_settings_are_shown(name):
     texts = [path.read_text(encoding="utf-8") for path in PAGES]
     showing = [text for text in texts if any(recipe["method"] == name for recipe in recipes_of(text).values())]
     assert showing, f"no page of docs/methods has a recipe of {name}"
-    told = {word for code in re.findall(r"`([^`\n]+)`", showing[0]) for word in re.split(r"[^\w]+", code)}
-    assert {field.name for field in fields(METHODS[name])} <= told
+    shown = {key for recipe in recipes_of(showing[0]).values() if recipe["method"] == name for key in recipe}
+    assert {field.name for field in fields(METHODS[name])} <= shown | settings_named(showing[0])
+
+
+def settings_named(text: str) -> set[str]:
+    """Settings that the running text has as code, alone or with their path or value: `a`, `of.a`, `a: 1`."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    named = (re.fullmatch(r"(?:\w+\.)*(\w+)(?:: .*)?", code) for code in re.findall(r"`([^`\n]+)`", prose))
+    return {found[1] for found in named if found}
+
+
+def test_a_word_of_other_code_names_no_setting():
+    assert settings_named("`a`, `of.b`, `c: 1`; `d + e`, `f()`\n```yaml\n`g`\n```\n") == {"a", "b", "c"}
 
 
 def test_every_method_that_learns_has_a_page_of_its_own():

@@ -1,7 +1,6 @@
 """``distillkit doctor``: what is found on machines that are ready and on machines that are not."""
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -16,6 +15,8 @@ from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
+from interpreter import PYTHON, SCRIPTS, path
+from test_init import QUIET, distillkit, run
 
 from distillkit import __version__
 from distillkit.base import machine
@@ -24,19 +25,7 @@ from distillkit.setup import diagnostics, doctor, remotes
 from distillkit.setup.diagnostics import Finding
 
 ROOT = Path(__file__).parents[1]
-QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL": os.devnull}
 PIPELINE = (ROOT / "params.yaml").read_text()
-
-
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command of this environment, as when it is activated."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {**os.environ, **QUIET, "PATH": path, **environment}
-    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
-
-
-def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, sys.executable, "-m", "distillkit", *arguments, **environment)
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     """A Git and DVC repository with the parameters of this one."""
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", path(SCRIPTS))
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
     (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")
@@ -242,7 +231,9 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_a_terminal_without_arrows(tmp_path):
-    ran = distillkit(tmp_path, "doctor", PYTHONIOENCODING="latin-1")
+    narrow = "sys.stdout.reconfigure(encoding='latin-1', errors='strict')"
+    code = f"import sys; {narrow}; from distillkit.cli import main; main()"
+    ran = run(tmp_path, PYTHON, "-c", code, "doctor")
     assert ran.returncode == 1 and "? git init" in ran.stdout and not ran.stderr
 
 

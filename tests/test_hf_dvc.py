@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hub_server import Fault, Hub
+from interpreter import PYTHON, path
 from ruamel.yaml import YAML
 
 SOURCE = "someone/flowers"
@@ -45,11 +44,10 @@ def run(hub, tmp_path) -> Callable[..., subprocess.CompletedProcess]:
     """Runs dvc in a folder as a user of this Hub does."""
 
     def run(project: Path, *arguments: str, token: str | None = hub.token) -> subprocess.CompletedProcess:
-        names = ("DVC_NO_ANALYTICS", "PYTHONDONTWRITEBYTECODE")
-        here = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"} | dict.fromkeys(names, "1")
+        here = {"PATH": path(), "DVC_NO_ANALYTICS": "1"}
         # each project has a site cache of its own: DVC keeps there what it knows of a remote
         environment = {**hub.environment(tmp_path / "hf", token), **here, "DVC_SITE_CACHE_DIR": str(project / ".site")}
-        command = [sys.executable, "-m", "dvc", *arguments]
+        command = [PYTHON, "-m", "dvc", *arguments]
         return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, timeout=180)
 
     return run

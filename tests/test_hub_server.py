@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -27,6 +26,7 @@ from huggingface_hub import (
     snapshot_download,
 )
 from huggingface_hub.utils import _http
+from interpreter import PYTHON
 
 NAME = "someone/digits"
 CARD = b"---\nlicense: other\nsize_categories: n<1K\ntags: [dataset-distillation]\n---\n# Digits\n"
@@ -65,7 +65,7 @@ def asked(hub: Hub, path: str) -> list[tuple[str, int]]:
 
 
 def run_python(environment: dict[str, str], code: str, *arguments: str) -> str:
-    command = [sys.executable, "-c", code, *arguments]
+    command = [PYTHON, "-c", code, *arguments]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

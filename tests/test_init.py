@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dvc.repo import Repo
 from hub_server import Hub
+from interpreter import PYTHON, path
 from PIL import Image
 from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
@@ -34,13 +35,12 @@ QUIET = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "GIT_CONFIG_GLOBAL":
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command of this environment, as when it is activated."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {**os.environ, **QUIET, "PATH": path, **environment}
+    given = {**os.environ, **QUIET, "PATH": path(), **environment}
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=600)
 
 
 def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, sys.executable, "-m", "distillkit", *arguments, **environment)
+    return run(folder, PYTHON, "-m", "distillkit", *arguments, **environment)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ def repository(tmp_path) -> Path:
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  prepare:\n    cmd: cp -r data/raw data/digits\n    deps: [data/raw]\n    outs: [data/digits]\n"
     )
-    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+    for command in (["git", "init", "-q"], [PYTHON, "-m", "dvc", "init", "-q"]):
         assert run(tmp_path, *command).returncode == 0
     return tmp_path
 
@@ -105,7 +105,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
         stage = stage.get("do", stage)
         assert not any(path.startswith("distillkit") for path in stage["deps"])
     assert stages["code"]["deps"] == ["stages"] and stages["code"]["params"] == ["distillkit"]
-    listed = run(repository, sys.executable, "-m", "dvc", "stage", "list", "distill/dvc.yaml", "--name-only")
+    listed = run(repository, PYTHON, "-m", "dvc", "stage", "list", "distill/dvc.yaml", "--name-only")
     assert "evaluate@selmatch-ipc5" in listed.stdout, listed.stderr
 
     workflow = YAML(typ="safe").load(repository / ".github/workflows/distill.yml")

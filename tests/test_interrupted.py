@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 from forked import Ended, Moment
+from interpreter import SCRIPTS
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
@@ -187,7 +188,7 @@ def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
     with sole(command("score")):
         running = forked.begin(project, command("score"))
         until(lambda: "waiting" in project.with_name("score.said").read_text(), "it waits")
-        assert running.is_alive()
+        assert running.poll() is None
         assert contents(project).keys() - whole[1]["reference"].keys()  # the lock
     ended = forked.end(project, running)
     line = f"waiting for another process to end that runs the same: {' '.join(command('score'))}\n"
@@ -234,7 +235,7 @@ def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh
         options = {"stdout": said, "stderr": said, "start_new_session": True}
         options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
         command = [sys.executable, "-m", "dvc", "repro"]
-        with background(command, cwd=project, env=environment() | {"SHELL": shell}, **options) as running:
+        with background(command, cwd=project, env=environment(SCRIPTS) | {"SHELL": shell}, **options) as running:
             folders, kept = project / WORK, "distill-*/distillation.safetensors"
             if not list(folders.glob(kept)):
                 until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")
@@ -257,8 +258,9 @@ def steps(said: str, word: str) -> int:
 
 def test_dvc_repro_interrupted(long_project, tmp_path):
     """By Ctrl-C; then dvc alone is terminated, a shell in between or not; then all are killed: nobody helps."""
+    dvc(long_project, "repro", "-q", "inputs")
     uninterrupted = Path(shutil.copytree(long_project, tmp_path / "uninterrupted"))
-    assert "distill@selmatch" in repro(uninterrupted)
+    assert repro(uninterrupted) == {"distill@selmatch"}
 
     ctrl_c = steps(interrupt(long_project, signal.SIGINT, everybody=True), "interrupted")
     said = interrupt(long_project, signal.SIGTERM, everybody=False)
@@ -310,7 +312,7 @@ REFERENCE = str(Path(forked.__file__).parents[1] / "stages/reference.py")
 def test_interrupted_while_torch_is_imported(tmp_path, command, number):
     """By a stage at its top, and by a command inside: one line, although the exception would be lost in between."""
     (tmp_path / "torch.py").write_text(LOSES_SIGNALS)
-    options = {"cwd": tmp_path, "env": environment() | {"PYTHONPATH": str(tmp_path)}, "text": True}
+    options = {"cwd": tmp_path, "env": environment(SCRIPTS) | {"PYTHONPATH": str(tmp_path)}, "text": True}
     options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     with background([sys.executable, *command], stderr=subprocess.PIPE, **options) as running:
         until((tmp_path / "importing").exists, "torch is imported")
@@ -327,7 +329,7 @@ def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
     (tmp_path / "stage.py").write_text(SLOW_TO_IMPORT)
     YAML(typ="safe").dump({"stages": {"a": {"cmd": "python stage.py"}}}, tmp_path / "dvc.yaml")
     said = tmp_path / "said"
-    options = {"cwd": tmp_path, "env": environment() | {"SHELL": shutil.which(shell) or "/bin/sh"}}
+    options = {"cwd": tmp_path, "env": environment(SCRIPTS) | {"SHELL": shutil.which(shell) or "/bin/sh"}}
     with (
         said.open("w") as file,
         background([sys.executable, "-m", "dvc", "repro"], **options, stderr=file, start_new_session=True) as running,

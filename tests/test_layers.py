@@ -143,6 +143,12 @@ for name in {CORE!r}:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_takes_long_to_import_is_imported_when_it_is_used():
+    code = "import sys, distillkit.check, distillkit.hub, distillkit.package.build, distillkit.package.sampling; "
+    code += "assert not {'datasets', 'diffusers', 'huggingface_hub', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_does_not_import_torch():
     code = "import sys; sys.argv = ['distillkit', '--help']\nimport distillkit.cli as c\n"
     code += "try: c.main()\nexcept SystemExit as e: assert e.code == 0\nassert 'torch' not in sys.modules"

@@ -101,7 +101,7 @@ def test_the_curve_grows_while_the_stage_runs(project):
         before = len(seen[-1]) if seen else 1
         running = forked.begin(project, command("distill"), Moment(signal.SIGKILL, 10_000))
         until(lambda before=before: len(rows(loss, "\t")) > before, "there are more steps")
-        assert running.is_alive()
+        assert running.poll() is None
         seen.append(rows(loss, "\t"))
         if number:
             running.terminate()

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -52,7 +53,7 @@ from distillkit.training.trajectories import KindOfExperts
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
-OPTIM = Optim(steps=12, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
+OPTIM = Optim(steps=7, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
 CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
@@ -162,9 +163,9 @@ def test_made_images_are_of_every_class_and_of_no_row(method, material):
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_same_generator_same_bytes_however_often_it_is_interrupted(method, material, tmp_path, monkeypatch):
+def test_same_generator_same_bytes_however_often_it_is_interrupted(method, material, whole, tmp_path, monkeypatch):
     """Kept as its stage keeps it, with a checkpoint at each step and a signal at every third safe point."""
-    save_synthetic(tmp_path / "whole", finished(method, material), {})
+    save_synthetic(tmp_path / "whole", whole(method), {})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("distillkit.pipeline.checkpoints.SECONDS_BETWEEN_CHECKPOINTS", 0)
     points, interrupted = count(1), 0
@@ -182,8 +183,8 @@ def test_same_generator_same_bytes_however_often_it_is_interrupted(method, mater
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_artifact_round_trip(method, material, tmp_path):
-    synthetic = finished(method, material)
+def test_artifact_round_trip(method, whole, tmp_path):
+    synthetic = whole(method)
     save_synthetic(tmp_path / "set.safetensors", synthetic, {"recipe": "x"})
     loaded, provenance = load_synthetic(tmp_path / "set.safetensors")
     names = [
@@ -203,8 +204,8 @@ def test_artifact_round_trip(method, material, tmp_path):
 
 
 @pytest.mark.parametrize("method", LEARNING)
-def test_only_learned_images_change(method, material):
-    start, end = method.init(material, seeded(0)), finished(method, material)
+def test_only_learned_images_change(method, material, whole):
+    start, end = method.init(material, seeded(0)), whole(method)
     assert torch.equal(start.learned, end.learned)
     assert torch.equal(start.images[~start.learned], end.images[~start.learned]), "real images must stay bit for bit"
     assert (start.images != end.images).flatten(1).any(1)[start.learned].all()
@@ -548,6 +549,12 @@ def finished(method, material, checkpoint=None):
         resumed(run, checkpoint)
     list(run if checkpoint is None else kept(run, checkpoint))
     return run.result()
+
+
+@pytest.fixture(scope="module")
+def whole(material):
+    """The result of a method in one go; of the same method always the same object."""
+    return cache(lambda method: finished(method, material))
 
 
 def as_double(experts):

@@ -225,14 +225,6 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
     }
 
 
-def test_importing_the_module_does_not_import_the_hub() -> None:
-    code = (
-        "import sys, distillkit.package.build; "
-        "assert not {'datasets', 'huggingface_hub', 'matplotlib'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 # What is recorded
 
 
@@ -321,9 +313,8 @@ def test_dataset_info_is_what_datasets_finds(built: Package, recipe: str) -> Non
     assert claimed.dataset_size == claimed.splits["train"].num_bytes == found.data.nbytes
 
 
-@pytest.mark.parametrize("text", LICENCES.split())
-def test_every_identifier_of_the_hub_is_known(text: str) -> None:
-    assert licence({"licence": text}) == {"license": text}
+def test_every_identifier_of_the_hub_is_known() -> None:
+    assert [licence({"licence": text}) for text in LICENCES.split()] == [{"license": text} for text in LICENCES.split()]
 
 
 def test_the_hubs_library_accepts_the_card(built: Package) -> None:

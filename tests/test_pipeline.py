@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from interpreter import BIN, PYTHON, path, start
 from ruamel.yaml import YAML
 
 from distillkit.data.artifact import load_real, load_synthetic
@@ -65,14 +65,14 @@ UP_TO_DATE = "Data and pipelines are up to date.\n"
 TOGETHER = {"inputs", "results", "report", "package"}  # stages that look at all recipes
 
 
-def environment() -> dict[str, str]:
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": tools, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "HF_HUB_OFFLINE": "1"}
+def environment(commands: Path = BIN) -> dict[str, str]:
+    known = {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": "", "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, "PATH": path(commands), **known}
 
 
 def dvc(project: Path, *arguments: str) -> str:
     """The output of a dvc command that must succeed."""
-    command = [sys.executable, "-m", "dvc", *arguments]
+    command = [PYTHON, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -144,7 +144,10 @@ def test_metrics_and_plots_show(finished):
     project, _ = finished
     shown = json.loads(dvc(project, "metrics", "show", "--json"))[""]["data"]
     assert shown["metrics/selmatch-ipc2.json"]["data"]["images"] == {"learned": 10, "real": 10, "total": 20}
-    assert 0 <= shown["metrics/full.json"]["data"]["accuracy"]["mean"] <= 1
+    accuracy = shown["metrics/full.json"]["data"]["accuracy"]
+    right = [60 * accuracy[f"run_{run}"] for run in (1, 2)]
+    assert right == pytest.approx([round(images) for images in right], abs=1e-4), "shares of 60 test images"
+    assert accuracy["mean"] == pytest.approx(sum(right) / 120, abs=1e-6) and accuracy["runs"] == 2
     plots = json.loads(dvc(project, "plots", "show", "--json"))
     assert any("loss/selmatch-ipc2.csv" in name for name in plots["data"])
     assert any("training/random-ipc2.csv" in name for name in plots["data"])
@@ -219,10 +222,11 @@ def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
 
 
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
-    """Another folder, an empty cache, stages side by side: the same dvc.lock, output hashes and all."""
-    again = new_project(tmp_path / "second")
-    command = [sys.executable, "-m", "distillkit", "repro", "-j", "2"]
-    done = subprocess.run(command, cwd=again, env=environment(), capture_output=True, text=True)
+    """Another folder and hash seed, an empty cache, stages side by side: the same dvc.lock, output hashes and all."""
+    again, seed = new_project(tmp_path / "second"), {"PYTHONHASHSEED": "7"}
+    commands = start(**seed)
+    command = [str(commands / "python"), "-m", "distillkit", "repro", "-j", "2"]
+    done = subprocess.run(command, cwd=again, env=environment(commands) | seed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(re.findall(r"^(\S+): Running stage '\1'", done.stdout, re.MULTILINE)) == EVERYTHING
     assert (again / "dvc.lock").read_text() == (finished[0] / "dvc.lock").read_text()

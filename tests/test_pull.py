@@ -38,10 +38,9 @@ def second(tmp_path_factory) -> Path:
 @pytest.fixture
 def published(hub, first, second) -> Hub:
     """Version 1 under a tag, version 2 at the head."""
-    api = HfApi(endpoint=hub.endpoint, token=hub.token)
-    push(api, first, REPO, tag="v1.0")
-    push(api, second, REPO)
-    hub.requests.clear()
+    repo = hub.create(REPO)
+    repo.tags["v1.0"] = (repo.commit(contents(first)), "")
+    repo.commit(contents(second))
     return hub
 
 

@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import termios
 import time
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from queue import SimpleQueue
 import psutil
 import pytest
 from click.testing import CliRunner
+from interpreter import BIN, SCRIPTS
 from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
@@ -54,14 +54,22 @@ def copy(name: str, *needed: str) -> dict:
     return {"cmd": f"cat /dev/null {' '.join(needed)} > {name}", "deps": list(needed), "outs": [name]}
 
 
-COMMAND = [sys.executable, "-m", "distillkit", "repro"]
+COMMAND = ["-m", "distillkit", "repro"]
 
 
-def start(folder: Path, *arguments: str, sigint=signal.default_int_handler, **options) -> AbstractContextManager:
+def start(
+    folder: Path, *arguments: str, commands: Path = SCRIPTS, sigint=signal.default_int_handler, **options
+) -> AbstractContextManager:
     """`distillkit repro` in the background; what it says is piped."""
     return background(
-        [*COMMAND, *arguments],
-        **{"cwd": folder, "env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        [str(commands / "python"), *COMMAND, *arguments],
+        **{
+            "cwd": folder,
+            "env": environment(commands),
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+        }
         | {"start_new_session": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, sigint)}
         | options,
     )
@@ -74,7 +82,7 @@ def ended(running: subprocess.Popen[str]) -> tuple[int, str]:
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
     """The exit code of `distillkit repro`, and what it says."""
-    with start(folder, *arguments) as running:
+    with start(folder, *arguments, commands=BIN) as running:
         return ended(running)
 
 
@@ -345,9 +353,14 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
     assert (folder / "one").exists()
 
 
-@pytest.mark.parametrize("committed", [True, False])
-@pytest.mark.parametrize("kept", ["", "schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: "])
-def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, committed, kept):
+@pytest.mark.parametrize(
+    ("kept", "committed"),
+    [
+        *(("", committed) for committed in (True, False)),
+        *((kept, True) for kept in ("schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: ")),
+    ],
+)
+def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, kept, committed):
     folder = project(tmp_path / "killed", {name: copy(name, "from") for name in ("a", "b")})
     (folder / "from").touch()
     dvc(folder, "repro", "a")

@@ -6,11 +6,11 @@ Needs ``pip install -e '.[test-s3]'``, and ``pytest -m slow``.
 import os
 import shutil
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from interpreter import PYTHON, path
 from ruamel.yaml import YAML
 
 MISSING = [name for name in ("dvc_s3", "moto", "flask") if find_spec(name) is None]
@@ -45,11 +45,11 @@ def bucket(monkeypatch):
 def dvc(project: Path, *arguments: str) -> str:
     environment = {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": path(),
         "DVC_NO_ANALYTICS": "1",
         "DVC_SITE_CACHE_DIR": str(project / ".site"),
     }
-    command = [sys.executable, "-m", "dvc", *arguments]
+    command = [PYTHON, "-m", "dvc", *arguments]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -163,7 +163,8 @@ def test_adjoint_with_every_augmentation(operation):
 @pytest.mark.parametrize(
     ("name", "norm", "keep"),
     [
-        *product(["convnet"], ["batch", "instance", "none"], [1, STEPS - 1, STEPS, 100, None]),
+        *product(["convnet"], ["batch"], [1, STEPS - 1, STEPS, 100, None]),
+        *product(["convnet"], ["instance", "none"], [STEPS - 1, None]),
         *[("resnet18", "instance", 1), ("lenet", "none", 1), ("alexcifarnet", "none", 1)],
     ],
 )

@@ -7,11 +7,12 @@ out; the clone and the environment of this process stand for it.
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from interpreter import path
 
 Values = Mapping[str, str]
 
@@ -61,11 +62,10 @@ class Outcome:
 def environment(temporary: Path, given: Values) -> dict[str, str]:
     """A bare machine with this interpreter's commands: no token, no settings of who runs the tests."""
     site = temporary / "dvc"  # DVC keeps an index of each remote there
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     git = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     foreign = ("HF_", "GITHUB_", "CI_", "DVC_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return {**kept, **git, "PATH": path, "DVC_SITE_CACHE_DIR": str(site), "HF_HUB_DISABLE_TELEMETRY": "1", **given}
+    return {**kept, **git, "PATH": path(), "DVC_SITE_CACHE_DIR": str(site), "HF_HUB_DISABLE_TELEMETRY": "1", **given}
 
 
 def shell(name: str, script: str, folder: Path, given: Values, pipefail: bool = True) -> Ran:
