@@ -20,6 +20,9 @@ TEST = click.option(
     type=Path,
     help="A real.safetensors with the test split, or the source's folder here; fetched from the source when missing.",
 )
+NETWORK = click.option(
+    "--network", help="package.module:function that builds the network, where the recipe names one of its own."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILLKIT"})
@@ -49,6 +52,7 @@ def show(path: Path, as_json: bool) -> None:
     "--runs", type=click.IntRange(1), help="Networks to train; as many as the evaluation recipe says when missing."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@NETWORK
 @JSON
 def evaluate(
     path: Path,
@@ -57,6 +61,7 @@ def evaluate(
     params_file: Path | None,
     runs: int | None,
     seed: int,
+    network: str | None,
     as_json: bool,
 ) -> None:
     """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
@@ -69,7 +74,9 @@ def evaluate(
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
 
-    result = evaluate_again(path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed)
+    result = evaluate_again(
+        path, recipe=recipe, test=test, params_file=params_file, runs=runs, seed=seed, network=network
+    )
     answer(as_json, result, [sentence(result)])
 
 
@@ -141,8 +148,17 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; as many as the claim's when missing.")
 @TEST
 @click.option("--seed", type=int, default=0, show_default=True)
+@NETWORK
 @JSON
-def verify(package: str, recipe: str | None, runs: int | None, test: Path | None, seed: int, as_json: bool) -> None:
+def verify(
+    package: str,
+    recipe: str | None,
+    runs: int | None,
+    test: Path | None,
+    seed: int,
+    network: str | None,
+    as_json: bool,
+) -> None:
     """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
 
     Trains fresh networks on RECIPE (the default one when missing) under the package's own evaluation recipe. Exits 0
@@ -155,7 +171,7 @@ def verify(package: str, recipe: str | None, runs: int | None, test: Path | None
     from distillkit.hub.pull import pulled
 
     with pulled(package, recipe) as opened:
-        verdict = check(opened, recipe, test=test, runs=runs, seed=seed)
+        verdict = check(opened, recipe, test=test, runs=runs, seed=seed, network=network)
     answer(as_json, as_dict(verdict), lines(verdict))
     if not verdict.matches:
         sys.exit(3)

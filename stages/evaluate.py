@@ -13,22 +13,12 @@ import click
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import write_csv, write_json
-from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
-from distillkit.evaluation.evaluate import (
-    EvaluationRecipe,
-    Run,
-    neighbour_accuracy,
-    start_accuracy,
-    updates_of,
-    workload,
-)
-from distillkit.evaluation.evaluate import evaluate as evaluate_set
+from distillkit.evaluation.evaluate import EvaluationRecipe, neighbour_accuracy, start_accuracy
 from distillkit.evaluation.metrics import attack_metrics, classes_of, metrics_of, neighbour_metrics, start_metrics
+from distillkit.pipeline.measure import measure_set
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import code, remembering, unfinished
-from distillkit.process.progress import counting
-from distillkit.training.executors import plan_compute
+from distillkit.pipeline.unfinished import code, unfinished
 
 ROOMS = (
     "base",
@@ -48,22 +38,13 @@ ROOMS = (
 @click.argument("curve", type=Path)
 def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
     data, device = params.load(), prepare_device()
-    recipe = params.section(data, "evaluation", EvaluationRecipe)
-    seed = params.section(data, "seed", int)
-    generator = seeded(seed_for(seed, "evaluate"))
+    recipe, seed = params.section(data, "evaluation", EvaluationRecipe), params.section(data, "seed", int)
     synthetic, test = artifact.load_synthetic(distilled)[0].to(device), artifact.load_real(real).test.to(device)
-    test_difficulty_N = artifact.load_reference(reference, len(test))
-    spec, visits = workload(synthetic, recipe)
-    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
-    name, updates = distilled.stem, updates_of(synthetic, recipe)
-    with (
-        unfinished(
-            f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), distilled, real]
-        ) as folder,
-        counting(f"updates of the networks on {name}", recipe.runs * updates) as count,
-    ):
-        compute = remembering(compute, folder, Run, count, updates)
-        report = evaluate_set(synthetic, test, recipe, test_difficulty_N, generator, compute)
+    difficulty_N, name = artifact.load_reference(reference, len(test)), distilled.stem
+    with unfinished(
+        f"evaluate-{name}", [asdict(recipe), seed], [Path(__file__), *code(ROOMS), distilled, real]
+    ) as folder:
+        report = measure_set(synthetic, test, recipe, difficulty_N, seed, folder, name)
         nearest = neighbour_metrics(neighbour_accuracy(synthetic, test, recipe.neighbours), recipe.neighbours)
         attacked = attack_metrics(report, synthetic, test.labels)
         before = start_metrics(start_accuracy(synthetic, test))

@@ -88,7 +88,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def by_kind(value: Mapping[str, Any], options: Iterable[Any], where: str) -> Any:
-    """The dataclass whose field ``kind`` admits what ``value`` says."""
+    """The dataclass whose field ``kind`` admits what ``value`` says; without kinds, the first that it can fill."""
+    options = list(options)
+    if not all("kind" in get_type_hints(option) for option in options):
+        required = {option: {field.name for field in fields(option) if is_required(field)} for option in options}
+        return next((option for option, names in required.items() if names <= value.keys()), options[0])
     kinds = {name: option for option in options for name in get_args(get_type_hints(option)["kind"])}
     expected = f"expected one of {', '.join(kinds)}"
     if "kind" not in value:

@@ -12,20 +12,20 @@ import torch
 
 from distillkit.base import params
 from distillkit.base.arguments import check_test
-from distillkit.base.device import prepare_device
 from distillkit.base.errors import ArtifactError, ParamsError, SourceError
-from distillkit.base.randomness import seed_for, seeded
 from distillkit.base.references import parse_reference
 from distillkit.data.artifact import load_real, load_synthetic
+from distillkit.data.factories import NetworkFactory, admit, factory_of
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit, evaluate, workload
+from distillkit.data.networks import Network, build_network
+from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.package.manifest import open_package, printable
+from distillkit.pipeline.checks import admit_all
+from distillkit.pipeline.measure import measure_set
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
-from distillkit.training.executors import plan_compute
 
 LARGEST = {  # far beyond the papers, and within this machine's reach
     "runs": 1000,
@@ -40,7 +40,14 @@ LARGEST = {  # far beyond the papers, and within this machine's reach
 
 
 def evaluate_again(
-    path: Path, *, recipe: str | None, test: Path | None, params_file: Path | None, runs: int | None, seed: int
+    path: Path,
+    *,
+    recipe: str | None,
+    test: Path | None,
+    params_file: Path | None,
+    runs: int | None,
+    seed: int,
+    network: str | None = None,
 ) -> dict[str, Any]:
     """The accuracy found, what the package claims (None for a single artifact), and the recipe's name.
 
@@ -55,6 +62,7 @@ def evaluate_again(
     synthetic, provenance = load_synthetic(artifact)
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
+    name_network(network, evaluation, synthetic)
     found = measure(synthetic, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
 
@@ -69,13 +77,10 @@ def measure(
     check_fit(test, synthetic)
     if synthetic.schedule is not None:
         check_schedule(synthetic.schedule, synthetic)
-    evaluation, device = replace(evaluation, runs=runs or evaluation.runs), prepare_device()
+    evaluation = replace(evaluation, runs=runs or evaluation.runs)
     networks = "1 network" if evaluation.runs == 1 else f"{evaluation.runs} networks"
     tell(f"training {networks} {how_long(synthetic, evaluation)}")
-    spec, visits = workload(synthetic, evaluation)
-    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
-    unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
-    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
+    report = measure_set(synthetic, test, evaluation, torch.zeros(len(test)), seed)
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
     return {"accuracy": metrics_of(report, synthetic)["accuracy"], "class_accuracy": by_class}
 
@@ -102,7 +107,24 @@ def evaluation_recipe(
         check_affordable(recipe, images)
         return recipe
     file = params_file or params.FILE
-    return params.section(params.load(file), "evaluation", EvaluationRecipe, file)
+    admit_all(data := params.load(file))
+    return params.section(data, "evaluation", EvaluationRecipe, file)
+
+
+def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> None:
+    """Import the user's own ``network``, by its import path, for the one that the recipe or the set's schedule names.
+
+    What a package names is never imported by itself: raises ParamsError where it names one and the user does not, and
+    where the user names one that nothing asks for.
+    """
+    specs = [evaluation.network, *([] if synthetic.schedule is None else [synthetic.schedule.network])]
+    own = [spec for spec in specs if isinstance(spec, NetworkFactory)]
+    if network is not None and not own:
+        raise ParamsError(f"--network is {network}, but the network is {specs[-1]}, distillkit's own; drop --network")
+    for spec in own:
+        if network is not None:
+            admit(network, spec.factory)
+        factory_of(spec)
 
 
 def check_affordable(recipe: EvaluationRecipe, images: int) -> None:
@@ -144,7 +166,9 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
         )
 
 
-def size_of(network: NetworkSpec) -> dict[str, int]:
+def size_of(network: Network) -> dict[str, int]:
+    if isinstance(network, NetworkFactory):  # never built unless the user names it
+        return {}
     return {
         "width": network.width,
         "depth": network.depth,

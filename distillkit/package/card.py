@@ -12,7 +12,7 @@ from distillkit.data.augment import padding
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
-from distillkit.methods import METHODS
+from distillkit.methods import method_called
 from distillkit.package.card_tables import (
     baseline,
     before,
@@ -107,7 +107,10 @@ def title(method: str) -> str:
 
 def about(method: str) -> About:
     """What there is to say of a method; of one that this version does not know, where to look."""
-    return METHODS[method].about if method in METHODS else About(method.capitalize(), "See `recipe.json`.")
+    try:
+        return method_called(method).about
+    except ParamsError:
+        return About(method.capitalize(), "See `recipe.json`.")
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:
@@ -151,6 +154,8 @@ def names(recipes: Sequence[Recipe]) -> str:
 
 def network(spec: Mapping[str, Any]) -> str:
     """The evaluation network in words, after the name that papers give it."""
+    if "factory" in spec:
+        return f"{code(spec['factory'])} (not distillkit's: whoever has its code can name it, `--network`)"
     built = NetworkSpec(**spec)
     blocks = f"{built.depth} {'block' if built.depth == 1 else 'blocks'} of {built.width} channels"
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
@@ -180,10 +185,9 @@ def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
 
 def settings(recipe: Recipe) -> Selection | None:
     """The method with its settings, if this version of distillkit can read them."""
-    kind = METHODS.get(recipe["method"])
     given = {key: value for key, value in recipe["params"].items() if key not in ("method", "optim")}
     try:
-        return None if kind is None else params.read(given, kind, recipe["name"])
+        return params.read(given, method_called(recipe["method"]), recipe["name"])
     except ParamsError:
         return None
 

@@ -21,6 +21,7 @@ from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
+from distillkit.data.factories import own_files
 from distillkit.process.interruption import check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
@@ -33,18 +34,19 @@ MODEL = ("base", "data", "training", "matching", "methods")  # rooms that a gene
 
 
 def code(rooms: Sequence[str]) -> list[Path]:
-    """The files of these rooms, which are those of the stage in dvc.yaml."""
-    return [path for room in rooms for path in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
+    """The files of these rooms, which are those of the stage in dvc.yaml, and of the user's networks."""
+    rooms_files = [path for room in rooms for path in sorted((Path(__file__).parents[1] / room).rglob("*.py"))]
+    return rooms_files + own_files()
 
 
 @contextmanager
-def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Path]:
+def unfinished(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Iterator[Path]:
     """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
 
     ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; :func:`code` is
     among the inputs.
     """
-    folder = work_folder(name, settings, inputs)
+    folder = work_folder(name, settings, inputs, root)
     try:
         yield folder
         check()
@@ -54,13 +56,13 @@ def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Pat
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def work_folder(name: str, settings: Any, inputs: Sequence[Path]) -> Path:
+def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Path:
     """Where the work called ``name`` is kept, for these very settings, inputs and arithmetic."""
     chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
     machine = [torch.__version__, torch.cuda.is_available(), chosen]
     contents = [(path.name, sha256(path)) for path in inputs]
     text = canonical_json([__version__, machine, name, settings, contents])
-    return WORK / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
@@ -69,9 +71,11 @@ def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
 
 
 def remembering(
-    compute: Compute, folder: Path, kind: type[Any], count: Counter | None = None, updates: int = 0
+    compute: Compute, folder: Path | None, kind: type[Any], count: Counter | None = None, updates: int = 0
 ) -> Compute:
     """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
+
+    Without a folder nothing is kept, and ``count`` is told all the same.
 
     Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
     stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
@@ -80,6 +84,8 @@ def remembering(
     calls = counter(1)
 
     def run(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
+        if folder is None:
+            return compute.run(function, items)
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
         if found := sum(path.exists() for path in paths):

@@ -19,7 +19,7 @@ from distillkit.base.settings import settings
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.training.compute import Compute, Precision, compiled
 
@@ -180,7 +180,7 @@ def constant(lr: float) -> Callable[[int], float]:
 
 
 def fit(
-    spec: NetworkSpec,
+    spec: Network,
     images_NCHW: Tensor,
     labels_N: Tensor,
     classes: int,
