@@ -25,21 +25,10 @@ STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "tiny-imagenet": IMAGENET,
 }
-PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full and random, and what of our params.yaml it takes
-    "confident": (),
-    "herding": (),
-    "k-centre": (),
-    "moderate": (),
-    "kmeans": (),
-    "window": ("window_start",),
-    "mtt": ("matching", "optim"),
-    "att": ("matching", "optim"),
-    "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
-    "ccs": (),
-    "dm": (),
-    "dc": (),
-    "dsa": (),
-}
+OFFERED = (  # by init, beside full and random
+    *("confident", "herding", "k-centre", "moderate", "kmeans", "window"),
+    *("mtt", "att", "selmatch", "ccs", "dm", "dc", "dsa"),
+)
 KINDS = "a .pt file that torch.save wrote, or safetensors"
 SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
 TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
@@ -139,9 +128,9 @@ def push_target(repo: str, tag: str | None) -> str:
 def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for what ``init`` does not offer."""
     for method in methods:
-        if method not in PARTS:
-            expected = f"expected some of {', '.join(PARTS)}; full and random are always there"
-            raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
+        if method not in OFFERED:
+            expected = f"expected some of {', '.join(OFFERED)}; full and random are always there"
+            raise ParamsError(f"--method is {method!r}{hint(method, OFFERED)}; {expected}")
 
 
 def check_dataset(text: str) -> None:

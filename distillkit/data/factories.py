@@ -41,7 +41,7 @@ class NetworkFactory:
 
 
 def known_as(factory: Factory) -> NetworkFactory:
-    """What recipes call a factory, which :func:`build` knows from here on. Raises ParamsError for one without a name."""
+    """What recipes call a factory, which is known from here on. Raises ParamsError for one without a name."""
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ParamsError(f"network is {type(factory).__name__}; {IS}; give the class, or a function that builds it")
     where, name = getattr(factory, "__module__", ""), getattr(factory, "__qualname__", type(factory).__name__)

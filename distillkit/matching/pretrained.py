@@ -67,5 +67,6 @@ def check_built(network: nn.Module, spec: Network) -> None:
     """:func:`check_norm` of a built network."""
     if any(isinstance(module, BatchNorm) for module in network.modules()):
         raise ParamsError(
-            f"network {spec} has batch normalisation, whose statistics no order of training carries; expected none; give another network"
+            f"network {spec} has batch normalisation, whose statistics no order of training carries; "
+            "expected a network without; give another"
         )
