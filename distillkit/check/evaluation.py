@@ -206,6 +206,11 @@ def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
 def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> tuple[DataSpec, str | None]:
     """What the artifact at ``path`` says that it was made from, and at which revision."""
     source = provenance.get("source")
+    if isinstance(source, Mapping) and source.get("kind") == "python":
+        raise SourceError(
+            f"{path} was made from images in Python, {printable(str(source.get('id')))}, which nobody else can fetch; "
+            "expected a real.safetensors with the test split, as data.save writes it; give it with --test"
+        )
     if not isinstance(source, Mapping) or "params" not in source:
         raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --test")
     try:

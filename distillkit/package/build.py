@@ -67,16 +67,17 @@ def build(
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
     track: Track,
+    command: str = COMMAND,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
     ``entries`` are all recipes, baselines included; those that ``packaged`` names become configs. All were made from
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
-    which all of them were measured, ``pipeline`` what else of it decided over them.
+    which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
     """
     chosen = choose(name, entries, packaged, default)
     shared = {
-        "command": COMMAND,
+        "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
         "test": {"images": len(real.test), "sha256": digest(real.test)},
@@ -140,11 +141,24 @@ def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | 
 
 
 def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
+    """The ``datasets.DatasetInfo`` of the set's parquet, see :func:`as_hf`."""
+    from datasets import DatasetInfo, SplitDict, SplitInfo
+
+    dataset = as_hf(synthetic)
+    with without_bars():
+        dataset.to_parquet(path)
+    splits = SplitDict({"train": SplitInfo("train", dataset.data.nbytes, len(dataset))})
+    return DatasetInfo(
+        features=dataset.features, splits=splits, download_size=path.stat().st_size, dataset_size=dataset.data.nbytes
+    )
+
+
+def as_hf(synthetic: SyntheticSet) -> Any:
     """The set as ``datasets`` reads it: a preview of 8 bits, and the floats themselves while images are small.
 
     Soft labels and the steps of a schedule have columns of their own, in sets that have them.
     """
-    from datasets import Array3D, ClassLabel, Dataset, DatasetInfo, Features, List, SplitDict, SplitInfo, Value
+    from datasets import Array3D, ClassLabel, Dataset, Features, List, Value
     from datasets import Image as ImageFeature
 
     shape = tuple(synthetic.images.shape[1:])
@@ -166,13 +180,7 @@ def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
         features["step"], columns["step"] = Value("int64"), synthetic.schedule.step_N.tolist()
     if prod(shape) <= LARGEST_WITH_PIXELS:
         features["pixels"], columns["pixels"] = Array3D(shape, "float32"), synthetic.images.numpy()
-    dataset = Dataset.from_dict(columns, features=Features(features))
-    with without_bars():
-        dataset.to_parquet(path)
-    splits = SplitDict({"train": SplitInfo("train", dataset.data.nbytes, len(dataset))})
-    return DatasetInfo(
-        features=dataset.features, splits=splits, download_size=path.stat().st_size, dataset_size=dataset.data.nbytes
-    )
+    return Dataset.from_dict(columns, features=Features(features))
 
 
 @contextmanager

@@ -145,6 +145,8 @@ def source_name(source: Mapping[str, Any]) -> str:
         return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
     if source["kind"] == "torchvision":
         return f"torchvision's {code(source['id'])}"
+    if source["kind"] == "python":
+        return f"{code(source['id'])}, images given in Python"
     return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
 
 

@@ -47,7 +47,7 @@ class Counter:
         self.description, self.total, self.lock = description, total, Lock()
         self.done = self.earlier = 0
         self.started = self.shown = time.monotonic()
-        self.bar = tqdm(desc=presentable(description), total=total, dynamic_ncols=True) if sys.stderr.isatty() else None
+        self.bar = tqdm(desc=presentable(description), total=total, dynamic_ncols=True) if has_bars() else None
 
     def __call__(self, more: int = 1, earlier: bool = False) -> None:
         with self.lock:
@@ -64,6 +64,11 @@ class Counter:
         if new and now - self.shown >= SECONDS_BETWEEN_LINES and self.done != self.total:
             self.shown = now
             tell(f"{self.description}: {self.done}{left(self.done, self.total, (now - self.started) / new)}")
+
+
+def has_bars() -> bool:
+    """Whether what we write can be written over: on a terminal and in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def left(done: int, total: int | None, each: float) -> str:

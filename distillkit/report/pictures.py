@@ -40,10 +40,15 @@ def preview_grid(synthetic: SyntheticSet, path: Path, columns: int = 10) -> None
     Learned images have an orange frame, real ones a grey frame. Pixels are clipped to [0, 1]; small images are
     enlarged by a whole factor; of images without three channels the first one is shown as grey.
     """
+    with atomic_write(path) as temporary:
+        grid(synthetic, columns).save(temporary, format="png")
+
+
+def grid(synthetic: SyntheticSet, columns: int = 10) -> Image.Image:
+    """The picture of :func:`preview_grid`."""
     names = [shorten(name) for name in synthetic.class_names[:MOST_CLASSES]]
     tiles = [[tile(synthetic, row) for row in class_sample(synthetic, label, columns)] for label in range(len(names))]
-    with atomic_write(path) as temporary:
-        draw_grid(names, tiles, legend(synthetic)).save(temporary, format="png")
+    return draw_grid(names, tiles, legend(synthetic))
 
 
 def class_sample(synthetic: SyntheticSet, label: int, columns: int) -> list[int]:

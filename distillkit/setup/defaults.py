@@ -91,11 +91,12 @@ evaluation:               # one recipe and one number of updates for every set; 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the numbers follow from: ``size`` is (height, width) of images, ``images`` those of the training split."""
+    """What the numbers follow from: ``size`` is (height, width) of images, ``images`` are those of the training split, ``epochs`` the experts'."""
 
     size: tuple[int, int]
     classes: int
     images: int
+    epochs: int = 12
 
     def numbers(self, ipc: int) -> dict[str, Any]:
         """A ConvNet that halves the images down to 4 pixels (to 2 those of 8), batches that the classes fill.
@@ -104,6 +105,7 @@ class Facts:
         """
         side, batch = max(self.size), 50 if self.classes <= 10 else 128
         alone, dd_steps = ipc == 1, max(steps for steps in range(1, 6) if ipc % steps == 0)
+        covered = 1 if alone else 2
         return {
             "depth": max(1, ceil(log2(side)) - 2) if side > 8 else 2 if side == 8 else 1,
             "batch": batch,
@@ -111,8 +113,8 @@ class Facts:
             "student_batch": min(batch, self.classes * ipc),
             "steps": 200 if side <= 16 else 500,
             "student_steps": 20 if alone else 10,
-            "expert_epochs": 1 if alone else 2,
-            "max_start_epoch": 5 if alone else 10,
+            "expert_epochs": covered,
+            "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered)),
             "learned": 1.0 if alone else 0.8,
             "mean_lr": 0.5 if alone else 3,
             "dd_steps": dd_steps,
