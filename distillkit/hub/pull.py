@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
@@ -122,8 +122,8 @@ def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None
 def load_with_provenance(
     reference: str | Path, recipe: str | None = None, *, cache: Path | None = None
 ) -> tuple[SyntheticSet, dict[str, Any]]:
-    """A distilled set and what it says of itself, checked: of a package on the Hub (``owner/name``, ``owner/name@revision``), of a packaged
-    folder, or from a single artifact.
+    """A distilled set and what it says of itself, checked: of a package on the Hub (``owner/name``,
+    ``owner/name@revision``), of a packaged folder, or from a single artifact.
 
     Args:
         reference: where it is; a path that exists comes before a name on the Hub.

@@ -102,9 +102,9 @@ def reacting(react: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def guest() -> Iterator[None]:
-    """A block in a process that goes on after it: a notebook. Ctrl-C is seen where it is safe to stop, a second at once.
+    """A block in a process that goes on after it, a notebook: Ctrl-C is seen where it is safe to stop, a second now.
 
-    Raises KeyboardInterrupt in both cases. Elsewhere than in a main thread that has Python's own Ctrl-C nothing changes.
+    Raises KeyboardInterrupt in both cases. Changes nothing but in a main thread that has Python's own Ctrl-C.
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

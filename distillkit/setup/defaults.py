@@ -91,7 +91,9 @@ evaluation:               # one recipe and one number of updates for every set; 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the numbers follow from: ``size`` is (height, width) of images, ``images`` are those of the training split, ``epochs`` the experts'."""
+    """What the numbers follow from: ``size`` is (height, width), ``images`` are the training split's, ``epochs`` of
+    experts.
+    """
 
     size: tuple[int, int]
     classes: int
@@ -114,7 +116,7 @@ class Facts:
             "steps": 200 if side <= 16 else 500,
             "student_steps": 20 if alone else 10,
             "expert_epochs": covered,
-            "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered)),
+            "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered + 1)),
             "learned": 1.0 if alone else 0.8,
             "mean_lr": 0.5 if alone else 3,
             "dd_steps": dd_steps,
