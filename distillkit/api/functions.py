@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillkit.api.sets import DistilledSet, Evaluation, distilled, test_images
+from distillkit.api.sets import DistilledSet, Evaluation, as_yaml, distilled, test_images
 from distillkit.api.settings import Facts, Network, facts_of, merged, network_of, recipe_for, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
@@ -166,7 +166,7 @@ def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """Which numbers were taken that nobody gave."""
     taken = {key: part for key, part in recipe.params.items() if key not in ("method", "ipc", *given)}
     if taken:
-        tell(f"{recipe.name} takes " + "; ".join(f"{key}: {part}" for key, part in taken.items()))
+        tell(f"{recipe.name} takes " + "; ".join(f"{key}: {as_yaml(part)}" for key, part in taken.items()))
 
 
 def spec_for(network: Network | None, facts: Facts) -> Any:

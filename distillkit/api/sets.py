@@ -1,6 +1,7 @@
 """What Python is given: images, a distilled set and its accuracy, each with what notebooks and PyTorch want of it."""
 
 import base64
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from io import BytesIO
@@ -36,6 +37,11 @@ def as_html(text: str, picture: Image.Image) -> str:
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
     encoded = base64.b64encode(file.getvalue()).decode()
     return f'<div>{escaped}</div><img alt="the images" src="data:image/png;base64,{encoded}"/>'
+
+
+def as_yaml(value: Any) -> str:
+    """A number or a mapping of params.yaml in one line."""
+    return json.dumps(value, sort_keys=True).replace('"', "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -88,7 +94,7 @@ class DistilledSet(SyntheticSet):
     def __repr__(self) -> str:
         learned = int(self.learned.sum())
         what = f"{len(self)} images of {shape_words(tuple(self.images.shape[1:]), len(self.class_names))}"
-        told = "".join(f"\n  {key}: {value}" for key, value in self.params.items() if key != "method")
+        told = "".join(f"\n  {key}: {as_yaml(self.params[key])}" for key in sorted(self.params) if key != "method")
         return f"DistilledSet by {self.method}: {what}, {learned} learned and {len(self) - learned} real{told}"
 
     def _repr_html_(self) -> str:
@@ -167,4 +173,7 @@ def test_images(test: Any) -> ImageSet:
     found = test.test if isinstance(test, RealData) else test
     if not isinstance(found, ImageSet):
         raise ParamsError(f"test is {type(test).__name__}; expected data.test, as dk.from_torch(train, test) gives it")
+    lacking = [name for name, count in zip(found.class_names, found.class_counts, strict=True) if not count]
+    if lacking:
+        raise ParamsError(f"test has no images of class {lacking[0]!r}; expected some of each; give all of data.test")
     return found
