@@ -90,8 +90,11 @@ class Expert(NamedTuple):
 class Experts(Protocol):
     """Trained experts, wherever their snapshots are kept."""
 
-    spec: Network
-    snapshots: int
+    @property
+    def spec(self) -> Network: ...
+
+    @property
+    def snapshots(self) -> int: ...
 
     def __len__(self) -> int: ...
 
