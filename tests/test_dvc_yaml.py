@@ -17,7 +17,17 @@ REFUSES_ONLY = {
     PACKAGE / f"pipeline/{name}.py" for name in ("__init__", "stage", "checks")
 }  # each stage begins with them
 MOST = 6  # rooms; a stage that imports more depends on the package as a whole
-LATE = {"evaluation", "sources", "report", "package", "hub", "check", "setup", "api", "cli"}  # an edit re-runs no distillation
+LATE = {
+    "evaluation",
+    "sources",
+    "report",
+    "package",
+    "hub",
+    "check",
+    "setup",
+    "api",
+    "cli",
+}  # an edit re-runs no distillation
 
 
 def reached(script: Path) -> set[Path]:

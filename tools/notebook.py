@@ -14,7 +14,9 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "docs/quickstart.ipynb"
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> None:
     """Run all cells in ``folder``; raises CellExecutionError where one fails."""
-    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
     for cell in notebook.cells:
         cell.metadata.clear()
         if cell.cell_type == "code":

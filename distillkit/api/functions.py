@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distillkit.api.sets import DistilledSet, Evaluation, as_yaml, distilled, test_images
-from distillkit.api.settings import Facts, Network, facts_of, merged, network_of, recipe_for, visiting
+from distillkit.api.settings import Network, facts_of, merged, network_of, recipe_for, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data import artifact
@@ -26,7 +26,7 @@ from distillkit.pipeline.recipes import Recipe
 from distillkit.pipeline.train import train_experts as train
 from distillkit.pipeline.unfinished import code, unfinished, work_folder
 from distillkit.process.progress import tell
-from distillkit.setup.defaults import EVALUATION, EXPERTS, EXPERTS_COUNT, values
+from distillkit.setup.defaults import EVALUATION, EXPERTS, EXPERTS_COUNT, Facts, values
 from distillkit.training.difficulty import SCORES, scores_of
 from distillkit.training.expert_files import ExpertFiles, save_experts
 from distillkit.training.trajectories import (
@@ -135,17 +135,17 @@ def distill(
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, folder)
         if experts is None:
             tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to reuse some, give experts=")
-            experts = train_experts(data, network=network, seed=seed, folder=folder)
-        check_experts(recipe.method, known_of(experts), len(experts))
-        scores = scores_for(experts, difficulty, len(data.train))
-        return made(recipe, data, experts, scores, seed, folder)
+        trained: Experts = experts or train_experts(data, network=network, seed=seed, folder=folder)
+        check_experts(recipe.method, known_of(trained), len(trained))
+        return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, folder)
 
 
 def made(
     recipe: Recipe, data: RealData, experts: Experts, scores: Scores, seed: int, folder: str | Path | None
 ) -> DistilledSet:
     provenance = artifact.provenance_of(recipe.name, recipe.method_name, recipe.params, seed, data)
-    about = {"network": asdict(experts.spec), "epochs": experts.snapshots - 1, "count": len(experts)}
+    many = {"epochs": experts.snapshots - 1, "count": len(experts)} if len(experts) else {}
+    about = {"network": asdict(experts.spec), **many}
     material = material_for(recipe, data, experts, scores)
     if folder is None:
         synthetic, history = make(recipe, material, seed, provenance)

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from distillkit.base.errors import SourceError
-from distillkit.data.images import RealData, SourceInfo, Tally, count
+from distillkit.data.images import Found, RealData, SourceInfo, Tally, count
 from distillkit.process.interruption import check
-from distillkit.sources.fetch import DataSpec, Found, Splits, Track, assembled, check_classes, ground, split_off
+from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, ground, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
 from distillkit.sources.readers import Split, labelled
 
@@ -137,11 +137,11 @@ def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
             f"{where} has pixels from {low:.3g} to {high:.3g}; expected 0 to 1; leave Normalize out of the transform "
             "(distillkit normalises by itself), or divide by the value of white"
         )
-    levels = np.clip(values, 0, 1) * 255
-    rounded = np.round(levels)
-    if np.abs(levels - rounded).max() > 1e-2:
+    exact = np.clip(values, 0, 1) * 255
+    levels: np.ndarray = np.round(exact).astype(np.uint8)
+    if np.abs(exact - levels).max() > 1e-2:
         count(notes, "images of floats, rounded to 8 bits", where)
-    return rounded.astype(np.uint8)
+    return levels
 
 
 class Rows:
