@@ -79,8 +79,9 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     trained: Experts = ExpertFiles(shards)
-    used, scores = [difficulty, *shards], artifact.load_difficulty(difficulty, len(source.train))
-    if not uses_experts(recipe.method):  # then nothing of them is at hand, but what kind of networks they are
+    if uses_experts(recipe.method):
+        used, scores = [difficulty, *shards], artifact.load_difficulty(difficulty, len(source.train))
+    else:  # then nothing of them is at hand, but what kind of networks they are
         trained, used, scores = KindOfExperts(trained.spec), [], NO_SCORES
     material = read_for(recipe.method, material_for(recipe, source, trained, scores))
 

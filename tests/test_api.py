@@ -218,6 +218,8 @@ def test_each_method_has_numbers_to_begin_with(method, ipc):
 
 def test_numbers_that_are_taken_are_told_and_some_can_be_given(data, experts, capsys):
     small = dk.distill(data, "mtt", 2, experts=experts, optim={"steps": 1}, matching={"student_steps": 1})
+    told = capsys.readouterr().err
+    assert "mtt-ipc2 takes " in told and "image_lr: 30" in told and "student_steps" not in told
     assert small.params["optim"] == {**small.params["optim"], "steps": 1, "image_lr": 30}
     assert small.params["matching"] == {
         "student_steps": 1,

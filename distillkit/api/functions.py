@@ -164,9 +164,17 @@ def made(
 
 def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """Which numbers were taken that nobody gave."""
-    taken = {key: part for key, part in recipe.params.items() if key not in ("method", "ipc", *given)}
-    if taken:
+    if taken := not_given(recipe.params, {"method": None, "ipc": None, **given}):
         tell(f"{recipe.name} takes " + "; ".join(f"{key}: {as_yaml(part)}" for key, part in taken.items()))
+
+
+def not_given(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What of ``params`` is not among those ``given``, also inside of mappings."""
+    found = {key: part for key, part in params.items() if key not in given}
+    for key in params.keys() & given.keys():
+        if isinstance(params[key], Mapping) and isinstance(given[key], Mapping):
+            found |= {key: inner} if (inner := not_given(params[key], given[key])) else {}
+    return found
 
 
 def spec_for(network: Network | None, facts: Facts) -> Any:
