@@ -1,16 +1,47 @@
-"""distillkit: dataset distillation with DVC stages, a PyTorch core and Hugging Face datasets."""
+"""distillkit: dataset distillation with DVC stages, a PyTorch core and Hugging Face datasets.
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+In Python: ``import distillkit as dk``, see :mod:`distillkit.api`. Nothing heavy is imported before it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distillkit.data.images import SyntheticSet
+    from distillkit.api.functions import distill, evaluate, train_experts
+    from distillkit.api.images import fetch, from_arrays, from_torch, load
+    from distillkit.api.publishing import save_package
+    from distillkit.api.sets import Data, DistilledSet, Evaluation
+    from distillkit.data.networks import NetworkSpec
 
 __version__ = "0.1.0"
+__all__ = [
+    "Data",
+    "DistilledSet",
+    "Evaluation",
+    "NetworkSpec",
+    "distill",
+    "evaluate",
+    "fetch",
+    "from_arrays",
+    "from_torch",
+    "load",
+    "save_package",
+    "train_experts",
+]
+WHERE = {
+    **dict.fromkeys(("distill", "evaluate", "train_experts"), "api.functions"),
+    **dict.fromkeys(("fetch", "from_arrays", "from_torch", "load"), "api.images"),
+    **dict.fromkeys(("Data", "DistilledSet", "Evaluation"), "api.sets"),
+    "save_package": "api.publishing",
+    "NetworkSpec": "data.networks",
+}
 
 
-def load(reference: str | Path, recipe: str | None = None) -> "SyntheticSet":
-    """A distilled set by name on the Hub (``owner/name@v1.0``), or by path; see :func:`distillkit.hub.pull.load`."""
-    from distillkit.hub import pull
+def __getattr__(name: str) -> Any:
+    if name not in WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{WHERE[name]}"), name)
 
-    return pull.load(reference, recipe)
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -17,6 +17,7 @@ from distillkit.process.command import run
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
 TEST = click.option("--test", type=Path, help=IMAGES)
+NETWORK = click.option("--network", help="package.module:function that builds the network, where the recipe names one.")
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
 
@@ -46,6 +47,7 @@ def show(path: Path, as_json: bool) -> None:
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
 @click.option("--runs", type=click.IntRange(1), help="Networks to train; as many as the recipe says when missing.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@NETWORK
 @JSON
 def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
     """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
@@ -122,8 +124,17 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; as many as the claim's when missing.")
 @TEST
 @click.option("--seed", type=int, default=0, show_default=True)
+@NETWORK
 @JSON
-def verify(package: str, recipe: str | None, runs: int | None, test: Path | None, seed: int, as_json: bool) -> None:
+def verify(
+    package: str,
+    recipe: str | None,
+    runs: int | None,
+    test: Path | None,
+    seed: int,
+    network: str | None,
+    as_json: bool,
+) -> None:
     """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
 
     Trains fresh networks on RECIPE (the default one when missing) under the package's own evaluation recipe. Exits 0
@@ -136,7 +147,7 @@ def verify(package: str, recipe: str | None, runs: int | None, test: Path | None
     from distillkit.hub.pull import pulled
 
     with pulled(package, recipe) as opened:
-        verdict = check(opened, recipe, test=test, runs=runs, seed=seed)
+        verdict = check(opened, recipe, test=test, runs=runs, seed=seed, network=network)
     answer(as_json, as_dict(verdict), lines(verdict))
     if not verdict.matches:
         sys.exit(3)

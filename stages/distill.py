@@ -6,46 +6,28 @@ if __name__ == "__main__":
     begin()  # before the imports that take their time
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
-import torch
 
 from distillkit.base import files, params
-from distillkit.base.device import prepare_device
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.files import write_csv
-from distillkit.base.randomness import seed_for, seeded
 from distillkit.data import artifact
-from distillkit.data.images import RealData
-from distillkit.matching.distillation import Distillation, loss_table
+from distillkit.matching.distillation import loss_table
 from distillkit.matching.method import Material, Selection, uses_experts
 from distillkit.matching.pretrained import Pretrained
 from distillkit.methods.selection.imported import Imported
 from distillkit.pipeline import checks
-from distillkit.pipeline.checkpoints import checkpointed, finishing, resumed
 from distillkit.pipeline.code import files_of
-from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.pipeline.make import NO_SCORES, make, material_for
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.pipeline.stage import run_stage
-from distillkit.pipeline.unfinished import model_folder, remembering, unfinished
-from distillkit.process.live_curves import LIVE, clear, shown
-from distillkit.process.progress import track
-from distillkit.training.executors import UNROLLED, plan_compute
+from distillkit.pipeline.unfinished import model_folder, unfinished
+from distillkit.process.live_curves import LIVE, clear
 from distillkit.training.expert_files import ExpertFiles, shard_paths
 from distillkit.training.trajectories import Experts, KindOfExperts
-
-
-def read_material(recipe: Recipe, source: RealData, experts: Experts, difficulty: Path | None) -> Material:
-    device = prepare_device()
-    source = source.to(device)
-    train, classes = source.train, len(source.train.class_names)
-    scores = (None, None) if difficulty is None else artifact.load_difficulty(difficulty, len(train))
-    difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
-    compute = plan_compute(device, train.image_shape, experts.spec, classes, recipe.visits(classes), UNROLLED)
-    return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
 
 
 def pinned(file: str, sha256: str, made_by: str) -> Path:
@@ -75,14 +57,6 @@ def read_for(method: Selection, material: Material) -> Material:
     return material
 
 
-def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[str, Any]) -> None:
-    """Take ``run`` to its end, from its checkpoint if there is one; a signal waits until a step is done and kept."""
-    resumed(run, checkpoint)
-    steps = shown(checkpointed(run, checkpoint, provenance), LIVE / name, tuple(run.history))
-    for _ in track(steps, f"distil {name}", run.steps_left):
-        pass
-
-
 @click.command()
 @click.argument("name")
 @click.argument("real", type=Path)
@@ -93,25 +67,20 @@ def learn(run: Distillation, name: str, checkpoint: Path, provenance: Mapping[st
 def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
-    source, generator = artifact.load_real(real), seeded(seed_for(seed, "distill"))
+    source = artifact.load_real(real)
     checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     trained: Experts = ExpertFiles(shards)
-    used = [difficulty, *shards]
-    if not uses_experts(recipe.method):  # then nothing of them is at hand, but what kind of networks they are
-        trained, used = KindOfExperts(trained.spec), []
-    material = read_for(recipe.method, read_material(recipe, source, trained, used[0] if used else None))
+    if uses_experts(recipe.method):
+        used, scores = [difficulty, *shards], artifact.load_difficulty(difficulty, len(source.train))
+    else:  # then nothing of them is at hand, but what kind of networks they are
+        trained, used, scores = KindOfExperts(trained.spec), [], NO_SCORES
+    material = read_for(recipe.method, material_for(recipe, source, trained, scores))
 
     settings = [recipe.params, seed, asdict(trained.spec)]
     with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real, *used]) as folder:
-        compute = remembering(material.compute, folder, torch.Tensor)
-        compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
-        material = replace(material, compute=compute)
-        synthetic, history = recipe.method.init(material, generator), []
-        if recipe.optim is not None:
-            distillation = Distillation(recipe.method, synthetic, material, recipe.optim, generator)
-            learn(distillation, name, folder / "distillation.safetensors", provenance)
-            synthetic, history = distillation.result(), distillation.history
+        models = model_folder(recipe.params, seed, real)
+        synthetic, history = make(recipe, material, seed, provenance, folder, models, LIVE / name)
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, *loss_table(history))
     clear(LIVE / name)

@@ -14,7 +14,7 @@ from distillkit.base import params
 from distillkit.base.errors import ArtifactError
 from distillkit.data import artifact
 from distillkit.pipeline.stage import run_stage
-from distillkit.training.difficulty import SCORES, first_epochs
+from distillkit.training.difficulty import first_epochs, scores_of
 from distillkit.training.expert_files import ExpertFiles, shard_paths
 from distillkit.training.score_file import ScoreSpec, read_score_file
 
@@ -32,8 +32,7 @@ def score(real: Path, experts: Path, out: Path) -> None:
         raise ArtifactError(
             f"the experts saw {dynamics.correct.shape[2]} images, {real} holds {images}; train them again"
         )
-    used = first_epochs(dynamics, spec.epochs)
-    scores = {name: score_images(used) for name, score_images in SCORES.items()}
+    scores = scores_of(first_epochs(dynamics, spec.epochs))
     chosen = read_score_file(spec, images) if spec.name == "file" else scores[spec.name]
     artifact.save_difficulty(out, chosen, scores, {"score": asdict(spec)})
 

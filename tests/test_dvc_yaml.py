@@ -16,7 +16,17 @@ ROOT = PACKAGE.parent
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 SCRIPTS = sorted((ROOT / "stages").glob("*.py"))
 REFUSES_ONLY = {PACKAGE / f"pipeline/{name}.py" for name in ("__init__", "stage", "checks", "code")}
-LATE = {"evaluation", "sources", "report", "package", "hub", "check", "setup", "cli"}  # an edit re-runs no distillation
+LATE = {
+    "evaluation",
+    "sources",
+    "report",
+    "package",
+    "hub",
+    "check",
+    "setup",
+    "api",
+    "cli",
+}  # an edit re-runs no distillation
 
 
 def reached(script: Path) -> set[Path]:

@@ -16,13 +16,14 @@ from sklearn.datasets import load_digits
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.arguments import PARTS, check_methods
-from distillkit.base.errors import DistillkitError, ParamsError, SourceError
+from distillkit.base.arguments import OFFERED, check_methods
+from distillkit.base.errors import ParamsError, SourceError
 from distillkit.cli import cli
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
 from distillkit.pipeline.recipes import PackageSpec, read_recipe
 from distillkit.setup import new_files
+from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
 from distillkit.setup.workflow import workflow_text
@@ -128,12 +129,12 @@ def test_selections_that_need_no_numbers_are_on_offer(repository):
 
 
 def test_every_method_on_offer_can_be_read_and_fits_the_images(repository):
-    options = [word for method in PARTS for word in ("--method", method)]
+    options = [word for method in OFFERED for word in ("--method", method)]
     ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "1", *options)
     assert ran.returncode == 0, ran.stderr
     data = read(repository / "distill")
-    assert list(data["recipes"]) == ["full", *(f"{method}-ipc1" for method in PARTS)]
-    assert set(METHODS) - set(PARTS) == {"full", "dd", "diffusion", "imported"}
+    assert list(data["recipes"]) == ["full", *(f"{method}-ipc1" for method in OFFERED)]
+    assert set(METHODS) - set(OFFERED) == {"full", "dd", "diffusion", "imported"}
 
 
 def test_a_method_that_is_not_on_offer_says_why():
@@ -424,13 +425,23 @@ def test_what_a_workflow_alone_has_no_use_for(bare, option):
     assert not (bare / ".github").exists() and init("pipe", "--ci").exit_code == 0
 
 
-def test_a_template_without_a_place_to_fill_in(bare, tmp_path_factory, monkeypatch):
+def test_a_clone_whose_params_were_changed_gives_others_the_usual_numbers(bare, tmp_path_factory, monkeypatch):
     root = tmp_path_factory.mktemp("root")
-    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("student_batch: 50", "student: 50"))
+    (root / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("image_lr: 30", "image_lr: 1"))
     (root / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    before = planned().files[Path("params.yaml")]
     monkeypatch.setattr("distillkit.setup.params_template.ROOT", root)
-    with pytest.raises(DistillkitError, match=r"internal error: .* has no 'student_batch: 50'"):
-        planned()
+    assert planned().files[Path("params.yaml")] == before
+
+
+def test_the_numbers_of_this_repository_are_those_that_init_writes():
+    """So that what was measured with them holds for what others begin with."""
+    ours, facts = params.load(ROOT / "params.yaml"), Facts((8, 8), 10, 1347)
+    assert values(EXPERTS, facts) == {"experts": ours["experts"]}
+    assert values(EVALUATION, facts) == {"evaluation": ours["evaluation"]}
+    for name, recipe in ours["recipes"].items():
+        numbers = values(RECIPES.get(recipe["method"], ""), facts, recipe.get("ipc", 1))
+        assert {key: part for key, part in recipe.items() if key not in ("method", "ipc")} == numbers, name
 
 
 # The Hub

@@ -23,6 +23,7 @@ ROOMS = [
     "hub",
     "check",
     "setup",
+    "api",
 ]
 STRANGERS = {("evaluation", "methods"), ("hub", "pipeline"), ("report", "methods")}  # they do not know each other
 OUTSIDE = {"__init__", "__main__", "cli"}  # modules in no room

@@ -4,6 +4,7 @@ README, CONTRIBUTING and CHANGELOG are pages; so is every module of the package,
 repository that a page links to. Links stay as GitHub reads them and are rewritten when the site is built.
 """
 
+import json
 import os
 import posixpath
 import re
@@ -34,6 +35,9 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         files.append(File.generated(config, uri_of(ROOT / name), abs_src_path=str(ROOT / name)))
     for path in modules(PACKAGE):
         files.append(File.generated(config, uri_of(path), content=f"::: {module_name(path)}\n"))
+    for path in sorted(DOCS.glob("*.ipynb")):
+        files.remove(files.src_uris[path.name])
+        files.append(File.generated(config, uri_of(path), content=notebook_page(path)))
     linked = {target for page in files.documentation_pages() for target in links(page)}
     for path in sorted(linked | {part for target in linked if target.is_dir() for part in target.iterdir()}):
         if files.get_file_from_path(uri_of(path)) is None:
@@ -72,7 +76,8 @@ def uri_of(path: Path) -> str:
     """Where the site has a file or folder of the repository."""
     name = path.relative_to(ROOT).as_posix()
     if path.is_relative_to(DOCS):
-        return path.relative_to(DOCS).as_posix()
+        shown = path.with_suffix(".md") if path.suffix == ".ipynb" else path
+        return shown.relative_to(DOCS).as_posix()
     if path.is_relative_to(PACKAGE) and path.suffix == ".py":
         return f"reference/{name.removesuffix('.py')}.md".replace("__init__.md", "index.md")
     if path.is_dir():
@@ -87,6 +92,19 @@ def text_page(path: Path) -> str:
         names = sorted(part.name for part in path.iterdir())
         return title + "".join(f"- [{name}]({posixpath.basename(uri_of(path / name))})\n" for name in names)
     return f"{title}~~~~~~ {path.suffix[1:]}\n{path.read_text(encoding='utf-8')}~~~~~~\n"
+
+
+def notebook_page(path: Path) -> str:
+    """A notebook's text, code and what it showed."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+        for output in cell.get("outputs", []):
+            data = output.get("data", {"text/plain": output.get("text", "")})
+            html, text = ("".join(data.get(kind, "")) for kind in ("text/html", "text/plain"))
+            parts.append(html or f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def modules(folder: Path) -> Iterator[Path]:

@@ -26,24 +26,10 @@ STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "tiny-imagenet": IMAGENET,
 }
-PARTS: dict[str, tuple[str, ...]] = {  # what init offers beside full, and what of our params.yaml it takes
-    "random": (),
-    "confident": (),
-    "herding": (),
-    "k-centre": (),
-    "moderate": (),
-    "kmeans": (),
-    "average": (),
-    "optimised": (),
-    "window": ("window_start",),
-    "mtt": ("matching", "optim"),
-    "att": ("matching", "optim"),
-    "selmatch": ("window_start", "distill_fraction", "matching", "optim"),
-    "ccs": (),
-    "dm": (),
-    "dc": (),
-    "dsa": (),
-}
+OFFERED = (  # by init, beside full
+    *("random", "confident", "herding", "k-centre", "moderate", "kmeans", "average", "optimised", "window"),
+    *("mtt", "att", "selmatch", "ccs", "dm", "dc", "dsa"),
+)
 KINDS = "a .pt file that torch.save wrote, or safetensors"
 ARTIFACT = (
     "an artifact, such as artifacts/real.safetensors; name one. What a folder of images holds is told by "
@@ -167,10 +153,10 @@ def is_pipeline(folder: Path) -> bool:
 def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for what ``init`` does not offer."""
     for method in methods:
-        if method not in PARTS:
-            expected = f"expected some of {', '.join(PARTS)}; full is always there, dd, diffusion and imported need "
+        if method not in OFFERED:
+            expected = f"expected some of {', '.join(OFFERED)}; full is always there, dd, diffusion and imported need "
             expected += "numbers of your own: add them to params.yaml as docs/methods shows"
-            raise ParamsError(f"--method is {method!r}{hint(method, PARTS)}; {expected}")
+            raise ParamsError(f"--method is {method!r}{hint(method, OFFERED)}; {expected}")
 
 
 def check_dataset(text: str) -> None:

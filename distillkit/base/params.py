@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -97,7 +97,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def by_kind(value: Mapping[str, Any], options: Iterable[Any], where: str) -> Any:
-    """The dataclass whose field ``kind`` admits what ``value`` says."""
+    """The dataclass whose field ``kind`` admits what ``value`` says; without kinds, the first that it can fill."""
+    options = list(options)
+    if not all("kind" in get_type_hints(option) for option in options):
+        required = {option: {field.name for field in fields(option) if is_required(field)} for option in options}
+        return next((option for option, names in required.items() if names <= value.keys()), options[0])
     kinds = {name: option for option in options for name in get_args(get_type_hints(option)["kind"])}
     expected = f"expected one of {', '.join(kinds)}"
     if "kind" not in value:
@@ -108,6 +112,10 @@ def by_kind(value: Mapping[str, Any], options: Iterable[Any], where: str) -> Any
     return kinds[chosen]
 
 
+def is_required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
 def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
     """The dataclass ``kind`` from a mapping of its fields, no more and no fewer."""
     known = {field.name: field for field in fields(kind)}
@@ -116,7 +124,7 @@ def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
             expected = ", ".join(known) or "none"
             raise ParamsError(f"{where}.{key} is not a parameter{hint(str(key), known)}; expected {expected}")
     for name, field in known.items():
-        if name not in value and field.default is MISSING and field.default_factory is MISSING:
+        if name not in value and is_required(field):
             raise ParamsError(f"{where}.{name} is missing; add it")
     types = get_type_hints(kind)
     parts = {key: convert(part, types[key], f"{where}.{key}") for key, part in value.items()}

@@ -12,27 +12,34 @@ import torch
 
 from distillkit.base import params
 from distillkit.base.arguments import check_test
-from distillkit.base.device import prepare_device
 from distillkit.base.errors import ArtifactError, ParamsError, SourceError, counted
-from distillkit.base.randomness import seed_for, seeded
 from distillkit.base.references import parse_reference
 from distillkit.data.artifact import load_real, load_synthetic
+from distillkit.data.factories import NetworkFactory, admit, factory_of
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit, evaluate, workload
+from distillkit.data.networks import Network, build_network
+from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
 from distillkit.package.manifest import open_package, printable
+from distillkit.pipeline.checks import admit_all
+from distillkit.pipeline.measure import measure_set
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
-from distillkit.training.executors import plan_compute
 
 # Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.
 LARGEST = {"runs": 1000, "steps": 10_000_000, "weights of a network": 200_000_000, "image visits a run": 200_000_000}
 
 
 def evaluate_again(
-    path: Path, *, recipe: str | None, test: Path | None, params_file: Path | None, runs: int | None, seed: int
+    path: Path,
+    *,
+    recipe: str | None,
+    test: Path | None,
+    params_file: Path | None,
+    runs: int | None,
+    seed: int,
+    network: str | None = None,
 ) -> dict[str, Any]:
     """The accuracy found, what the package claims (None for a single artifact), and the recipe's name.
 
@@ -47,6 +54,7 @@ def evaluate_again(
     synthetic, provenance = load_synthetic(artifact)
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
+    name_network(network, evaluation, synthetic)
     found = measure(synthetic, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
 
@@ -60,17 +68,14 @@ def measure(
     """
     check_fit(test, synthetic)
     evaluation = replace(evaluation, runs=runs or evaluation.runs, curve_points=0)  # nobody asks for the curve here
-    device, schedule = prepare_device(), synthetic.schedule
+    schedule = synthetic.schedule
     batch = counted(min(evaluation.training.batch, len(synthetic)), "image")
     work = f"{counted(evaluation.training.steps, 'update')} of {batch}"
     if schedule is not None:
         check_schedule(schedule, synthetic)
         work = f"{counted(len(schedule.lr_T), 'update')} in the set's own order"
     tell(f"training {counted(evaluation.runs, 'network')} for {work}")
-    spec, visits = workload(synthetic, evaluation)
-    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
-    unranked_N, generator = torch.zeros(len(test)), seeded(seed_for(seed, "evaluate"))
-    report = evaluate(synthetic.to(device), test.to(device), evaluation, unranked_N, generator, compute)
+    report = measure_set(synthetic, test, evaluation, torch.zeros(len(test)), seed)
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, synthetic)}
     return {"accuracy": accuracy_of(report), "class_accuracy": by_class}
 
@@ -92,15 +97,33 @@ def evaluation_recipe(
         )
         return recipe
     file = params_file or params.FILE
-    return params.section(params.load(file), "evaluation", EvaluationRecipe, file)
+    admit_all(data := params.load(file))
+    return params.section(data, "evaluation", EvaluationRecipe, file)
 
 
-def check_within(who: str, network: NetworkSpec, steps: int, batch: float, runs: int = 1) -> None:
+def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> None:
+    """Import the user's own ``network``, by its import path, for the one that the recipe or the set's schedule names.
+
+    What a package names is never imported by itself: raises ParamsError where it names one and the user does not, and
+    where the user names one that nothing asks for.
+    """
+    specs = [evaluation.network, *([] if synthetic.schedule is None else [synthetic.schedule.network])]
+    own = [spec for spec in specs if isinstance(spec, NetworkFactory)]
+    if network is not None and not own:
+        raise ParamsError(f"--network is {network}, but the network is {specs[-1]}, distillkit's own; drop --network")
+    for spec in own:
+        if network is not None:
+            admit(network, spec.factory)
+        factory_of(spec)
+
+
+def check_within(who: str, network: Network, steps: int, batch: float, runs: int = 1) -> None:
     """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
+    own = isinstance(network, NetworkFactory)  # of an unknown size, and never built unless the user names it
     asked = {
         "runs": runs,
         "steps": steps,
-        "weights of a network": 9 * network.depth * network.width**2,
+        "weights of a network": 0 if own else 9 * network.depth * network.width**2,
         "image visits a run": round(steps * batch),
     }
     for what, found in asked.items():
@@ -149,6 +172,11 @@ def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
 def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> tuple[DataSpec, str | None]:
     """What the artifact at ``path`` says that it was made from, and at which revision."""
     source = provenance.get("source")
+    if isinstance(source, Mapping) and source.get("kind") == "python":
+        raise SourceError(
+            f"{path} was made from images in Python, {printable(str(source.get('id')))}, which nobody else can fetch; "
+            "expected a real.safetensors with the test split, as data.save writes it; give it with --test"
+        )
     if not isinstance(source, Mapping) or "params" not in source:
         raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --test")
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.check.consistency import check_parts
-from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure
+from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network
 from distillkit.data.artifact import load_synthetic
 from distillkit.package.card import percent
 from distillkit.package.folders import MANIFEST
@@ -47,17 +47,26 @@ class Verdict:
         return abs(self.difference) <= self.tolerance
 
 
-def verify(package: Package, recipe: str | None, *, test: Path | None, runs: int | None, seed: int) -> Verdict:
+def verify(
+    package: Package,
+    recipe: str | None,
+    *,
+    test: Path | None,
+    runs: int | None,
+    seed: int,
+    network: str | None = None,
+) -> Verdict:
     """Retrain on one recipe of an opened package (its hashes are checked) under its own evaluation recipe.
 
     Raises ArtifactError when its parts contradict each other or it asks for too much, and SourceError when the test
-    images cannot be had.
+    images cannot be had. ``network`` is as in :func:`~distillkit.check.evaluation.name_network`.
     """
     name = recipe or package.default
     synthetic, provenance = load_synthetic(package.artifact(name))
     record = package.recipe_json(name)
     check_parts(package, name, synthetic, provenance, record)
     evaluation = evaluation_recipe(record, len(synthetic))
+    name_network(network, evaluation, synthetic)
     images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
     if len(images) != tested["images"] or images.class_names != synthetic.class_names:
         expected = f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from distillkit.base.errors import ArtifactError, ParamsError, SourceError
 from distillkit.base.outside import shown
 from distillkit.data.container import Opened, save
 from distillkit.data.images import Found, ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
-from distillkit.data.networks import NetworkSpec
+from distillkit.data.networks import Network
 from distillkit.data.whitening import Whitening
 
 
@@ -232,11 +232,12 @@ def read_schedule(opened: Opened, images: int) -> Schedule | None:
     return Schedule(read_network(opened, "schedule_network", "run its stage again"), step_N, lr_T, starts_RP)
 
 
-def read_network(opened: Opened, entry: str, mend: str) -> NetworkSpec:
+def read_network(opened: Opened, entry: str, mend: str) -> Network:
     """The network that a header entry describes."""
     from distillkit.base import params  # not for machines without pydantic, which read and write tensors only
 
     try:
-        return params.read(opened.field(entry), NetworkSpec, entry, opened.path)
+        found: Network = params.read(opened.field(entry), cast(Any, Network), entry, opened.path)
     except ParamsError as error:
         raise ArtifactError(f"{error}; {mend}") from None
+    return found

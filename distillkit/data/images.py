@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distillkit.base.errors import ParamsError, SourceError, shown
-from distillkit.data.networks import NetworkSpec
+from distillkit.data.networks import Network
 from distillkit.data.whitening import Whitening
 
 MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
@@ -181,7 +181,7 @@ class Schedule:
     not meant.
     """
 
-    network: NetworkSpec
+    network: Network
     step_N: Tensor
     lr_T: Tensor
     starts_RP: Tensor | None = None

@@ -15,6 +15,7 @@ from torch import nn
 
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.settings import settings
+from distillkit.data.factories import NetworkFactory, build
 
 Norm = Literal["batch", "instance", "none"]
 DEEPEST, WIDEST = 32, 2**13  # blocks that each halve the image, and channels: more is a mistake
@@ -133,11 +134,14 @@ def xavier(network: nn.Module) -> nn.Module:
 
 def without_classifier(network: nn.Module) -> nn.Module:
     """``network`` up to what its last linear layer sees: features (N, F), flattened; changed in place."""
-    *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear))
-    network.set_submodule(last, nn.Identity())
+    linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear) and name]
+    if not linear:
+        raise ParamsError("the network has no linear layer inside; expected one that classifies, last of all; add it")
+    network.set_submodule(linear[-1], nn.Identity())
     return network
 
 
+Network = NetworkSpec | NetworkFactory
 NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module]] = {
     "convnet": convnet,
     "resnet18": resnet18,
@@ -157,7 +161,13 @@ def initialising(seed: int) -> Iterator[None]:
         yield
 
 
-def build_network(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
-    """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone."""
+def build_network(spec: Network, image_shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone.
+
+    Raises ParamsError where the network cannot be built for these images, see also
+    :func:`distillkit.data.factories.build`.
+    """
     with initialising(seed):
+        if isinstance(spec, NetworkFactory):
+            return build(spec, image_shape, classes)
         return NETWORKS[spec.name](spec, image_shape, classes)

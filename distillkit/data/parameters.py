@@ -9,6 +9,8 @@ from torch.func import functional_call
 
 from distillkit.base.errors import ArtifactError
 
+BatchNorm = nn.modules.batchnorm._BatchNorm  # of any dimension, and what libraries make of it
+
 
 def flatten(network: nn.Module) -> Tensor:
     """A copy of all parameters as one vector of shape (P,), in ``network.parameters()`` order."""
@@ -40,7 +42,7 @@ def measure_statistics(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
 
     Trajectories hold no running statistics. What it says of an image does not depend on its neighbours from here on.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
         norm.momentum = 1.0  # the running statistics become those of the next batch
     if norms:
@@ -54,7 +56,7 @@ def forget_statistics(network: nn.Module) -> nn.Module:
     Trajectories hold parameters only, no running statistics; students are matched in this form, as in MTT.
     """
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, BatchNorm):
             module.track_running_stats = False
             module.running_mean = module.running_var = module.num_batches_tracked = None
     return network

@@ -15,7 +15,7 @@ from distillkit.base.errors import ArtifactError, check_range
 from distillkit.base.randomness import spawn
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.training.compute import Compute
@@ -32,7 +32,7 @@ class EvaluationRecipe:
     ``neighbours`` is how many images of the set have a say when test images are classified without a network.
     """
 
-    network: NetworkSpec
+    network: Network
     training: TrainingRecipe
     runs: int
     curve_points: int = 10
@@ -145,7 +145,7 @@ def updates_of(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> int:
     return recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
 
 
-def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[NetworkSpec, int]:
+def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[Network, int]:
     """The network that :func:`evaluate` trains, and images shown to all of them: the schedule's where there is one."""
     schedule = synthetic.schedule
     if schedule is None:

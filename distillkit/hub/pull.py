@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
@@ -113,8 +113,15 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
 
 
 def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None = None) -> SyntheticSet:
-    """A distilled set, checked: of a package on the Hub (``owner/name``, ``owner/name@revision``), of a packaged
-    folder, or from a single artifact.
+    """The set of :func:`load_with_provenance` alone."""
+    return load_with_provenance(reference, recipe, cache=cache)[0]
+
+
+def load_with_provenance(
+    reference: str | Path, recipe: str | None = None, *, cache: Path | None = None
+) -> tuple[SyntheticSet, dict[str, Any]]:
+    """A distilled set and what it says of itself, checked: of a package on the Hub (``owner/name``,
+    ``owner/name@revision``), of a packaged folder, or from a single artifact.
 
     Args:
         reference: where it is; a path that exists comes before a name on the Hub.
@@ -130,15 +137,15 @@ def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None
     if path.is_file() or path.suffix == ".safetensors":
         if recipe is not None:
             raise ParamsError(f"{path} is a single set; expected no recipe, but got {recipe!r}; leave it out")
-        return load_synthetic(path)[0]
+        return load_synthetic(path)
     if path.exists():
         package = open_package(path)
-        return load_synthetic(package.artifact(recipe or package.default))[0]
+        return load_synthetic(package.artifact(recipe or package.default))
     remote = open_remote(connect(), parse_reference(str(reference)), cache)
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
     artifact = f"{name}/{ARTIFACT}"
-    return load_synthetic(fetch_all(remote, {artifact})[artifact])[0]
+    return load_synthetic(fetch_all(remote, {artifact})[artifact])
 
 
 @contextmanager

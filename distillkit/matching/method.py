@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from distillkit.base.about import About
 from distillkit.base.device import onto
 from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.data.factories import NetworkFactory
 from distillkit.data.images import ImageSet, Iterate, Normalisation, SyntheticSet
 from distillkit.data.networks import build_network
 from distillkit.data.parameters import flatten, forget_statistics
@@ -80,7 +81,8 @@ class Material:
                 f"the experts have {found} parameters, but {spec} for these images has {expected}; train them again"
             )
         network = forget_statistics(network).to(self.real.images.device).train()
-        return CompiledKernel(network, self.compute) if self.compute.compile else EagerKernel(network)
+        known = not isinstance(spec, NetworkFactory)  # compiling rewrites the norms of networks that it knows
+        return CompiledKernel(network, self.compute) if self.compute.compile and known else EagerKernel(network)
 
 
 def needed(part: T | None, why: str) -> T:

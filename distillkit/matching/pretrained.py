@@ -2,10 +2,12 @@
 
 from typing import Literal
 
+from torch import nn
+
 from distillkit.base.errors import ArtifactError, ParamsError, check_sha256
 from distillkit.base.settings import settings
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import flatten
+from distillkit.data.networks import Network, NetworkSpec, build_network
+from distillkit.data.parameters import BatchNorm, flatten
 from distillkit.matching.method import Material
 from distillkit.training.trajectories import Experts
 
@@ -36,7 +38,9 @@ def checked_population(pretrained: Pretrained | None, material: Material) -> Exp
     experts = population(pretrained, material)
     check_norm(experts.spec, "the experts are" if pretrained is None else f"the experts in {pretrained.file} are")
     real = material.real
-    expected = len(flatten(build_network(experts.spec, real.image_shape, len(real.class_names), seed=0)))
+    network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0)
+    check_built(network, experts.spec)
+    expected = len(flatten(network))
     found = len(experts.read(0, 0))
     if found != expected:
         where = "these experts" if pretrained is None else pretrained.file
@@ -47,8 +51,18 @@ def checked_population(pretrained: Pretrained | None, material: Material) -> Exp
     return experts
 
 
-def check_norm(spec: NetworkSpec, what: str) -> None:
-    """Raise ParamsError for batch normalisation: an order of training cannot carry its statistics."""
-    if spec.norm == "batch":
+def check_norm(spec: Network, what: str) -> None:
+    """Raise ParamsError for batch normalisation: an order of training cannot carry its statistics.
+
+    Of a network of the user's own only the built one tells, see :func:`check_built`.
+    """
+    if isinstance(spec, NetworkSpec) and spec.norm == "batch":
         found = f"{what} {spec}, with batch normalisation, whose statistics no order of training carries"
         raise ParamsError(f"{found}; expected norm: instance or none")
+
+
+def check_built(network: nn.Module, spec: Network) -> None:
+    """:func:`check_norm` of a built network."""
+    if any(isinstance(module, BatchNorm) for module in network.modules()):
+        found = f"network {spec} has batch normalisation, whose statistics no order of training carries"
+        raise ParamsError(f"{found}; expected a network without; give another")

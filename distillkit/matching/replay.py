@@ -16,7 +16,7 @@ from distillkit.base.errors import DivergedError, ParamsError, check_positive, c
 from distillkit.base.randomness import draw_seed, seeded
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec
+from distillkit.data.networks import Network
 from distillkit.data.selection import class_rows, split_holdout
 from distillkit.matching.method import Material
 from distillkit.training.compute import Compute
@@ -53,7 +53,7 @@ class Replay:
     steps: int
     epochs: int
     step_size: float | StepSizeScan
-    network: NetworkSpec | None = None
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         check_range("replay.steps", self.steps, 1)

@@ -1,5 +1,15 @@
-"""The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below."""
+"""The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below.
 
+One in somebody else's package is an entry point of the group ``distillkit.methods``: the name that recipes use, and the
+class. It is imported when a recipe names it. Names of ours stay ours.
+"""
+
+from dataclasses import is_dataclass
+from importlib.metadata import entry_points
+
+from distillkit.base.about import About
+from distillkit.base.errors import ParamsError
+from distillkit.base.names import hint
 from distillkit.matching.method import Selection
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.att import AutomaticTrajectories
@@ -17,6 +27,7 @@ from distillkit.methods.selection.optimised import OptimisedSubset
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.methods.selection.window import WindowSubset
 
+GROUP = "distillkit.methods"
 METHODS: dict[str, type[Selection]] = {
     "full": FullSet,
     "random": RandomSubset,
@@ -39,3 +50,31 @@ METHODS: dict[str, type[Selection]] = {
     "selmatch": SelMatch,
     "imported": Imported,
 }
+
+
+def names() -> list[str]:
+    """All names that recipes can use: ours, then those of installed packages."""
+    return list(dict.fromkeys([*METHODS, *sorted(entry_points(group=GROUP).names)]))
+
+
+def method_called(name: str) -> type[Selection]:
+    """Ours, or an installed package's. Raises ParamsError where there is none, or it is no method."""
+    if name in METHODS:
+        return METHODS[name]
+    found = tuple(entry_points(group=GROUP, name=name))
+    if not found:
+        raise ParamsError(f"method is {name!r}{hint(name, names())}; expected one of {', '.join(names())}")
+    package = found[0].dist.name if found[0].dist else "a package"
+    try:
+        kind: type[Selection] = found[0].load()
+    except Exception as error:  # other people's modules raise errors of every kind
+        reason = " ".join(str(error).split())
+        raise ParamsError(
+            f"method {name!r} of {package} cannot be imported ({reason}); install what it needs"
+        ) from None
+    if not (is_dataclass(kind) and isinstance(getattr(kind, "about", None), About) and hasattr(kind, "init")):
+        raise ParamsError(
+            f"method {name!r} of {package} is {found[0].value}; expected a class of settings with about and init; "
+            "see CONTRIBUTING, a new method"
+        )
+    return kind

@@ -62,17 +62,18 @@ def build(
     inputs: Mapping[str, str],
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
+    command: str = COMMAND,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
     ``entries`` are all recipes, baselines included; those that ``packaged`` names become configs. All were made from
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
-    which all of them were measured, ``pipeline`` what else of it decided over them.
+    which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
     shared = {
-        "command": COMMAND,
+        "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
         "test": {"images": len(real.test), "sha256": digest(real.test)},
@@ -148,21 +149,28 @@ def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
 
 
 def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
-    """The set as ``datasets`` reads it, with a preview of 8 bits; the ``datasets.DatasetInfo``."""
-    from datasets import Dataset, DatasetInfo, SplitDict, SplitInfo
+    """The ``datasets.DatasetInfo`` of the set's parquet, see :func:`as_hf`."""
+    from datasets import DatasetInfo, SplitDict, SplitInfo
 
-    features = features_of(synthetic)
-    columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
-    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.images]
-    if "pixels" in features:
-        columns["pixels"] = synthetic.images.numpy()
-    dataset = Dataset.from_dict({name: columns[name] for name in features}, features=features)
+    dataset = as_hf(synthetic)
     with without_bars():
         dataset.to_parquet(path)
     splits = SplitDict({"train": SplitInfo("train", dataset.data.nbytes, len(dataset))})
     return DatasetInfo(
         features=dataset.features, splits=splits, download_size=path.stat().st_size, dataset_size=dataset.data.nbytes
     )
+
+
+def as_hf(synthetic: SyntheticSet) -> Any:
+    """The set as a ``datasets.Dataset``, with a preview of 8 bits."""
+    from datasets import Dataset
+
+    features = features_of(synthetic)
+    columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
+    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.images]
+    if "pixels" in features:
+        columns["pixels"] = synthetic.images.numpy()
+    return Dataset.from_dict({name: columns[name] for name in features}, features=features)
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.base.about import About, options_of
-from distillkit.base.errors import counted
+from distillkit.base.errors import ParamsError, counted
 from distillkit.data.augment import padding
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
-from distillkit.methods import METHODS
+from distillkit.methods import method_called
 from distillkit.package import card_tables
 from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
@@ -86,7 +86,10 @@ def title(method: str) -> str:
 
 def about(method: str) -> About:
     """What there is to say of a method; of one that this version does not know, where to look."""
-    return METHODS[method].about if method in METHODS else About(method.capitalize(), "See `recipe.json`.")
+    try:
+        return method_called(method).about
+    except ParamsError:
+        return About(method.capitalize(), "See `recipe.json`.")
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:
@@ -121,6 +124,8 @@ def source_name(source: Mapping[str, Any]) -> str:
         return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
     if source["kind"] == "torchvision":
         return f"torchvision's {code(source['id'])}"
+    if source["kind"] == "python":
+        return f"{code(source['id'])}, images given in Python"
     return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
 
 
@@ -130,6 +135,8 @@ def names(recipes: Sequence[Recipe]) -> str:
 
 def network(spec: Mapping[str, Any]) -> str:
     """The evaluation network in words, after the name that papers give it."""
+    if "factory" in spec:
+        return f"{code(spec['factory'])} (not distillkit's: whoever has its code can name it, `--network`)"
     built = NetworkSpec(**spec)
     blocks = f"{counted(built.depth, 'block')} of {built.width} channels"
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"

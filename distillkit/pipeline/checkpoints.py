@@ -66,8 +66,8 @@ class Growing(Stepwise, Protocol):
         ...
 
 
-def finish_in_parts(work: Growing, stem: Path, count: Counter) -> None:
-    """Take ``work`` to its end, from its parts if there are some, and leave all of it there.
+def finish_in_parts(work: Growing, stem: Path | None, count: Counter) -> None:
+    """Take ``work`` to its end, from its parts if there are some, and leave all of it there; nothing without a stem.
 
     Parts are called ``stem`` and the step that they go on from. ``count`` is told of every step.
     """
@@ -75,13 +75,13 @@ def finish_in_parts(work: Growing, stem: Path, count: Counter) -> None:
 
     def save() -> None:
         nonlocal since
-        if work.done > since:
+        if stem is not None and work.done > since:
             save_state(part(stem, since), work.state(since))
             since = work.done
 
     try:
         check()
-        since = resumed_in_parts(work, stem)
+        since = 0 if stem is None else resumed_in_parts(work, stem)
         count(since, earlier=True)
         for _ in keeping(work, save):
             count()

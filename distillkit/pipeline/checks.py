@@ -5,7 +5,7 @@ changes no result: a stage depends on the sections that it works with, not on th
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from distillkit.base import files, params
 from distillkit.base.errors import DistillkitError, check_range
 from distillkit.base.params import section
 from distillkit.data import artifact
+from distillkit.data.factories import NetworkFactory, admit
 from distillkit.data.images import ImageSet
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Selection
@@ -45,7 +46,11 @@ SECTIONS: dict[str, Any] = {
 
 
 def check_params(data: Mapping[str, Any]) -> None:
-    """Raise ParamsError when a section cannot be read, or asks for what others do not give."""
+    """Raise ParamsError when a section cannot be read, or asks for what others do not give.
+
+    Networks of one's own are imported here, as it is the user's own file that names them.
+    """
+    admit_all(data)
     found = {name: section(data, name, kind) for name, kind in SECTIONS.items() if name in data}
     shards = len(shard_paths(data, Path())) if "expert_shards" in data else None
     recipes = all_recipes(data)
@@ -60,6 +65,15 @@ def check_params(data: Mapping[str, Any]) -> None:
         spec: PackageSpec = found["package"]
         with placed("package"):
             check_package(spec.name, spec.default, spec.chosen(data["recipes"]), data["recipes"])
+
+
+def admit_all(value: Any) -> None:
+    """Import the network factories that the user's parameters name."""
+    parts = value.items() if isinstance(value, Mapping) else ()
+    for key, part in parts:
+        if key == "network" and isinstance(part, Mapping) and isinstance(part.get("factory"), str):
+            admit(part["factory"])
+        admit_all(part)
 
 
 def check_images(data: Mapping[str, Any], train: ImageSet) -> None:
@@ -144,7 +158,8 @@ def check_imported(method: Imported, file: Path, shape: tuple[int, int, int], cl
         method.check_against(artifact.load_synthetic(file)[0], shape, class_names)
 
 
-def check_network(where: str, spec: NetworkSpec, shape: tuple[int, int, int], classes: int) -> None:
+def check_network(where: str, spec: Network, shape: tuple[int, int, int], classes: int) -> None:
     """Raise ParamsError when the network cannot be built for the images."""
-    with placed(where), torch.device("meta"):
+    own = isinstance(spec, NetworkFactory)  # tried with numbers
+    with placed(where), nullcontext() if own else torch.device("meta"):
         build_network(spec, shape, classes, seed=0)

@@ -12,7 +12,7 @@ from distillkit.base.params import read, section
 from distillkit.base.settings import settings
 from distillkit.matching.method import Method, Selection
 from distillkit.matching.optim import Optim
-from distillkit.methods import METHODS
+from distillkit.methods import method_called, names
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
     if "method" not in params:
         close = get_close_matches("method", map(str, params), n=1)
         mend = f"found {close[0]!r}; rename it; " if close else ""
-        raise ParamsError(f"params.yaml: {where}.method is missing; {mend}expected one of {', '.join(METHODS)}")
+        raise ParamsError(f"params.yaml: {where}.method is missing; {mend}expected one of {', '.join(names())}")
     method_name = params["method"]
-    if not isinstance(method_name, str) or method_name not in METHODS:
-        raise ParamsError(
-            f"params.yaml: {where}.method is {method_name!r}{hint(str(method_name), METHODS)}; "
-            f"expected one of {', '.join(METHODS)}"
-        )
-    check_names(params, method_name, where)
+    if not isinstance(method_name, str):
+        raise ParamsError(f"params.yaml: {where}.method is {method_name!r}; expected one of {', '.join(names())}")
+    try:
+        kind = method_called(method_name)
+    except ParamsError as error:
+        raise ParamsError(f"params.yaml: {where}.{error}") from None
+    check_names(params, kind, where)
     rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
-    method: Selection = read(rest, METHODS[method_name], where)
+    method: Selection = read(rest, kind, where)
     return Recipe(name, method_name, method, read_optim(params, method, where), params)
 
 
-def check_names(params: Mapping[str, Any], method_name: str, where: str) -> None:
+def check_names(params: Mapping[str, Any], kind: type[Selection], where: str) -> None:
     """Raise ParamsError for what is no parameter of a recipe of this method; ``optim`` has a check of its own."""
-    kind = METHODS[method_name]
     known = ["method", *signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else [])]
     for key in params:
         if key not in (*known, "optim"):

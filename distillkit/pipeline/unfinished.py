@@ -21,6 +21,7 @@ from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
+from distillkit.data.factories import own_files
 from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
@@ -33,13 +34,13 @@ MODEL = ("base", "data", "training", "matching", "methods")  # rooms that a gene
 
 
 @contextmanager
-def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Path]:
+def unfinished(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Iterator[Path]:
     """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
 
     ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; the stage's code
-    (:func:`distillkit.pipeline.code.files_of`) is among the inputs.
+    (:func:`distillkit.pipeline.code.files_of`) is among the inputs. The user's own networks count, too.
     """
-    folder = work_folder(name, settings, inputs)
+    folder = work_folder(name, settings, inputs, root)
     try:
         yield folder
         check()
@@ -49,13 +50,13 @@ def unfinished(name: str, settings: Any, inputs: Sequence[Path]) -> Iterator[Pat
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def work_folder(name: str, settings: Any, inputs: Sequence[Path]) -> Path:
+def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Path:
     """Where the work called ``name`` is kept, for these very settings, inputs and arithmetic."""
     chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
     machine = [torch.__version__, torch.cuda.is_available(), chosen]
-    contents = [(path.name, sha256(path)) for path in inputs]
+    contents = [(path.name, sha256(path)) for path in [*inputs, *own_files()]]
     text = canonical_json([__version__, machine, name, settings, contents])
-    return WORK / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
@@ -67,12 +68,14 @@ def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
 
 def remembering(
     compute: Compute,
-    folder: Path,
+    folder: Path | None,
     kind: type[Any],
     count: Counter | None = None,
     updates: Callable[[Any], int] = lambda _: 0,
 ) -> Compute:
     """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
+
+    Without a folder nothing is kept, and ``count`` is told all the same.
 
     Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
     stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
@@ -81,6 +84,9 @@ def remembering(
     calls = counter(1)
 
     def run(function: Callable[[A], B], items: Iterable[A], /) -> Iterator[B]:
+        if folder is None:
+            yield from compute.run(function, items)
+            return
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
         if found := sum(path.exists() for path in paths):

@@ -116,6 +116,33 @@ def reacting(react: Callable[[], None]) -> Iterator[None]:
     check()
 
 
+@contextmanager
+def guest() -> Iterator[None]:
+    """A block in a process that goes on after it, a notebook: Ctrl-C is seen where it is safe to stop, a second now.
+
+    Raises KeyboardInterrupt in both cases. Changes nothing but in a main thread that has Python's own Ctrl-C.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def hear_twice(number: int, frame: FrameType | None) -> None:
+        if HEARD.number:
+            signal.default_int_handler(number, frame)
+        HEARD.number, HEARD.arrived = number, time.monotonic()
+
+    signal.signal(signal.SIGINT, hear_twice)
+    try:
+        yield
+        check()
+    except Interrupted as stopped:
+        raise KeyboardInterrupt(str(stopped)) from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        HEARD.number, HEARD.arrived = 0, 0.0
+
+
 def leave(line: str, code: int) -> NoReturn:
     """End now, not when the last worker thread has done what it is at."""
     with suppress(OSError):

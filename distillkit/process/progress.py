@@ -46,7 +46,7 @@ class Counter:
         self.done = self.earlier = 0
         self.started = self.shown = time.monotonic()
         self.bar: Any = None
-        if sys.stderr.isatty():
+        if has_bars():
             from tqdm import tqdm  # takes 0.06 s that a stage without a terminal saves
 
             self.bar = tqdm(desc=presentable(description), total=total, dynamic_ncols=True)
@@ -66,6 +66,11 @@ class Counter:
         if new and now - self.shown >= SECONDS_BETWEEN_LINES and self.done != self.total:
             self.shown = now
             tell(f"{self.description}: {self.done}{left(self.done, self.total, (now - self.started) / new)}")
+
+
+def has_bars() -> bool:
+    """Whether what we write can be written over: on a terminal and in a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def left(done: int, total: int | None, each: float) -> str:

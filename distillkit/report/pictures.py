@@ -16,6 +16,8 @@ from distillkit.data.images import SyntheticSet
 from distillkit.report.words import shorten
 
 Colour = tuple[int, int, int]
+Row = tuple[str, Sequence[Image.Image]]  # a name and its tiles
+Note = tuple[str, Colour]
 LEARNED_COLOUR: Colour = (230, 159, 0)
 REAL_COLOUR: Colour = (150, 150, 150)
 TEXT_COLOUR: Colour = (40, 40, 40)
@@ -26,10 +28,19 @@ FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # the same
 
 
 def preview_grid(synthetic: SyntheticSet, path: Path, columns: int = 10) -> None:
+    """Write the picture of :func:`grid` as a PNG."""
+    draw_rows(path, *parts_of_grid(synthetic, columns))
+
+
+def grid(synthetic: SyntheticSet, columns: int = 10) -> Image.Image:
     """A row for each of the first 20 classes: its name and up to ``columns`` images, spread over the stored order.
 
     Learned images have an orange frame, real ones a grey frame.
     """
+    return picture_of(*parts_of_grid(synthetic, columns))
+
+
+def parts_of_grid(synthetic: SyntheticSet, columns: int) -> tuple[Sequence[Row], Sequence[Note]]:
     classes, learned = len(synthetic.class_names), int(synthetic.learned.sum())
     rows = [
         (shorten(name), [tile(synthetic, row) for row in class_sample(synthetic, label, columns)])
@@ -37,7 +48,7 @@ def preview_grid(synthetic: SyntheticSet, path: Path, columns: int = 10) -> None
     ]
     notes = [(f"■ learned {learned}", LEARNED_COLOUR), (f"■ real {len(synthetic) - learned}", REAL_COLOUR)]
     notes += [(f"first {MOST_CLASSES} of {classes} classes", TEXT_COLOUR)] if classes > MOST_CLASSES else []
-    draw_rows(path, rows, notes)
+    return rows, notes
 
 
 def class_sample(synthetic: SyntheticSet, label: int, columns: int) -> list[int]:
@@ -77,11 +88,15 @@ def resized(picture: Image.Image) -> Image.Image:
     return ImageOps.scale(picture, max(1, round(CELL / longest)), Image.Resampling.NEAREST)
 
 
-def draw_rows(
-    path: Path, rows: Iterable[tuple[str, Sequence[Image.Image]]], notes: Iterable[tuple[str, Colour]]
-) -> None:
-    """Write a PNG of rows of tiles, all of one size, each with its name, and below them coloured lines of words."""
-    rows, notes, font = list(rows), list(notes), ImageFont.truetype(FONT, 13)
+def draw_rows(path: Path, rows: Iterable[Row], notes: Iterable[Note]) -> None:
+    """Write the picture of :func:`picture_of` as a PNG."""
+    with atomic_write(path) as temporary:
+        picture_of(list(rows), list(notes)).save(temporary, format="png")
+
+
+def picture_of(rows: Sequence[Row], notes: Sequence[Note]) -> Image.Image:
+    """Rows of tiles, all of one size, each with its name, and below them coloured lines of words."""
+    font = ImageFont.truetype(FONT, 13)
     wide, high = next((each.size for _, tiles in rows for each in tiles), (CELL, CELL))
     left = 2 * MARGIN + round(max((font.getlength(name) for name, _ in rows), default=0))
     right = left + (wide + GAP) * max((len(tiles) for _, tiles in rows), default=0)
@@ -96,5 +111,4 @@ def draw_rows(
             canvas.paste(each, (left + (wide + GAP) * column, top))
     for line, (text, colour) in enumerate(notes):
         draw.text((MARGIN, bottom + LINE * line), text, colour, font)
-    with atomic_write(path) as temporary:
-        canvas.save(temporary, format="png")
+    return canvas

@@ -17,7 +17,7 @@ from torch import nn
 from distillkit.base.errors import ParamsError
 from distillkit.base.machine import cores
 from distillkit.base.params import section
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import flatten
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method
@@ -77,7 +77,7 @@ class Images:
 class Job:
     """Networks of one kind that are shown ``visits`` images in all, each for ``passes`` forward passes."""
 
-    spec: NetworkSpec
+    spec: Network
     images: Images
     visits: int
     passes: int = TRAINED
@@ -123,7 +123,7 @@ class Job:
 
 
 @contextmanager
-def weightless(spec: NetworkSpec, shape: tuple[int, int, int]) -> Iterator[None]:
+def weightless(spec: Network, shape: tuple[int, int, int]) -> Iterator[None]:
     """A block that builds and runs networks without their numbers, so that none is too large to be looked at.
 
     Raises ParamsError for sizes that no tensor can have.

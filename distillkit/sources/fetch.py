@@ -4,7 +4,7 @@ A source is opened into splits whose images are not decoded yet. Labels are chec
 the training images, classes are capped, and only the images that remain are decoded, into one uint8 tensor.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -104,7 +104,17 @@ def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
     ``track(rows, description)`` may wrap an iterable to show progress. Raises SourceError for data it cannot trust.
     """
     with reacting(interrupt):  # downloads
-        train, test, info, found = open_splits(spec)
+        splits = open_splits(spec)
+    return assembled(splits, spec, track)
+
+
+def assembled(
+    splits: "Splits", spec: DataSpec, track: Track = untracked, source: Mapping[str, Any] | None = None
+) -> RealData:
+    """The images of opened splits, capped, decoded and with their statistics. ``source`` is recorded in place of the
+    spec's, where one is given.
+    """
+    train, test, info, found = splits
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     notes = dict(found.notes)
     train_images, test_images = decode((train, test), spec, track, notes)
@@ -119,7 +129,11 @@ def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
         train=ImageSet(train_images, train.labels, train.class_names),
         test=ImageSet(test_images, test.labels, test.class_names),
         normalisation=channel_statistics(train_images)._replace(whitening=whitening),
-        info=replace(info, licence=spec.licence or info.licence or "unknown", params=recorded_params(spec)),
+        info=replace(
+            info,
+            licence=spec.licence or info.licence or "unknown",
+            params=recorded_params(spec) | ({"source": source} if source else {}),
+        ),
         found=replace(found, notes=notes),
     )
 

@@ -64,6 +64,11 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
 }
 
 
+def scores_of(dynamics: Dynamics) -> dict[str, Tensor]:
+    """Every score by its name."""
+    return {name: score_images(dynamics) for name, score_images in SCORES.items()}
+
+
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:
     """Only the first ``epochs`` epochs; all of them when None. Raises ParamsError when there are fewer."""
     check_epochs(epochs, dynamics.correct.shape[1])

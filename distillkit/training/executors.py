@@ -10,7 +10,8 @@ import torch
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.machine import cores
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.factories import NetworkFactory
+from distillkit.data.networks import Network, build_network
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell
 from distillkit.training.compute import Compute
@@ -28,7 +29,7 @@ UNROLLED = 12  # the same for an unrolled step and its adjoint
 def plan_compute(
     device: torch.device,
     image_shape: tuple[int, int, int],
-    spec: NetworkSpec,
+    spec: Network,
     classes: int,
     visits: int,
     passes: int = TRAINED,
@@ -43,7 +44,7 @@ def plan_compute(
 def chosen_compute(
     device: torch.device,
     image_shape: tuple[int, int, int],
-    spec: NetworkSpec,
+    spec: Network,
     classes: int,
     visits: int,
     passes: int = TRAINED,
@@ -55,9 +56,11 @@ def chosen_compute(
     other (2 cores, torch 2.15). Up to ``STACK`` are trained as one, in 0.6 to 0.7 of the time. Others run one after
     another on the whole device, and compiled when the job is long.
     All train channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
-    and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand.
+    and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand. Networks of one's own run as they are, one by one.
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
+    if isinstance(spec, NetworkFactory):
+        return Compute(keep=keep, say=tell)
     if device.type == "cpu" and image_shape[1] * image_shape[2] * spec.width <= SMALL and not compile_it:
         return Compute(side_by_side, stack=STACK, channels_last=True, keep=keep, say=tell)
     if compile_it is None:
@@ -66,7 +69,7 @@ def chosen_compute(
     return Compute(channels_last=True, compile=bool(compile_it), keep=keep, say=tell)
 
 
-def forward_flops(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> int:
+def forward_flops(spec: Network, image_shape: tuple[int, int, int], classes: int) -> int:
     """Floating-point operations of one image's forward pass, a multiplication and an addition counted as two."""
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -12,8 +12,8 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.artifact import read_network
 from distillkit.data.container import Opened, save
 from distillkit.data.leftovers import stems
-from distillkit.data.networks import NetworkSpec
-from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert
+from distillkit.data.networks import Network
+from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert, described
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
-def save_experts(path: Path, experts: Sequence[Expert], spec: NetworkSpec, recipe: Mapping[str, Any]) -> None:
+def save_experts(path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any]) -> None:
     """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
     dynamics = {
         f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
@@ -46,6 +46,9 @@ class ExpertFiles:
         self.spec = specs[0]
         self.snapshots: int = shapes[0][1]
         self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
+
+    def __repr__(self) -> str:
+        return described(self)
 
     def __len__(self) -> int:
         return len(self.index)

@@ -20,7 +20,7 @@ from distillkit.base.settings import settings
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.training.compute import Compute, Precision, compiled
 from distillkit.training.stacking import stack
@@ -154,7 +154,7 @@ def constant(lr: float) -> Callable[[int], float]:
 
 
 def fit(
-    spec: NetworkSpec,
+    spec: Network,
     images_NCHW: Tensor,
     labels_N: Tensor,
     classes: int,
@@ -178,7 +178,7 @@ def fit(
 
 
 def fit_all(
-    spec: NetworkSpec,
+    spec: Network,
     lots: Sequence[Lot],
     classes: int,
     recipe: TrainingRecipe,

@@ -3,6 +3,7 @@
 Axes: E experts; T snapshots (one before the first epoch and one after each); P parameters; L epochs; N training images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -11,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from distillkit.base.errors import DivergedError, check_positive, check_range
+from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import ImageSet, Normalisation
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import flatten, load_flat_
 from distillkit.training.compute import Compute, Precision, to_the_end
 from distillkit.training.loop import Lot, constant, epoch_batches, train
@@ -29,7 +30,7 @@ class ExpertRecipe:
     ``precision: bf16`` is for the layers only; parameters, and so trajectories, stay float32.
     """
 
-    network: NetworkSpec
+    network: Network
     epochs: int
     batch: int
     lr: float
@@ -89,8 +90,11 @@ class Expert(NamedTuple):
 class Experts(Protocol):
     """Trained experts, wherever their snapshots are kept."""
 
-    spec: NetworkSpec
-    snapshots: int
+    @property
+    def spec(self) -> Network: ...
+
+    @property
+    def snapshots(self) -> int: ...
 
     def __len__(self) -> int: ...
 
@@ -99,12 +103,33 @@ class Experts(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class ExpertsInMemory:
-    """Experts whose trajectories (E, T, P) are one tensor."""
+def described(experts: Experts) -> str:
+    """Experts in a line."""
+    return f"{len(experts)} experts: {experts.spec}, {experts.snapshots - 1} epochs"
 
-    spec: NetworkSpec
+
+def in_memory(spec: Network, experts: Sequence[Expert]) -> "ExpertsInMemory":
+    """Experts of one kind as one."""
+    recorded = Dynamics(*(torch.stack(parts) for parts in zip(*(e.dynamics for e in experts), strict=True)))
+    return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded)
+
+
+@dataclass(frozen=True, repr=False)
+class ExpertsInMemory:
+    """Experts whose trajectories (E, T, P) are one tensor, and what they ``recorded`` on the way."""
+
+    spec: Network
     trajectories_ETP: Tensor
+    recorded: Dynamics | None = None
+
+    def __repr__(self) -> str:
+        return described(self)
+
+    def dynamics(self) -> Dynamics:
+        """Those of all experts, each (E, L, N). Raises ParamsError where they were not recorded."""
+        if self.recorded is None:
+            raise ParamsError("these experts come without what they found hard; expected some that were recorded here")
+        return self.recorded
 
     @property
     def snapshots(self) -> int:
@@ -121,7 +146,7 @@ class ExpertsInMemory:
 class KindOfExperts:
     """What experts are like, without any: for methods whose sets do not change with them."""
 
-    spec: NetworkSpec
+    spec: Network
     snapshots: int = 0
 
     def __len__(self) -> int:

@@ -14,7 +14,8 @@ from distillkit.base.errors import ParamsError
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation, Draw
 from distillkit.data.images import Iterate, SyntheticSet, check_fits, made_set
-from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.networks import Network, build_network
+from distillkit.data.parameters import BatchNorm
 from distillkit.data.selection import class_rows, draw_rows
 from distillkit.matching.method import Material
 from distillkit.methods.selection.random_subset import RandomSubset
@@ -38,7 +39,7 @@ def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
     return made_set(material.normalisation.undo(noise_NCHW), material.real.class_names, material.normalisation)
 
 
-def network_like(spec: NetworkSpec | None, material: Material, seed: int, images_NCHW: Tensor) -> nn.Module:
+def network_like(spec: Network | None, material: Material, seed: int, images_NCHW: Tensor) -> nn.Module:
     """A freshly initialised network on the device and in the type of the images; like the experts' without ``spec``.
 
     Raises ParamsError when there is neither.
@@ -52,7 +53,7 @@ def network_like(spec: NetworkSpec | None, material: Material, seed: int, images
 
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether an image's features depend on the other images of its batch."""
-    return any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return any(isinstance(module, BatchNorm) for module in network.modules())
 
 
 class ClassBatch(NamedTuple):

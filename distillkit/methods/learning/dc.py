@@ -17,7 +17,7 @@ from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation, check_siamese
 from distillkit.data.images import Iterate, SyntheticSet
-from distillkit.data.networks import NetworkSpec
+from distillkit.data.networks import Network
 from distillkit.data.parameters import flatten, load_flat_, measure_statistics
 from distillkit.data.selection import draw_rows
 from distillkit.matching.difficulty_correction import DifficultyCorrection, corrected
@@ -63,7 +63,7 @@ class GradientMatching:
     updates: int | None = None
     inner_epochs: int | None = None
     real_batch: int = 256
-    network: NetworkSpec | None = None
+    network: Network | None = None
     network_lr: float = 0.01
     network_batch: int = 256
     difficulty_correction: DifficultyCorrection | None = None

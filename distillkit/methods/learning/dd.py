@@ -14,14 +14,22 @@ from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, check_positive, check_range, shown
 from distillkit.base.randomness import draw_int, draw_seed
 from distillkit.base.settings import settings
+from distillkit.data.factories import NetworkFactory
 from distillkit.data.images import Iterate, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec
+from distillkit.data.networks import Network
 from distillkit.data.parameters import flatten
 from distillkit.data.selection import draw_rows
 from distillkit.matching.attack import Attack
 from distillkit.matching.kernels import EagerKernel, batch_loss
 from distillkit.matching.method import Material
-from distillkit.matching.pretrained import Initialisation, Pretrained, check_norm, checked_population, population
+from distillkit.matching.pretrained import (
+    Initialisation,
+    Pretrained,
+    check_built,
+    check_norm,
+    checked_population,
+    population,
+)
 from distillkit.matching.replay import Replay
 from distillkit.matching.soft_labels import Labels, with_labels
 from distillkit.matching.unroll import InnerStep, unroll
@@ -66,7 +74,7 @@ class DatasetDistillation:
     real_batch: int = 1024
     start: NoiseOrReal = "noise"
     labels: Labels = "hard"
-    network: NetworkSpec | None = None
+    network: Network | None = None
     pretrained: Pretrained | None = None
     kept_apart: int = 1
     attack: Attack | None = None
@@ -111,19 +119,20 @@ class DatasetDistillation:
         starts_RP = self.starts(dealt.schedule.network, material, generator)
         return replace(dealt, schedule=replace(dealt.schedule, starts_RP=starts_RP))
 
-    def network_of(self, material: Material) -> NetworkSpec:
+    def network_of(self, material: Material) -> Network:
         """The kind of networks: as given, as the weights to start from have it, or like the experts'.
 
         Like the experts', but with instance normalisation where they have batch normalisation.
         """
         if self.initialisation.endswith("pretrained"):
             return checked_population(self.pretrained, material).spec
-        if self.network is not None:
-            return self.network
-        spec = material.need_experts().spec
+        spec = self.network or material.need_experts().spec
+        if isinstance(spec, NetworkFactory):
+            check_built(network_like(spec, material, 0, material.real.images.float()[:1]), spec)
+            return spec
         return replace(spec, norm="instance") if spec.norm == "batch" else spec
 
-    def starts(self, spec: NetworkSpec, material: Material, generator: Generator) -> Tensor | None:
+    def starts(self, spec: Network, material: Material, generator: Generator) -> Tensor | None:
         """The weights (R, P) to test from; None for fresh ones."""
         if self.initialisation == "random":
             return None

@@ -15,7 +15,7 @@ from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation, check_siamese
 from distillkit.data.images import Iterate, SyntheticSet
-from distillkit.data.networks import NetworkSpec, without_classifier
+from distillkit.data.networks import Network, without_classifier
 from distillkit.data.parameters import forget_statistics
 from distillkit.matching.gradient_accumulation import summed
 from distillkit.matching.method import Material
@@ -59,7 +59,7 @@ class DistributionMatching:
     ipc: int
     start: NoiseOrReal = "random"
     real_batch: int = 256
-    network: NetworkSpec | None = None
+    network: Network | None = None
     augmentation: Augmentation = Augmentation("dsa")
 
     def __post_init__(self) -> None:

@@ -1,0 +1,77 @@
+"""Images from wherever they are, and distilled sets that were saved or published."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from distillkit.api.sets import Data, DistilledSet, distilled
+from distillkit.api.settings import visiting
+from distillkit.base.params import read
+from distillkit.data.images import RealData
+from distillkit.hub.pull import load_with_provenance
+from distillkit.process.progress import track
+from distillkit.setup.inspection import parse_dataset
+from distillkit.sources import fetch as sources
+from distillkit.sources.python import Rows, from_datasets
+from distillkit.sources.readers import DigitsSource, Source
+
+
+def from_torch(
+    train: Any, test: Any = None, *, class_names: Sequence[str] | None = None, name: str | None = None, **options: Any
+) -> Data:
+    """Images of map-style torch datasets of (image, label).
+
+    Args:
+        train: images are PIL images, or tensors (C, H, W) of uint8 or of floats from 0 to 1, without Normalize; labels
+            are 0 to classes - 1. Each row is read once, so leave random augmentation out.
+        test: the test split; without one a part of ``train`` is drawn (``test_fraction``, 0.25).
+        class_names: those of the dataset (``train.classes``), else the numbers.
+        name: what the set is called in cards; the dataset's class without one.
+        **options: as in ``data`` of params.yaml: ``size=(height, width)`` resizes, ``per_class=500`` takes so many,
+            ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
+
+    Raises:
+        SourceError: a row is no such pair, images differ in size, a class is empty, a dataset has no rows by number.
+
+    """
+    with visiting():
+        spec = data_spec(DigitsSource(), options)  # of which the source is not read
+        found = from_datasets(train, test, class_names, name or type(train).__name__, spec, track)
+    return as_data(found)
+
+
+def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: Any = None, **options: Any) -> Data:
+    """Images (N, C, H, W) as tensors, or (N, H, W) or (N, H, W, C) as arrays, with labels (N,).
+
+    Otherwise as :func:`from_torch`.
+    """
+    test = None if test_images is None else Rows(test_images, test_labels)
+    return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
+
+
+def fetch(source: str | Path, **options: Any) -> Data:
+    """Images of ``digits``, a folder of images, ``owner/name`` of the Hub or ``torchvision:Name``, as ``init`` has it.
+
+    Options are those of :func:`from_torch`.
+    """
+    with visiting():
+        return as_data(sources.fetch(data_spec(parse_dataset(str(source), Path()), options), track))
+
+
+def data_spec(source: Source, options: Mapping[str, Any]) -> sources.DataSpec:
+    given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
+    return read({"source": asdict(source), **given}, sources.DataSpec, "data")
+
+
+def as_data(found: RealData) -> Data:
+    return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
+
+
+def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
+    """A distilled set from a file, a packaged folder or the Hub (``owner/name@v1.0``), checked.
+
+    See :func:`distillkit.hub.pull.load_with_provenance`.
+    """
+    synthetic, provenance = load_with_provenance(reference, recipe)
+    return distilled(synthetic, provenance=provenance)

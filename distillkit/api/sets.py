@@ -1,0 +1,179 @@
+"""What Python is given: images, a distilled set and its accuracy, each with what notebooks and PyTorch want of it."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from distillkit.base.arguments import check_new_artifact
+from distillkit.base.errors import ParamsError
+from distillkit.data import artifact
+from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.matching.distillation import Step
+from distillkit.package.build import as_hf
+from distillkit.report.pictures import grid
+from distillkit.training.features import spread_rows
+
+Split = Literal["train", "test"]
+
+
+def shape_words(image_shape: tuple[int, ...], classes: int) -> str:
+    return f"{'x'.join(map(str, image_shape))} in {classes} classes"
+
+
+def as_html(text: str, picture: Image.Image) -> str:
+    """A line and a picture for a notebook."""
+    file = BytesIO()
+    picture.save(file, "PNG")
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    encoded = base64.b64encode(file.getvalue()).decode()
+    return f'<div>{escaped}</div><img alt="the images" src="data:image/png;base64,{encoded}"/>'
+
+
+def as_yaml(value: Any) -> str:
+    """A number or a mapping of params.yaml in one line."""
+    return json.dumps(value, sort_keys=True).replace('"', "")
+
+
+@dataclass(frozen=True, repr=False)
+class Data(RealData):
+    """Training and test images: ``train`` and ``test`` hold ``images`` (N, C, H, W) uint8 and ``labels`` (N,).
+
+    ``normalisation`` is of the training images; distillkit applies it wherever a network sees images.
+    """
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"Data: {counts} of {shape_words(self.train.image_shape, len(self.class_names))}, {self.info.id}"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self), self.show())
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.train.class_names
+
+    def show(self, columns: int = 10) -> Image.Image:
+        """A picture of some training images, a row for each of the first 20 classes."""
+        rows = spread_rows(self.train.labels, 20 * columns)
+        return grid(real_subset(self.train, rows, self.normalisation), columns)
+
+    def as_dataset(self, split: Split = "train", normalised: bool = True) -> TensorDataset:
+        """(image, label) for a DataLoader; images as networks are to see them, or in pixels from 0 to 1."""
+        images: ImageSet = getattr(self, split)
+        pixels = images.pixels()
+        return TensorDataset(self.normalisation.apply(pixels) if normalised else pixels, images.labels)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
+        check_new_artifact("path", Path(path), overwrite)
+        artifact.save_real(Path(path), self)
+
+
+@dataclass(frozen=True, repr=False)
+class DistilledSet(SyntheticSet):
+    """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
+
+    ``provenance`` says how it was made, ``history`` has a :class:`~distillkit.matching.distillation.Step` for each
+    update of the images, ``experts`` what it was learned from.
+    """
+
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Step, ...] = ()
+    experts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        learned = int(self.learned.sum())
+        what = f"{len(self)} images of {shape_words(tuple(self.images.shape[1:]), len(self.class_names))}"
+        told = "".join(f"\n  {key}: {as_yaml(self.params[key])}" for key in sorted(self.params) if key != "method")
+        return f"DistilledSet by {self.method}: {what}, {learned} learned and {len(self) - learned} real{told}"
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).partition("\n")[0], self.show())
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.images[row], self.targets[row]
+
+    @property
+    def method(self) -> str:
+        return str(self.provenance.get("method", "an unknown method"))
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The method and all its numbers: a recipe of params.yaml."""
+        found: Mapping[str, Any] = self.provenance.get("params", {})
+        return found
+
+    def show(self, columns: int = 10) -> Image.Image:
+        """A picture: a row for each of the first 20 classes, what is learned framed in orange."""
+        return grid(self, columns)
+
+    def as_dataset(self, normalised: bool = True) -> TensorDataset:
+        """(image, label) for a DataLoader; images as networks are to see them, or in pixels.
+
+        Labels are classes, or probabilities (K,) in a set with soft labels: ``cross_entropy`` takes both.
+        """
+        return TensorDataset(self.normalisation.apply(self.images) if normalised else self.images, self.targets)
+
+    def to_hf(self) -> Any:
+        """A ``datasets.Dataset``: image (8 bits, for the eye), label, pixels (the floats) and where they come from."""
+        return as_hf(self)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """A safetensors file that ``distillkit.load`` and the command read: lossless, and nothing is pickled."""
+        check_new_artifact("path", Path(path), overwrite)
+        artifact.save_synthetic(Path(path), self, self.provenance)
+
+
+def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
+    """A synthetic set as Python has it, on the CPU."""
+    parts = synthetic.to(torch.device("cpu"))
+    return DistilledSet(**{part.name: getattr(parts, part.name) for part in fields(SyntheticSet)}, **more)
+
+
+@dataclass(frozen=True, repr=False)
+class Evaluation:
+    """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
+
+    ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them.
+    """
+
+    mean: float
+    std: float
+    runs: tuple[float, ...]
+    per_class: Mapping[str, float]
+    recipe: EvaluationRecipe
+    metrics: Mapping[str, Any]
+
+    @property
+    def n(self) -> int:
+        return len(self.runs)
+
+    def __repr__(self) -> str:
+        worst = min(self.per_class, key=lambda name: self.per_class[name])
+        training = self.recipe.training
+        return (
+            f"Evaluation: accuracy {100 * self.mean:.2f} ± {100 * self.std:.2f} % (n = {self.n})\n"
+            f"  network {self.recipe.network}, {training.steps} updates of batch {training.batch}, lr {training.lr:g}\n"
+            f"  lowest of a class: {100 * self.per_class[worst]:.2f} % ({worst})"
+        )
+
+
+def test_images(test: Any) -> ImageSet:
+    """Those that are meant. Raises ParamsError for anything but images of ours."""
+    found = test.test if isinstance(test, RealData) else test
+    if not isinstance(found, ImageSet):
+        raise ParamsError(f"test is {type(test).__name__}; expected data.test, as dk.from_torch(train, test) gives it")
+    lacking = [name for name, count in zip(found.class_names, found.class_counts, strict=True) if not count]
+    if lacking:
+        raise ParamsError(f"test has no images of class {lacking[0]!r}; expected some of each; give all of data.test")
+    return found

@@ -1,0 +1,31 @@
+"""What a set is worth, by its evaluation recipe: the same figures from a stage, from the command and from Python."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from distillkit.base.device import prepare_device
+from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.images import ImageSet, SyntheticSet
+from distillkit.evaluation.evaluate import EvaluationRecipe, Report, Runs, evaluate, updates_of, workload
+from distillkit.pipeline.unfinished import remembering
+from distillkit.process.progress import counting
+from distillkit.training.executors import plan_compute
+
+
+def measure_set(
+    synthetic: SyntheticSet,
+    test: ImageSet,
+    recipe: EvaluationRecipe,
+    test_difficulty_N: Tensor,
+    seed: int,
+    folder: Path | None = None,
+    name: str = "the set",
+) -> Report:
+    """Train and test fresh networks on this machine; trained ones are kept in ``folder``, where there is one."""
+    device, (spec, visits), updates = prepare_device(), workload(synthetic, recipe), updates_of(synthetic, recipe)
+    compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
+    with counting(f"updates of the networks on {name}", recipe.runs * updates) as count:
+        compute = remembering(compute, folder, Runs, count, lambda group: updates * len(group))
+        generator = seeded(seed_for(seed, "evaluate"))
+        return evaluate(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)

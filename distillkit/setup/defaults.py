@@ -1,0 +1,135 @@
+"""Numbers to begin with: what ``init`` writes into params.yaml, and what Python takes where none is given.
+
+They are text of params.yaml, with its comments; ``$name`` follows from the images and the images per class.
+"""
+
+from dataclasses import dataclass
+from math import ceil, log2
+from string import Template
+from typing import Any
+
+from distillkit.base.outside import read_yaml
+
+WINDOW = """\
+window_start:   # chosen on a held-out share of the training images
+  candidates: [0.2, 0.4, 0.6, 0.8]  # fraction of the class, counted hardest first
+  holdout: 0.2
+  runs: 2
+  training: {steps: 100, batch: 50, lr: 0.05}
+"""
+MATCHING = """\
+matching:
+  student_steps: $student_steps   # inner steps on the synthetic set
+  student_batch: $student_batch
+  expert_epochs: $expert_epochs    # expert epochs that they must cover
+  max_start_epoch: $max_start_epoch # start epochs are drawn below this
+optim:
+  steps: 90
+  image_lr: 30        # in normalised pixels
+  max_move: 0.2       # no step moves images further: root mean square over images, in normalised pixels
+  student_lr_init: 0.05
+  student_lr_lr: 0.01 # of the step size relative to its start
+"""
+FRACTION = "distill_fraction: $learned # the easier part of the window is learned, the harder part stays real\n"
+CONDENSING = "matching: {inner_epochs: 20, network_lr: 0.05}  # of the networks that are matched, between updates\n"
+SLOW = (
+    "optim: {steps: 200, image_lr: 0.3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 10000 and 0.1\n"
+)
+RECIPES: dict[str, str] = {  # by method, beside ipc; a method that is not here has no number without a default
+    "window": WINDOW,
+    "mtt": MATCHING,
+    "att": MATCHING,
+    "selmatch": WINDOW + FRACTION + MATCHING,
+    "ccs": "hardest_dropped: 0.1  # share of each class, as likely to be mislabelled; fit it to your data\n",
+    "dm": """\
+augmentation: {kind: none}  # published: dsa; leave out flip where left and right matter
+optim: {steps: 200, image_lr: $mean_lr, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 20000 and 1
+""",
+    "dc": "start: random\n" + CONDENSING + SLOW,
+    "dsa": "start: random\n"
+    + CONDENSING
+    + "augmentation: {kind: dsa, operations: [crop, scale, rotate]}  # published: also color, cutout and flip\n"
+    + SLOW,
+    "optimised": """\
+sets: 20
+runs: 2
+holdout: 0.2
+training: {steps: 100, batch: 50, lr: 0.05}
+""",
+    "dd": """\
+steps: $dd_steps
+epochs: $dd_epochs
+step_size: 0.1
+real_batch: 512
+network: {name: convnet, depth: $depth, width: 32, norm: instance}
+optim: {steps: 150, rule: adam, image_lr: 0.1, student_lr_lr: 0.02, decay: 0.5, decay_every: 40}
+""",
+    "diffusion": """\
+model:
+  network: {kind: unet, widths: [16, 32], layers: 1}
+  training: {steps: 1500, batch: 64, lr: 2.0e-3, average: 0.995}
+sampling: {steps: 25, guidance: 3, guided: [0.1, 0.6]}
+""",
+}
+EXPERTS_COUNT = 8  # in all: two shards
+EXPERTS = """\
+experts:
+  per_shard: 4
+  recipe:
+    network: {name: convnet, depth: $depth, width: 32, norm: batch}
+    epochs: 12
+    batch: $expert_batch
+    lr: 0.05              # constant, no momentum
+"""
+EVALUATION = """\
+evaluation:               # one recipe and one number of updates for every set; hard labels
+  network: {name: convnet, depth: $depth, width: 32, norm: batch}
+  training: {steps: $steps, batch: $batch, lr: 0.05}  # SGD, momentum 0.9, cosine
+  runs: 5
+"""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the numbers follow from: ``size`` is (height, width), ``images`` are the training split's, ``epochs`` of
+    experts.
+    """
+
+    size: tuple[int, int]
+    classes: int
+    images: int
+    epochs: int = 12
+
+    def numbers(self, ipc: int) -> dict[str, Any]:
+        """A ConvNet that halves the images down to 4 pixels (to 2 those of 8), batches that the classes fill.
+
+        At one image a class, early and short stretches of trajectories, as published, and smaller steps of DM.
+        """
+        side, batch = max(self.size), 50 if self.classes <= 10 else 128
+        alone, dd_steps = ipc == 1, max(steps for steps in range(1, 6) if ipc % steps == 0)
+        covered = 1 if alone else 2
+        return {
+            "depth": max(1, ceil(log2(side)) - 2) if side > 8 else 2 if side == 8 else 1,
+            "batch": batch,
+            "expert_batch": 64 if self.images <= 5_000 else 128,
+            "student_batch": min(batch, self.classes * ipc),
+            "steps": 200 if side <= 16 else 500,
+            "student_steps": 20 if alone else 10,
+            "expert_epochs": covered,
+            "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered + 1)),
+            "learned": 1.0 if alone else 0.8,
+            "mean_lr": 0.5 if alone else 3,
+            "dd_steps": dd_steps,
+            "dd_epochs": 10 if dd_steps == 1 else 3,
+        }
+
+
+def filled(text: str, facts: Facts, ipc: int = 1) -> str:
+    """A text with its numbers."""
+    return Template(text).substitute(facts.numbers(ipc))
+
+
+def values(text: str, facts: Facts, ipc: int = 1) -> dict[str, Any]:
+    """A text with its numbers, as the stages read it."""
+    found: dict[str, Any] = read_yaml(filled(text, facts, ipc).encode()) or {}
+    return found

@@ -1,0 +1,159 @@
+"""Images that are in Python already: map-style torch datasets of (image, label), and arrays."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from distillkit.base.errors import SourceError
+from distillkit.data.images import Found, RealData, SourceInfo, Tally, count
+from distillkit.process.interruption import check
+from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, ground, split_off
+from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
+from distillkit.sources.readers import Split, labelled
+
+KIND = "python"
+MOST_CLASSES = 100_000
+SHAPES = "a PIL image, a tensor (C, H, W) or an array (H, W, C) of uint8, or of floats from 0 to 1"
+
+
+def from_datasets(
+    train: Any, test: Any | None, class_names: Sequence[str] | None, name: str, spec: DataSpec, track: Track
+) -> RealData:
+    """The images of two torch datasets as the pipeline has them; without ``test`` a part of ``train`` is drawn.
+
+    Of ``spec`` all counts but the source. Raises SourceError for what is no map-style dataset of (image, label), and as
+    :func:`~distillkit.sources.fetch.fetch` does.
+    """
+    notes: Tally = {}
+    known = class_names or names_of(train)
+    first = read_split(train, "train", None if known is None else tuple(map(str, known)), spec, notes, track)
+    if test is None:
+        first, second = split_off(first, spec.test_fraction, spec.split_seed)
+    else:
+        second = read_split(test, "test", first.class_names, spec, notes, track)
+    check_classes(first, second)
+    info, found = SourceInfo(KIND, name, "", ""), Found(test=None if test is None else "test", notes=notes)
+    data = assembled(Splits(first, second, info, found), spec, track, {"kind": KIND, "name": name})
+    hashed = hashlib.sha256()
+    for images in (data.train, data.test):
+        hashed.update(images.images.numpy().data)
+        hashed.update(images.labels.numpy().data)
+    return replace(data, info=replace(data.info, revision=f"sha256-{hashed.hexdigest()[:16]}"))
+
+
+def names_of(dataset: Any) -> Sequence[str] | None:
+    """The classes' names as torchvision's datasets have them, also inside a Subset."""
+    while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
+        dataset = dataset.dataset
+    found = getattr(dataset, "classes", None)
+    return None if found is None else [part[0] if isinstance(part, tuple) else str(part) for part in found]
+
+
+def read_split(
+    dataset: Any, name: str, class_names: tuple[str, ...] | None, spec: DataSpec, notes: Tally, track: Track
+) -> Split:
+    """A dataset read once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest."""
+    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        raise SourceError(
+            f"the {name} dataset is {type(dataset).__name__}, which has no length or rows by number; expected a "
+            "map-style Dataset; list an iterable one first, or give its images to from_arrays"
+        )
+    pictures: list[Image.Image] = []
+    labels: list[int] = []
+    for row in track(range(len(dataset)), f"reading {name} images"):
+        check()
+        where = f"{name} row {row}"
+        try:
+            item = dataset[row]
+        except Exception as error:  # whatever a dataset raises
+            raise unreadable(where, error) from error
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap the dataset")
+        labels.append(as_label(item[1], where))
+        pictures.append(as_picture(item[0], where, spec, notes))
+    if class_names is None:
+        if (largest := max(labels, default=0)) >= MOST_CLASSES:
+            raise SourceError(f"the {name} dataset has label {largest}; expected 0 to classes - 1; number the classes")
+        class_names = tuple(map(str, range(largest + 1)))
+    return labelled(name, labels, class_names, lambda row: pictures[row])
+
+
+def as_label(label: Any, where: str) -> int:
+    """A class's number. Raises SourceError for anything else."""
+    if isinstance(label, torch.Tensor | np.ndarray | np.generic) and label.ndim == 0:
+        label = label.item()
+    if isinstance(label, bool) or not isinstance(label, int):
+        found = f"{type(label).__name__} {str(label)[:40]!r}"
+        raise SourceError(f"{where} has label {found}; expected a whole number from 0; number the classes")
+    return label
+
+
+def as_picture(image: Any, where: str, spec: DataSpec, notes: Tally) -> Image.Image:
+    """An image of a dataset as 8-bit grey or RGB of ``spec.size``. Raises SourceError for what cannot be one."""
+    if isinstance(image, Image.Image):
+        try:
+            read = picture_pixels(image, spec.background, spec.white or WHITE)
+        except Exception as error:  # decoders raise errors of every kind
+            raise unreadable(where, error) from error
+        if read.clear:
+            count(notes, f"transparent images, put on {ground(spec.background)}", where)
+        pixels = read.values
+    else:
+        pixels = eight_bits(channels_first(image, where), where, notes)
+    pixels = resized(pixels, spec.size)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def channels_first(image: Any, where: str) -> np.ndarray:
+    """A tensor or array as (C, H, W), C being 1 or 3."""
+    if isinstance(image, torch.Tensor):
+        values, order = image.detach().cpu().numpy(), "(C, H, W)"
+    elif isinstance(image, np.ndarray):
+        values, order = (image.transpose(2, 0, 1) if image.ndim == 3 else image), "(H, W, C)"
+    else:
+        raise SourceError(f"{where} has an image of type {type(image).__name__}; expected {SHAPES}")
+    values = values[None] if values.ndim == 2 else values
+    if values.ndim != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
+        raise SourceError(
+            f"{where} has an image of shape {tuple(image.shape)}; expected {order} of 1 or 3 channels; permute it"
+        )
+    return values
+
+
+def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
+    """uint8 as it is, floats from 0 to 1 rounded to 8 bits, which is noted where it changes them."""
+    if values.dtype == np.uint8:
+        return values
+    if not np.issubdtype(values.dtype, np.floating):
+        raise SourceError(f"{where} has an image of {values.dtype}; expected {SHAPES}; convert it")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise SourceError(
+            f"{where} has pixels from {low:.3g} to {high:.3g}; expected 0 to 1; leave Normalize out of the transform "
+            "(distillkit normalises by itself), or divide by the value of white"
+        )
+    exact = np.clip(values, 0, 1) * 255
+    levels: np.ndarray = np.round(exact).astype(np.uint8)
+    if np.abs(exact - levels).max() > 1e-2:
+        count(notes, "images of floats, rounded to 8 bits", where)
+    return levels
+
+
+class Rows:
+    """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when they are not as many."""
+
+    def __init__(self, images: Any, labels: Any):
+        if len(images) != len(labels):
+            raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected as many")
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Any, Any]:
+        return self.images[row], self.labels[row]
