@@ -119,11 +119,13 @@ def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: S
 
 def check_within(who: str, network: Network, steps: int, batch: float, runs: int = 1) -> None:
     """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
-    own = isinstance(network, NetworkFactory)  # of an unknown size, and never built unless the user names it
+    weights = (
+        0 if isinstance(network, NetworkFactory) else 9 * network.depth * network.width**2
+    )  # the former: not known
     asked = {
         "runs": runs,
         "steps": steps,
-        "weights of a network": 0 if own else 9 * network.depth * network.width**2,
+        "weights of a network": weights,
         "image visits a run": round(steps * batch),
     }
     for what, found in asked.items():
