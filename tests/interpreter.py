@@ -27,6 +27,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+import colorama
+
 SHARED = "DISTILLKIT_TEST_COMMANDS"  # the variable by which the workers of pytest-xdist share the server
 IMPORTED = (
     *("dvc.cli.command", "dvc.cli.parser", "dvc.cachemgr", "dvc.data_cloud", "dvc.dvcfile", "dvc.lock", "dvc.parsing"),
@@ -114,7 +116,7 @@ def load() -> bool:
     for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # colorama, which DVC starts, had them wrapped
+    colorama.deinit()  # which DVC starts when it is imported: it takes colours out of what goes into a pipe
     gc.freeze()
     return True
 
@@ -175,6 +177,8 @@ def execute(arguments: list[str]) -> None:
     """As ``python`` does with these arguments."""
     safe = arguments[0] == "-P"
     first, *rest = arguments[safe:]
+    if "dvc" in (Path(first).name, *rest[:1]):
+        colorama.reinit()
     if first in ("-m", "-c"):
         what, *rest = rest
         sys.argv = [first, *rest]
