@@ -372,7 +372,7 @@ def test_a_name_that_is_no_text(bare):
         images_in(bare / name)
     except OSError:
         pytest.skip("a filesystem that has but Unicode names")
-    with pytest.raises(ParamsError, match="no UTF-8"):
+    with pytest.raises(SourceError, match="is not UTF-8"):
         planned(dataset=name)
 
 
