@@ -85,6 +85,9 @@ def build(kind: Any, value: Any, where: str) -> Any:
     """
     if is_dataclass(kind) and isinstance(kind, type):
         return build_settings(kind, value, where)
+    options = [option for option in get_args(kind) if is_dataclass(option)]
+    if options and value is not None:  # presets use no networks of others, the second option
+        return build_settings(options[0], value, where)
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
@@ -198,7 +201,7 @@ def pack_dataset(data: str) -> dict[str, np.ndarray]:
     from distillkit.sources.huggingface import image_column, label_column, load_parts, open_huggingface
 
     source = HuggingFaceSource(id=data)
-    opened, parts = open_huggingface(source), load_parts(data, None)
+    opened, (parts, _) = open_huggingface(source), load_parts(data, None)
     arrays = {
         "source": np.array(canonical_json(asdict(opened.info))),
         "class_names": np.array(opened.train.class_names),

@@ -484,7 +484,7 @@ class Endless(IterableDataset):
         (rows(ONES, torch.eye(4)), "train row 0 has label Tensor"),
         (rows(ONES, [0, 10**9, 0, 1]), "has label 1000000000; expected 0 to classes - 1"),
         (rows(ONES, [0, 0, 0, 0]), "the only class is '0'; expected at least 2"),
-        (lambda: dk.from_arrays(ONES, [0, 1, 0, 1], class_names=["a"]), "label 1; expected 0 to 0 for 1 classes"),
+        (lambda: dk.from_arrays(ONES, [0, 1, 0, 1], class_names=["a"]), "label 1; expected 0 to 0 for 1 class;"),
         (lambda: dk.from_torch(Endless()), "is Endless, which has no length or rows by number; expected a map-style"),
         (lambda: dk.from_torch([{"image": 1}]), r"train row 0 is dict; expected \(image, label\)"),
         (lambda: dk.from_torch([("text", 1)]), "an image of type str; expected a PIL image"),

@@ -13,7 +13,7 @@ from distillkit.base import params
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.data import factories
-from distillkit.data.factories import NetworkFactory, admit, build, known_as
+from distillkit.data.factories import NetworkFactory, admit, build, known_as, own_files
 from distillkit.data.networks import Network, NetworkSpec, build_network, without_classifier
 from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.evaluation.evaluate import EvaluationRecipe
@@ -150,12 +150,11 @@ def test_a_network_without_a_linear_layer_has_no_features():
 
 def test_params_name_a_network_and_its_file_counts_for_unfinished_work(tmp_path, monkeypatch):
     from distillkit.pipeline.checks import check_params
-    from distillkit.pipeline.unfinished import code
 
     recipe = {"network": {"factory": "own_networks:plain"}, "training": {"steps": 1, "batch": 2, "lr": 0.1}, "runs": 1}
-    assert Path(own_networks.__file__) not in code(("base",))
+    assert Path(own_networks.__file__) not in own_files()
     check_params({"evaluation": recipe})
-    assert Path(own_networks.__file__) in code(("base",))
+    assert Path(own_networks.__file__) in own_files()
     assert params.read(recipe, EvaluationRecipe, "evaluation").network == NetworkFactory("own_networks:plain")
     with pytest.raises(ParamsError, match="cannot be imported here"):
         check_params({"evaluation": recipe | {"network": {"factory": "own_networks:no"}}})

@@ -490,7 +490,7 @@ def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, flowers):
     assert data["recipes"]["mtt-ipc2"]["matching"]["student_batch"] == 6
     assert data["data"]["size"] == [32, 32] and data["experts"]["recipe"]["batch"] == 128
     ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001", **environment)
-    assert ran.returncode == 1 and "the smallest class has 2000 training images" in ran.stderr
+    assert ran.returncode == 1 and "the smallest class has 2,000 training images" in ran.stderr
 
 
 @pytest.mark.parametrize("card", ["# Flowers\n", CARD.replace("class_label", "klass"), CARD.replace("6000", "many")])

@@ -307,11 +307,12 @@ REFERENCE = str(Path(forked.__file__).parents[1] / "stages/reference.py")
 
 @pytest.mark.parametrize(
     ("command", "number"),
-    [((REFERENCE, "a", "b"), signal.SIGINT), (("-m", "distillkit", "show", "torch.py"), signal.SIGTERM)],
+    [((REFERENCE, "a", "b"), signal.SIGINT), (("-m", "distillkit", "show", "a.safetensors"), signal.SIGTERM)],
 )
 def test_interrupted_while_torch_is_imported(tmp_path, command, number):
     """By a stage at its top, and by a command inside: one line, although the exception would be lost in between."""
     (tmp_path / "torch.py").write_text(LOSES_SIGNALS)
+    (tmp_path / "a.safetensors").touch()
     options = {"cwd": tmp_path, "env": environment(SCRIPTS) | {"PYTHONPATH": str(tmp_path)}, "text": True}
     options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
     with background([sys.executable, *command], stderr=subprocess.PIPE, **options) as running:

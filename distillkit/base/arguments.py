@@ -48,8 +48,14 @@ def check_artifact(path: Path) -> None:
         raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
     if path.is_dir() and not (path / "manifest.json").is_file():
         raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or {ARTIFACT}")
-    if not path.is_dir() and path.suffix != ".safetensors":
+    if path.is_file() and path.suffix != ".safetensors" and not looks_like_safetensors(path):
         raise ArtifactError(f"{path} is no .safetensors file; expected {ARTIFACT}")
+
+
+def looks_like_safetensors(path: Path) -> bool:
+    """Whether a JSON object begins after the 8 bytes of its length."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
 def check_new_artifact(name: str, out: Path, overwrite: bool) -> None:
