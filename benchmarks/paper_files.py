@@ -85,8 +85,7 @@ def build(kind: Any, value: Any, where: str) -> Any:
     """
     if is_dataclass(kind) and isinstance(kind, type):
         return build_settings(kind, value, where)
-    options = [option for option in get_args(kind) if is_dataclass(option)]
-    if options and value is not None:  # presets use no networks of others, the second option
+    if (options := get_args(kind)) and all(map(is_dataclass, options)):  # the first: presets use no networks of others
         return build_settings(options[0], value, where)
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(value)
