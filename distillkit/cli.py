@@ -28,7 +28,7 @@ def cli() -> None:
     """Distilled datasets: look into them, publish and fetch them, check what they are worth."""
 
 
-@cli.command()
+@cli.command(short_help="Show what an artifact or a package holds.")
 @click.argument("path", type=Path)
 @JSON
 def show(path: Path, as_json: bool) -> None:
@@ -40,7 +40,7 @@ def show(path: Path, as_json: bool) -> None:
     answer(as_json, description, lines(description))
 
 
-@cli.command()
+@cli.command(short_help="Train networks on a set; print their accuracy.")
 @click.argument("path", type=Path)
 @click.option("--recipe", help="Which recipe of a packaged folder; its default when missing.")
 @TEST
@@ -66,7 +66,7 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     answer(as_json, result, [f"{percent(result['accuracy'])} test accuracy{claimed}"])
 
 
-@cli.command()
+@cli.command(short_help="Publish a package on the Hub.")
 @click.argument("folder", type=Path)
 @click.argument("repo")
 @click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
@@ -92,7 +92,7 @@ def push(
     answer(as_json, as_dict(pushed), lines(pushed))
 
 
-@cli.command()
+@cli.command(short_help="Fetch a package from the Hub.")
 @click.argument("repo")
 @click.argument("recipe", required=False)
 @click.option("-o", "--out", type=Path, help="The folder to write; by default the name of the repository.")
@@ -118,7 +118,7 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
     answer(as_json, described, people)
 
 
-@cli.command()
+@cli.command(short_help="Train again and compare with the card.")
 @click.argument("package")
 @click.argument("recipe", required=False)
 @click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; as many as the claim's when missing.")
@@ -153,7 +153,7 @@ def verify(
         sys.exit(3)
 
 
-@cli.command()
+@cli.command(short_help="Compare two sets: images, parameters, accuracy.")
 @click.argument("before")
 @click.argument("after")
 @click.argument("recipe", required=False)
@@ -185,7 +185,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     answer(as_json, views.package_as_json(found), views.package_lines(found))
 
 
-@cli.command()
+@cli.command(short_help="Write a pipeline into your repository.")
 @click.argument("folder", type=Path, default=Path())
 @click.option("--dataset", default="digits", show_default=True, help="A folder, owner/name, or torchvision:Name.")
 @click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
@@ -255,7 +255,7 @@ def options_given(*names: str) -> list[str]:
     return [option.opts[0] for option in context.command.params if option.name in given]
 
 
-@cli.command()
+@cli.command(short_help="Check this machine and the pipeline.")
 @click.argument("folder", type=Path, default=Path())
 @JSON
 def doctor(folder: Path, as_json: bool) -> None:
@@ -275,7 +275,7 @@ def doctor(folder: Path, as_json: bool) -> None:
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Run dvc repro, with stages side by side.")
 @click.argument("targets", nargs=-1)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
 def repro(targets: tuple[str, ...], jobs: int) -> None:
@@ -291,7 +291,7 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
     side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
 
 
-@cli.command()
+@cli.command(short_help="List or delete what the pipeline has left over.")
 @click.argument("folder", type=Path, default=Path())
 @click.option("--delete", is_flag=True, help="Delete it; otherwise it is only listed.")
 @JSON
@@ -309,7 +309,7 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
     answer(as_json, {"deleted": delete, "found": found, "dvc.lock": entries}, lines(items, entries, delete))
 
 
-@cli.command("import")
+@cli.command("import", short_help="Make an artifact of a set that other code saved.")
 @click.argument("files", nargs=-1, required=True, type=Path)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
 @click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; asked for when missing.")
@@ -351,7 +351,7 @@ def import_(
     answer(as_json, found, lines(found))
 
 
-@cli.command()
+@cli.command(short_help="Write the image generator of a recipe.")
 @click.argument("recipe")
 @click.argument("folder", type=Path)
 @click.option("--real", type=Path, default=Path("artifacts/real.safetensors"), show_default=True, help="The images.")
@@ -370,7 +370,7 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     answer(as_json, built, built_lines(built))
 
 
-@cli.command()
+@cli.command(short_help="Make a labelled set with a generator.")
 @click.argument("folder", type=Path)
 @click.option("--per-class", type=click.IntRange(1), required=True, help="Images of each class.")
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")

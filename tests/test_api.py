@@ -15,10 +15,11 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from ruamel.yaml import YAML
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 import distillkit as dk
-from distillkit.api.settings import network_of
+from distillkit.api.settings import network_of, visiting
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.data import factories
 from distillkit.data.artifact import load_real
@@ -252,6 +253,14 @@ def test_a_score_of_ones_own(data, experts):
         dk.distill(data, "window", 1, experts=experts, difficulty="hard")
 
 
+class NoArguments(nn.Module):
+    pass
+
+
+def one(data):
+    return dk.distill(data, "random", 1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -264,9 +273,25 @@ def test_a_score_of_ones_own(data, experts):
         (lambda d, e: dk.train_experts(d, epochs=0), "^experts.epochs is 0; expected at least 1"),
         (lambda d, e: dk.train_experts(d, count=0), "^experts.per_shard is 0"),
         (lambda d, e: dk.train_experts(d, network="resnet"), r"^network is 'resnet' \(did you mean 'resnet18'\?\)"),
-        (lambda d, e: dk.evaluate(d, d.test.images), "^test is Tensor; expected data.test"),
-        (lambda d, e: dk.evaluate(d, d.test.take(torch.arange(9))), "^test has no images of class '0'; expected some"),
-        (lambda d, e: dk.evaluate(d, d.test, step=3), "^evaluation.training.step is not a parameter"),
+        (lambda d, e: dk.distill(d, "random", "5"), "^ipc is str; expected a whole number of images per class"),
+        (lambda d, e: dk.distill(d, "random", True), "^ipc is bool; expected a whole number"),
+        (lambda d, e: dk.distill(d.train, "random", 1), "^data is ImageSet; expected what dk.from_torch"),
+        (lambda d, e: dk.train_experts([d]), "^data is list; expected what dk.from_torch"),
+        (lambda d, e: dk.distill(d, "mtt", 1, experts=[1]), "^experts is list; expected what dk.train_experts gives"),
+        (
+            lambda d, e: dk.train_experts(d, network=NoArguments),
+            r"cannot be built \(TypeError: .*; expected a function",
+        ),
+        (lambda d, e: dk.evaluate("a.safetensors", d.test), "^small is str; expected a set from dk.distill or dk.load"),
+        (lambda d, e: dk.evaluate(one(d), d.test.images), "^test is Tensor; expected data.test"),
+        (
+            lambda d, e: dk.evaluate(one(d), d.test.take(torch.arange(9))),
+            "^test has no images of class '0'; expected some",
+        ),
+        (
+            lambda d, e: dk.evaluate(one(d), d.test, step=3),
+            "^evaluation.training.step is not a parameter",
+        ),
     ],
 )
 def test_mistakes_are_one_line(data, experts, call, message):
@@ -507,3 +532,19 @@ def test_a_source_in_python_cannot_be_fetched_by_others(data, tmp_path):
     small = dk.distill(given, "random", 1, network=NETWORK)
     with pytest.raises(SourceError, match="made from images in Python, mine, which nobody else can fetch"):
         held_out_images(tmp_path / "x.safetensors", small, small.provenance, None)
+
+
+def test_an_evaluation_goes_with_its_own_set(data, sets, tmp_path):
+    report = dk.evaluate(sets["random"], data.test, network=NETWORK, runs=1, **TRAINING)
+    with pytest.raises(ParamsError, match="the evaluation of 'dm' is of another set"):
+        dk.save_package(tmp_path / "wrong", data, {"dm": (sets["dm"], report)})
+    with pytest.raises(ParamsError, match=r"'dm' is DistilledSet; expected \(set, evaluation\)"):
+        dk.save_package(tmp_path / "wrong", data, {"dm": sets["dm"]})
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_interruption_says_whether_anything_is_kept(kept, tmp_path):
+    said = "going on" if kept else "nothing is kept; give folder="
+    with pytest.raises(KeyboardInterrupt, match=said), visiting(tmp_path if kept else None):
+        raise KeyboardInterrupt("going on")

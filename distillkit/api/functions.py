@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distillkit.api.sets import DistilledSet, Evaluation, as_yaml, distilled, test_images
-from distillkit.api.settings import Network, facts_of, merged, network_of, recipe_for, visiting
+from distillkit.api.settings import Network, expect, facts_of, merged, network_of, recipe_for, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data import artifact
@@ -39,6 +39,8 @@ from distillkit.training.trajectories import (
     in_memory,
 )
 
+DATA = "what dk.from_torch, dk.from_arrays or dk.fetch gives"
+
 # Experts
 
 
@@ -64,7 +66,8 @@ def train_experts(
         **options: ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
 
     """
-    with visiting():
+    expect(data, RealData, "data", DATA)
+    with visiting(folder):
         facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
         numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
         recipe = read(numbers, ExpertRecipe, "experts")
@@ -123,7 +126,10 @@ def distill(
         **settings: those of the method, ``optim`` included; mappings change only what they name.
 
     """
-    with visiting():
+    expect(data, RealData, "data", DATA)
+    if experts is not None:
+        expect(experts, ExpertsInMemory | ExpertFiles, "experts", "what dk.train_experts gives")
+    with visiting(folder):
         epochs = {} if experts is None else {"epochs": experts.snapshots - 1}
         facts = facts_of(data.train, **epochs)
         recipe = recipe_for(method, ipc, name, facts, settings)
@@ -225,6 +231,7 @@ def evaluate(
         **training: ``steps``, ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
 
     """
+    expect(small, DistilledSet, "small", "a set from dk.distill or dk.load")
     with visiting():
         images = test_images(test)
         facts, given = facts_of(images), without_none({"network": network, "runs": runs})
@@ -235,4 +242,6 @@ def evaluate(
         figures = {key: part for key, part in every.items() if key not in THIRDS}
     by_class = {row["class"]: row["accuracy"] for row in classes_of(report, small)}
     found = figures["accuracy"]
-    return Evaluation(found["mean"], found["std"], tuple(report.accuracy_R.tolist()), by_class, recipe, figures)
+    return Evaluation(
+        found["mean"], found["std"], tuple(report.accuracy_R.tolist()), by_class, recipe, figures, small.fingerprint
+    )

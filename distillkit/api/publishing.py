@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillkit.api.sets import DistilledSet, Evaluation
-from distillkit.api.settings import visiting
+from distillkit.api.settings import expect, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.data import artifact
 from distillkit.data.images import RealData
@@ -24,6 +24,11 @@ def save_package(
         ParamsError: there is no set, or they were measured differently.
 
     """
+    expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
+    for name, pair in sets.items():
+        expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")
+        if pair[1].of != pair[0].fingerprint:
+            raise ParamsError(f"the evaluation of {name!r} is of another set; expected its own; evaluate it again")
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")
     first = next(iter(sets.values()))[1].recipe

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from distillkit.base.arguments import check_new_artifact
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.data import artifact
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
 from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.distillation import Step
 from distillkit.package.build import as_hf
 from distillkit.report.pictures import grid
@@ -75,7 +76,7 @@ class Data(RealData):
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
-        check_new_artifact("path", Path(path), overwrite)
+        check_new_file(Path(path), overwrite)
         artifact.save_real(Path(path), self)
 
 
@@ -113,6 +114,11 @@ class DistilledSet(SyntheticSet):
         found: Mapping[str, Any] = self.provenance.get("params", {})
         return found
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the images and their labels."""
+        return fingerprint(self.images, self.targets)
+
     def show(self, columns: int = 10) -> Image.Image:
         """A picture: a row for each of the first 20 classes, what is learned framed in orange."""
         return grid(self, columns)
@@ -130,8 +136,15 @@ class DistilledSet(SyntheticSet):
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file that ``distillkit.load`` and the command read: lossless, and nothing is pickled."""
-        check_new_artifact("path", Path(path), overwrite)
+        check_new_file(Path(path), overwrite)
         artifact.save_synthetic(Path(path), self, self.provenance)
+
+
+def check_new_file(path: Path, overwrite: bool) -> None:
+    """Raise ArtifactError unless a file may be written there."""
+    if path.exists() and not overwrite:
+        raise ArtifactError(f"{path} exists; expected a new file; choose another name, or give overwrite=True")
+    check_new_artifact("path", path, overwrite)
 
 
 def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
@@ -144,7 +157,8 @@ def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
 class Evaluation:
     """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
 
-    ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them.
+    ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them; ``of`` is the
+    fingerprint of the set.
     """
 
     mean: float
@@ -153,6 +167,7 @@ class Evaluation:
     per_class: Mapping[str, float]
     recipe: EvaluationRecipe
     metrics: Mapping[str, Any]
+    of: str = ""
 
     @property
     def n(self) -> int:

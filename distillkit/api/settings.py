@@ -22,13 +22,25 @@ from distillkit.setup.defaults import EXPERTS, RECIPES, Facts, values
 Network = str | NetworkSpec | NetworkFactory | Mapping[str, Any] | Callable[[tuple[int, int, int], int], nn.Module]
 
 
+def expect(value: Any, kind: Any, name: str, expected: str) -> None:
+    """Raise ParamsError unless ``value``, the argument ``name``, is a ``kind``."""
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}")
+
+
 @contextmanager
-def visiting() -> Iterator[None]:
-    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and says nothing of params.yaml."""
+def visiting(kept: object = None) -> Iterator[None]:
+    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and says nothing of params.yaml.
+
+    Without a folder where work is ``kept``, an interruption says that nothing is.
+    """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         with guest():
             yield
+    except KeyboardInterrupt as stopped:
+        lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
+        raise KeyboardInterrupt(str(stopped) if kept else lost) from None
     except DistillkitError as error:
         raise type(error)(str(error).removeprefix("params.yaml: ")) from None
     finally:
@@ -78,6 +90,7 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
 
 def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, given: Mapping[str, Any]) -> Recipe:
     """The recipe of a method, by name or as an object, with what is given and usual numbers for the rest."""
+    expect(1 if ipc is None else ipc, int, "ipc", "a whole number of images per class")
     if isinstance(method, str):
         called = method
         known = getattr(method_called(method), "defaults", None)  # a method in somebody else's package may have some

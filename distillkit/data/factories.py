@@ -94,7 +94,11 @@ def factory_of(spec: NetworkFactory) -> Factory:
 def build(spec: NetworkFactory, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """What the factory gives. Raises ParamsError as :func:`factory_of` and :func:`check_module` do."""
     factory = factory_of(spec)
-    network = factory(image_shape, classes)
+    try:
+        network = factory(image_shape, classes)
+    except Exception as error:  # whatever the user's code raises
+        reason = " ".join(str(error).split())[:200]
+        raise ParamsError(f"network {spec} cannot be built ({type(error).__name__}: {reason}); {IS}") from error
     if (key := (factory, image_shape, classes)) not in CHECKED:
         check_module(spec, network, image_shape, classes)
         CHECKED.add(key)

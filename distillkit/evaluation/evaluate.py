@@ -189,6 +189,11 @@ def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
 def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
     """Raise ArtifactError unless the test images have the classes and the shape of the synthetic ones."""
     if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
+        if sorted(test.class_names) != sorted(synthetic.class_names) and len(test.class_names) == len(
+            synthetic.class_names
+        ):
+            own, other = (", ".join(part.class_names[:5]) for part in (synthetic, test))
+            raise ArtifactError(f"the test classes are {other}; expected {own}; give the test split of one source")
         raise ArtifactError(
             f"test images are {tuple(test.images.shape[1:])} in {len(test.class_names)} classes, distilled ones "
             f"{tuple(synthetic.images.shape[1:])} in {len(synthetic.class_names)}; give the test split of one source"
