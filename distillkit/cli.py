@@ -25,14 +25,14 @@ SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILLKIT"})
 @click.version_option(__version__, prog_name="distillkit")
 def cli() -> None:
-    """Distilled datasets: look into them, publish and fetch them, check what they are worth."""
+    """Make, inspect, publish, fetch and check distilled datasets."""
 
 
 @cli.command(short_help="Show what an artifact or a package holds.")
 @click.argument("path", type=Path)
 @JSON
 def show(path: Path, as_json: bool) -> None:
-    """Say what an artifact (.safetensors) or a packaged folder holds; a folder is checked against its manifest."""
+    """Show what an artifact (.safetensors) or a packaged folder contains, and check a folder against its manifest."""
     arguments.check_artifact(path)
     from distillkit.check.show import describe, lines
 
@@ -42,7 +42,7 @@ def show(path: Path, as_json: bool) -> None:
 
 @cli.command(short_help="Train networks on a set; print their accuracy.")
 @click.argument("path", type=Path)
-@click.option("--recipe", help="Which recipe of a packaged folder; its default when missing.")
+@click.option("--recipe", help="A recipe of the packaged folder; by default the folder's default recipe.")
 @TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
 @click.option("--runs", type=click.IntRange(1), help="Networks to train; as many as the recipe says when missing.")
@@ -52,7 +52,7 @@ def show(path: Path, as_json: bool) -> None:
 def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
     """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
 
-    The evaluation recipe is the packaged folder's own; for a single artifact, that of params.yaml in this folder.
+    For a packaged folder, the evaluation recipe is its own; for an artifact, it is that of params.yaml in this folder.
     """
     arguments.check_artifact(path)
     arguments.check_test(test)
@@ -70,7 +70,7 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
 @click.argument("folder", type=Path)
 @click.argument("repo")
 @click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
-@click.option("--private", is_flag=True, help="Create the repository for your eyes only.")
+@click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option("--message", help="The commit's message.")
 @click.option("--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record this.")
 @JSON
@@ -79,8 +79,8 @@ def push(
 ) -> None:
     """Publish a packaged FOLDER as dataset REPO (owner/name) on the Hugging Face Hub, in one commit.
 
-    It is checked against its manifest first; nothing else is sent. Running it again is safe, and does nothing when
-    nothing has changed. Needs a token that may write: HF_TOKEN, or `hf auth login`.
+    The folder is first checked against its manifest; only files in the manifest are sent. You can safely run the
+    command again: without changes, it does nothing. It needs a token that may write: HF_TOKEN, or `hf auth login`.
     """
     arguments.check_package_folder(folder)
     arguments.push_target(repo, tag)
@@ -100,7 +100,7 @@ def push(
 def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None:
     """Fetch REPO (owner/name or owner/name@revision), or one RECIPE of it, and check every byte against its manifest.
 
-    With HF_HUB_OFFLINE=1 it comes from the cache of earlier pulls.
+    With HF_HUB_OFFLINE=1, the files come from the cache of earlier pulls.
     """
     from distillkit.base.references import parse_reference
     from distillkit.hub.client import connect
@@ -160,10 +160,10 @@ def verify(
 @click.option("--picture", type=Path, help="Draw the images that differ into this PNG.")
 @JSON
 def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_json: bool) -> None:
-    """What differs between two sets: images, parameters, accuracy.
+    """Compare two sets: images, parameters, accuracy.
 
-    BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision); of two packages all
-    recipes are compared unless RECIPE names one.
+    BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision). Two packages are
+    compared in all recipes, or in RECIPE only.
     """
     if picture is not None and picture.suffix.lower() != ".png":
         raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png; choose one")
@@ -192,11 +192,11 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 @click.option(
     "--method", "methods", multiple=True, help="random, window, mtt, selmatch, dm, herding …; may be repeated."
 )
-@click.option("--image-column", "image", help="Which column holds the images, where it is not plain.")
-@click.option("--label-column", "label", help="Which column holds the labels.")
+@click.option("--image-column", "image", help="The column with the images, if several columns could be meant.")
+@click.option("--label-column", "label", help="The column with the labels.")
 @click.option("--train-split", help="Which split, or folder, to train on; . where the folders in it are the classes.")
 @click.option("--test-split", help="Which split, or folder, to test on; none for a part of the training images.")
-@click.option("--follow-links", is_flag=True, default=None, help="Take images that links out of the folder lead to.")
+@click.option("--follow-links", is_flag=True, default=None, help="Follow links that lead out of the folder.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
 @click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
@@ -210,10 +210,10 @@ def init(
     dry_run: bool,
     **source: Any,
 ) -> None:
-    """Write the pipeline into FOLDER (here by default) of your own Git and DVC repository, as files that are yours.
+    """Write the pipeline into FOLDER (by default this one) of your own Git and DVC repository.
 
-    They are filled in for the dataset; what was found in it is told. Nothing is ever overwritten: where a file is there
-    already, its differences are shown, nothing is written, and the exit code is 2.
+    The numbers in the files fit the dataset, and you can edit all of them. The command reports what it found in the
+    dataset. It never overwrites a file: if one exists, it shows the differences, writes nothing, and exits with code 2.
     """
     arguments.check_methods(methods)
     arguments.check_dataset(dataset)
@@ -259,9 +259,9 @@ def options_given(*names: str) -> list[str]:
 @click.argument("folder", type=Path, default=Path())
 @JSON
 def doctor(folder: Path, as_json: bool) -> None:
-    """Is this machine ready for the pipeline in FOLDER (here by default)? Every line says what to do about it.
+    """Check whether this machine is ready for the pipeline in FOLDER (by default this one), and say what to do.
 
-    Exits 0 unless something has failed.
+    The exit code is 0 unless a check has failed.
     """
     arguments.check_folder(folder)
     from dataclasses import asdict
@@ -279,10 +279,10 @@ def doctor(folder: Path, as_json: bool) -> None:
 @click.argument("targets", nargs=-1)
 @click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
 def repro(targets: tuple[str, ...], jobs: int) -> None:
-    """`dvc repro`, of all of dvc.yaml or of TARGETS, with stages that do not need one another side by side.
+    """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
-    Each line is said under its stage's name. When a stage fails, those that run end, and no other is begun. Ctrl-C ends
-    all in order. The files and dvc.lock are those of `dvc repro`.
+    Each line of output has the name of its stage. If a stage fails, the running stages finish and no other starts.
+    Ctrl-C ends all of them in order. The files and dvc.lock are the same as those of `dvc repro`.
     """
     arguments.check_pipelines(targets)
     from distillkit.process.progress import presentable
@@ -296,10 +296,10 @@ def repro(targets: tuple[str, ...], jobs: int) -> None:
 @click.option("--delete", is_flag=True, help="Delete it; otherwise it is only listed.")
 @JSON
 def clean(folder: Path, delete: bool, as_json: bool) -> None:
-    """What the pipeline in FOLDER (here by default) has left: files of removed recipes and shards, packages of other
-    names, unfinished work. It is listed with its size; --delete deletes it.
+    """List what the pipeline in FOLDER (by default this one) has left over, with sizes; --delete deletes it.
 
-    What DVC tracked stays in DVC's cache, where a recipe that comes back is restored from.
+    These are files of removed recipes and shards, packages with other names, and unfinished work. Files under DVC
+    stay in DVC's cache. If you add a recipe again, DVC restores them from there.
     """
     from distillkit.pipeline.clean import clean as clear
     from distillkit.pipeline.clean import lines

@@ -31,6 +31,8 @@ def from_datasets(
     """
     notes: Tally = {}
     known = class_names or names_of(train)
+    if known is not None and len(set(map(str, known))) != len(known):
+        raise SourceError(f"class_names are {', '.join(map(str, known))}; expected a different name for each class")
     first = read_split(train, "train", None if known is None else tuple(map(str, known)), spec, notes, track)
     if test is None:
         first, second = split_off(first, spec.test_fraction, spec.split_seed)
