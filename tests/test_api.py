@@ -174,6 +174,15 @@ def dk_error(name):
     return getattr(__import__("distillkit.base.errors", fromlist=[name]), name)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own Ctrl-C, which a process that was started in the background may not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_folder_is_taken_up_again(data, tmp_path, monkeypatch, capsys):
     """Interrupted in the middle of experts and of a distillation, to the same bytes; what is done is not done again."""
     recipe = {key: value for key, value in RECIPE["selmatch"].items() if key not in ("method", "ipc")}
@@ -309,6 +318,7 @@ def test_torch_is_left_as_it_was(data):
         torch.set_num_threads(1)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_a_notebook_ends_the_call_and_not_the_process():
     with pytest.raises(KeyboardInterrupt), guest():
         os.kill(os.getpid(), signal.SIGINT)
