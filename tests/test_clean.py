@@ -14,6 +14,7 @@ from test_pipeline import dvc
 
 from distillkit.cli import cli
 from distillkit.data.leftovers import LEFT_OVER
+from distillkit.pipeline.unfinished import WORK
 
 STAGES = Path(__file__).parents[1] / "stages"
 PARAMS = {
@@ -30,10 +31,11 @@ NAMED = {
 }
 OTHERS_OWN = {"metrics/README.md", "artifacts/experts/.gitignore", "artifacts/hub/notes/README.md"}
 SHARD, RECIPE = "artifacts/experts/shard-1.safetensors", {"metrics/mtt.json", "metrics/classes/mtt.json"}
+UNFINISHED = f"{WORK}/distill-mtt-0123"
 REST = {
     "artifacts/hub/old/manifest.json",
     "artifacts/distilled/.a.safetensors.0a1b.tmp",
-    ".distillkit/work/distill-mtt-0123/distillation.safetensors",
+    f"{UNFINISHED}/distillation.safetensors",
     ".distillkit/live/mtt/metrics.json",
     ".distillkit/left-over/metrics/older.json",
 }
@@ -80,7 +82,7 @@ def test_clean_lists_and_deletes_only_when_told(pipeline):
     listed = CliRunner().invoke(cli, ["clean"])
     assert listed.exit_code == 0, listed.output
     assert files(pipeline) == before
-    for path in (SHARD, *RECIPE, "artifacts/hub/old", ".distillkit/work/distill-mtt-0123", ".distillkit/left-over"):
+    for path in (SHARD, *RECIPE, "artifacts/hub/old", UNFINISHED, ".distillkit/left-over"):
         assert f"would delete {path} (0.0 MiB): " in listed.output
     assert listed.output.endswith("0.0 MiB; nothing is deleted without --delete\n")
     deleted = CliRunner().invoke(cli, ["clean", str(pipeline), "--delete", "--json"])
