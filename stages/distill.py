@@ -14,7 +14,8 @@ import click
 from distillkit.base import files, params
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.files import write_csv
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.matching.distillation import loss_table
 from distillkit.matching.method import Material, Selection, uses_experts
 from distillkit.matching.pretrained import Pretrained
@@ -50,7 +51,7 @@ def read_for(method: Selection, material: Material) -> Material:
     """The same with the files that the recipe names, for methods that want some."""
     if isinstance(method, Imported):
         imported = artifact.load_synthetic(pinned(method.file, method.sha256, "distillkit import"))[0]
-        return replace(material, imported=imported.to(material.real.images.device))
+        return replace(material, imported=imported.to(material.real.device))
     wanted = getattr(method, "pretrained", None)
     if isinstance(wanted, Pretrained):
         return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "an experts stage")]))
@@ -67,7 +68,7 @@ def read_for(method: Selection, material: Material) -> Material:
 def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
     data = params.load()
     recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
-    source = artifact.load_real(real)
+    source = load_real(real)
     checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)
     trained: Experts = ExpertFiles(shards)
@@ -78,8 +79,8 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     material = read_for(recipe.method, material_for(recipe, source, trained, scores))
 
     settings = [recipe.params, seed, asdict(trained.spec)]
-    with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real, *used]) as folder:
-        models = model_folder(recipe.params, seed, real)
+    with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real_file(real), *used]) as folder:
+        models = model_folder(recipe.params, seed, real_file(real))
         synthetic, history = make(recipe, material, seed, provenance, folder, models, LIVE / name)
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, *loss_table(history))

@@ -22,7 +22,7 @@ import distillkit as dk
 from distillkit.api.settings import network_of, visiting
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.data import factories
-from distillkit.data.artifact import load_real
+from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet
 from distillkit.matching.optim import Optim
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching

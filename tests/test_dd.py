@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import sha256
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate
 from distillkit.data.networks import NetworkSpec
 from distillkit.data.parameters import call_with, flatten, load_flat_

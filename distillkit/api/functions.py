@@ -12,7 +12,7 @@ from distillkit.api.sets import DistilledSet, Evaluation, as_yaml, distilled, te
 from distillkit.api.settings import Network, expect, facts_of, merged, network_of, recipe_for, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
-from distillkit.data import artifact
+from distillkit.data.files import artifact
 from distillkit.data.images import ImageSet, RealData
 from distillkit.evaluation.evaluate import THIRDS, EvaluationRecipe
 from distillkit.evaluation.metrics import classes_of, metrics_of

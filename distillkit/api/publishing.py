@@ -8,7 +8,7 @@ from pathlib import Path
 from distillkit.api.sets import DistilledSet, Evaluation
 from distillkit.api.settings import expect, visiting
 from distillkit.base.errors import ParamsError
-from distillkit.data import artifact
+from distillkit.data.files import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
 

@@ -3,7 +3,7 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from torch.utils.data import TensorDataset
 
 from distillkit.base.arguments import check_new_artifact
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import save_real
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.protocol import fingerprint
@@ -77,17 +78,18 @@ class Data(RealData):
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
         check_new_file(Path(path), overwrite)
-        artifact.save_real(Path(path), self)
+        save_real(Path(path), self)
 
 
 @dataclass(frozen=True, repr=False)
 class DistilledSet(SyntheticSet):
     """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
 
-    ``provenance`` says how it was made, ``history`` has a :class:`~distillkit.matching.distillation.Step` for each
-    update of the images, ``experts`` what it was learned from.
+    ``images`` are float32 in pixel space. ``provenance`` says how it was made, ``history`` has a
+    :class:`~distillkit.matching.distillation.Step` for each update of the images, ``experts`` what it was learned from.
     """
 
+    images: Tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Step, ...] = ()
     experts: Mapping[str, Any] = field(default_factory=dict)
@@ -150,6 +152,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
 def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
     """A synthetic set as Python has it, on the CPU."""
     parts = synthetic.to(torch.device("cpu"))
+    parts = replace(parts, images=parts.pixels())
     return DistilledSet(**{part.name: getattr(parts, part.name) for part in fields(SyntheticSet)}, **more)
 
 

@@ -10,9 +10,12 @@ import torch
 from PIL import Image
 
 from distillkit.base.errors import SourceError
-from distillkit.data.images import Found, RealData, SourceInfo, Tally, count
+from distillkit.data.images import RealData
+from distillkit.data.origin import Found, SourceInfo, Tally, count
+from distillkit.data.rows import chunks
 from distillkit.process.interruption import check
-from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, ground, split_off
+from distillkit.sources.decoding import Track, ground
+from distillkit.sources.fetch import DataSpec, Splits, assembled, check_classes, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
 from distillkit.sources.readers import Split, labelled
 
@@ -43,7 +46,8 @@ def from_datasets(
     data = assembled(Splits(first, second, info, found), spec, track, {"kind": KIND, "name": name})
     hashed = hashlib.sha256()
     for images in (data.train, data.test):
-        hashed.update(images.images.numpy().data)
+        for part in chunks(images.images):
+            hashed.update(part.numpy().data)
         hashed.update(images.labels.numpy().data)
     return replace(data, info=replace(data.info, revision=f"sha256-{hashed.hexdigest()[:16]}"))
 
@@ -67,7 +71,7 @@ def read_split(
         )
     pictures: list[Image.Image] = []
     labels: list[int] = []
-    for row in track(range(len(dataset)), f"reading {name} images"):
+    for row in track(range(len(dataset)), f"reading {name} images", len(dataset)):
         check()
         where = f"{name} row {row}"
         try:

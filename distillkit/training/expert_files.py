@@ -1,6 +1,6 @@
 """Expert trajectories at rest: one safetensors file for every shard, read lazily."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
-from distillkit.data.artifact import read_network
-from distillkit.data.container import Opened, save
+from distillkit.data.files.artifact import read_network
+from distillkit.data.files.container import Opened, save
 from distillkit.data.leftovers import stems
 from distillkit.data.networks import Network
 from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert, described
@@ -53,21 +53,27 @@ class ExpertFiles:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def images(self) -> int:
+        """How many images they were trained on."""
+        return next(self.dynamics()).correct.shape[2]
+
     def read(self, expert: int, snapshot: int) -> Tensor:
         part, row = self.index[expert]
         parameters: Tensor = part[row, snapshot]
         return parameters
 
-    def dynamics(self) -> Dynamics:
-        """The dynamics of all shards, each (E, L, N)."""
-        first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
-        columns = {
-            name: torch.cat(
-                [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
-            )
-            for name, dtype in DYNAMICS.items()
-        }
-        return Dynamics(**columns)
+    def dynamics(self) -> Iterator[Dynamics]:
+        """The dynamics of one expert after the other, each (1, L, N)."""
+        shape: list[int | None] = [1, None, None]
+        for shard, part in zip(self.shards, self.slices, strict=True):
+            for expert in range(part.get_shape()[0]):
+                rows = slice(expert, expert + 1)
+                found = {
+                    name: shard.tensor(f"dynamics.{name}", shape, dtype, rows=rows) for name, dtype in DYNAMICS.items()
+                }
+                shape = list(found["correct"].shape)
+                yield Dynamics(**found)
 
 
 def trajectories_of(shard: Opened) -> Any:
