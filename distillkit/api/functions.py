@@ -8,17 +8,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distillkit.api.sets import DistilledSet, Evaluation, as_yaml, distilled, test_images
-from distillkit.api.settings import Network, expect, facts_of, merged, network_of, recipe_for, visiting
+from distillkit.api.sets import Data, DistilledSet, Evaluation, as_data, as_yaml, distilled, test_images
+from distillkit.api.settings import (
+    Network,
+    expect,
+    facts_of,
+    merged,
+    network_of,
+    recipe_for,
+    tell_if_typed,
+    visiting,
+    whole,
+)
 from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data import artifact
-from distillkit.data.images import ImageSet, RealData
+from distillkit.data.images import RealData
 from distillkit.evaluation.evaluate import THIRDS, EvaluationRecipe
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.method import uses_experts
-from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import check_classes, check_experts
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
@@ -68,18 +77,20 @@ def train_experts(
     """
     expect(data, RealData, "data", DATA)
     with visiting(folder):
+        data, seed, count = as_data(data), whole(seed, "seed"), whole(count, "count", 1)
         facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
         numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
         recipe = read(numbers, ExpertRecipe, "experts")
         read({"per_shard": count, "recipe": numbers}, ExpertsSpec, "experts")
         if folder is None:
-            return in_memory(recipe.network, train(data, recipe, range(count), seed, None, "experts"))
-        settings = [asdict(recipe), count, seed, digest(data.train)]
+            trained = train(data, recipe, range(count), seed, None, "experts")
+            return in_memory(recipe.network, trained, data.training_images)
+        settings = [asdict(recipe), count, seed, data.training_images]
         path = kept_at(Path(folder), "experts", settings)
         if not path.exists():
             with unfinished("experts", settings, files_of(Path(__file__)), Path(folder)) as work:
                 trained = train(data, recipe, range(count), seed, work, "experts")
-                save_experts(path, trained, recipe.network, asdict(recipe))
+                save_experts(path, trained, recipe.network, asdict(recipe), data.training_images)
         return ExpertFiles([path])
 
 
@@ -130,24 +141,28 @@ def distill(
     if experts is not None:
         expect(experts, ExpertsInMemory | ExpertFiles, "experts", "what dk.train_experts gives")
     with visiting(folder):
+        data, seed = as_data(data), whole(seed, "seed")
         epochs = {} if experts is None else {"epochs": experts.snapshots - 1}
         facts = facts_of(data.train, **epochs)
         recipe = recipe_for(method, ipc, name, facts, settings)
         tell_taken(recipe, settings)
+        if experts is not None:
+            check_trained_on(experts, data)
         check_classes(recipe.method, dict(zip(data.train.class_names, data.train.class_counts, strict=True)))
         if not uses_experts(recipe.method):
             spec = spec_for(network, facts) if experts is None else experts.spec
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, folder)
         if experts is None:
             tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to reuse some, give experts=")
-        trained: Experts = experts or train_experts(data, network=network, seed=seed, folder=folder)
+        trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
         check_experts(recipe.method, known_of(trained), len(trained))
         return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, folder)
 
 
 def made(
-    recipe: Recipe, data: RealData, experts: Experts, scores: Scores, seed: int, folder: str | Path | None
+    recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int, folder: str | Path | None
 ) -> DistilledSet:
+    tell_if_typed(experts.spec)
     provenance = artifact.provenance_of(recipe.name, recipe.method_name, recipe.params, seed, data)
     many = {"epochs": experts.snapshots - 1, "count": len(experts)} if len(experts) else {}
     about = {"network": asdict(experts.spec), **many}
@@ -156,7 +171,8 @@ def made(
         synthetic, history = make(recipe, material, seed, provenance)
         return distilled(synthetic, provenance=provenance, history=tuple(history), experts=about)
     ends = [experts.read(number, experts.snapshots - 1) for number in range(len(experts))]
-    settings = [recipe.params, seed, asdict(experts.spec), digest(data.train), fingerprint(*ends, *scores)]
+    names, of_experts = list(data.class_names), fingerprint(*ends, *scores)
+    settings = [provenance, names, asdict(experts.spec), data.training_images, of_experts]
     path = kept_at(Path(folder), recipe.name, settings)
     history = []
     if not path.exists():
@@ -165,6 +181,15 @@ def made(
             artifact.save_synthetic(path, synthetic, provenance)
     found, provenance = artifact.load_synthetic(path)
     return distilled(found, provenance=provenance, history=tuple(history), experts=about)
+
+
+def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None:
+    """Raise ParamsError for experts that say that they were trained on other images than these."""
+    if experts.trained_on not in ("", data.training_images):
+        raise ParamsError(
+            f"the experts were trained on other images: {experts.trained_on}; expected those of data.train: "
+            f"{data.training_images}; train experts on this data, or give the data of the experts"
+        )
 
 
 def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
@@ -200,10 +225,15 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
     found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
     given = torch.empty(0) if isinstance(difficulty, str) else torch.as_tensor(difficulty, dtype=torch.float32)
     chosen = found.get(difficulty) if isinstance(difficulty, str) else given
+    if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
+        raise ParamsError(
+            f"the experts were trained on other images: {len(chosen):,}; expected the {images:,} of data.train; train "
+            "experts on this data, or give the data of the experts"
+        )
     if chosen is not None and chosen.shape != (images,):
         raise ParamsError(
             f"difficulty is of shape {tuple(chosen.shape)}; expected one number for each of the {images} training "
-            "images; train experts on these images, or give a tensor of that length"
+            "images; give a tensor of that length"
         )
     return chosen, 1 - found["confidence"] if found else None
 
@@ -213,7 +243,7 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
 
 def evaluate(
     small: DistilledSet,
-    test: ImageSet | RealData,
+    test: Any,
     *,
     network: Network | None = None,
     runs: int | None = None,
@@ -224,7 +254,8 @@ def evaluate(
 
     Args:
         small: the set.
-        test: ``data.test``.
+        test: ``data.test``; or a map-style Dataset of (image, label), or a tuple (images, labels), as for
+            :func:`from_torch` and :func:`from_arrays`, of the set's classes and image size.
         network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``.
         runs: how many networks; 5 without it.
         seed: the same gives the same figures, and the same initial weights for every set.
@@ -233,7 +264,7 @@ def evaluate(
     """
     expect(small, DistilledSet, "small", "a set from dk.distill or dk.load")
     with visiting():
-        images = test_images(test)
+        seed, images = whole(seed, "seed"), test_images(test, small)
         facts, given = facts_of(images), without_none({"network": network, "runs": runs})
         numbers = merged(values(EVALUATION, facts)["evaluation"], given | {"training": training}, facts)
         recipe = read(numbers, EvaluationRecipe, "evaluation")

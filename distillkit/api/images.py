@@ -1,14 +1,14 @@
 """Images from wherever they are, and distilled sets that were saved or published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillkit.api.sets import Data, DistilledSet, distilled
+from distillkit.api.sets import Data, DistilledSet, as_data, distilled
 from distillkit.api.settings import visiting
+from distillkit.api.words import python_words
 from distillkit.base.params import read
-from distillkit.data.images import RealData
 from distillkit.hub.pull import load_with_provenance
 from distillkit.process.progress import track
 from distillkit.setup.inspection import parse_dataset
@@ -50,22 +50,21 @@ def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: 
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
 
-def fetch(source: str | Path, **options: Any) -> Data:
+def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
     """Images of ``digits``, a folder of images, ``owner/name`` of the Hub or ``torchvision:Name``, as ``init`` has it.
 
-    Options are those of :func:`from_torch`.
+    A mapping says more of the source, as ``data.source`` does in params.yaml: ``{"kind": "folder", "path": "flowers",
+    "follow_links": True}``. Options are those of :func:`from_torch`.
     """
     with visiting():
-        return as_data(sources.fetch(data_spec(parse_dataset(str(source), Path()), options), track))
+        meant = source if isinstance(source, Mapping) else parse_dataset(str(source), Path())
+        return as_data(sources.fetch(data_spec(meant, options), track))
 
 
-def data_spec(source: Source, options: Mapping[str, Any]) -> sources.DataSpec:
+def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) -> sources.DataSpec:
     given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
-    return read({"source": asdict(source), **given}, sources.DataSpec, "data")
-
-
-def as_data(found: RealData) -> Data:
-    return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
+    meant = dict(source) if isinstance(source, Mapping) else asdict(source)
+    return read({"source": meant, **given}, sources.DataSpec, "data")
 
 
 def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
@@ -73,5 +72,6 @@ def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
 
     See :func:`distillkit.hub.pull.load_with_provenance`.
     """
-    synthetic, provenance = load_with_provenance(reference, recipe)
+    with python_words():
+        synthetic, provenance = load_with_provenance(reference, recipe)
     return distilled(synthetic, provenance=provenance)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillkit.api.sets import DistilledSet, Evaluation
-from distillkit.api.settings import expect, visiting
+from distillkit.api.settings import expect, tell_if_typed, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.data import artifact
 from distillkit.data.images import RealData
@@ -36,6 +36,7 @@ def save_package(
         raise ParamsError(f"{others[0]} was measured by another recipe than the rest; expected one; evaluate it again")
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
     with visiting(), tempfile.TemporaryDirectory() as temporary:
+        tell_if_typed(first.network, *(small.experts.get("network", {}) for small, _ in sets.values()))
         entries = []
         for name, (small, found) in sets.items():
             artifact.save_synthetic(path := Path(temporary, f"{name}.safetensors"), small, small.provenance)

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -16,12 +17,15 @@ from torch.utils.data import TensorDataset
 from distillkit.base.arguments import check_new_artifact
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.data import artifact
+from distillkit.data.artifact import normalisation_tensors
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.distillation import Step
 from distillkit.package.build import as_hf
+from distillkit.process.progress import track
 from distillkit.report.pictures import grid
+from distillkit.sources.python import Rows, images_of
 from distillkit.training.features import spread_rows
 
 Split = Literal["train", "test"]
@@ -63,6 +67,17 @@ class Data(RealData):
     def class_names(self) -> tuple[str, ...]:
         return self.train.class_names
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the training images, their labels and how they are normalised; computed once."""
+        return fingerprint(self.train.images, self.train.labels, *normalisation_tensors(self.normalisation).values())
+
+    @property
+    def training_images(self) -> str:
+        """The training images in a line that no others have."""
+        counts = f"{len(self.train):,} images of {shape_words(self.train.image_shape, len(self.class_names))}"
+        return f"{counts}, sha256 {self.fingerprint[:16]}"
+
     def show(self, columns: int = 10) -> Image.Image:
         """A picture of some training images, a row for each of the first 20 classes."""
         rows = spread_rows(self.train.labels, 20 * columns)
@@ -78,6 +93,13 @@ class Data(RealData):
         """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
         check_new_file(Path(path), overwrite)
         artifact.save_real(Path(path), self)
+
+
+def as_data(found: RealData) -> Data:
+    """Images as Python has them."""
+    if isinstance(found, Data):
+        return found
+    return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,11 +205,20 @@ class Evaluation:
         )
 
 
-def test_images(test: Any) -> ImageSet:
-    """Those that are meant. Raises ParamsError for anything but images of ours."""
+def test_images(test: Any, small: SyntheticSet) -> ImageSet:
+    """Those that are meant: of ours, of a map-style dataset of (image, label), or (images, labels).
+
+    Raises ParamsError for anything else, SourceError as :func:`~distillkit.sources.python.images_of` does.
+    """
     found = test.test if isinstance(test, RealData) else test
+    if isinstance(found, torch.Tensor | str):
+        raise ParamsError(
+            f"test is {type(test).__name__}; expected data.test, a map-style Dataset of (image, label), or a tuple "
+            "(images, labels)"
+        )
     if not isinstance(found, ImageSet):
-        raise ParamsError(f"test is {type(test).__name__}; expected data.test, as dk.from_torch(train, test) gives it")
+        rows = Rows(*found) if isinstance(found, tuple) and len(found) == 2 else found
+        found = images_of(rows, "test", small.class_names, int(small.images.shape[1]), track)
     lacking = [name for name, count in zip(found.class_names, found.class_counts, strict=True) if not count]
     if lacking:
         raise ParamsError(f"test has no images of class {lacking[0]!r}; expected some of each; give all of data.test")

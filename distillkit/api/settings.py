@@ -3,20 +3,26 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from importlib.metadata import entry_points
+from operator import index
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from distillkit.base.errors import DistillkitError, ParamsError
-from distillkit.base.names import hint
+from distillkit.api.words import in_python, python_words
+from distillkit.base.errors import ParamsError, check_range
+from distillkit.base.names import LONGEST, hint, is_recipe_name, recipe_name
 from distillkit.data.factories import NetworkFactory, admit, known_as
 from distillkit.data.images import ImageSet
 from distillkit.data.networks import NETWORKS, PLAIN, NetworkSpec
-from distillkit.methods import METHODS, method_called
+from distillkit.methods import GROUP, METHODS, method_called
 from distillkit.package.recipe_json import plain
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.process.interruption import guest
+from distillkit.process.progress import tell
 from distillkit.setup.defaults import EXPERTS, RECIPES, Facts, values
 
 Network = str | NetworkSpec | NetworkFactory | Mapping[str, Any] | Callable[[tuple[int, int, int], int], nn.Module]
@@ -28,21 +34,40 @@ def expect(value: Any, kind: Any, name: str, expected: str) -> None:
         raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}")
 
 
+def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number") -> int:
+    """The argument ``name`` as an int, numpy's included. Raises ParamsError for anything else, and below ``low``."""
+    try:
+        found = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}") from None
+    check_range(name, found, low, 2**63 - 1)
+    return found
+
+
+def check_folder(name: str, folder: Any) -> None:
+    """Raise ParamsError unless the argument ``name`` is a folder, or one can be made there."""
+    expect(folder, str | Path, name, "the path of a folder")
+    path = Path(folder).absolute()
+    there = next(part for part in (path, *path.parents) if part.exists())
+    if not there.is_dir():
+        raise ParamsError(f"{name} is {folder}, but {there.name} is a file; expected a folder; choose another")
+
+
 @contextmanager
-def visiting(kept: object = None) -> Iterator[None]:
-    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and says nothing of params.yaml.
+def visiting(kept: str | Path | None = None) -> Iterator[None]:
+    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and speaks of arguments, not params.yaml.
 
     Without a folder where work is ``kept``, an interruption says that nothing is.
     """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        with guest():
+        with python_words(), guest():
+            if kept is not None:
+                check_folder("folder", kept)
             yield
     except KeyboardInterrupt as stopped:
         lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
-        raise KeyboardInterrupt(str(stopped) if kept else lost) from None
-    except DistillkitError as error:
-        raise type(error)(str(error).removeprefix("params.yaml: ")) from None
+        raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
     finally:
         torch.set_num_threads(threads)
         if torch.are_deterministic_algorithms_enabled() != strict:
@@ -73,12 +98,28 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
     return usual if network == "convnet" else {"name": network, "norm": "none" if network in PLAIN else "batch"}
 
 
+def tell_if_typed(*networks: Any) -> None:
+    """Warn of networks that are in no module: whoever gets what is made with them cannot check it."""
+    names = {found.get("factory", "") for found in map(plain, map(as_mapping, networks))}
+    for name in sorted(name for name in names if name.startswith("__main__:")):
+        tell(
+            f"warning: network {name} is in this notebook or script only, so nobody else can check what is made with "
+            "it; before you publish, put it into a module and import it"
+        )
+
+
+def as_mapping(network: Any) -> Any:
+    return asdict(network) if is_dataclass(network) and not isinstance(network, type) else network
+
+
 def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """``numbers`` with those that are ``given`` in their place, also inside of mappings; networks are never mixed."""
     found = dict(numbers)
     for key, value in given.items():
         if is_dataclass(value) and not isinstance(value, type | NetworkSpec | NetworkFactory):
             value = asdict(value)
+        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+            value = value.item()
         if key == "network" and value is not None:
             value = network_of(value, facts)
         elif isinstance(value, Mapping):
@@ -89,28 +130,36 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
 
 
 def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, given: Mapping[str, Any]) -> Recipe:
-    """The recipe of a method, by name or as an object, with what is given and usual numbers for the rest."""
-    expect(1 if ipc is None else ipc, int, "ipc", "a whole number of images per class")
-    if isinstance(method, str):
-        called = method
-        known = getattr(method_called(method), "defaults", None)  # a method in somebody else's package may have some
-        usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, ipc or 1)
-    else:
-        called, usual = name_of(method), {key: part for key, part in asdict(method).items() if part is not None}
+    """The recipe of a method, by name, class or object, with what is given and usual numbers for the rest."""
+    size = {} if ipc is None else {"ipc": whole(ipc, "ipc", 1, "a whole number of images per class")}
+    called = method if isinstance(method, str) else name_of(method)
+    known = getattr(method_called(called), "defaults", None)  # a method in somebody else's package may have some
+    if is_dataclass(method) and not isinstance(method, type):
+        usual = {key: part for key, part in asdict(method).items() if part is not None}
         optim = values(RECIPES.get(called, ""), facts, usual.get("ipc", 1)).get("optim")
         usual |= {"optim": optim} if optim else {}
-    size = {} if ipc is None else {"ipc": ipc}
+    else:
+        usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
     params = plain({"method": called, **size, **merged(usual, given, facts)})
     title = name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called)
+    if not is_recipe_name(str(title)):
+        raise ParamsError(
+            f"name is {str(title)[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
+            f"give name={recipe_name(str(title))!r} for example"
+        )
     return read_recipe({"recipes": {title: params}}, title)
 
 
 def name_of(method: Any) -> str:
     """What recipes call the class of a method. Raises ParamsError for one that they cannot name."""
-    found = [name for name, kind in METHODS.items() if type(method) is kind]
+    kind = method if isinstance(method, type) else type(method)
+    package = kind.__module__.partition(".")[0]
+    near = [entry.name for entry in entry_points(group=GROUP) if entry.module.partition(".")[0] == package]
+    found = [name for name, ours in METHODS.items() if kind is ours]
+    found += [name for name in near if method_called(name) is kind]
     if not found:
         raise ParamsError(
-            f"method is {type(method).__name__}; expected a name, one of {', '.join(METHODS)}, or an object of such a "
+            f"method is {kind.__name__}; expected a name, one of {', '.join(METHODS)}, or an object of such a "
             "method; for one of your own install an entry point in distillkit.methods"
         )
     return found[0]

@@ -5,20 +5,25 @@ Nothing is imported because a file names it. :func:`build` knows only the factor
 """
 
 import copy
+import hashlib
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from re import fullmatch
+from typing import Any
 
 import torch
 from torch import nn
 
 from distillkit.base.errors import ParamsError
+from distillkit.base.files import canonical_json, sha256
 from distillkit.base.settings import settings
 
 Factory = Callable[[tuple[int, int, int], int], nn.Module]
 FACTORIES: dict[str, Factory] = {}  # by the name that recipes and cards have
+OTHERS: dict[str, type[Any]] = {}  # methods of other packages that were used here, by the name that recipes have
 CHECKED: set[tuple[Factory, tuple[int, int, int], int]] = set()
 IS = "expected a function or class (image_shape, classes) that gives an nn.Module"
 
@@ -44,8 +49,14 @@ def known_as(factory: Factory) -> NetworkFactory:
     """What recipes call a factory, which is known from here on. Raises ParamsError for one without a name."""
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ParamsError(f"network is {type(factory).__name__}; {IS}; give the class, or a function that builds it")
-    where, name = getattr(factory, "__module__", ""), getattr(factory, "__qualname__", type(factory).__name__)
-    spec = NetworkFactory(f"{where}:{name}")
+    name = getattr(factory, "__qualname__", f"a {type(factory).__name__} object")
+    if not fullmatch(r"[\w.]+", name):  # a lambda, a function in a function, functools.partial
+        found = "a lambda" if name.endswith("<lambda>") else name
+        raise ParamsError(
+            f"network is {found}; expected a function or class at the top level of a module or notebook, because "
+            "recipes and cards name it; write def my_net(image_shape, classes): ... and give my_net"
+        )
+    spec = NetworkFactory(f"{factory.__module__}:{name}")
     FACTORIES[spec.factory] = factory
     return spec
 
@@ -138,8 +149,37 @@ def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[in
         raise ParamsError(f"network {spec}: the logits do not depend on {unused[0]}; expected all parameters in use")
 
 
-def own_files() -> list[Path]:
-    """The modules of the factories that this process knows."""
-    modules = {getattr(factory, "__module__", "") for factory in FACTORIES.values()}
-    files = (getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules))
-    return [Path(file) for file in files if file is not None]
+def own_code(names: str) -> list[tuple[str, str]]:
+    """File names and SHA-256 of the user's code behind networks and methods that ``names``, a JSON text, mentions.
+
+    Of a package, all modules count. What was typed into a notebook counts by its text; raises ParamsError where Python
+    cannot read that.
+    """
+    used = {name: part for name, part in {**FACTORIES, **OTHERS}.items() if canonical_json(name) in names}
+    files = {name: files_of_module(part.__module__) for name, part in used.items()}
+    typed = [(name, text_of(name, part)) for name, part in used.items() if not files[name]]
+    found = sorted({path for paths in files.values() for path in paths})
+    return [(path.name, sha256(path)) for path in found] + [
+        (name, hashlib.sha256(text.encode()).hexdigest()) for name, text in typed
+    ]
+
+
+def files_of_module(name: str) -> list[Path]:
+    """The module's file, or those of the package that it is in; none in a notebook."""
+    top = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
+    if top is not None and Path(top).name == "__init__.py":
+        return list(Path(top).parent.rglob("*.py"))
+    own = getattr(sys.modules.get(name), "__file__", None)
+    return [Path(own)] if own is not None and Path(own).is_file() else []
+
+
+def text_of(name: str, part: Any) -> str:
+    """The source of a function, or of a class's functions."""
+    functions = [part] if inspect.isfunction(part) else [f for f in vars(part).values() if inspect.isfunction(f)]
+    try:
+        return "".join(map(inspect.getsource, functions))
+    except (OSError, TypeError):
+        raise ParamsError(
+            f"the code of {name} cannot be read, so that nobody could tell whether kept work still goes with it; "
+            "expected a module; put it into one, or leave folder= out"
+        ) from None

@@ -70,7 +70,14 @@ NOTES: Form = {
         "std": Each(list, NUMBER),
     },
 }
-FORMS: Form = {"kind": PLAIN, "distillkit": PLAIN, "source": SOURCE, "provenance": PROVENANCE, "notes": NOTES}
+FORMS: Form = {
+    "kind": PLAIN,
+    "distillkit": PLAIN,
+    "source": SOURCE,
+    "provenance": PROVENANCE,
+    "notes": NOTES,
+    "trained_on": TEXT,
+}
 
 
 def misfits(value: Any, form: Form, where: str) -> Iterator[str]:

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from distillkit.base.errors import SourceError
-from distillkit.data.images import Found, RealData, SourceInfo, Tally, count
+from distillkit.data.images import Found, ImageSet, RealData, SourceInfo, Tally, count
 from distillkit.process.interruption import check
-from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, ground, split_off
+from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, decode, ground, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
-from distillkit.sources.readers import Split, labelled
+from distillkit.sources.readers import DigitsSource, Split, labelled, listed
 
 KIND = "python"
 MOST_CLASSES = 100_000
@@ -46,6 +46,24 @@ def from_datasets(
         hashed.update(images.images.numpy().data)
         hashed.update(images.labels.numpy().data)
     return replace(data, info=replace(data.info, revision=f"sha256-{hashed.hexdigest()[:16]}"))
+
+
+def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: int, track: Track) -> ImageSet:
+    """The images of a torch dataset whose labels are numbers of ``class_names``; grey ones become the ``channels``.
+
+    Raises SourceError where the dataset has other names for its classes, and as :func:`from_datasets` does.
+    """
+    named = tuple(names_of(dataset) or class_names)
+    if named != class_names:
+        raise SourceError(
+            f"the {name} dataset has the classes {listed(named)}; expected {listed(class_names)}, as the set has; give "
+            f"the {name} split of the same source"
+        )
+    spec, notes = DataSpec(DigitsSource()), dict[str, tuple[int, str]]()  # of which the source is not read
+    split = read_split(dataset, name, class_names, spec, notes, track)
+    pixels = decode([split], spec, track, notes)[0]
+    colours = channels if pixels.shape[1] == 1 else 1
+    return ImageSet(pixels.repeat(1, colours, 1, 1), split.labels, named)
 
 
 def names_of(dataset: Any) -> Sequence[str] | None:
