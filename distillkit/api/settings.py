@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from distillkit.api.words import in_python, python_words
-from distillkit.base.errors import ParamsError, check_range
+from distillkit.base.errors import ParamsError
 from distillkit.base.names import LONGEST, hint, is_recipe_name, recipe_name
 from distillkit.data.factories import NetworkFactory, admit, known_as
 from distillkit.data.images import ImageSet
@@ -40,7 +40,8 @@ def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number")
         found = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
         raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}") from None
-    check_range(name, found, low, 2**63 - 1)
+    if found < low:
+        raise ParamsError(f"{name} is {found}; expected at least {low}")
     return found
 
 

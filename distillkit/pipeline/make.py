@@ -49,7 +49,7 @@ def with_files(method: Selection, material: Material) -> Material:
         return replace(material, imported=imported.to(material.real.images.device))
     wanted = getattr(method, "pretrained", None)
     if isinstance(wanted, Pretrained):
-        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "an experts stage")]))
+        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "a training of experts")]))
     return material
 
 
