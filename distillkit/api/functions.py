@@ -13,6 +13,7 @@ from distillkit.api.settings import (
     Network,
     expect,
     facts_of,
+    has_own_network,
     merged,
     network_of,
     recipe_for,
@@ -144,6 +145,8 @@ def distill(
         data, seed = as_data(data), whole(seed, "seed")
         epochs = {} if experts is None else {"epochs": experts.snapshots - 1}
         facts = facts_of(data.train, **epochs)
+        if network is not None and has_own_network(method):
+            settings["network"] = network
         recipe = recipe_for(method, ipc, name, facts, settings)
         tell_taken(recipe, settings)
         if experts is not None:

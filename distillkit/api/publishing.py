@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillkit.api.sets import DistilledSet, Evaluation
-from distillkit.api.settings import expect, tell_if_typed, visiting
+from distillkit.api.settings import check_folder, expect, tell_if_typed, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.data import artifact
 from distillkit.data.images import RealData
@@ -24,6 +24,7 @@ def save_package(
         ParamsError: there is no set, or they were measured differently.
 
     """
+    check_folder("folder", folder)
     expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
     for name, pair in sets.items():
         expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from distillkit.api.settings import check_folder
 from distillkit.base.arguments import check_new_artifact
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.data import artifact
@@ -166,6 +167,7 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     """Raise ArtifactError unless a file may be written there."""
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists; expected a new file; choose another name, or give overwrite=True")
+    check_folder("path", path.parent)
     check_new_artifact("path", path, overwrite)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import entry_points
+from inspect import signature
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -141,14 +142,23 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
         usual |= {"optim": optim} if optim else {}
     else:
         usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
+    if str(given.get("initialisation")).endswith("pretrained"):
+        usual = {key: part for key, part in usual.items() if key != "network"}  # which is the experts'
     params = plain({"method": called, **size, **merged(usual, given, facts)})
+    expect(name or "", str, "name", "text")
     title = name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called)
-    if not is_recipe_name(str(title)):
+    if not is_recipe_name(title):
         raise ParamsError(
-            f"name is {str(title)[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
-            f"give name={recipe_name(str(title))!r} for example"
+            f"name is {title[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
+            f"give name={recipe_name(title)!r} for example"
         )
     return read_recipe({"recipes": {title: params}}, title)
+
+
+def has_own_network(method: Any) -> bool:
+    """Whether the method's settings say which networks it trains, as DD's do."""
+    kind = method_called(method if isinstance(method, str) else name_of(method))
+    return "network" in signature(kind).parameters
 
 
 def name_of(method: Any) -> str:

@@ -3,23 +3,27 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 
 from distillkit.base.errors import DistillkitError
 from distillkit.process.progress import in_words
+from distillkit.sources.fetch import DataSpec
 
+OF_DATA = "|".join(field.name for field in fields(DataSpec))
 RULES = [  # in this order
-    (r"params\.yaml: ", ""),
+    (r"evaluation\.runs in params\.yaml", "runs"),
+    (r"write into the recipe in params\.yaml: (\w+): ", r"give \1="),
+    (r"params\.yaml: (?:(?:data|experts|evaluation\.training|evaluation|recipes\.[\w-]+)\.)?", ""),
     (r" in params\.yaml", ""),
     (r", or init's --[\w-]+", ""),
-    (r"\b(?:use|say) --overwrite", "give overwrite=True"),
+    (r"\bsay --overwrite", "give overwrite=True"),
     (r"--network package\.module:function, or the network in Python", "network="),
     (r"data\.source\.revision", "the revision: owner/name@revision"),
     (r"data\.source\.(\w+)", r"source={..., '\1': ...}"),
     (r"check data\.source", "check the dataset"),
-    (r"\bset data\.([a-z_]+)", r"give \1="),
-    (r"\bdata\.(?!train\b|test\b|class_names\b|save\b)(?=[a-z_]+\b)", ""),
-    (r"\bexperts\.per_shard\b", "count"),
-    (r"\b(?:experts|evaluation\.training|evaluation|recipes\.[\w-]+)\.(?=[a-z_])", ""),
+    (rf"\bset data\.({OF_DATA})\b", r"give \1="),
+    (rf"\bdata\.({OF_DATA})\b", r"\1"),
+    (r"\bexperts\.(lr|epochs)\b", r"\1 of the experts"),
     (r"run (?:its|the) (?:\w+ )?stage\b(?: again| first| that writes it)?", "make it again"),
     (r"run the same command again( to go on)?", r"make the same call again\1"),
 ]
