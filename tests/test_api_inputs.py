@@ -18,10 +18,10 @@ import distillkit as dk
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data import factories
-from distillkit.data.factories import own_code
 from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.manifest import open_package
+from distillkit.pipeline.own_code import own_code
 from distillkit.training.expert_files import ExpertFiles
 
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "none"}

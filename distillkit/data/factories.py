@@ -5,8 +5,6 @@ Nothing is imported because a file names it. :func:`build` knows only the factor
 """
 
 import copy
-import hashlib
-import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -18,7 +16,6 @@ import torch
 from torch import nn
 
 from distillkit.base.errors import ParamsError
-from distillkit.base.files import canonical_json, sha256
 from distillkit.base.settings import settings
 
 Factory = Callable[[tuple[int, int, int], int], nn.Module]
@@ -147,39 +144,3 @@ def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[in
     gradients = torch.autograd.grad(logits.sum(), list(trial.parameters()), allow_unused=True)
     if unused := [name for name, part in zip(parameters, gradients, strict=True) if part is None]:
         raise ParamsError(f"network {spec}: the logits do not depend on {unused[0]}; expected all parameters in use")
-
-
-def own_code(names: str) -> list[tuple[str, str]]:
-    """File names and SHA-256 of the user's code behind networks and methods that ``names``, a JSON text, mentions.
-
-    Of a package, all modules count. What was typed into a notebook counts by its text; raises ParamsError where Python
-    cannot read that.
-    """
-    used = {name: part for name, part in {**FACTORIES, **OTHERS}.items() if canonical_json(name) in names}
-    files = {name: files_of_module(part.__module__) for name, part in used.items()}
-    typed = [(name, text_of(name, part)) for name, part in used.items() if not files[name]]
-    found = sorted({path for paths in files.values() for path in paths})
-    return [(path.name, sha256(path)) for path in found] + [
-        (name, hashlib.sha256(text.encode()).hexdigest()) for name, text in typed
-    ]
-
-
-def files_of_module(name: str) -> list[Path]:
-    """The module's file, or those of the package that it is in; none in a notebook."""
-    top = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
-    if top is not None and Path(top).name == "__init__.py":
-        return list(Path(top).parent.rglob("*.py"))
-    own = getattr(sys.modules.get(name), "__file__", None)
-    return [Path(own)] if own is not None and Path(own).is_file() else []
-
-
-def text_of(name: str, part: Any) -> str:
-    """The source of a function, or of a class's functions."""
-    functions = [part] if inspect.isfunction(part) else [f for f in vars(part).values() if inspect.isfunction(f)]
-    try:
-        return "".join(map(inspect.getsource, functions))
-    except (OSError, TypeError):
-        raise ParamsError(
-            f"the code of {name} cannot be read, so that nobody could tell whether kept work still goes with it; "
-            "expected a module; put it into one, or leave folder= out"
-        ) from None

@@ -21,7 +21,7 @@ from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data.container import load_state, save_state
-from distillkit.data.factories import own_code
+from distillkit.pipeline.own_code import own_code
 from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
