@@ -1,5 +1,6 @@
 """From what people write in Python to recipes as stages read them: networks, methods, numbers that are left out."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -164,10 +165,9 @@ def has_own_network(method: Any) -> bool:
 def name_of(method: Any) -> str:
     """What recipes call the class of a method. Raises ParamsError for one that they cannot name."""
     kind = method if isinstance(method, type) else type(method)
-    package = kind.__module__.partition(".")[0]
-    near = [entry.name for entry in entry_points(group=GROUP) if entry.module.partition(".")[0] == package]
+    others = entry_points(group=GROUP)  # whose modules are imported, if there is a class of theirs
     found = [name for name, ours in METHODS.items() if kind is ours]
-    found += [name for name in near if method_called(name) is kind]
+    found += [entry.name for entry in others if getattr(sys.modules.get(entry.module), entry.attr, None) is kind]
     if not found:
         raise ParamsError(
             f"method is {kind.__name__}; expected a name, one of {', '.join(METHODS)}, or an object of such a "
