@@ -284,7 +284,7 @@ def test_test_images_of_other_classes(data):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"name": "a/b c"}, r"^name is 'a/b c'; expected letters.*; give name='a-b-c' for example$"),
+        ({"name": "a/b c"}, r"^name is 'a/b c'; expected letters.*; give 'a-b-c' for example$"),
         ({"name": 3}, "^name is int; expected text"),
         ({"seed": -1}, "^seed is -1; expected at least 0$"),
         ({"seed": 0.5}, "^seed is float; expected a whole number$"),

@@ -29,6 +29,7 @@ from distillkit.evaluation.evaluate import THIRDS, EvaluationRecipe
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.method import uses_experts
+from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import check_classes, check_experts
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
@@ -77,19 +78,19 @@ def train_experts(
 
     """
     expect(data, RealData, "data", DATA)
-    with visiting(folder):
+    with visiting(folder) as kept:
         data, seed, count = as_data(data), whole(seed, "seed"), whole(count, "count", 1)
         facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
         numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
         recipe = read(numbers, ExpertRecipe, "experts")
         read({"per_shard": count, "recipe": numbers}, ExpertsSpec, "experts")
-        if folder is None:
+        if kept is None:
             trained = train(data, recipe, range(count), seed, None, "experts")
             return in_memory(recipe.network, trained, data.training_images)
         settings = [asdict(recipe), count, seed, data.training_images]
-        path = kept_at(Path(folder), "experts", settings)
+        path = kept_at(kept, "experts", settings)
         if not path.exists():
-            with unfinished("experts", settings, files_of(Path(__file__)), Path(folder)) as work:
+            with unfinished("experts", settings, files_of(Path(__file__)), kept) as work:
                 trained = train(data, recipe, range(count), seed, work, "experts")
                 save_experts(path, trained, recipe.network, asdict(recipe), data.training_images)
         return ExpertFiles([path])
@@ -141,7 +142,7 @@ def distill(
     expect(data, RealData, "data", DATA)
     if experts is not None:
         expect(experts, ExpertsInMemory | ExpertFiles, "experts", "what dk.train_experts gives")
-    with visiting(folder):
+    with visiting(folder) as kept:
         data, seed = as_data(data), whole(seed, "seed")
         epochs = {} if experts is None else {"epochs": experts.snapshots - 1}
         facts = facts_of(data.train, **epochs)
@@ -154,18 +155,17 @@ def distill(
         check_classes(recipe.method, dict(zip(data.train.class_names, data.train.class_counts, strict=True)))
         if not uses_experts(recipe.method):
             spec = spec_for(network, facts) if experts is None else experts.spec
-            return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, folder)
+            return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
         if experts is None:
             tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to reuse some, give experts=")
         trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
         check_experts(recipe.method, known_of(trained), len(trained))
-        return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, folder)
+        return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, kept)
 
 
-def made(
-    recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int, folder: str | Path | None
-) -> DistilledSet:
-    tell_if_typed(experts.spec)
+def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int, folder: Path | None) -> DistilledSet:
+    if recipe.optim is not None or uses_experts(recipe.method):
+        tell_if_typed(experts.spec)
     provenance = artifact.provenance_of(recipe.name, recipe.method_name, recipe.params, seed, data)
     many = {"epochs": experts.snapshots - 1, "count": len(experts)} if len(experts) else {}
     about = {"network": asdict(experts.spec), **many}
@@ -176,10 +176,10 @@ def made(
     ends = [experts.read(number, experts.snapshots - 1) for number in range(len(experts))]
     names, of_experts = list(data.class_names), fingerprint(*ends, *scores)
     settings = [provenance, names, asdict(experts.spec), data.training_images, of_experts]
-    path = kept_at(Path(folder), recipe.name, settings)
+    path = kept_at(folder, recipe.name, settings)
     history = []
     if not path.exists():
-        with unfinished(recipe.name, settings, files_of(Path(__file__)), Path(folder)) as work:
+        with unfinished(recipe.name, settings, files_of(Path(__file__)), folder) as work:
             synthetic, history = make(recipe, material, seed, provenance, work, work / "models")
             artifact.save_synthetic(path, synthetic, provenance)
     found, provenance = artifact.load_synthetic(path)
@@ -274,8 +274,6 @@ def evaluate(
         report = measure_set(small, images, recipe, torch.zeros(len(images)), seed)
         every = metrics_of(report, small, images, recipe.neighbours)
         figures = {key: part for key, part in every.items() if key not in THIRDS}
-    by_class = {row["class"]: row["accuracy"] for row in classes_of(report, small)}
-    found = figures["accuracy"]
-    return Evaluation(
-        found["mean"], found["std"], tuple(report.accuracy_R.tolist()), by_class, recipe, figures, small.fingerprint
-    )
+    found, by_class = figures["accuracy"], {row["class"]: row["accuracy"] for row in classes_of(report, small)}
+    each, of = tuple(report.accuracy_R.tolist()), small.fingerprint
+    return Evaluation(found["mean"], found["std"], each, by_class, recipe, figures, of, digest(images))

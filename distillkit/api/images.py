@@ -13,7 +13,7 @@ from distillkit.hub.pull import load_with_provenance
 from distillkit.process.progress import track
 from distillkit.setup.inspection import parse_dataset
 from distillkit.sources import fetch as sources
-from distillkit.sources.python import Rows, from_datasets
+from distillkit.sources.python import Rows, from_datasets, inner
 from distillkit.sources.readers import DigitsSource, Source
 
 
@@ -37,7 +37,7 @@ def from_torch(
     """
     with visiting():
         spec = data_spec(DigitsSource(), options)  # of which the source is not read
-        found = from_datasets(train, test, class_names, name or type(train).__name__, spec, track)
+        found = from_datasets(train, test, class_names, name or type(inner(train)).__name__, spec, track)
     return as_data(found)
 
 
@@ -46,7 +46,7 @@ def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: 
 
     Otherwise as :func:`from_torch`.
     """
-    test = None if test_images is None else Rows(test_images, test_labels)
+    test = None if test_images is None and test_labels is None else Rows(test_images, test_labels)
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
 

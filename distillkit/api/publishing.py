@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from distillkit.api.sets import DistilledSet, Evaluation
-from distillkit.api.settings import check_folder, expect, tell_if_typed, visiting
+from distillkit.api.settings import check_folder, check_set_name, expect, tell_if_typed, visiting
 from distillkit.base.errors import ParamsError
 from distillkit.data import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
+from distillkit.package.recipe_json import digest
 
 
 def save_package(
@@ -30,6 +31,11 @@ def save_package(
         expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")
         if pair[1].of != pair[0].fingerprint:
             raise ParamsError(f"the evaluation of {name!r} is of another set; expected its own; evaluate it again")
+        if pair[1].tested_on != digest(data.test):
+            raise ParamsError(
+                f"the evaluation of {name!r} is on other images than data.test; evaluate it again on these"
+            )
+        check_set_name(name)
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")
     first = next(iter(sets.values()))[1].recipe

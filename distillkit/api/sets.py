@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -86,6 +86,8 @@ class Data(RealData):
 
     def as_dataset(self, split: Split = "train", normalised: bool = True) -> TensorDataset:
         """(image, label) for a DataLoader; images as networks are to see them, or in pixels from 0 to 1."""
+        if split not in get_args(Split):
+            raise ParamsError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
         images: ImageSet = getattr(self, split)
         pixels = images.pixels()
         return TensorDataset(self.normalisation.apply(pixels) if normalised else pixels, images.labels)
@@ -108,7 +110,7 @@ class DistilledSet(SyntheticSet):
     """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
 
     ``provenance`` says how it was made, ``history`` has a :class:`~distillkit.matching.distillation.Step` for each
-    update of the images, ``experts`` what it was learned from.
+    update of the images in the call that made it, ``experts`` what it was learned from.
     """
 
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -182,7 +184,7 @@ class Evaluation:
     """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
 
     ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them; ``of`` is the
-    fingerprint of the set.
+    fingerprint of the set, ``tested_on`` that of the test images.
     """
 
     mean: float
@@ -192,6 +194,7 @@ class Evaluation:
     recipe: EvaluationRecipe
     metrics: Mapping[str, Any]
     of: str = ""
+    tested_on: str = ""
 
     @property
     def n(self) -> int:

@@ -47,27 +47,26 @@ def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number")
     return found
 
 
-def check_folder(name: str, folder: Any) -> None:
-    """Raise ParamsError unless the argument ``name`` is a folder, or one can be made there."""
+def check_folder(name: str, folder: Any) -> Path:
+    """The argument ``name`` as a path. Raises ParamsError unless there is a folder, or one can be made there."""
     expect(folder, str | Path, name, "the path of a folder")
-    path = Path(folder).absolute()
-    there = next(part for part in (path, *path.parents) if part.exists())
+    path = Path(folder).expanduser()
+    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
     if not there.is_dir():
         raise ParamsError(f"{name} is {folder}, but {there.name} is a file; expected a folder; choose another")
+    return path
 
 
 @contextmanager
-def visiting(kept: str | Path | None = None) -> Iterator[None]:
+def visiting(kept: str | Path | None = None) -> Iterator[Path | None]:
     """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and speaks of arguments, not params.yaml.
 
-    Without a folder where work is ``kept``, an interruption says that nothing is.
+    Gives the folder where work is ``kept``; without one, an interruption says that nothing is.
     """
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         with python_words(), guest():
-            if kept is not None:
-                check_folder("folder", kept)
-            yield
+            yield None if kept is None else check_folder("folder", kept)
     except KeyboardInterrupt as stopped:
         lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
         raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
@@ -146,14 +145,19 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     if str(given.get("initialisation")).endswith("pretrained"):
         usual = {key: part for key, part in usual.items() if key != "network"}  # which is the experts'
     params = plain({"method": called, **size, **merged(usual, given, facts)})
-    expect(name or "", str, "name", "text")
-    title = name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called)
-    if not is_recipe_name(title):
-        raise ParamsError(
-            f"name is {title[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
-            f"give name={recipe_name(title)!r} for example"
-        )
+    title = check_set_name(name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called))
     return read_recipe({"recipes": {title: params}}, title)
+
+
+def check_set_name(name: Any) -> str:
+    """The name of a set. Raises ParamsError for one that no recipe, file or config can have."""
+    expect(name, str, "name", "text")
+    if not is_recipe_name(name):
+        raise ParamsError(
+            f"name is {name[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
+            f"give {recipe_name(name)!r} for example"
+        )
+    return str(name)
 
 
 def has_own_network(method: Any) -> bool:

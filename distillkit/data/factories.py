@@ -5,6 +5,7 @@ Nothing is imported because a file names it. :func:`build` knows only the factor
 """
 
 import copy
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -102,6 +103,7 @@ def factory_of(spec: NetworkFactory) -> Factory:
 def build(spec: NetworkFactory, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """What the factory gives. Raises ParamsError as :func:`factory_of` and :func:`check_module` do."""
     factory = factory_of(spec)
+    check_takes(spec, factory)
     try:
         network = factory(image_shape, classes)
     except Exception as error:  # whatever the user's code raises
@@ -111,6 +113,24 @@ def build(spec: NetworkFactory, image_shape: tuple[int, int, int], classes: int)
         check_module(spec, network, image_shape, classes)
         CHECKED.add(key)
     return network
+
+
+def check_takes(spec: NetworkFactory, factory: Factory) -> None:
+    """Raise ParamsError for a function with other parameters, before it takes the shape for something else.
+
+    ``torchvision.models.resnet18`` would download weights.
+    """
+    try:
+        found = inspect.signature(factory)
+    except (TypeError, ValueError):  # of some classes in C
+        return
+    try:
+        found.bind((1, 8, 8), 2)
+    except TypeError:
+        name = spec.factory.rpartition(":")[2]
+        raise ParamsError(
+            f"network {spec} takes {found}; {IS}; write def my_net(image_shape, classes): return {name}(...)"
+        ) from None
 
 
 def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[int, int, int], classes: int) -> None:

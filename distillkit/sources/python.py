@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from distillkit.base.errors import SourceError
 from distillkit.data.images import Found, ImageSet, RealData, SourceInfo, Tally, count
@@ -66,11 +67,19 @@ def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: i
     return ImageSet(pixels.repeat(1, colours, 1, 1), split.labels, named)
 
 
+def inner(dataset: Any) -> Any:
+    """What a Subset, or a ConcatDataset of one kind, is made of."""
+    while not hasattr(dataset, "classes"):
+        parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+        if parts[0] is None or len({(type(part), str(getattr(part, "classes", None))) for part in parts}) > 1:
+            break
+        dataset = parts[0]
+    return dataset
+
+
 def names_of(dataset: Any) -> Sequence[str] | None:
-    """The classes' names as torchvision's datasets have them, also inside a Subset."""
-    while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    found = getattr(dataset, "classes", None)
+    """The classes' names as torchvision's datasets have them."""
+    found = getattr(inner(dataset), "classes", None)
     return None if found is None else [part[0] if isinstance(part, tuple) else str(part) for part in found]
 
 
@@ -78,6 +87,8 @@ def read_split(
     dataset: Any, name: str, class_names: tuple[str, ...] | None, spec: DataSpec, notes: Tally, track: Track
 ) -> Split:
     """A dataset read once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest."""
+    if isinstance(dataset, DataLoader):
+        raise SourceError(f"the {name} dataset is a DataLoader; expected a map-style Dataset; give its dataset")
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise SourceError(
             f"the {name} dataset is {type(dataset).__name__}, which has no length or rows by number; expected a "
@@ -139,8 +150,9 @@ def channels_first(image: Any, where: str) -> np.ndarray:
         raise SourceError(f"{where} has an image of type {type(image).__name__}; expected {SHAPES}")
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
+        other = "" if isinstance(image, torch.Tensor) else ", or give a tensor (C, H, W)"
         raise SourceError(
-            f"{where} has an image of shape {tuple(image.shape)}; expected {order} of 1 or 3 channels; permute it"
+            f"{where} has an image of shape {tuple(image.shape)}; expected {order} of 1 or 3 channels; permute it{other}"
         )
     return values
 
@@ -168,6 +180,8 @@ class Rows:
     """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when they are not as many."""
 
     def __init__(self, images: Any, labels: Any):
+        if images is None or labels is None:
+            raise SourceError("there are images without labels, or labels without images; expected both; give both")
         if len(images) != len(labels):
             raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected as many")
         self.images, self.labels = images, labels
