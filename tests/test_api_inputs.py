@@ -11,10 +11,12 @@ import numpy as np
 import own_networks
 import pytest
 import torch
+import torchvision
 from PIL import Image
-from torch.utils.data import TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 import distillkit as dk
+from distillkit.api.settings import check_folder
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data import factories
@@ -22,6 +24,7 @@ from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.own_code import own_code
+from distillkit.sources.python import inner
 from distillkit.training.expert_files import ExpertFiles
 
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "none"}
@@ -278,6 +281,79 @@ def test_test_images_of_other_classes(data):
         dk.evaluate(small, Letters(data.test.images, data.test.labels), **TRAINING)
 
 
+def test_a_package_is_measured_on_its_own_test_images(data, tmp_path):
+    small = dk.distill(data, "random", 1, network=NETWORK)
+    for test in (data.train, data.test.take(torch.arange(30).flip(0)[:29])):
+        report = dk.evaluate(small, test, **TRAINING)
+        with pytest.raises(ParamsError, match=r"^the evaluation of 'a' is on other images than data\.test"):
+            dk.save_package(tmp_path / "wrong", data, {"a": (small, report)})
+    report = dk.evaluate(small, (data.test.images, data.test.labels), **TRAINING)
+    with pytest.raises(ParamsError, match=r"^name is 'a b'; expected letters"):
+        dk.save_package(tmp_path / "wrong", data, {"a b": (small, report)})
+    assert not (tmp_path / "wrong").exists()
+    dk.save_package(tmp_path / "right", data, {"a": (small, report)})
+
+
+# Training images
+
+
+class Few(TensorDataset):
+    classes = ("cat", "dog")
+
+
+def test_names_of_a_part_and_of_several_together():
+    few = Few(torch.arange(8, dtype=torch.uint8).reshape(8, 1, 1, 1).expand(-1, 3, 4, 4), torch.arange(8) % 2)
+    for given in (
+        few,
+        Subset(few, range(6)),
+        ConcatDataset([few, Subset(few, range(2))]),
+        Subset(Subset(few, [0]), [0]),
+    ):
+        assert inner(given) is few
+    mixed = ConcatDataset([few, TensorDataset(*few.tensors)])
+    assert inner(mixed) is mixed
+    data = dk.from_torch(ConcatDataset([few, few]), few)
+    assert data.class_names == ("cat", "dog") and data.info.id == "Few"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: dk.from_torch(DataLoader(Few())), "^the train dataset is a DataLoader; .*; give its dataset$"),
+        (lambda d: dk.from_arrays(d.train.images, d.train.labels, d.test.images), "^there are images without labels"),
+        (lambda d: dk.from_arrays(d.train.images, None), "^there are images without labels"),
+        (
+            lambda d: dk.from_arrays(np.zeros((4, 3, 8, 8)), [0, 1, 0, 1]),
+            r"permute it, or give a tensor \(C, H, W\)$",
+        ),
+        (lambda d: d.as_dataset("val"), "^split is 'val'; expected one of train, test$"),
+        (lambda d: dk.fetch({"kind": "folder"}), "^source.path is missing; add it"),
+        (
+            lambda d: dk.train_experts(d, network=torchvision.models.resnet18),
+            r"^network torchvision.models.resnet:resnet18 takes .*weights.*; write def my_net\(image_shape, classes\): "
+            r"return resnet18\(...\)$",
+        ),
+    ],
+)
+def test_what_pytorch_users_give_at_first(data, call, message):
+    with pytest.raises(DistillkitError, match=message) as caught:
+        call(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_source_as_a_mapping(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            Image.new("L", (4, 4), 50 * number + (label == "dog")).save(tmp_path / label / f"{number}.png")
+    data = dk.fetch({"kind": "folder", "path": str(tmp_path), "train_split": "."}, test_fraction=0.5)
+    assert data.class_names == ("cat", "dog") and len(data.train) == 4
+
+
+def test_what_completion_offers():
+    assert set(dir(dk)) == {*dk.__all__, "__version__"}
+
+
 # Names, seeds and folders
 
 
@@ -311,4 +387,5 @@ def test_a_folder_that_is_a_file(data, tmp_path):
     ):
         with pytest.raises(ParamsError, match=r"^\w+ is .*, but runs is a file; expected a folder; choose another$"):
             call()
+    assert check_folder("folder", "~/runs") == Path.home() / "runs"
     assert json.dumps([path.name for path in tmp_path.iterdir()]) == '["runs"]', "and nothing is written"

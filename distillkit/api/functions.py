@@ -1,4 +1,4 @@
-"""Experts, a distilled set, its accuracy: what the stages of a pipeline do, in Python."""
+"""A distilled set and its accuracy: what the stages of a pipeline do, in Python."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillkit.api.experts import DATA, check_trained_on, kept_at, known_of, scores_for, train_experts, without_none
 from distillkit.api.sets import Data, DistilledSet, Evaluation, as_data, as_yaml, distilled, test_images
 from distillkit.api.settings import (
     Network,
@@ -21,7 +22,6 @@ from distillkit.api.settings import (
     visiting,
     whole,
 )
-from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data import artifact
 from distillkit.data.images import RealData
@@ -35,78 +35,11 @@ from distillkit.pipeline.code import files_of
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
 from distillkit.pipeline.measure import measure_set
 from distillkit.pipeline.recipes import Recipe
-from distillkit.pipeline.train import train_experts as train
-from distillkit.pipeline.unfinished import unfinished, work_folder
+from distillkit.pipeline.unfinished import unfinished
 from distillkit.process.progress import tell
-from distillkit.setup.defaults import EVALUATION, EXPERTS, EXPERTS_COUNT, Facts, values
-from distillkit.training.difficulty import SCORES, scores_of
-from distillkit.training.expert_files import ExpertFiles, save_experts
-from distillkit.training.trajectories import (
-    ExpertRecipe,
-    Experts,
-    ExpertsInMemory,
-    ExpertsSpec,
-    KindOfExperts,
-    in_memory,
-)
-
-DATA = "what dk.from_torch, dk.from_arrays or dk.fetch gives"
-
-# Experts
-
-
-def train_experts(
-    data: RealData,
-    *,
-    network: Network | None = None,
-    epochs: int | None = None,
-    count: int = EXPERTS_COUNT,
-    seed: int = 0,
-    folder: str | Path | None = None,
-    **options: Any,
-) -> ExpertsInMemory | ExpertFiles:
-    """Networks trained on the training images, their parameters after every epoch and what they found hard.
-
-    Args:
-        data: from :func:`from_torch`, :func:`from_arrays` or :func:`fetch`.
-        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``.
-        epochs: 12 without one.
-        count: how many experts.
-        seed: the same gives the same bytes.
-        folder: where unfinished work and the experts are kept; the same call takes them up again.
-        **options: ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
-
-    """
-    expect(data, RealData, "data", DATA)
-    with visiting(folder) as kept:
-        data, seed, count = as_data(data), whole(seed, "seed"), whole(count, "count", 1)
-        facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
-        numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
-        recipe = read(numbers, ExpertRecipe, "experts")
-        read({"per_shard": count, "recipe": numbers}, ExpertsSpec, "experts")
-        if kept is None:
-            trained = train(data, recipe, range(count), seed, None, "experts")
-            return in_memory(recipe.network, trained, data.training_images)
-        settings = [asdict(recipe), count, seed, data.training_images]
-        path = kept_at(kept, "experts", settings)
-        if not path.exists():
-            with unfinished("experts", settings, files_of(Path(__file__)), kept) as work:
-                trained = train(data, recipe, range(count), seed, work, "experts")
-                save_experts(path, trained, recipe.network, asdict(recipe), data.training_images)
-        return ExpertFiles([path])
-
-
-def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if value is not None}
-
-
-def kept_at(folder: Path, name: str, settings: Any) -> Path:
-    """Where finished work is kept; a file that is there is told."""
-    path = Path(f"{work_folder(name, settings, files_of(Path(__file__)), folder)}.safetensors")
-    if path.exists():
-        tell(f"taken up from {path}")
-    return path
-
+from distillkit.setup.defaults import EVALUATION, EXPERTS_COUNT, Facts, values
+from distillkit.training.expert_files import ExpertFiles
+from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, KindOfExperts
 
 # Sets
 
@@ -176,23 +109,14 @@ def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int
     ends = [experts.read(number, experts.snapshots - 1) for number in range(len(experts))]
     names, of_experts = list(data.class_names), fingerprint(*ends, *scores)
     settings = [provenance, names, asdict(experts.spec), data.training_images, of_experts]
-    path = kept_at(folder, recipe.name, settings)
+    path = kept_at(folder, recipe.name, settings, code := files_of(Path(__file__)))
     history = []
     if not path.exists():
-        with unfinished(recipe.name, settings, files_of(Path(__file__)), folder) as work:
+        with unfinished(recipe.name, settings, code, folder) as work:
             synthetic, history = make(recipe, material, seed, provenance, work, work / "models")
             artifact.save_synthetic(path, synthetic, provenance)
     found, provenance = artifact.load_synthetic(path)
     return distilled(found, provenance=provenance, history=tuple(history), experts=about)
-
-
-def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None:
-    """Raise ParamsError for experts that say that they were trained on other images than these."""
-    if experts.trained_on not in ("", data.training_images):
-        raise ParamsError(
-            f"the experts were trained on other images: {experts.trained_on}; expected those of data.train: "
-            f"{data.training_images}; train experts on this data, or give the data of the experts"
-        )
 
 
 def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
@@ -214,31 +138,6 @@ def spec_for(network: Network | None, facts: Facts) -> Any:
     """The networks that experts would be."""
     numbers = {"network": network_of(network or "convnet", facts), "epochs": 1, "batch": 2, "lr": 1.0}
     return read(numbers, ExpertRecipe, "experts").network
-
-
-def known_of(experts: Experts) -> ExpertsSpec:
-    """What the pipeline's checks want to know of experts."""
-    return ExpertsSpec(len(experts), ExpertRecipe(experts.spec, max(1, experts.snapshots - 1), batch=2, lr=1.0))
-
-
-def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Scores:
-    """Difficulty and confidence (N,) of every training image, of what experts recorded or as given."""
-    if isinstance(difficulty, str) and difficulty not in SCORES:
-        raise ParamsError(f"difficulty is {difficulty!r}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
-    found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
-    given = torch.empty(0) if isinstance(difficulty, str) else torch.as_tensor(difficulty, dtype=torch.float32)
-    chosen = found.get(difficulty) if isinstance(difficulty, str) else given
-    if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
-        raise ParamsError(
-            f"the experts were trained on other images: {len(chosen):,}; expected the {images:,} of data.train; train "
-            "experts on this data, or give the data of the experts"
-        )
-    if chosen is not None and chosen.shape != (images,):
-        raise ParamsError(
-            f"difficulty is of shape {tuple(chosen.shape)}; expected one number for each of the {images} training "
-            "images; give a tensor of that length"
-        )
-    return chosen, 1 - found["confidence"] if found else None
 
 
 # What they are worth

@@ -69,12 +69,12 @@ def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: i
 
 def inner(dataset: Any) -> Any:
     """What a Subset, or a ConcatDataset of one kind, is made of."""
-    while not hasattr(dataset, "classes"):
-        parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
-        if parts[0] is None or len({(type(part), str(getattr(part, "classes", None))) for part in parts}) > 1:
-            break
-        dataset = parts[0]
-    return dataset
+    parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    if hasattr(dataset, "classes") or not isinstance(parts, list) or parts[0] is None:
+        return dataset
+    found = [inner(part) for part in parts]
+    kinds = {(type(part), str(getattr(part, "classes", None))) for part in found}
+    return found[0] if len(kinds) == 1 else dataset
 
 
 def names_of(dataset: Any) -> Sequence[str] | None:
@@ -151,9 +151,8 @@ def channels_first(image: Any, where: str) -> np.ndarray:
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
         other = "" if isinstance(image, torch.Tensor) else ", or give a tensor (C, H, W)"
-        raise SourceError(
-            f"{where} has an image of shape {tuple(image.shape)}; expected {order} of 1 or 3 channels; permute it{other}"
-        )
+        found = f"{where} has an image of shape {tuple(image.shape)}"
+        raise SourceError(f"{found}; expected {order} of 1 or 3 channels; permute it{other}")
     return values
 
 
