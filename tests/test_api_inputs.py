@@ -341,6 +341,20 @@ def test_what_pytorch_users_give_at_first(data, call, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("random", [True, False])
+def test_images_that_are_random_are_told(random, capsys):
+    class Noisy(Few):
+        def __getitem__(self, row):
+            torch.manual_seed(row)
+            self.read = getattr(self, "read", 0) + random
+            return torch.rand(3, 4, 4) * (1 + self.read) / 50, row % 2
+
+    few = Noisy(torch.zeros(8, 1), torch.zeros(8))
+    assert torch.equal(dk.from_torch(few, few).train.images[0], (few[0][0] * 255).round().byte()) is not random
+    told = "warning: train row 0 is another image each time that it is read"
+    assert (told in capsys.readouterr().err) == random
+
+
 def test_a_source_as_a_mapping(tmp_path):
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()

@@ -1,7 +1,7 @@
 """Images that are in Python already: map-style torch datasets of (image, label), and arrays."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from distillkit.base.errors import SourceError
 from distillkit.data.images import Found, ImageSet, RealData, SourceInfo, Tally, count
 from distillkit.process.interruption import check
+from distillkit.process.progress import tell
 from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, decode, ground, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
 from distillkit.sources.readers import DigitsSource, Split, labelled, listed
@@ -107,11 +108,25 @@ def read_split(
             raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap the dataset")
         labels.append(as_label(item[1], where))
         pictures.append(as_picture(item[0], where, spec, notes))
+    tell_if_random(dataset, name, lambda item: as_picture(item[0], name, spec, {}), pictures)
     if class_names is None:
         if (largest := max(labels, default=0)) >= MOST_CLASSES:
             raise SourceError(f"the {name} dataset has label {largest}; expected 0 to classes - 1; number the classes")
         class_names = tuple(map(str, range(largest + 1)))
     return labelled(name, labels, class_names, lambda row: pictures[row])
+
+
+def tell_if_random(
+    dataset: Any, name: str, read: Callable[[Any], Image.Image], pictures: Sequence[Image.Image], rows: int = 5
+) -> None:
+    """Warn where one of the first rows, read again, is another image: it was augmented at random."""
+    for row, before in enumerate(pictures[:rows]):
+        if read(dataset[row]).tobytes() != before.tobytes():
+            tell(
+                f"warning: {name} row {row} is another image each time that it is read, and was taken as it was first; "
+                "leave random augmentation out of the dataset"
+            )
+            return
 
 
 def as_label(label: Any, where: str) -> int:
