@@ -467,12 +467,15 @@ class Endless(IterableDataset):
         (rows(ONES, [0, 0, 0, 0]), "the only class is '0'; expected at least 2"),
         (lambda: dk.from_arrays(ONES, [0, 1, 0, 1], class_names=["a"]), "label 1; expected 0 to 0 for 1 class;"),
         (lambda: dk.from_torch(Endless()), "is Endless, which has no length or rows by number; expected a map-style"),
-        (lambda: dk.from_torch([{"image": 1}]), r"train row 0 is dict; expected \(image, label\)"),
+        (
+            lambda: dk.from_torch([{"image": 1}]),
+            r"train row 0 is dict; expected \(image, label\); wrap it: \[\(row\['image'",
+        ),
         (lambda: dk.from_torch([("text", 1)]), "an image of type str; expected a PIL image"),
         (lambda: dk.from_torch(Pictures([None, None])), "has an image of type NoneType"),
         (lambda: dk.from_torch([]), "the train split holds no images"),
         (lambda: dk.fetch("digits", sise=3), "^sise is not a parameter"),
-        (lambda: dk.fetch("nowhere"), "nowhere"),
+        (lambda: dk.fetch("nowhere"), "^source is 'nowhere', which is no folder here"),
     ],
 )
 def test_what_is_no_dataset(call, message):

@@ -367,6 +367,41 @@ def test_what_completion_offers():
     assert set(dir(dk)) == {*dk.__all__, "__version__"}
 
 
+# How torch is set
+
+
+def test_torch_as_others_have_set_it(data):
+    """Sets are the same under no_grad, inference_mode, and another default type or device, which stay."""
+    expected = dk.distill(data, "dm", 1, network=NETWORK, optim={"steps": 1}).images
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.device("meta")):
+        with mode:
+            assert torch.equal(dk.distill(data, "dm", 1, network=NETWORK, optim={"steps": 1}).images, expected)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        assert torch.equal(dk.distill(data, "dm", 1, network=NETWORK, optim={"steps": 1}).images, expected)
+        assert (torch.get_default_dtype(), torch.get_default_device().type) == (torch.float64, "meta")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "message"),
+    [
+        (["a"] * 60, "^difficulty is list; expected a score by name, or numbers$"),
+        (torch.full((60,), torch.nan), "^difficulty holds nan or infinity"),
+    ],
+)
+def test_scores_that_are_none(data, experts, difficulty, message):
+    with pytest.raises(ParamsError, match=message):
+        dk.distill(data, "window", 1, experts=experts, difficulty=difficulty, window_start=0.1)
+
+
+def test_a_size_in_one_number(data):
+    assert dk.from_arrays(data.train.images, data.train.labels, size=4).train.image_shape == (1, 4, 4)
+
+
 # Names, seeds and folders
 
 

@@ -98,8 +98,7 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
     if isinstance(difficulty, str) and difficulty not in SCORES:
         raise ParamsError(f"difficulty is {difficulty!r}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
     found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
-    given = torch.empty(0) if isinstance(difficulty, str) else torch.as_tensor(difficulty, dtype=torch.float32)
-    chosen = found.get(difficulty) if isinstance(difficulty, str) else given
+    chosen = found.get(difficulty) if isinstance(difficulty, str) else as_scores(difficulty)
     if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
         raise ParamsError(
             f"the experts were trained on other images: {len(chosen):,}; expected the {images:,} of data.train; train "
@@ -111,3 +110,14 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
             "images; give a tensor of that length"
         )
     return chosen, 1 - found["confidence"] if found else None
+
+
+def as_scores(difficulty: Any) -> Tensor:
+    """Numbers as a tensor, float32. Raises ParamsError for what are none."""
+    try:
+        found = torch.as_tensor(difficulty, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ParamsError(f"difficulty is {type(difficulty).__name__}; expected a score by name, or numbers") from None
+    if not found.isfinite().all():
+        raise ParamsError("difficulty holds nan or infinity; expected finite numbers, larger where images are harder")
+    return found

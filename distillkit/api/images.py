@@ -28,8 +28,8 @@ def from_torch(
         test: the test split; without one a part of ``train`` is drawn (``test_fraction``, 0.25).
         class_names: those of the dataset (``train.classes``), else the numbers.
         name: what the set is called in cards; the dataset's class without one.
-        **options: as in ``data`` of params.yaml: ``size=(height, width)`` resizes, ``per_class=500`` takes so many,
-            ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
+        **options: as in ``data`` of params.yaml: ``size=(height, width)`` or one number resizes, ``per_class=500``
+            takes so many, ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
 
     Raises:
         SourceError: a row is no such pair, images differ in size, a class is empty, a dataset has no rows by number.
@@ -63,6 +63,8 @@ def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
 
 def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) -> sources.DataSpec:
     given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
+    if isinstance(side := given.get("size"), int):
+        given["size"] = [side, side]
     meant = dict(source) if isinstance(source, Mapping) else asdict(source)
     return read({"source": meant, **given}, sources.DataSpec, "data")
 

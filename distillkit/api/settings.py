@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import entry_points
 from inspect import signature
@@ -63,15 +63,30 @@ def visiting(kept: str | Path | None = None) -> Iterator[Path | None]:
 
     Gives the folder where work is ``kept``; without one, an interruption says that nothing is.
     """
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
-        with python_words(), guest():
+        with python_words(), own_torch(), guest():
             yield None if kept is None else check_folder("folder", kept)
     except KeyboardInterrupt as stopped:
         lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
         raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
+
+
+@contextmanager
+def own_torch() -> Iterator[None]:
+    """A block that finds torch as a new process has it, whatever surrounds it, and leaves it as it was."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    kind, cpu = torch.get_default_dtype(), torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            nullcontext() if torch.get_default_device() == cpu else cpu,  # the latter slows each call down
+        ):
+            yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_default_dtype(kind)
         if torch.are_deterministic_algorithms_enabled() != strict:
             torch.use_deterministic_algorithms(strict)
 

@@ -16,6 +16,7 @@ RULES = [  # in this order
     (r"params\.yaml: (?:(?:data|experts|evaluation\.training|evaluation|recipes\.[\w-]+)\.)?", ""),
     (r" in params\.yaml", ""),
     (r", or init's --[\w-]+", ""),
+    (r"^--dataset\b", "source"),
     (r"\bsay --overwrite", "give overwrite=True"),
     (r"--network package\.module:function, or the network in Python", "network="),
     (r"data\.source\.revision", "the revision: owner/name@revision"),

@@ -105,7 +105,8 @@ def read_split(
         except Exception as error:  # whatever a dataset raises
             raise unreadable(where, error) from error
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap the dataset")
+            how = ": [(row['image'], row['label']) for row in dataset], for example" if isinstance(item, dict) else ""
+            raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap it{how}")
         labels.append(as_label(item[1], where))
         pictures.append(as_picture(item[0], where, spec, notes))
     tell_if_random(dataset, name, lambda item: as_picture(item[0], name, spec, {}), pictures)
