@@ -1,6 +1,7 @@
 """What people give in Python: experts of other images, files, networks of a notebook, test images, names, folders."""
 
 import json
+import linecache
 import sys
 import types
 from dataclasses import replace
@@ -156,7 +157,7 @@ def test_a_network_of_a_notebook_is_told_and_recorded(data, tmp_path, monkeypatc
 
 
 def test_the_code_that_work_is_kept_with(monkeypatch, tmp_path):
-    """The module of a network, the whole package of a method, and the text of what is in a notebook."""
+    """The module of a network, and the whole package of a method."""
     monkeypatch.setattr(factories, "FACTORIES", {})
     monkeypatch.setattr(factories, "OTHERS", {})
     monkeypatch.syspath_prepend(tmp_path)
@@ -176,22 +177,60 @@ def test_the_code_that_work_is_kept_with(monkeypatch, tmp_path):
     (package / "rule.py").write_text("share = 2\n")
     assert own_code('{"method":"mine"}') != before
 
-    typed = types.ModuleType("typed")  # as a notebook: no file
-    monkeypatch.setitem(sys.modules, "typed", typed)
-    monkeypatch.setattr(own_networks.Small, "__module__", "typed")
-    factories.FACTORIES["typed:Small"] = own_networks.Small
-    [(name, first)] = own_code('["typed:Small"]')
-    monkeypatch.setattr(own_networks.Small, "forward", NoText.forward)
-    assert name == "typed:Small" and own_code('["typed:Small"]') != [(name, first)]
-    exec(compile("def unread(shape, classes): pass", "<nowhere>", "exec"), typed.__dict__)
-    factories.FACTORIES["typed:unread"] = typed.unread
-    with pytest.raises(ParamsError, match=r"^the code of typed:unread cannot be read.*; put it into one, or leave"):
-        own_code('["typed:unread"]')
 
+NOTEBOOK = """
+from torch import nn
 
-class NoText:
+WIDTH = 4
+
+def block(inner):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(WIDTH), nn.ReLU(), inner)
+
+class Base(nn.Module):
     def forward(self, x):
-        return x
+        return self.layers(x)
+
+class MyNet(Base):
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        self.layers = block(nn.Linear(WIDTH, classes))
+
+def other():
+    return 1
+"""
+
+
+def typed_code(text, monkeypatch, readable=True):
+    """What is kept of a network of a notebook: a module without a file, whose cells Python can read or not."""
+    module = types.ModuleType("typed")
+    cell = "<cell>" if readable else "<nowhere>"
+    monkeypatch.setitem(sys.modules, "typed", module)
+    monkeypatch.setitem(linecache.cache, "<cell>", (len(text), None, text.splitlines(True), "<cell>"))
+    exec(compile(text, cell, "exec"), module.__dict__)
+    monkeypatch.setitem(factories.FACTORIES, "typed:MyNet", module.MyNet)
+    return own_code('["typed:MyNet"]')
+
+
+@pytest.mark.parametrize(
+    ("edit", "same"),
+    [
+        (("WIDTH, classes", "WIDTH, classes, bias=False"), False),
+        (("nn.ReLU()", "nn.Tanh()"), False),
+        (("self.layers(x)", "-self.layers(x)"), False),
+        (("WIDTH = 4", "WIDTH = 8"), False),
+        (("return 1", "return 2"), True),
+    ],
+)
+def test_the_code_of_a_notebook(edit, same, monkeypatch):
+    """Of what a network uses, wherever in the notebook, and of nothing else."""
+    [(name, digest)] = before = typed_code(NOTEBOOK, monkeypatch)
+    assert name == "typed:MyNet" and len(digest) == 64
+    assert edit[0] in NOTEBOOK and (typed_code(NOTEBOOK.replace(*edit), monkeypatch) == before) == same
+
+
+def test_code_that_cannot_be_read(monkeypatch):
+    with pytest.raises(ParamsError, match=r"^the code of typed:MyNet cannot be read.*; put it into one, or leave"):
+        typed_code(NOTEBOOK, monkeypatch, readable=False)
 
 
 def test_what_is_used_later_throws_no_work_away(data, tmp_path, capsys):

@@ -49,7 +49,7 @@ def distill(
     method: Any,
     ipc: int | None = None,
     *,
-    experts: Experts | None = None,
+    experts: ExpertsInMemory | ExpertFiles | None = None,
     difficulty: str | Tensor = "confidence",
     network: Network | None = None,
     seed: int = 0,

@@ -37,10 +37,26 @@ def files_of_module(name: str) -> list[Path]:
 
 
 def text_of(name: str, part: Any) -> str:
-    """The source of a function, or of a class's functions."""
-    functions = [part] if inspect.isfunction(part) else [f for f in vars(part).values() if inspect.isfunction(f)]
+    """The source of a function or class, and of what it uses of its notebook: functions, classes, bases and numbers."""
+    waiting, found, told = [part], {}, dict[str, str]()
+    while waiting:
+        used = waiting.pop()
+        if inspect.isclass(used):
+            waiting += [base for base in used.__bases__ if base.__module__ == part.__module__]
+        for function in [used] if inspect.isfunction(used) else filter(inspect.isfunction, vars(used).values()):
+            if function in found:
+                continue
+            found[function] = source_of(name, function)
+            names = {key: function.__globals__.get(key) for key in function.__code__.co_names}
+            told |= {key: repr(value) for key, value in names.items() if isinstance(value, int | float | str | tuple)}
+            kinds = [value for value in names.values() if inspect.isclass(value) or inspect.isfunction(value)]
+            waiting += [value for value in kinds if value.__module__ == part.__module__]
+    return canonical_json([sorted(found.values()), told])
+
+
+def source_of(name: str, function: Any) -> str:
     try:
-        return "".join(map(inspect.getsource, functions))
+        return inspect.getsource(function)
     except (OSError, TypeError):
         raise ParamsError(
             f"the code of {name} cannot be read, so that nobody could tell whether kept work still goes with it; "
