@@ -17,7 +17,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
 
 import distillkit as dk
-from distillkit.api.settings import check_folder
+from distillkit.api.settings import check_folder, network_of
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data import factories
@@ -25,6 +25,7 @@ from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.own_code import own_code
+from distillkit.setup.defaults import Facts
 from distillkit.sources.python import inner
 from distillkit.training.expert_files import ExpertFiles
 
@@ -203,9 +204,9 @@ def other():
 def typed_code(text, monkeypatch, readable=True):
     """What is kept of a network of a notebook: a module without a file, whose cells Python can read or not."""
     module = types.ModuleType("typed")
-    cell = "<cell>" if readable else "<nowhere>"
+    cell = f"<cell {hash(text)}>" if readable else "<nowhere>"
     monkeypatch.setitem(sys.modules, "typed", module)
-    monkeypatch.setitem(linecache.cache, "<cell>", (len(text), None, text.splitlines(True), "<cell>"))
+    monkeypatch.setitem(linecache.cache, f"<cell {hash(text)}>", (len(text), None, text.splitlines(True), cell))
     exec(compile(text, cell, "exec"), module.__dict__)
     monkeypatch.setitem(factories.FACTORIES, "typed:MyNet", module.MyNet)
     return own_code('["typed:MyNet"]')
@@ -226,6 +227,20 @@ def test_the_code_of_a_notebook(edit, same, monkeypatch):
     [(name, digest)] = before = typed_code(NOTEBOOK, monkeypatch)
     assert name == "typed:MyNet" and len(digest) == 64
     assert edit[0] in NOTEBOOK and (typed_code(NOTEBOOK.replace(*edit), monkeypatch) == before) == same
+
+
+@pytest.mark.parametrize("edit", ["nn.Tanh()", "nn.ReLU()"])
+def test_a_network_that_changes_its_meaning_is_told(edit, monkeypatch, capsys):
+    facts = Facts((8, 8), 10, 100)
+    for text in (NOTEBOOK, NOTEBOOK.replace("nn.ReLU()", edit)):
+        earlier = factories.FACTORIES.get("typed:MyNet")
+        typed_code(text, monkeypatch)
+        net = factories.FACTORIES.pop("typed:MyNet")
+        if earlier is not None:
+            factories.FACTORIES["typed:MyNet"] = earlier
+        network_of(net, facts)
+    told = "warning: network typed:MyNet has changed; experts that were trained with the earlier one no longer fit it"
+    assert (told in capsys.readouterr().err) == (edit == "nn.Tanh()")
 
 
 def test_code_that_cannot_be_read(monkeypatch):

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import entry_points
 from inspect import signature
@@ -17,11 +17,13 @@ from torch import nn
 from distillkit.api.words import in_python, python_words
 from distillkit.base.errors import ParamsError
 from distillkit.base.names import LONGEST, hint, is_recipe_name, recipe_name
+from distillkit.data import factories
 from distillkit.data.factories import NetworkFactory, admit, known_as
 from distillkit.data.images import ImageSet
 from distillkit.data.networks import NETWORKS, PLAIN, NetworkSpec
 from distillkit.methods import GROUP, METHODS, method_called
 from distillkit.package.recipe_json import plain
+from distillkit.pipeline.own_code import text_of
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.process.interruption import guest
 from distillkit.process.progress import tell
@@ -102,7 +104,7 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
     if isinstance(network, Mapping):
         return dict(network)
     if not isinstance(network, str):
-        return asdict(known_as(network))
+        return asdict(known(network))
     if ":" in network:
         admit(network)
         return {"factory": network}
@@ -113,6 +115,19 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
         )
     usual: dict[str, Any] = values(EXPERTS, facts)["experts"]["recipe"]["network"]
     return usual if network == "convnet" else {"name": network, "norm": "none" if network in PLAIN else "batch"}
+
+
+def known(factory: Any) -> NetworkFactory:
+    """What recipes call a factory. Warns where the name meant another network until now: a cell was run again."""
+    earlier = dict(factories.FACTORIES)
+    spec = known_as(factory)
+    before = earlier.get(spec.factory, factory)
+    with suppress(ParamsError):  # where no text can be read
+        if before is not factory and text_of(str(spec), before) != text_of(str(spec), factory):
+            tell(
+                f"warning: network {spec} has changed; experts that were trained with the earlier one are of no use now"
+            )
+    return spec
 
 
 def tell_if_typed(*networks: Any) -> None:
