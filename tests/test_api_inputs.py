@@ -201,15 +201,24 @@ def other():
 """
 
 
-def typed_code(text, monkeypatch, readable=True):
-    """What is kept of a network of a notebook: a module without a file, whose cells Python can read or not."""
-    module = types.ModuleType("typed")
-    cell = f"<cell {hash(text)}>" if readable else "<nowhere>"
+def my_net(text, monkeypatch, readable=True):
+    """The network of a notebook: a module without a file, whose cells Python can read or not."""
+    module, cell = types.ModuleType("typed"), f"<cell {hash(text)}>"
     monkeypatch.setitem(sys.modules, "typed", module)
-    monkeypatch.setitem(linecache.cache, f"<cell {hash(text)}>", (len(text), None, text.splitlines(True), cell))
-    exec(compile(text, cell, "exec"), module.__dict__)
-    monkeypatch.setitem(factories.FACTORIES, "typed:MyNet", module.MyNet)
+    monkeypatch.setitem(linecache.cache, cell, (len(text), None, text.splitlines(True), cell))
+    exec(compile(text, cell if readable else "<nowhere>", "exec"), module.__dict__)
+    return module.MyNet
+
+
+def typed_code(*arguments, **options):
+    """What is kept of it."""
+    factories.known_as(my_net(*arguments, **options))
     return own_code('["typed:MyNet"]')
+
+
+@pytest.fixture
+def nothing_known(monkeypatch):
+    monkeypatch.setattr(factories, "FACTORIES", {})
 
 
 @pytest.mark.parametrize(
@@ -222,6 +231,7 @@ def typed_code(text, monkeypatch, readable=True):
         (("return 1", "return 2"), True),
     ],
 )
+@pytest.mark.usefixtures("nothing_known")
 def test_the_code_of_a_notebook(edit, same, monkeypatch):
     """Of what a network uses, wherever in the notebook, and of nothing else."""
     [(name, digest)] = before = typed_code(NOTEBOOK, monkeypatch)
@@ -229,20 +239,16 @@ def test_the_code_of_a_notebook(edit, same, monkeypatch):
     assert edit[0] in NOTEBOOK and (typed_code(NOTEBOOK.replace(*edit), monkeypatch) == before) == same
 
 
-@pytest.mark.parametrize("edit", ["nn.Tanh()", "nn.ReLU()"])
-def test_a_network_that_changes_its_meaning_is_told(edit, monkeypatch, capsys):
-    facts = Facts((8, 8), 10, 100)
+@pytest.mark.parametrize(("edit", "told"), [("nn.Tanh()", True), ("nn.ReLU()", False)])
+@pytest.mark.usefixtures("nothing_known")
+def test_a_network_that_changes_its_meaning_is_told(edit, told, monkeypatch, capsys):
     for text in (NOTEBOOK, NOTEBOOK.replace("nn.ReLU()", edit)):
-        earlier = factories.FACTORIES.get("typed:MyNet")
-        typed_code(text, monkeypatch)
-        net = factories.FACTORIES.pop("typed:MyNet")
-        if earlier is not None:
-            factories.FACTORIES["typed:MyNet"] = earlier
-        network_of(net, facts)
-    told = "warning: network typed:MyNet has changed; experts that were trained with the earlier one no longer fit it"
-    assert (told in capsys.readouterr().err) == (edit == "nn.Tanh()")
+        network_of(my_net(text, monkeypatch), Facts((8, 8), 10, 100))
+    line = "warning: network typed:MyNet has changed; experts that were trained with the earlier one no longer fit it\n"
+    assert capsys.readouterr().err == (line if told else "")
 
 
+@pytest.mark.usefixtures("nothing_known")
 def test_code_that_cannot_be_read(monkeypatch):
     with pytest.raises(ParamsError, match=r"^the code of typed:MyNet cannot be read.*; put it into one, or leave"):
         typed_code(NOTEBOOK, monkeypatch, readable=False)

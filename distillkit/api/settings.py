@@ -125,7 +125,7 @@ def known(factory: Any) -> NetworkFactory:
     with suppress(ParamsError):  # where no text can be read
         if before is not factory and text_of(str(spec), before) != text_of(str(spec), factory):
             tell(
-                f"warning: network {spec} has changed; experts that were trained with the earlier one are of no use now"
+                f"warning: network {spec} has changed; experts that were trained with the earlier one no longer fit it"
             )
     return spec
 
