@@ -91,25 +91,26 @@ class ColourError(Exception):
 
 
 def decode(
-    train: Split, test: Split, reading: Reading, track: Track, notes: Tally, folder: Path | None
-) -> tuple[Decoded, Decoded]:
-    """Both splits as uint8 of one size; C is 3 as soon as one image has colour. Beyond a size they go into ``folder``.
+    splits: Sequence[Split], reading: Reading, track: Track, notes: Tally, folder: Path | None = None
+) -> list[Decoded]:
+    """Splits, train before test, as uint8 of one size; C is 3 as soon as one image has colour. Many go into ``folder``.
 
     How images were read that could be read in several ways, and those that are there twice, are added to ``notes``.
     Raises SourceError for images that cannot be read or have another size.
     """
-    shape, reading = reading.pixels(train, int(train.rows[0])).values.shape, reading.checked(train)
+    shape = reading.pixels(splits[0], int(splits[0].rows[0])).values.shape
+    reading = reading.checked(splits[0])
     for image_shape in (shape, (3, *shape[1:])):
         found: Tally = {}
         try:
-            splits = decode_as(image_shape, (train, test), reading, track, found, folder)
+            done = decode_as(image_shape, splits, reading, track, found, folder)
         except ColourError:
             remove_shards(folder)
             continue
         for what, (times, first) in found.items():
             before, earliest = notes.get(what, (0, first))
             notes[what] = before + times, earliest
-        return splits
+        return done
     raise AssertionError("an image has more than three channels")
 
 
@@ -120,12 +121,12 @@ def remove_shards(folder: Path | None) -> None:
 
 def decode_as(
     image_shape: Sequence[int],
-    splits: tuple[Split, Split],
+    splits: Sequence[Split],
     reading: Reading,
     track: Track,
     notes: Tally,
     folder: Path | None,
-) -> tuple[Decoded, Decoded]:
+) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
     copies, deepest, found = Copies(reading.drop, notes), [], list[Decoded]()
     rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
@@ -144,7 +145,7 @@ def decode_as(
                 notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
         found.append(Decoded(collector.result(), kept))
     check_depth(deepest, reading.white)
-    return found[0], found[1]
+    return found
 
 
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:

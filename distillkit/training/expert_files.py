@@ -21,13 +21,19 @@ def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
-def save_experts(path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any]) -> None:
-    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
+def save_experts(
+    path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any], trained_on: str = ""
+) -> None:
+    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard.
+
+    ``trained_on`` tells their images from others. In a pipeline DVC does that, and it is left out.
+    """
     dynamics = {
         f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
     }
     tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
-    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
+    header = {"network": asdict(spec), "recipe": recipe}
+    save(path, "experts", tensors, header | ({"trained_on": trained_on} if trained_on else {}))
 
 
 class ExpertFiles:
@@ -40,10 +46,12 @@ class ExpertFiles:
         self.slices = [trajectories_of(shard) for shard in self.shards]
         shapes = [part.get_shape() for part in self.slices]
         specs = [read_network(shard, "network", "train it again") for shard in self.shards]
+        self.spec, self.trained_on = specs[0], str(self.shards[0].header.get("trained_on", ""))
         for shard, shape, spec in zip(self.shards, shapes, specs, strict=True):
             if spec != specs[0] or shape[1:] != shapes[0][1:]:
                 raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
-        self.spec = specs[0]
+            if shard.header.get("trained_on", "") != self.trained_on:
+                raise ArtifactError(f"{shard.path} is of other images than {self.shards[0].path}; train both again")
         self.snapshots: int = shapes[0][1]
         self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
 

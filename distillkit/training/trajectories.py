@@ -109,19 +109,20 @@ def described(experts: Experts) -> str:
     return f"{len(experts)} experts: {experts.spec}, {experts.snapshots - 1} epochs"
 
 
-def in_memory(spec: Network, experts: Sequence[Expert]) -> "ExpertsInMemory":
-    """Experts of one kind as one."""
+def in_memory(spec: Network, experts: Sequence[Expert], trained_on: str = "") -> "ExpertsInMemory":
+    """Experts of one kind as one; ``trained_on`` tells their images from others."""
     recorded = Dynamics(*(torch.stack(parts) for parts in zip(*(e.dynamics for e in experts), strict=True)))
-    return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded)
+    return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded, trained_on)
 
 
 @dataclass(frozen=True, repr=False)
 class ExpertsInMemory:
-    """Experts whose trajectories (E, T, P) are one tensor, and what they ``recorded`` on the way."""
+    """Experts whose trajectories (E, T, P) are one tensor, what they ``recorded`` on the way, and on which images."""
 
     spec: Network
     trajectories_ETP: Tensor
     recorded: Dynamics | None = None
+    trained_on: str = ""
 
     def __repr__(self) -> str:
         return described(self)

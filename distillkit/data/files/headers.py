@@ -79,6 +79,7 @@ FORMS: Form = {
     "shards": SHARDS,
     "provenance": PROVENANCE,
     "notes": NOTES,
+    "trained_on": TEXT,
 }
 
 
