@@ -63,8 +63,9 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def few_as_pixels(images: Images) -> Images:
-    """Images that are a tensor as float32 in [0, 1]; others as they are."""
-    return to_pixels(images) if isinstance(images, Tensor) else images
+    """Images that are a tensor, and few, as float32 in [0, 1]; others as they are."""
+    few = isinstance(images, Tensor) and 4 * images.numel() <= READY
+    return to_pixels(images[:]) if few else images
 
 
 # In files
