@@ -18,7 +18,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
 from distillkit.package.recipe_json import checksums
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.stage import run_stage
 from distillkit.training.expert_files import shard_paths
 

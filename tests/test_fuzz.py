@@ -40,7 +40,8 @@ from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
 from distillkit.package.manifest import open_package
 from distillkit.package.recipe_json import accuracy
-from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.command import run
 from distillkit.report import page, results, table, words
 from distillkit.report.plots import loss_plot

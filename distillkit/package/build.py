@@ -37,7 +37,7 @@ from distillkit.package.recipe_json import (
     source_yardstick,
     without_machine_paths,
 )
-from distillkit.pipeline.recipes import check_package
+from distillkit.pipeline.packaging import check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track
 
