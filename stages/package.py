@@ -51,6 +51,8 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         inputs=checksums([real, *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
+        publication=spec.publication,
+        rai=spec.rai,
     )
 
 

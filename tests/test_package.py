@@ -24,9 +24,10 @@ from distillkit.data.artifact import load_synthetic, provenance_of, save_synthet
 from distillkit.data.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
 from distillkit.package.build import Entry, build
 from distillkit.package.card_tables import parameter_table, params_lines
-from distillkit.package.front_matter import LICENCES, licence, size_category
+from distillkit.package.front_matter import size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.sources.licences import LICENCES, licence
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -230,7 +231,9 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
 
 def test_layout(built: Package) -> None:
     files = {"distilled.safetensors", "preview.png", "recipe.json", "train-00000-of-00001.parquet"}
-    expected = {"README.md", "manifest.json"} | {f"{recipe}/{name}" for recipe in PACKAGED for name in files}
+    expected = {"README.md", "croissant.json", "manifest.json"} | {
+        f"{recipe}/{name}" for recipe in PACKAGED for name in files
+    }
     found = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
     assert found == expected
     assert set(built.manifest.files) == expected - {"manifest.json"}

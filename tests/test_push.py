@@ -297,7 +297,7 @@ def test_the_command_with_the_xet_client_installed(first, tmp_path, storage):
             environment = {"HF_HUB_DISABLE_XET": "1"}
             ran = run(hub, tmp_path / "home", *command, **environment)
         assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.startswith(f"{REPO}@v1.0: 10 files sent, commit ")
+        assert ran.stdout.startswith(f"{REPO}@v1.0: 11 files sent, commit ")
         files = hub.repos[REPO].files()
         assert {name: data for name, data in files.items() if name != ".gitattributes"} == contents(first)
         pulled = run(hub, tmp_path / "home", "-m", "distillkit", "pull", f"{REPO}@v1.0", "-o", "out", **environment)
