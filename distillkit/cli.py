@@ -72,10 +72,18 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
 @click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
 @click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option("--message", help="The commit's message.")
+@click.option("--i-may-publish", is_flag=True, help="Publish although the licence is not known to allow it.")
 @click.option("--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record this.")
 @JSON
 def push(
-    folder: Path, repo: str, tag: str | None, private: bool, message: str | None, receipt: Path, as_json: bool
+    folder: Path,
+    repo: str,
+    tag: str | None,
+    private: bool,
+    message: str | None,
+    i_may_publish: bool,
+    receipt: Path,
+    as_json: bool,
 ) -> None:
     """Publish a packaged FOLDER as dataset REPO (owner/name) on the Hugging Face Hub, in one commit.
 
@@ -88,7 +96,8 @@ def push(
     from distillkit.hub.push import as_dict, lines
     from distillkit.hub.push import push as publish
 
-    pushed = publish(connect(), folder, repo, tag=tag, private=private, message=message, receipt=receipt)
+    told: dict[str, Any] = {"tag": tag, "private": private, "message": message, "may_publish": i_may_publish}
+    pushed = publish(connect(), folder, repo, receipt=receipt, **told)
     answer(as_json, as_dict(pushed), lines(pushed))
 
 
@@ -107,13 +116,17 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 
     reference = parse_reference(repo)
     from distillkit.hub.pull import pull as fetch
+    from distillkit.hub.sign_offs import fetch_sign_offs
 
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)
+    signed = fetch_sign_offs(connect(), reference.repo, commit, out)
     described = {"repo": reference.repo, "commit": commit, "path": str(out), "recipes": list(package.recipes)}
+    described["sign_offs"] = signed
     people = [
         f"{out}: {', '.join(package.recipes)} of {reference} (commit {commit})",
         "every file is as the manifest says",
+        *([f"with {len(signed)} files of sign-offs; distillkit show {out} lists them"] if signed else []),
     ]
     answer(as_json, described, people)
 
@@ -125,6 +138,8 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @TEST
 @click.option("--seed", type=int, default=0, show_default=True)
 @NETWORK
+@click.option("--sign-off", type=Path, help="Write what was found to this new .json file, for others to check.")
+@click.option("--by", help="Who verifies: the name or account that the sign-off gives.")
 @JSON
 def verify(
     package: str,
@@ -133,6 +148,8 @@ def verify(
     test: Path | None,
     seed: int,
     network: str | None,
+    sign_off: Path | None,
+    by: str | None,
     as_json: bool,
 ) -> None:
     """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
@@ -142,13 +159,19 @@ def verify(
     """
     arguments.package_reference(package)
     arguments.check_test(test)
+    arguments.check_sign_off(sign_off, by)
+    from distillkit.check.sign_off import sign_off as write_sign_off
+    from distillkit.check.sign_off import written_lines
     from distillkit.check.verify import as_dict, lines
     from distillkit.check.verify import verify as check
     from distillkit.hub.pull import pulled
 
     with pulled(package, recipe) as opened:
         verdict = check(opened, recipe, test=test, runs=runs, seed=seed, network=network)
-    answer(as_json, as_dict(verdict), lines(verdict))
+        if sign_off is not None and by is not None:
+            write_sign_off(opened, verdict, by, seed, sign_off)
+    written = [] if sign_off is None else written_lines(sign_off, verdict.recipe)
+    answer(as_json, as_dict(verdict), [*lines(verdict), *written])
     if not verdict.matches:
         sys.exit(3)
 

@@ -53,6 +53,7 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
         publication=spec.publication,
         rai=spec.rai,
+        sign_offs=spec.sign_offs,
     )
 
 

@@ -88,6 +88,19 @@ def check_test(path: Path | None) -> None:
         raise ParamsError(f"--test is {path}, which does not exist; expected {expected}; correct --test")
 
 
+def check_sign_off(path: Path | None, by: str | None) -> None:
+    """Raise ParamsError or ArtifactError unless a sign-off of somebody may be written to ``path``."""
+    if path is None and by is None:
+        return
+    if path is None or not by or not by.isprintable() or len(by) > 200:
+        expected = "expected --sign-off FILE.json with --by, the name or account of who verifies"
+        raise ParamsError(f"--sign-off is {path}, --by is {by!r}; {expected}; give both")
+    if path.suffix != ".json":
+        raise ParamsError(f"--sign-off is {path}; expected a file name that ends in .json")
+    if path.exists():
+        raise ArtifactError(f"{path} exists; expected a new file; choose another name")
+
+
 def check_generator(folder: Path) -> None:
     """Raise ArtifactError unless there may be a generator in ``folder``."""
     if not (path := folder / "generator.json").exists():

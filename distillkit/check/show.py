@@ -49,7 +49,9 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
 
 
 def describe_package(folder: Path) -> dict[str, Any]:
+    from distillkit.check import sign_off
     from distillkit.package.manifest import open_package
+    from distillkit.package.sign_offs import filed_in
 
     package = open_package(folder)
     recipes = {name: describe_synthetic(package.artifact(name)) for name in package.recipes}
@@ -64,6 +66,7 @@ def describe_package(folder: Path) -> dict[str, Any]:
         "bytes": sum(package.manifest.files[name].size for name in package.files),
         "absent": [name for name in package.manifest.recipes if name not in package.recipes],
         "recipes": recipes,
+        "sign_offs": [sign_off.describe(package, filed) for filed in filed_in(folder)],
     }
 
 
@@ -71,6 +74,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     """The description for people."""
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
+        from distillkit.check import sign_off
+
         files = counted(description["files"], "file")
         yield f"{files}, all as the manifest says; default recipe {description['default']}"
         if description["absent"]:
@@ -78,6 +83,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         for name, recipe in description["recipes"].items():
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
+        yield from map(sign_off.line, description["sign_offs"])
         return
     if description["kind"] == "synthetic":
         low, high = description["pixel_range"]

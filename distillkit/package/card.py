@@ -13,11 +13,21 @@ from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import method_called
 from distillkit.package import card_tables
-from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
+from distillkit.package.card_box import box
+from distillkit.package.card_tables import FOLDED, code, is_comparable, origins, settings, starts_trained
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
+from distillkit.package.sign_offs import Filed
 from distillkit.process.progress import presentable
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+STATED = {  # of recipe.json's rai, what it is called; the box has the personal data
+    "collection": "Collection",
+    "biases": "Biases",
+    "limitations": "Limitations",
+    "uses": "Uses",
+    "social_impact": "Social impact",
+    "maintenance": "Maintenance",
+}
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
@@ -33,10 +43,13 @@ NORMS = {
 }
 
 
-def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any]) -> str:
+def card_text(
+    name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any], filed: Sequence[Filed] = ()
+) -> str:
     """The README.md of package ``name`` with one config a recipe; ``infos`` holds a ``datasets.DatasetInfo`` for each.
 
-    All recipes come from the same source images and were measured by the same evaluation recipe.
+    ``filed`` are sign-offs of its recipes. All recipes come from the same source images and were measured by the same
+    evaluation recipe.
     """
     from huggingface_hub import DatasetCard
 
@@ -65,8 +78,11 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        box=box(first, title(first["method"]), percent, filed),
+        many=len(recipes) > FOLDED,
         options=options(recipes),
         zca=whitening(first),
+        stated=[(what, first["rai"][key]) for key, what in STATED.items() if first["rai"][key]],
         **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
     )
     return f"{card}\n"
@@ -130,7 +146,7 @@ def source_name(source: Mapping[str, Any]) -> str:
 
 
 def names(recipes: Sequence[Recipe]) -> str:
-    return ", ".join(f"`{recipe['name']}`" for recipe in recipes)
+    return card_tables.named([recipe["name"] for recipe in recipes])
 
 
 def network(spec: Mapping[str, Any]) -> str:

@@ -34,11 +34,12 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
 
 
 def tags(recipes: Sequence[Recipe]) -> list[str]:
-    """The topic, the tools, the methods and the numbers of images per class."""
+    """What people search by: the topic, the tools, the methods and the numbers of images per class."""
     methods = dict.fromkeys(recipe["method"] for recipe in recipes)
     sizes = sorted({size for recipe in recipes if isinstance(size := images_per_class(recipe), int)})
-    fixed = ("dataset-distillation", "dataset-condensation", "synthetic", "distillkit", "dvc")
-    return [*fixed, *methods, *(f"ipc-{ipc}" for ipc in sizes)]
+    fixed = ["dataset-distillation", "dataset-condensation", "dataset-compression", "synthetic", "distillkit", "dvc"]
+    pruned = ["dataset-pruning"] if any(not recipe["images"]["learned"] for recipe in recipes) else []
+    return [*fixed, *pruned, *methods, *(f"ipc-{ipc}" for ipc in sizes)]
 
 
 def images_per_class(recipe: Recipe) -> int | str:
