@@ -46,6 +46,7 @@ def build_package(
     learned: float = 0.0,
     change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
     normalisation: ChannelWise | ZCA = BY_CHANNEL,
+    sign_offs: dict[str, str] | None = None,
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
@@ -71,6 +72,7 @@ def build_package(
         inputs={},
         evaluation=asdict(EVALUATION),
         pipeline={},
+        sign_offs=sign_offs or {},
     )
     return folder
 

@@ -106,7 +106,7 @@ def build(
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
             (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        filed = filed_with(built, sign_offs, recipes)
+        filed = filed_with(built, sign_offs, packaged)
         (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
         columns = {recipe: list(info.features) for recipe, info in infos.items()}
         described = document(name, recipes, default, columns, records_in(built))

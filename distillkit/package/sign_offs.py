@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import sha256
+from distillkit.base.outside import content, read_json
 from distillkit.package.folders import SIGN_OFF, SIGN_OFFS, sign_offs_in
-from distillkit.package.manifest import ARTIFACT, Accuracy, Package, Sha256, Tested, checked, printable
+from distillkit.package.manifest import ARTIFACT, RECIPE, Accuracy, Package, Sha256, Tested, checked, printable
 from distillkit.process.progress import tell
 
 SIGNATURE = ".sig"
@@ -119,9 +120,11 @@ def given(files: Mapping[str, str]) -> Iterator[Filed]:
         yield filed
 
 
-def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[Mapping[str, Any]]) -> list[Filed]:
+def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[str]) -> list[Filed]:
     """Put the given sign-offs of these recipes' sets beside the package in ``built``; others are told and left out."""
-    sets = {recipe["name"]: (recipe, sha256(built / recipe["name"] / ARTIFACT)) for recipe in recipes}
+    sets = {
+        name: (read_json(content(built / name / RECIPE)), sha256(built / name / ARTIFACT)) for name in recipes if files
+    }
     kept = []
     for filed in given(files):
         if (own := sets.get(filed.sign_off.recipe)) is None or not covers(filed.sign_off, *own):
