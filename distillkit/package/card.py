@@ -15,16 +15,17 @@ from distillkit.methods import method_called
 from distillkit.package import card_tables
 from distillkit.package.card_box import box
 from distillkit.package.card_tables import FOLDED, code, is_comparable, origins, settings, starts_trained
+from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.package.sign_offs import Filed
 from distillkit.process.progress import presentable
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+CLASSES = 20  # names that stand in a line; of more the list is folded
 STATED = {  # of recipe.json's rai, what it is called; the box has the personal data
     "collection": "Collection",
     "biases": "Biases",
     "limitations": "Limitations",
-    "uses": "Uses",
     "social_impact": "Social impact",
     "maintenance": "Maintenance",
 }
@@ -79,9 +80,11 @@ def card_text(
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
         box=box(first, title(first["method"]), percent, filed),
+        most_classes=CLASSES,
         many=len(recipes) > FOLDED,
         options=options(recipes),
         zca=whitening(first),
+        uses=first["rai"]["uses"] or USES,
         stated=[(what, first["rai"][key]) for key, what in STATED.items() if first["rai"][key]],
         **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
     )

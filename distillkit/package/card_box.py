@@ -1,6 +1,6 @@
 """The box at the top of a dataset card: what a reviewer asks first, of the default config."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from distillkit.base.errors import counted
@@ -37,6 +37,7 @@ def box(recipe: Recipe, title: str, percent: Any, filed: Sequence[Filed]) -> lis
         ("Privacy audit", audited(recipe)),
         ("Personal data", personal(recipe)),
         ("Licence", licence_words(recipe)),
+        ("Published", publisher(recipe["publication"])),
         ("Verified", "; ".join(verified(recipe, filed))),
     ]
     return [(name, said) for name, said in rows if said]
@@ -83,6 +84,18 @@ def audited(recipe: Recipe) -> str:
 def personal(recipe: Recipe) -> str:
     said = recipe["rai"]["personal_information"]
     return "the publisher states nothing about it" if said is None else f"the publisher states: {in_words(said)}"
+
+
+def publisher(publication: Mapping[str, Any]) -> str:
+    """By whom, where, when and as which version, as far as that is stated."""
+    parts = {
+        "by": ", ".join(code(who) for who in publication["creators"]),
+        "at": f"<{publication['url']}>" if publication["url"] else "",
+        "on": publication["published"],
+        "as version": publication["version"],
+    }
+    said = " ".join(f"{word} {part}" for word, part in parts.items() if part)
+    return said or "the publisher states neither who, where nor when"
 
 
 def licence_words(recipe: Recipe) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.sources.licences import WEB, spdx
 
+USES = "To train image classifiers of the source's classes on few images, and to study distillation."
 UNSTATED = "The publisher of this package states nothing about it."
 
 
@@ -39,10 +40,7 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             "A distilled set is not anonymised: real images in it are unchanged, and learned images may show or give "
             "away what the source images showed.",
         ],
-        "rai:dataUseCases": [
-            said["uses"]
-            or "To train image classifiers of the source's classes on few images, and to study distillation."
-        ],
+        "rai:dataUseCases": [said["uses"] or USES],
         "rai:dataSocialImpact": said["social_impact"] or UNSTATED,
         "rai:hasSyntheticData": any(recipe["images"]["learned"] for recipe in recipes),
         **maintenance,
