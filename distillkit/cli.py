@@ -188,8 +188,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision). Two packages are
     compared in all recipes, or in RECIPE only.
     """
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png; choose one")
+    arguments.check_picture("--picture", picture)
     for side in (before, after):
         arguments.package_reference(side)
     from distillkit.check.diff import picture as diff_picture
@@ -206,6 +205,44 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     if picture is not None:
         raise click.UsageError("a picture shows one recipe; name it after BEFORE and AFTER")
     answer(as_json, views.package_as_json(found), views.package_lines(found))
+
+
+@cli.command(short_help="Compare the accuracies of several packages.")
+@click.argument("packages", nargs=-1, required=True)
+@click.option("--recipe", "recipes", multiple=True, help="Take this recipe only; may be repeated.")
+@click.option("--signed-off", is_flag=True, help="Take what others found and signed off, not what is claimed.")
+@click.option("--apart", is_flag=True, help="Make a table for each way of measurement.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values on stdout.")
+@click.option("--plot", type=Path, help="Draw the table into this PNG.")
+@JSON
+def table(
+    packages: tuple[str, ...],
+    recipes: tuple[str, ...],
+    signed_off: bool,
+    apart: bool,
+    as_csv: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Put the sets of PACKAGES (folders, or owner/name@revision on the Hub) into one table, the most accurate first.
+
+    Sets that were not measured alike (network, updates, labels, test images and more) are refused, with the reason.
+    """
+    arguments.check_picture("--plot", plot)
+    for package in packages:
+        arguments.package_reference(package)
+    from distillkit.check.leaderboard import views
+    from distillkit.check.leaderboard.claims import rows_of
+    from distillkit.check.leaderboard.measurement import check_alike, groups_of
+
+    groups = groups_of(rows_of(packages, recipes, signed_off))
+    if not apart:
+        check_alike(groups)
+    if plot is not None:
+        from distillkit.check.leaderboard.picture import draw
+
+        draw(groups, plot)
+    answer(as_json, views.as_json(groups), [views.as_csv(groups)] if as_csv else views.markdown(groups))
 
 
 @cli.command(short_help="Write a pipeline into your repository.")
