@@ -370,44 +370,64 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
 
 
 @cli.command("import", short_help="Make an artifact of a set that other code saved.")
-@click.argument("files", nargs=-1, required=True, type=Path)
+@click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
 @click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; asked for when missing.")
 @click.option("--statistics", help="What normalised them: cifar10, mnist, … or mean/std: 0.5,0.5,0.4/0.2,0.2,0.2.")
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
 @click.option("--labels", type=click.Choice(LABELS), help="What soft labels are, or hard: take the likeliest class.")
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
+@click.option("--size", help="Resize pictures to this side, or height x width, such as 64 or 64x48.")
+@click.option("--config", help="Which config of a dataset.")
+@click.option("--split", help="Which split of a dataset, or folder of splits; train when missing.")
+@click.option("--image-column", "image", help="The column with the pictures, if several columns could be meant.")
+@click.option("--label-column", "label", help="The column with the labels.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def import_(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     out: Path,
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
+    labels: Literal["probabilities", "logits", "hard"] | None,
+    index: int | None,
+    size: str | None,
     overwrite: bool,
     as_json: bool,
-    **options: Any,
+    **columns: str | None,
 ) -> None:
-    """Make an artifact of images and labels that other code saved in FILES (.pt, read without executing anything).
+    """Make an artifact of images and labels that other code made. Nothing in them is executed.
 
-    Then it is an ordinary recipe: paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of
-    ZCA-whitened sets take the images_zca_*.pt that their code saved beside them, as pixels.
+    FILES are tensors (.pt, .npz or safetensors), or one place with pictures: a folder with a folder for each class, a
+    .parquet file or a folder of them, or a dataset on the Hub (owner/name@revision). Then it is an ordinary recipe:
+    paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of ZCA-whitened sets take the
+    images_zca_*.pt that their code saved beside them, as pixels.
     """
+    if arguments.holds_pictures(files):
+        arguments.check_new_artifact("out", out, overwrite)
+        from distillkit.check.foreign.importing import import_place, lines
+        from distillkit.check.foreign.pictures import Picked, check_pixels, size_told
+
+        check_pixels(saved_as, labels, index)
+        picked = Picked(size_told(size), **columns)
+        found = import_place(files[0], out, picked, statistics=statistics, classes=classes, overwrite=overwrite)
+        answer(as_json, found, lines(found))
+        return
+    if told := options_given("size", *columns):
+        raise click.UsageError(f"{told[0]} is for pictures, but {files[0]} holds tensors; drop it")
     saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
     if saved_as == "normalised" and statistics is None:
         statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
     arguments.check_new_artifact("out", out, overwrite)
-    for file in files:
-        arguments.check_foreign(file)
     if statistics is not None:
         arguments.statistics_numbers(statistics)
     if classes is not None:
         arguments.classes_named(classes)
     from distillkit.check.foreign.importing import import_files, lines
 
-    told: dict[str, Any] = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
-    found = import_files(list(files), out, **told, **options)
+    settings: dict[str, Any] = {"statistics": statistics, "classes": classes, "labels": labels, "index": index}
+    found = import_files([Path(file) for file in files], out, saved_as=saved_as, overwrite=overwrite, **settings)
     answer(as_json, found, lines(found))
 
 

@@ -414,10 +414,10 @@ def test_numpy_arrays_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", " is empty; expected a .pt file that torch.save wrote, or safetensors; get it again"),
+        (b"", " is empty; expected a .pt file that torch.save wrote, .npz, or safetensors; get it again"),
         (
             b"one,two\n1,2\n",
-            " cannot be read as tensors; expected a .pt file that torch.save wrote, or safetensors, whole",
+            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors, whole",
         ),
         (b"\x80\x02", " cannot be read as tensors"),
         (b"PK\x03\x04" + 60 * b"\x00", " cannot be read as tensors"),

@@ -64,7 +64,8 @@ def test_markdown_and_csv_have_every_row(first, other):
 def test_a_picture_has_a_bar_for_each(first, other, tmp_path):
     ran(first, other, "--plot", tmp_path / "t.png")
     ran(other, "--plot", tmp_path / "one.png")
-    assert Image.open(tmp_path / "t.png").height > Image.open(tmp_path / "one.png").height
+    with Image.open(tmp_path / "t.png") as all_sets, Image.open(tmp_path / "one.png") as one:
+        assert all_sets.height > one.height
     before = (tmp_path / "t.png").read_bytes()
     ran(first, other, "--plot", tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes() == before

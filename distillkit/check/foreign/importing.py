@@ -16,6 +16,7 @@ from distillkit.base.arguments import check_new_artifact, classes_named
 from distillkit.base.errors import counted
 from distillkit.base.names import recipe_name
 from distillkit.check.foreign.labels import LabelsAs
+from distillkit.check.foreign.pictures import Picked, import_pictures
 from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
 from distillkit.data import artifact
 from distillkit.data.images import SyntheticSet
@@ -51,6 +52,28 @@ def import_files(
     params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "labels": labels}
     provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
     artifact.save_synthetic(out, synthetic, provenance)
+    return written(out, synthetic)
+
+
+def import_place(
+    place: str,
+    out: Path,
+    picked: Picked,
+    *,
+    statistics: str | None = None,
+    classes: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """As :func:`import_files`, for one place with pictures: a folder, a parquet file, or a dataset of the Hub."""
+    check_new_artifact("out", out, overwrite)
+    synthetic = import_pictures(
+        place,
+        picked,
+        None if statistics is None else statistics_named(statistics),
+        None if classes is None else classes_named(classes),
+    )
+    params = {"method": "imported", "saved_as": "pixels", "statistics": statistics, "labels": None}
+    artifact.save_synthetic(out, synthetic, {"recipe": recipe_name(out.stem), "method": "imported", "params": params})
     return written(out, synthetic)
 
 
