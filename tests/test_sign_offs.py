@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from distillkit.package.manifest import open_package
 from distillkit.package.sign_offs import covered, filed_in, filed_with, given, read_sign_off
 
 REPO = "someone/tiny"
-KEYS = shutil.which("ssh-keygen")
 
 
 def ran(*arguments: str | Path, code: int = 0):
@@ -196,17 +194,3 @@ def test_a_file_that_is_another_than_params_yaml_names_is_refused(signed, tmp_pa
         list(given({str(signed): "0" * 64}))
     with pytest.raises(ArtifactError, match="does not exist; expected a file of distillkit verify --sign-off"):
         read_sign_off(tmp_path / "nobody.json")
-
-
-@pytest.mark.skipif(KEYS is None, reason="there is no ssh-keygen")
-def test_a_signature_by_ssh_keygen_is_checked_as_the_page_says(folder, tmp_path):
-    """The commands of docs/publishing.md: an honest file passes, a changed one does not."""
-    path, key, signers = folder / "sign-offs/alice.json", tmp_path / "key", tmp_path / "allowed_signers"
-    subprocess.run([KEYS, "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key], check=True)
-    subprocess.run([KEYS, "-q", "-Y", "sign", "-f", key, "-n", "distillkit", path], check=True, capture_output=True)
-    assert shown(folder)[0]["signature"] is True
-    signers.write_text(f"alice {key.with_suffix('.pub').read_text()}")
-    check = [KEYS, "-Y", "verify", "-f", signers, "-I", "alice", "-n", "distillkit", "-s", f"{path}.sig"]
-    assert subprocess.run(check, input=path.read_bytes(), capture_output=True).returncode == 0
-    changed = path.read_bytes().replace(b"Alice", b"Aloce")
-    assert subprocess.run(check, input=changed, capture_output=True).returncode != 0

@@ -4,24 +4,35 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from distillkit.api.sets import DistilledSet, Evaluation
 from distillkit.api.settings import expect, visiting
 from distillkit.base.errors import ParamsError
+from distillkit.base.params import read
 from distillkit.data import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
+from distillkit.pipeline.packaging import Publication, Rai
 
 
 def save_package(
-    folder: str | Path, data: RealData, sets: Mapping[str, tuple[DistilledSet, Evaluation]], default: str | None = None
+    folder: str | Path,
+    data: RealData,
+    sets: Mapping[str, tuple[DistilledSet, Evaluation]],
+    default: str | None = None,
+    *,
+    publication: Mapping[str, Any] | None = None,
+    rai: Mapping[str, Any] | None = None,
 ) -> None:
     """A dataset folder for the Hub with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
     All were made from ``data`` and measured alike; ``random-ipc10`` and ``full`` among them become the baselines.
+    ``publication`` and ``rai`` are what the sections of ``package`` in params.yaml say (docs/trust.md): where and by whom
+    it is published, and what you state of the images.
 
     Raises:
-        ParamsError: there is no set, or they were measured differently.
+        ParamsError: there is no set, they were measured differently, or a statement is none of those known.
 
     """
     expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
@@ -29,6 +40,7 @@ def save_package(
         expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")
         if pair[1].of != pair[0].fingerprint:
             raise ParamsError(f"the evaluation of {name!r} is of another set; expected its own; evaluate it again")
+    told = read(dict(publication or {}), Publication, "publication"), read(dict(rai or {}), Rai, "rai")
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")
     first = next(iter(sets.values()))[1].recipe
@@ -52,4 +64,6 @@ def save_package(
             evaluation=asdict(first),
             pipeline={"seed": one.provenance.get("seed", 0), "experts": dict(one.experts)},
             command="distillkit.distill",
+            publication=told[0],
+            rai=told[1],
         )
