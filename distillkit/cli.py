@@ -188,7 +188,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision). Two packages are
     compared in all recipes, or in RECIPE only.
     """
-    arguments.check_picture("--picture", picture)
+    check_picture("--picture", picture)
     for side in (before, after):
         arguments.package_reference(side)
     from distillkit.check.diff import picture as diff_picture
@@ -228,7 +228,7 @@ def table(
 
     Sets that were not measured alike (network, updates, labels, test images and more) are refused, with the reason.
     """
-    arguments.check_picture("--plot", plot)
+    check_picture("--plot", plot)
     for package in packages:
         arguments.package_reference(package)
     from distillkit.check.leaderboard import views
@@ -470,6 +470,12 @@ def sample(
     given = {key: value for key, value in sampling.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)
     answer(as_json, drawn, drawn_lines(drawn))
+
+
+def check_picture(option: str, path: Path | None) -> None:
+    """Raise UsageError unless a picture may be written to ``path``, which ``option`` gives."""
+    if path is not None and path.suffix.lower() != ".png":
+        raise click.UsageError(f"{option} is {path}; expected a file name that ends in .png; choose one")
 
 
 def asked(option: str, question: str, choices: list[str] | None = None) -> Any:

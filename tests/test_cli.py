@@ -137,6 +137,7 @@ def test_help_and_version():
             "repro",
             "sample",
             "show",
+            "table",
             "verify",
         ]
     )

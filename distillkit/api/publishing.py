@@ -28,8 +28,8 @@ def save_package(
     """A dataset folder for the Hub with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
     All were made from ``data`` and measured alike; ``random-ipc10`` and ``full`` among them become the baselines.
-    ``publication`` and ``rai`` are what the sections of ``package`` in params.yaml say (docs/trust.md): where and by whom
-    it is published, and what you state of the images.
+    ``publication`` and ``rai`` are what these sections of ``package`` in params.yaml say (docs/trust.md): where and by
+    whom it is published, and what you state of the images.
 
     Raises:
         ParamsError: there is no set, they were measured differently, or a statement is none of those known.

@@ -89,12 +89,6 @@ def check_test(path: Path | None) -> None:
         raise ParamsError(f"--test is {path}, which does not exist; expected {expected}; correct --test")
 
 
-def check_picture(name: str, path: Path | None) -> None:
-    """Raise ParamsError unless a picture may be written to ``path``, which the option ``name`` gives."""
-    if path is not None and path.suffix.lower() != ".png":
-        raise ParamsError(f"{name} is {path}; expected a file name that ends in .png; choose one")
-
-
 def check_sign_off(path: Path | None, by: str | None) -> None:
     """Raise ParamsError or ArtifactError unless a sign-off of somebody may be written to ``path``."""
     if path is None and by is None:

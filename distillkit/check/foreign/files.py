@@ -54,11 +54,7 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
         head = file.read(16)
     if not head:
         raise SourceError(f"{path} is empty; expected {KINDS}; get it again")
-    content = read_npz(path) if path.suffix == ".npz" else None
-    if content is None:
-        content = (
-            read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)
-        )  # after a field of its length
+    content = content_of(path, head)
     if isinstance(content, Mapping) and isinstance(content.get("data"), list | tuple | Mapping):
         content = content["data"]
     several = (
@@ -72,6 +68,13 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
     if isinstance(content, Tensor) and content.ndim == 0 and content.is_floating_point():
         return [[content.item()]]  # DATM's lr_best.pt
     return [[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves_] for leaves_ in sets]
+
+
+def content_of(path: Path, head: bytes) -> Any:
+    """By its first bytes; a file of torch.save is a ZIP archive as one of NumPy's is, so their names tell them apart."""
+    if path.suffix == ".npz":
+        return read_npz(path)
+    return read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distillkit.base import files as base_files
 from distillkit.base.errors import ParamsError, counted
@@ -76,7 +77,7 @@ def classes_of(split: Split, given: tuple[str, ...] | None) -> tuple[str, ...]:
 def source_at(place: str, picked: Picked) -> Iterator[Source]:
     """The source that a place means; of a parquet file, a folder that holds a copy of it alone."""
     path = Path(place)
-    told = {"config": picked.config, "image": picked.image, "label": picked.label}
+    told: dict[str, Any] = {"config": picked.config, "image": picked.image, "label": picked.label}
     told |= {"train_split": picked.split or "train"}
     if path.is_file():
         with tempfile.TemporaryDirectory() as folder:

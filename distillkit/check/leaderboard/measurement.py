@@ -24,7 +24,8 @@ def measurement(record: Mapping[str, Any], same_test_images: bool = True) -> dic
     The number of networks is no part of it: it decides the error, not what is measured.
     """
     evaluation, params = with_defaults(record["evaluation"]), record["params"]
-    training = evaluation.get("training") if isinstance(evaluation.get("training"), Mapping) else {}
+    told = evaluation.get("training")
+    training: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
     schedule = record.get("schedule")
     zca = record.get("normalisation", {}).get("zca") if isinstance(record.get("normalisation"), Mapping) else None
     test = record["test"]
