@@ -377,6 +377,7 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
 @click.option("--labels", type=click.Choice(LABELS), help="What soft labels are, or hard: take the likeliest class.")
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
+@click.option("--licence", help="Under which licence the images are, by SPDX where it has a name for it.")
 @click.option("--size", help="Resize pictures to this side, or height x width, such as 64 or 64x48.")
 @click.option("--config", help="Which config of a dataset.")
 @click.option("--split", help="Which split of a dataset, or folder of splits; train when missing.")
@@ -393,6 +394,7 @@ def import_(
     labels: Literal["probabilities", "logits", "hard"] | None,
     index: int | None,
     size: str | None,
+    licence: str | None,
     overwrite: bool,
     as_json: bool,
     **columns: str | None,
@@ -406,16 +408,17 @@ def import_(
     """
     if arguments.holds_pictures(files):
         arguments.check_new_artifact("out", out, overwrite)
-        from distillkit.check.foreign.importing import import_place, lines
-        from distillkit.check.foreign.pictures import Picked, check_pixels, size_told
+        from distillkit.foreign.importing import import_place, lines
+        from distillkit.foreign.pictures import Picked, check_pixels, size_told
 
         check_pixels(saved_as, labels, index)
         picked = Picked(size_told(size), **columns)
-        found = import_place(files[0], out, picked, statistics=statistics, classes=classes, overwrite=overwrite)
+        told = {"statistics": statistics, "classes": classes, "licence": licence}
+        found = import_place(files[0], out, picked, overwrite=overwrite, **told)
         answer(as_json, found, lines(found))
         return
-    if told := options_given("size", *columns):
-        raise click.UsageError(f"{told[0]} is for pictures, but {files[0]} holds tensors; drop it")
+    if given := options_given("size", *columns):
+        raise click.UsageError(f"{given[0]} is for pictures, but {files[0]} holds tensors; drop it")
     saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
     if saved_as == "normalised" and statistics is None:
         statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
@@ -424,10 +427,11 @@ def import_(
         arguments.statistics_numbers(statistics)
     if classes is not None:
         arguments.classes_named(classes)
-    from distillkit.check.foreign.importing import import_files, lines
+    from distillkit.foreign.importing import import_files, lines
 
     settings: dict[str, Any] = {"statistics": statistics, "classes": classes, "labels": labels, "index": index}
-    found = import_files([Path(file) for file in files], out, saved_as=saved_as, overwrite=overwrite, **settings)
+    settings |= {"licence": licence, "overwrite": overwrite}
+    found = import_files([Path(file) for file in files], out, saved_as=saved_as, **settings)
     answer(as_json, found, lines(found))
 
 

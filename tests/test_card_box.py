@@ -9,8 +9,10 @@ from packages import build_package
 
 from distillkit.package.card_box import box, licence_words, publisher, real, verified
 from distillkit.package.card_tables import FOLDED, NAMED, named
-from distillkit.package.front_matter import tags
+from distillkit.package.croissant.document import licences
+from distillkit.package.front_matter import shared_licence, tags
 from distillkit.pipeline.packaging import Publication, Rai
+from distillkit.sources.licences import licence_of_imported
 
 ACCURACY = {"mean": 0.5, "std": 0.01, "runs": 3}
 RECIPE = {
@@ -73,6 +75,18 @@ def test_what_the_publisher_states():
 )
 def test_the_licence_in_words(licence, method, expected):
     assert licence_words(RECIPE | {"method": method, "provenance": {"source": {"licence": licence}}}) == expected
+
+
+def test_a_licence_that_was_recorded_on_import_stands_everywhere():
+    recipe = RECIPE | {"method": "imported", "notes": {"imported": {"licence": "CC BY-SA 4.0"}}}
+    assert licence_words(recipe) == "`CC-BY-4.0`, the source's; that of the imported images `CC-BY-SA-4.0`"
+    source = RECIPE["provenance"]["source"]
+    assert shared_licence(source, [RECIPE, recipe]) == {"license": ["cc-by-4.0", "cc-by-sa-4.0"]}
+    assert shared_licence(source, [RECIPE]) == {"license": "cc-by-4.0"}
+    addresses = [f"https://spdx.org/licenses/{name}.html" for name in ("CC-BY-4.0", "CC-BY-SA-4.0")]
+    assert licences(source, [recipe, recipe]) == addresses
+    assert licence_of_imported(recipe) == "CC BY-SA 4.0" and licence_of_imported(RECIPE) == ""
+    assert licence_of_imported(RECIPE | {"method": "imported", "notes": []}) == "unknown"
 
 
 def test_imported_images_come_from_nobody_knows_where():

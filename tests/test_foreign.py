@@ -22,12 +22,12 @@ from distillkit.base import arguments
 from distillkit.base import files as base_files
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.base.names import is_recipe_name
-from distillkit.check.foreign import importing
-from distillkit.check.foreign.importing import import_files, quoted
-from distillkit.check.foreign.sets import import_set, statistics_named
 from distillkit.check.show import describe
 from distillkit.data import artifact
 from distillkit.data.images import RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.foreign import importing
+from distillkit.foreign.importing import import_files, quoted
+from distillkit.foreign.sets import import_set, statistics_named
 from distillkit.training.expert_files import save_experts
 from distillkit.training.trajectories import Dynamics, Expert
 

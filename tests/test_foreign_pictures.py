@@ -19,10 +19,10 @@ from pyarrow import parquet
 
 from distillkit.base.errors import DistillkitError, ParamsError, SourceError
 from distillkit.base.files import sha256
-from distillkit.check.foreign.importing import import_files, import_place
-from distillkit.check.foreign.pictures import Picked, size_told
 from distillkit.cli import cli
 from distillkit.data.artifact import load_synthetic
+from distillkit.foreign.importing import import_files, import_place
+from distillkit.foreign.pictures import Picked, size_told
 
 LEVELS = {"cat": (10, 20), "dog": (200, 210)}  # a flat picture for each
 
@@ -107,6 +107,10 @@ def test_class_names_of_parquet_and_given_ones(out, tmp_path):
     imported(out)
     import_place(str(tmp_path / "named"), out, Picked(), classes="katze,hund", overwrite=True)
     imported(out, ("katze", "hund"))
+    import_place(str(tmp_path / "named"), out, Picked(), licence="CC BY 4.0", overwrite=True)
+    assert imported(out).notes["imported"]["licence"] == "CC BY 4.0"
+    with pytest.raises(ParamsError, match=r"^--licence is 'CC-BY-5.0', which is no SPDX identifier"):
+        import_place(str(tmp_path / "named"), out, Picked(), licence="CC-BY-5.0", overwrite=True)
     with pytest.raises(ParamsError, match="--classes has 3 names, the data 2 classes; expected as many"):
         import_place(str(tmp_path / "named"), out, Picked(), classes="a,b,c", overwrite=True)
 
@@ -115,7 +119,7 @@ def test_a_dataset_of_the_hub_at_a_revision(hub: Hub, tmp_path):
     """Its commit is on record; the later version is another."""
     repo = hub.create("someone/rded-ipc-2")
     data = write_parquet(tmp_path / "data/train-00000-of-00001.parquet").read_bytes()
-    commit = repo.commit({"data/train-00000-of-00001.parquet": data, "README.md": b"---\ntags: [ipc-2]\n---\n"})
+    commit = repo.commit({"data/train-00000-of-00001.parquet": data, "README.md": b"---\nlicense: mit\n---\n"})
     repo.commit({"data/train-00000-of-00001.parquet": b"broken"})
     home = tmp_path / "work/home"
     home.mkdir(parents=True)
@@ -125,6 +129,7 @@ def test_a_dataset_of_the_hub_at_a_revision(hub: Hub, tmp_path):
     assert json.loads(done.stdout)["images"] == 4
     synthetic = imported(tmp_path / "work/set.safetensors", ("0", "1"))
     assert synthetic.notes["imported"]["files"][0]["name"] == f"someone/rded-ipc-2@{commit}"
+    assert synthetic.notes["imported"]["licence"] == "mit"
 
 
 def test_numpy_arrays(out, tmp_path):
@@ -159,7 +164,7 @@ def test_arrays_that_are_none_are_refused(out, tmp_path, write, found):
 
 def test_arrays_that_unpack_to_too_much_are_refused(out, tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((100, 3, 8, 8)))
-    monkeypatch.setattr("distillkit.check.foreign.files.LARGEST", 1000)
+    monkeypatch.setattr("distillkit.foreign.files.LARGEST", 1000)
     with pytest.raises(SourceError, match=r"unpacks to 15\d,\d{3} bytes; expected at most 1,000"):
         import_files([tmp_path / "x.npz"], out, saved_as="pixels", statistics=None)
 

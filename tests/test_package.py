@@ -602,7 +602,7 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     named += "saved as normalised with mean [0.5] and deviation [0.1]"
     named = named if told else f"`foreign/datm.safetensors` (SHA-256 `{'a' * 64}`)"
     assert "- **Imported.** Images made elsewhere, by other code, imported as they are from the files named" in text
-    assert f"look it up before you share them.\n  - `learned`: {named}\n" in text
+    assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
     assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
     assert "| Licence | `MIT`, the source's; that of the imported images is not recorded |" in text

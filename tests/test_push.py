@@ -95,9 +95,9 @@ def from_source(licence, **changes):
     ("change", "found"),
     [
         (from_source("unknown"), "no licence of the source is recorded"),
-        (from_source("cc-by-nc-nd-4.0"), "the source's licence, CC-BY-NC-ND-4.0, forbids derived works"),
+        (from_source("cc-by-nc-nd-4.0"), "the licence of the source, CC-BY-NC-ND-4.0, forbids derived works"),
         (from_source("Research only"), "'Research only', is none that is known by an SPDX identifier"),
-        (from_source("mit", method="imported"), "under which licence the images of random-ipc1 were made"),
+        (from_source("mit", method="imported"), "no licence of the imported images of random-ipc1 is recorded"),
     ],
 )
 def test_images_that_may_not_be_shared_are_pushed_only_if_the_user_says_so(

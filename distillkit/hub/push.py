@@ -28,7 +28,7 @@ from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
 from distillkit.package.folders import CARD, MANIFEST, sign_offs_in
 from distillkit.package.manifest import Manifest, Package, open_package, printable, read_manifest
 from distillkit.process.progress import tell, without_passwords
-from distillkit.sources.licences import obstacle
+from distillkit.sources.licences import licence_of_imported, obstacle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -111,12 +111,12 @@ def check_permitted(package: Package, may_publish: bool) -> None:
         source = record["provenance"].get("source")
         licence = source.get("licence", "") if isinstance(source, Mapping) else ""
         found = obstacle(str(licence))
-        if found is None and record["method"] == "imported":
-            found = f"under which licence the images of {recipe} were made is not recorded"
+        if found is None and (own := licence_of_imported(record)):
+            found = obstacle(own, f"the imported images of {recipe}")
         if found is None:
             continue
         if not may_publish:
-            mend = "look it up and set data.licence, or say --i-may-publish if you may"
+            mend = "look it up and set data.licence, or import with --licence; say --i-may-publish if you may"
             raise ArtifactError(f"{printable(found)}; expected one that allows derived sets; {mend}")
         tell(f"warning: {printable(found)}; published as --i-may-publish says")
         return

@@ -1,7 +1,7 @@
 """The dataset card: front matter for the Hub and a page for people, written from recipe.json and nothing else."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.package.sign_offs import Filed
 from distillkit.process.progress import presentable
+from distillkit.report.words import leaves
+from distillkit.sources.licences import licence_of_imported
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 CLASSES = 20  # names that stand in a line; of more the list is folded
@@ -72,6 +74,8 @@ def card_text(
         unnamed=[recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
         trained=[recipe for recipe in recipes if starts_trained(recipe)],
         imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
+        imported_licences=grouped(recipes, licence_of_imported),
+        held_out=any(key.endswith("holdout") for recipe in recipes for key, _ in leaves(recipe["params"])),
         all_imported=methods(recipes) == ["imported"],
         uses_experts=any(about(method).experts for method in methods(recipes)),
         learned=[recipe for recipe in recipes if recipe["nearest_source"]],
@@ -146,6 +150,14 @@ def source_name(source: Mapping[str, Any]) -> str:
     if source["kind"] == "python":
         return f"{code(source['id'])}, images given in Python"
     return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
+
+
+def grouped(recipes: Sequence[Recipe], text: Callable[[Recipe], str]) -> dict[str, list[Recipe]]:
+    """Recipes by what is said of them; those of which nothing is said are left out."""
+    found: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        found.setdefault(text(recipe), []).append(recipe)
+    return {said: those for said, those in found.items() if said}
 
 
 def names(recipes: Sequence[Recipe]) -> str:

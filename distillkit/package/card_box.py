@@ -17,7 +17,7 @@ from distillkit.package.card_tables import (
 )
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
-from distillkit.sources.licences import spdx
+from distillkit.sources.licences import licence_of_imported, spdx
 
 SHOWN = 5  # sign-offs in the box; show lists all of them
 
@@ -99,14 +99,20 @@ def publisher(publication: Mapping[str, Any]) -> str:
 
 
 def licence_words(recipe: Recipe) -> str:
-    """The source's, by SPDX where that has a name for it."""
-    text = recipe["provenance"]["source"]["licence"].strip()
+    """The source's and that of imported images, by SPDX where that has a name for them."""
+    text, imported = recipe["provenance"]["source"]["licence"].strip(), licence_of_imported(recipe)
     if text in ("", "unknown"):
         found = "**not recorded**: look it up at the source before you share this"
     else:
-        found = f"{code(', '.join(spdx(part) or part for part in text.split(', ')))}, the source's"
-    imported = "; that of the imported images is not recorded" if recipe["method"] == "imported" else ""
-    return f"{found}{imported}"
+        found = f"{code(by_spdx(text))}, the source's"
+    if not imported:
+        return found
+    own = "is not recorded" if imported == "unknown" else code(by_spdx(imported))
+    return f"{found}; that of the imported images {own}"
+
+
+def by_spdx(text: str) -> str:
+    return ", ".join(spdx(part) or part for part in text.split(", "))
 
 
 def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillkit.sources.licences import licence
+from distillkit.sources.licences import licence, licence_identifier, licence_of_imported
 
 Recipe = Mapping[str, Any]  # the content of a recipe.json
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -57,9 +57,12 @@ def is_on_hub(source: Mapping[str, Any]) -> bool:
 
 
 def shared_licence(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:
-    """The source's licence and, where images were imported, whose own is not recorded, that there is an unknown one."""
+    """The source's licence, and the licences of images that were imported, or that there is an unknown one."""
     found = licence(source)
-    if found["license"] in ("other", "unknown") or all(recipe["method"] != "imported" for recipe in recipes):
+    imported = [text for recipe in recipes for text in licence_of_imported(recipe).split(", ") if text]
+    if found["license"] in ("other", "unknown") or not imported:
         return found
     known = found["license"] if isinstance(found["license"], list) else [found["license"]]
-    return {"license": [*known, "unknown"]}
+    others = [licence_identifier(text) or "unknown" for text in imported]
+    names = list(dict.fromkeys([*known, *others]))
+    return {"license": names[0] if len(names) == 1 else names}

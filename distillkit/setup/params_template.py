@@ -10,7 +10,7 @@ from typing import Any
 from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import ParamsError
-from distillkit.check.foreign.importing import quoted
+from distillkit.foreign.importing import quoted
 from distillkit.pipeline.checks import all_recipes, check_classes, check_params, placed
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, filled

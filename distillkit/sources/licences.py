@@ -70,14 +70,24 @@ def check_licence(name: str, text: str | None) -> None:
             raise ParamsError(f"{name} is {text!r}, which is no SPDX identifier{meant}; {expected}")
 
 
-def obstacle(text: str) -> str | None:
+def licence_of_imported(record: Mapping[str, Any]) -> str:
+    """Under which licence a recipe's images were imported; "unknown" where that is not recorded, nothing for others."""
+    if record["method"] != "imported":
+        return ""
+    notes = record.get("notes")
+    told = notes.get("imported") if isinstance(notes, Mapping) else None
+    found = told.get("licence") if isinstance(told, Mapping) else None
+    return found.strip() or "unknown" if isinstance(found, str) else "unknown"
+
+
+def obstacle(text: str, whose: str = "the source") -> str | None:
     """Why a set derived from images under this licence may not be published as things are; None if nothing says so."""
     if text.strip() in ("", "unknown"):
-        return "no licence of the source is recorded"
+        return f"no licence of {whose} is recorded"
     for part in text.strip().split(", "):
         identifier, known = licence_identifier(part), spdx(part)
         if known is not None and "-ND-" in known:
-            return f"the source's licence, {known}, forbids derived works"
+            return f"the licence of {whose}, {known}, forbids derived works"
         if (known is None or known.startswith("LicenseRef-")) and identifier not in FAMILIES:
-            return f"the source's licence, {part!r}, is none that is known by an SPDX identifier"
+            return f"the licence of {whose}, {part!r}, is none that is known by an SPDX identifier"
     return None

@@ -10,7 +10,7 @@ from distillkit.package.croissant.responsible import responsible
 from distillkit.package.folders import CARD
 from distillkit.package.front_matter import Recipe, tags
 from distillkit.package.manifest import PARQUET, FileRecord
-from distillkit.sources.licences import WEB, spdx
+from distillkit.sources.licences import WEB, licence_of_imported, spdx
 
 VERSION = "http://mlcommons.org/croissant/1.1"
 CLASSES = "package.classes"  # no recipe's name has a dot
@@ -104,11 +104,14 @@ def description(recipe: Recipe) -> str:
 
 
 def licences(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> list[Any]:
-    """The source's licence, by its SPDX address where it has one; what was imported has one of its own, unknown."""
+    """The licences of the source and of imported images, by their SPDX addresses where they have one."""
     found: list[Any] = [licence_of(part, source) for part in source["licence"].strip().split(", ")]
-    if any(recipe["method"] == "imported" for recipe in recipes):
-        found.append(named("the licence of the imported images is not recorded; look it up before you share them"))
-    return found
+    for imported in dict.fromkeys(filter(None, map(licence_of_imported, recipes))):
+        if imported == "unknown":
+            found.append(named("the licence of the imported images is not recorded; look it up before you share them"))
+        else:
+            found += [licence_of(part, {}) for part in imported.split(", ")]
+    return [part for place, part in enumerate(found) if part not in found[:place]]
 
 
 def licence_of(text: str, source: Mapping[str, Any]) -> Any:

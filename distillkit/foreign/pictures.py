@@ -14,9 +14,9 @@ from typing import Any
 from distillkit.base import files as base_files
 from distillkit.base.errors import ParamsError, counted
 from distillkit.base.references import parse_reference
-from distillkit.check.foreign.labels import checked_classes
-from distillkit.check.foreign.sets import imported_set
 from distillkit.data.images import ImageSet, Normalisation, SourceInfo, SyntheticSet, Tally, channel_statistics
+from distillkit.foreign.labels import checked_classes
+from distillkit.foreign.sets import imported_set
 from distillkit.package.recipe_json import digest
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import DataSpec, decode, open_source
@@ -61,6 +61,7 @@ def import_pictures(
         "saved_as": "pixels",
         "statistics": "given" if statistics is not None else "of the images themselves",
         "labels": "hard",
+        **({"licence": info.licence} if info.licence else {}),
     }
     return imported_set(pixels, normalisation, imported)
 

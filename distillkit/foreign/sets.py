@@ -12,9 +12,9 @@ from torch import Tensor
 from distillkit.base import files as base_files
 from distillkit.base.arguments import statistics_numbers
 from distillkit.base.errors import ParamsError, SourceError, counted
-from distillkit.check.foreign.files import enumerated, listed, read_sets
-from distillkit.check.foreign.labels import LabelsAs, checked_classes, read_labels
 from distillkit.data.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.foreign.files import enumerated, listed, read_sets
+from distillkit.foreign.labels import LabelsAs, checked_classes, read_labels
 from distillkit.process.progress import tell
 
 SavedAs = Literal["normalised", "pixels"]

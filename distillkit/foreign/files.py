@@ -71,7 +71,7 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
 
 
 def content_of(path: Path, head: bytes) -> Any:
-    """By its first bytes; a file of torch.save is a ZIP archive as one of NumPy's is, so their names tell them apart."""
+    """By its name or first bytes: files of NumPy and of torch.save are both ZIP archives."""
     if path.suffix == ".npz":
         return read_npz(path)
     return read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
