@@ -419,7 +419,11 @@ def test_a_method_in_somebody_elses_package(installed, data, tmp_path):
     assert type(small).__name__ == "DistilledSet" and dk.distill(data, "random", 1, network=NETWORK).method == "random"
     assert names()[-3:] == ["absent", "broken", "darkest"]
     report = dk.evaluate(small, data.test, network=NETWORK, runs=2, **TRAINING)
-    dk.save_package(tmp_path / "dark", data, {"darkest-ipc2": (small, report)})
+    told = {"rai": {"personal_information": "Nobody's."}, "publication": {"creators": ["A. Person"]}}
+    dk.save_package(tmp_path / "dark", data, {"darkest-ipc2": (small, report)}, **told)
+    assert "| Personal data | the publisher states: Nobody's. |" in (tmp_path / "dark/README.md").read_text()
+    with pytest.raises(ParamsError, match=r"rai.biasses is not a parameter \(did you mean 'biases'\?\)"):
+        dk.save_package(tmp_path / "dark", data, {"darkest-ipc2": (small, report)}, rai={"biasses": "x"})
     assert "**Darkest.** Of every class, the `ipc` darkest real images." in (tmp_path / "dark/README.md").read_text()
     for name, message in {
         "broken": "method 'broken' of tiny-method is tiny_method:About; expected a class of settings",

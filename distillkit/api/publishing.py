@@ -9,7 +9,7 @@ from typing import Any
 from distillkit.api.sets import DistilledSet, Evaluation
 from distillkit.api.settings import expect, visiting
 from distillkit.base.errors import ParamsError
-from distillkit.base.params import read
+from distillkit.base.params import convert
 from distillkit.data import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
@@ -40,7 +40,7 @@ def save_package(
         expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")
         if pair[1].of != pair[0].fingerprint:
             raise ParamsError(f"the evaluation of {name!r} is of another set; expected its own; evaluate it again")
-    told = read(dict(publication or {}), Publication, "publication"), read(dict(rai or {}), Rai, "rai")
+    told = convert(dict(publication or {}), Publication, "publication"), convert(dict(rai or {}), Rai, "rai")
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")
     first = next(iter(sets.values()))[1].recipe
