@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from datasets import load_dataset
 from packages import build_package
 
 from distillkit.package.card_box import box, licence_words, publisher, real, verified
@@ -136,3 +137,10 @@ def test_many_classes_are_folded(tmp_path, monkeypatch):
     card = card_of(build_package(tmp_path / "tiny", ipcs=(1,)))
     assert "<details><summary>The 10 classes</summary>\n\n`0`, `1`, `2`" in card and "The classes are" not in card
     assert "\n\n\n" not in card
+
+
+def test_of_very_many_class_names_the_parquet_alone_tells(tmp_path, monkeypatch):
+    monkeypatch.setattr("distillkit.package.front_matter.MOST_NAMES", 5)
+    folder = build_package(tmp_path / "tiny", ipcs=(1,))
+    assert "dataset_info" not in (folder / "README.md").read_text()
+    assert load_dataset(str(folder), "random-ipc1", split="train").features["label"].names == list("0123456789")

@@ -14,6 +14,7 @@ from PIL import Image
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.check.leaderboard.claims import Row, rows_of
 from distillkit.check.leaderboard.measurement import check_alike, groups_of, measurement, network_words
+from distillkit.check.leaderboard.picture import label
 from distillkit.check.leaderboard.views import as_csv, markdown
 from distillkit.cli import cli
 
@@ -69,6 +70,11 @@ def test_a_picture_has_a_bar_for_each(first, other, tmp_path):
     before = (tmp_path / "t.png").read_bytes()
     ran(first, other, "--plot", tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes() == before
+
+
+def test_a_bar_is_called_by_recipe_package_and_finder():
+    row = Row("someone/tiny@v1", "dm-ipc1", "dm", 1, 10, 0, 0.5, 0.0, 3, "Alice", {})
+    assert label(row, several=True) == "dm-ipc1, tiny@v1, Alice" and label(row, several=False) == "dm-ipc1, Alice"
 
 
 def evaluated(training=(), **changes):

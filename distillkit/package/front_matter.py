@@ -7,6 +7,7 @@ from typing import Any
 from distillkit.sources.licences import licence, licence_identifier, licence_of_imported
 
 Recipe = Mapping[str, Any]  # the content of a recipe.json
+MOST_NAMES = 5_000  # of classes in all configs; beyond, only the parquet files say what is in them
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -29,7 +30,8 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
             for name in (recipe["name"] for recipe in recipes)
         ],
     )
-    DatasetInfosDict(infos).to_dataset_card_data(data)
+    if sum(len(recipe["class_names"]) for recipe in recipes) <= MOST_NAMES:
+        DatasetInfosDict(infos).to_dataset_card_data(data)
     return data
 
 
