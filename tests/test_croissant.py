@@ -112,6 +112,8 @@ def test_what_the_page_of_neurips_asks_for_is_there(first):
             "@id": "https://doi.org/10.24432/C50P49",
             "@type": "prov:Entity",
             "prov:label": "scikit-learn/digits",
+            "sc:citation": "E. Alpaydin and C. Kaynak. Optical Recognition of Handwritten Digits. UCI Machine Learning "
+            "Repository, 1998. https://doi.org/10.24432/C50P49",
             "sc:license": "CC-BY-4.0",
             "sc:version": "uci-optdigits-test",
         }
@@ -161,7 +163,20 @@ def test_licences_are_spdx_addresses_or_words(licence, homepage, expected):
 def test_what_was_imported_has_a_licence_of_its_own():
     found = licences(SOURCE | {"licence": "mit"}, [RECIPE | {"method": "imported"}])
     assert found[0] == "https://spdx.org/licenses/MIT.html" and "imported images" in found[1]["name"]
-    assert "by other code" in responsible([RECIPE | {"method": "imported"}], RECIPE)["rai:dataCollection"]
+    foreign = RECIPE | {"name": "rded", "method": "imported"}
+    collected = [
+        responsible(recipes, RECIPE)["rai:dataCollection"] for recipes in ([RECIPE], [RECIPE, foreign], [foreign])
+    ]
+    first, own, other = (
+        "No image was collected for this package.",
+        "are images of the source, or made from them.",
+        "rded",
+    )
+    assert collected == [
+        f"{first} All {own}",
+        f"{first} Those of {other} were made elsewhere, by other code; how is not recorded. All others {own}",
+        f"{first} Those of {other} were made elsewhere, by other code; how is not recorded.",
+    ]
 
 
 def test_a_source_without_an_address_has_none():

@@ -74,7 +74,7 @@ def document(
         "license": licences(source, recipes),
         **published(first["publication"]),
         "keywords": tags(recipes),
-        **({"citeAs": source["citation"]} if source.get("citation") else {}),
+        "citeAs": f"@misc{{{name}, title = {{{name}: a distilled dataset}}, note = {{Made from {source['id']}}}}}",
         **responsible(recipes, first),
         "distribution": [file_object(path, record) for path, record in sorted(files.items())],
         "recordSet": [

@@ -19,8 +19,8 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
     maintenance = {"rai:dataReleaseMaintenancePlan": said["maintenance"]} if said["maintenance"] else {}
     return {
         "rai:dataCollection": joined(
-            "No image was collected for this package: all are images of the source, or made from them.",
-            imported(recipes),
+            "No image was collected for this package.",
+            whence(recipes),
             said["collection"],
         ),
         "rai:dataCollectionType": ["Secondary Data analysis"],
@@ -57,9 +57,12 @@ def joined(*sentences: str | None) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def imported(recipes: Sequence[Recipe]) -> str | None:
-    found = ", ".join(recipe["name"] for recipe in recipes if recipe["method"] == "imported")
-    return f"The images of {found} were made elsewhere, by other code; how is not recorded." if found else None
+def whence(recipes: Sequence[Recipe]) -> str:
+    """Where the images come from, in all configs but those that were imported."""
+    names = [recipe["name"] for recipe in recipes if recipe["method"] == "imported"]
+    imported = f"Those of {', '.join(names)} were made elsewhere, by other code; how is not recorded." if names else ""
+    own = "All are images of the source, or made from them." if len(names) < len(recipes) else ""
+    return f"{imported} {own.replace('All', 'All others') if names else own}".strip()
 
 
 def derivation(source: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -70,6 +73,7 @@ def derivation(source: Mapping[str, Any]) -> list[dict[str, Any]]:
         "@type": "prov:Entity",
         "prov:label": source["id"],
         "sc:version": source.get("revision", ""),
+        "sc:citation": source.get("citation", ""),
         "sc:license": spdx(source["licence"]) or source["licence"].strip() or "unknown",
     }
     return [{key: value for key, value in found.items() if value}]
