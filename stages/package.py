@@ -18,7 +18,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
 from distillkit.package.recipe_json import checksums
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.stage import run_stage
 from distillkit.training.expert_files import shard_paths
 
@@ -51,6 +51,9 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         inputs=checksums([real_file(real), *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
+        publication=spec.publication,
+        rai=spec.rai,
+        sign_offs=spec.sign_offs,
     )
 
 

@@ -375,6 +375,16 @@ def test_networks_in_words():
     assert network_of(dk.NetworkSpec("resnet18"), facts)["name"] == "resnet18"
 
 
+def test_a_package_says_what_its_publisher_states(data, tmp_path):
+    small = dk.distill(data, "random", 2, network=NETWORK)
+    report = dk.evaluate(small, data.test, network=NETWORK, runs=2, **TRAINING)
+    told = {"rai": {"personal_information": "Nobody's."}, "publication": {"creators": ["A. Person"]}}
+    dk.save_package(tmp_path / "told", data, {"random-ipc2": (small, report)}, **told)
+    assert "| Personal data | the publisher states: Nobody's. |" in (tmp_path / "told/README.md").read_text()
+    with pytest.raises(ParamsError, match=r"rai.biasses is not a parameter \(did you mean 'biases'\?\)"):
+        dk.save_package(tmp_path / "told", data, {"random-ipc2": (small, report)}, rai={"biasses": "x"})
+
+
 # Any torch dataset
 
 

@@ -21,7 +21,8 @@ from distillkit.base.errors import ParamsError, SourceError
 from distillkit.cli import cli
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
-from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup import new_files
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
 from distillkit.setup.init import plan_for

@@ -21,6 +21,7 @@ ROOMS = [
     "report",
     "package",
     "hub",
+    "foreign",
     "check",
     "setup",
     "api",

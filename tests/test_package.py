@@ -25,9 +25,10 @@ from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_sta
 from distillkit.data.origin import SourceInfo
 from distillkit.package.build import Entry, build
 from distillkit.package.card_tables import parameter_table, params_lines
-from distillkit.package.front_matter import LICENCES, licence, size_category
+from distillkit.package.front_matter import size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.sources.licences import LICENCES, licence
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -231,7 +232,9 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
 
 def test_layout(built: Package) -> None:
     files = {"distilled.safetensors", "preview.png", "recipe.json", "train-00000-of-00001.parquet"}
-    expected = {"README.md", "manifest.json"} | {f"{recipe}/{name}" for recipe in PACKAGED for name in files}
+    expected = {"README.md", "croissant.json", "manifest.json"} | {
+        f"{recipe}/{name}" for recipe in PACKAGED for name in files
+    }
     found = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
     assert found == expected
     assert set(built.manifest.files) == expected - {"manifest.json"}
@@ -262,7 +265,7 @@ def test_without_baselines_nothing_is_compared(entries: dict[str, Entry], tmp_pa
     package = build_from(alone, tmp_path / "hub", packaged=["mtt-ipc2"], default="mtt-ipc2")
     assert package.recipe_json("mtt-ipc2")["baselines"] == {"random": None, "full": None}
     assert "| 90.00 ± 0.78 % (n = 5) | – |" in card_of(package)
-    assert "| *" not in card_of(package)
+    assert "\n| *" not in card_of(package)
     assert load(package, None).num_rows == 20
 
 
@@ -296,8 +299,8 @@ def test_front_matter(built: Package) -> None:
     assert matter["size_categories"] == ["n<1K"]
     assert matter["source_datasets"] == ["someone/digits"]
     methods = ["random", "mtt", "selmatch"]
-    fixed = ["dataset-distillation", "dataset-condensation", "synthetic", "distillkit", "dvc"]
-    assert matter["tags"] == [*fixed, *methods, "ipc-2"]
+    fixed = ["dataset-distillation", "dataset-condensation", "dataset-compression", "synthetic", "distillkit", "dvc"]
+    assert matter["tags"] == [*fixed, "dataset-pruning", *methods, "ipc-2"]
     assert [config["config_name"] for config in matter["configs"]] == PACKAGED
     assert [config["config_name"] for config in matter["configs"] if config.get("default")] == ["selmatch-ipc2"]
 
@@ -369,7 +372,7 @@ def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path)
     single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1, "run_1": 0.5}}
     entries = {name: replace(entry, metrics=single) for name, entry in entries.items()}
     package = build_from(entries, tmp_path / "hub", evaluation={**EVALUATION, "runs": 1})
-    assert "**50.00 % (n = 1)** test accuracy" in card_of(package)
+    assert "**50.00 % (n = 1)** on 20 test images" in card_of(package)
 
 
 @pytest.mark.parametrize("recipe", ["selmatch-ipc2", "random-ipc2", "full"])  # packaged or only compared with
@@ -600,9 +603,10 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     named += "saved as normalised with mean [0.5] and deviation [0.1]"
     named = named if told else f"`foreign/datm.safetensors` (SHA-256 `{'a' * 64}`)"
     assert "- **Imported.** Images made elsewhere, by other code, imported as they are from the files named" in text
-    assert f"look it up before you share them.\n  - `learned`: {named}\n" in text
+    assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
-    assert "The default config, `learned`, has 10 images, all imported." in text
+    assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
+    assert "| Licence | `MIT`, the source's; that of the imported images is not recorded |" in text
     assert "was made with" not in text
     assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
     assert (

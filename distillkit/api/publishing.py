@@ -4,30 +4,42 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from distillkit.api.sets import DistilledSet, Evaluation
 from distillkit.api.settings import check_folder, check_set_name, expect, tell_if_typed, visiting
 from distillkit.base.errors import ParamsError
+from distillkit.base.params import convert
 from distillkit.data.files import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
 from distillkit.package.recipe_json import digest
+from distillkit.pipeline.packaging import Publication, Rai
 
 
 def save_package(
-    folder: str | Path, data: RealData, sets: Mapping[str, tuple[DistilledSet, Evaluation]], default: str | None = None
+    folder: str | Path,
+    data: RealData,
+    sets: Mapping[str, tuple[DistilledSet, Evaluation]],
+    default: str | None = None,
+    *,
+    publication: Mapping[str, Any] | None = None,
+    rai: Mapping[str, Any] | None = None,
 ) -> None:
     """A dataset folder for the Hub with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
     All were made from ``data`` and measured alike; ``random-ipc10`` and ``full`` among them become the baselines.
+    ``publication`` and ``rai`` are what these sections of ``package`` in params.yaml say (docs/trust.md): where and by
+    whom it is published, and what you state of the images.
 
     Raises:
-        ParamsError: there is no set, or they were measured differently.
+        ParamsError: there is no set, they were measured differently, or a statement is none of those known.
 
     """
     path = check_folder("folder", folder)
     expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
     check_sets(sets, data)
+    told = convert(dict(publication or {}), Publication, "publication"), convert(dict(rai or {}), Rai, "rai")
     first = next(iter(sets.values()))[1].recipe
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
     with visiting(), tempfile.TemporaryDirectory() as temporary:
@@ -48,6 +60,8 @@ def save_package(
             evaluation=asdict(first),
             pipeline={"seed": one.provenance.get("seed", 0), "experts": dict(one.experts)},
             command="distillkit.distill",
+            publication=told[0],
+            rai=told[1],
         )
 
 

@@ -68,6 +68,12 @@ def few_as_pixels(images: Images) -> Images:
     return to_pixels(images[:]) if few else images
 
 
+def pixel_range(images: Images) -> list[float]:
+    """The least and the largest value in pixel space."""
+    ends = torch.stack([torch.stack([part.min(), part.max()]) for part in map(to_pixels, chunks(images))])
+    return [round(ends.min().item(), 4), round(ends.max().item(), 4)]
+
+
 # In files
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from io import BytesIO
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,9 +25,10 @@ from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.package.card import card_text
+from distillkit.package.croissant.document import document
+from distillkit.package.croissant.listing import CROISSANT
 from distillkit.package.folders import CARD, MANIFEST, replacing
-from distillkit.package.front_matter import licence
-from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of
+from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of, records_in
 from distillkit.package.recipe_json import (
     Entry,
     accuracy,
@@ -37,13 +39,17 @@ from distillkit.package.recipe_json import (
     source_yardstick,
     without_machine_paths,
 )
-from distillkit.pipeline.recipes import check_package
+from distillkit.package.sign_offs import filed_with
+from distillkit.pipeline.packaging import Publication, Rai, check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track
+from distillkit.sources.licences import licence
 
 __all__ = ["Entry", "build"]
 
 COMMAND = "dvc repro"
+UNPUBLISHED, UNSTATED = Publication(), Rai()
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
     "the package, and set data.licence in params.yaml"
@@ -63,12 +69,17 @@ def build(
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
     command: str = COMMAND,
+    publication: Publication = UNPUBLISHED,
+    rai: Rai = UNSTATED,
+    sign_offs: Mapping[str, str] = NO_FILES,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
     ``entries`` are all recipes, baselines included; those that ``packaged`` names become configs. All were made from
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
     which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
+    ``publication`` and ``rai`` are the publisher's own words, ``sign_offs`` paths of files with
+    their SHA-256.
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
@@ -77,6 +88,8 @@ def build(
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
         "test": {"images": len(real.test), "sha256": digest(real.test)},
+        "publication": asdict(publication),
+        "rai": asdict(rai),
     }
     for entry in entries:
         check_runs(entry, shared["evaluation"]["runs"])
@@ -93,7 +106,11 @@ def build(
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
             (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        (built / CARD).write_text(card_text(name, recipes, default, infos), encoding="utf-8")
+        filed = filed_with(built, sign_offs, packaged)
+        (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
+        columns = {recipe: list(info.features) for recipe, info in infos.items()}
+        described = document(name, recipes, default, columns, records_in(built))
+        (built / CROISSANT).write_text(pretty_json(described), encoding="utf-8")
         manifest = manifest_of(built, name, packaged, default)
         (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
     if licence(asdict(real.info)) == {"license": "unknown"}:

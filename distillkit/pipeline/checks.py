@@ -27,7 +27,8 @@ from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.selection.imported import Imported
 from distillkit.methods.selection.window import WindowScan
-from distillkit.pipeline.recipes import PackageSpec, Recipe, check_package, read_recipe
+from distillkit.pipeline.packaging import PackageSpec, check_package
+from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths

@@ -1,15 +1,14 @@
-"""Named recipes, expert shards and the package's choice of recipes, as params.yaml has them."""
+"""Named recipes, as params.yaml has them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
 from distillkit.base.errors import ParamsError
-from distillkit.base.names import check_package_name, check_recipe, check_recipe_names, hint
+from distillkit.base.names import check_recipe, hint
 from distillkit.base.params import read, section
-from distillkit.base.settings import settings
 from distillkit.matching.method import Method, Selection
 from distillkit.matching.optim import Optim
 from distillkit.methods import method_called, names
@@ -98,43 +97,3 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
             else (f"labels is {labels}", "remove it, or set labels: learned")
         )
         raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
-
-
-# The package
-
-
-@settings
-class PackageSpec:
-    """The ``package`` section: the folder's name, the default recipe and which others go with it.
-
-    All recipes but the full set are packaged when ``recipes`` is missing.
-    """
-
-    name: str
-    default: str
-    recipes: tuple[str, ...] | None = None
-
-    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
-        if self.recipes is not None:
-            return list(self.recipes)
-        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
-
-
-def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
-    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
-    check_package_name(name)
-    check_recipe_names(packaged)
-    for recipe in packaged:
-        if recipe not in known:
-            raise ParamsError(
-                f"recipe {recipe!r} is to be packaged, but does not exist{hint(recipe, known)}; "
-                f"expected some of {', '.join(known)}"
-            )
-    if len(set(packaged)) != len(packaged):
-        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
-    if default not in packaged:
-        meant = "" if default in known else hint(default, packaged)
-        raise ParamsError(
-            f"the default recipe is {default!r}, which is not packaged{meant}; "
-            f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
-        )

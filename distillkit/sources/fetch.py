@@ -22,6 +22,7 @@ from distillkit.process.interruption import interrupt, reacting
 from distillkit.sources.decoding import Reading, Track, decode
 from distillkit.sources.folders import open_folder
 from distillkit.sources.huggingface import open_huggingface
+from distillkit.sources.licences import check_licence
 from distillkit.sources.pictures import WHITE
 from distillkit.sources.readers import (
     DigitsSource,
@@ -86,6 +87,7 @@ class DataSpec:
         check_range("data.per_class", 1 if self.per_class is None else self.per_class, 1)
         check_range("data.background", self.background, 0, 255)
         check_range("data.white", WHITE if self.white is None else self.white, 1, WHITE)
+        check_licence("data.licence", self.licence)
         check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
