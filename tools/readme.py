@@ -95,9 +95,26 @@ def put(text: str, name: str, table: str, note: str = NOTE) -> str:
     return f"{before}{begin}\n{table.strip()}\n\n{end}{after}"
 
 
+def large_sources() -> str:
+    """Peaks of benchmarks/results/memory-cpu.json above those of 1,000 images of the same size."""
+    sizes = load_benchmark("memory")["sizes"]
+    floors = {found["side"]: found["stages"] for found in sizes.values() if found["images"] == 1000}
+    shown = {name: found for name, found in sizes.items() if found["images"] > 1000}
+    lines = ["| MB above 1,000 images | " + " | ".join(shown) + " |", "| --- |" + " ---: |" * len(shown)]
+    for stage in floors[32]:
+        cells = [
+            f"{found['stages'][stage]['peak_mb'] - floors[found['side']][stage]['peak_mb']:.0f}"
+            if stage in found["stages"]
+            else "–"
+            for found in shown.values()
+        ]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results, "splits": splits},
-    "docs/speed.md": {"speed": speed},
+    "docs/speed.md": {"speed": speed, "memory": large_sources},
 }
 
 
