@@ -3,6 +3,8 @@
 Of one split no more is in memory than a few blocks, unless it is small.
 """
 
+import ctypes
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +32,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 BLOCK = 2**20  # bytes of a block of decoded images
-TRIED = 50  # JPEGs that are decoded twice
 FEW = 4096  # images that are decoded by this process alone
 DEEP_COLOUR = "16-bit colour images, of which the higher 8 bits were read"
 SEVERAL = "files of several images, of which the first was read"
@@ -45,24 +46,11 @@ class Reading(NamedTuple):
     background: int
     white: int | None
     drop: bool
-    quick: bool = False
-
-    def checked(self, split: Split) -> "Reading":
-        """The same, quick if plain JPEGs of a large split then have the pixels that Pillow gives, as far as is tried.
-
-        Pillow is what counts.
-        """
-        count = len(split.rows)
-        if count <= FEW or split.encoded is None:
-            return self
-        quick, tried = self._replace(quick=True), split.rows[:: max(1, count // TRIED)].tolist()
-        same = (np.array_equal(quick.pixels(split, row).values, self.pixels(split, row).values) for row in tried)
-        return quick if all(same) else self
 
     def pixels(self, split: Split, row: int) -> Pixels:
         """Raises SourceError, with what people call the row, for what cannot be read."""
         try:
-            if self.quick and split.encoded and (values := plain_jpeg(split.encoded(row))) is not None:
+            if split.encoded and (values := plain_jpeg(split.encoded(row))) is not None:
                 return Pixels(resized(values, self.size))
             read = picture_pixels(split.read(row), self.background, self.white or WHITE)
             return read._replace(values=resized(read.values, self.size))
@@ -99,7 +87,6 @@ def decode(
     Raises SourceError for images that cannot be read or have another size.
     """
     shape = reading.pixels(splits[0], int(splits[0].rows[0])).values.shape
-    reading = reading.checked(splits[0])
     for image_shape in (shape, (3, *shape[1:])):
         found: Tally = {}
         try:
@@ -190,6 +177,8 @@ def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
 
 # On all cores
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 task: Callable[[Any], Any] | None = None  # of the pool's processes, which are copies of this one
 
 
@@ -205,7 +194,7 @@ def in_parallel(function: Callable[[A], B], items: Sequence[A], pays: bool) -> I
     task = function
     pool: Executor
     if sys.platform == "linux":
-        pool = ProcessPoolExecutor(cores(), mp_context=get_context("fork"))
+        pool = ProcessPoolExecutor(cores(), mp_context=get_context("fork"), initializer=end_with_the_parent)
     else:
         pool = ThreadPoolExecutor(cores())
     waiting: deque[Future[B]] = deque()
@@ -218,6 +207,13 @@ def in_parallel(function: Callable[[A], B], items: Sequence[A], pays: bool) -> I
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def end_with_the_parent() -> None:
+    """In a process of the pool on Linux: it hears no Ctrl-C, and is killed when the process that it works for ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_task(item: Any) -> Any:
