@@ -92,18 +92,12 @@ def decode(
         try:
             done = decode_as(image_shape, splits, reading, track, found, folder)
         except ColourError:
-            remove_shards(folder)
             continue
         for what, (times, first) in found.items():
             before, earliest = notes.get(what, (0, first))
             notes[what] = before + times, earliest
         return done
     raise AssertionError("an image has more than three channels")
-
-
-def remove_shards(folder: Path | None) -> None:
-    for path in () if folder is None else folder.glob("*.safetensors"):
-        path.unlink()
 
 
 def decode_as(
@@ -116,23 +110,43 @@ def decode_as(
 ) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
     copies, deepest, found = Copies(reading.drop, notes), [], list[Decoded]()
-    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
-    for split in splits:
-        kept, collector = torch.ones(len(split.rows), dtype=torch.bool), Collector(folder, split.name, image_shape)
-        spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
-        blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
-        for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
-            check()
-            known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
-            keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
-            collector.append(block.images if all(keep) else block.images[keep])
-            kept[span.start : span.stop] = torch.tensor(keep)
-            deepest += [] if block.deepest is None else [block.deepest]
-            for what, (times, first) in block.notes.items():
-                notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
-        found.append(Decoded(collector.result(), kept))
+    collectors = [Collector(folder, split.name, image_shape) for split in splits]
+    try:
+        for split, collector in zip(splits, collectors, strict=True):
+            found.append(collected(split, collector, image_shape, reading, track, copies, deepest, notes))
+    except BaseException:
+        for collector in collectors:
+            collector.discard()
+        raise
     check_depth(deepest, reading.white)
     return found
+
+
+def collected(
+    split: Split,
+    collector: Collector,
+    image_shape: Sequence[int],
+    reading: Reading,
+    track: Track,
+    copies: Copies,
+    deepest: list[tuple[int, str]],
+    notes: Tally,
+) -> Decoded:
+    """One split; what is found on the way is added to ``copies``, ``deepest`` and ``notes``."""
+    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
+    kept = torch.ones(len(split.rows), dtype=torch.bool)
+    spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
+    blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
+    for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
+        check()
+        known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
+        keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
+        collector.append(block.images if all(keep) else block.images[keep])
+        kept[span.start : span.stop] = torch.tensor(keep)
+        deepest += [] if block.deepest is None else [block.deepest]
+        for what, (times, first) in block.notes.items():
+            notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
+    return Decoded(collector.result(), kept)
 
 
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:

@@ -57,6 +57,12 @@ class Collector:
         if self.files:
             self.files[-1].close()
 
+    def discard(self) -> None:
+        """Remove what was written."""
+        for file in self.files:
+            file.file.close()
+            file.path.unlink()
+
     def result(self) -> Images:
         """All images: a tensor, or rows of the files."""
         if not self.files:
