@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distillkit.base.errors import ArtifactError
-from distillkit.package.nearest_source import nearest_source, root_mean_square
+from distillkit.evaluation.nearest_source import nearest_source, root_mean_square
 
 
 def images(*rows):
@@ -91,7 +91,7 @@ def test_memory_stays_flat():
     """20,000 images of 3 x 32 x 32 as float32 would be 246 MB; the blocks need far less."""
     code = """
 import resource, torch
-from distillkit.package.nearest_source import nearest_source
+from distillkit.evaluation.nearest_source import nearest_source
 torch.set_num_threads(1)
 source = torch.randint(0, 256, (20_000, 3, 32, 32), dtype=torch.uint8)
 nearest_source(source[:2], source[:9])

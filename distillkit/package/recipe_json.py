@@ -20,8 +20,8 @@ from distillkit.data.container import Opened
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
 from distillkit.evaluation.evaluate import THIRDS
 from distillkit.evaluation.metrics import count, share
+from distillkit.evaluation.nearest_source import TIE, nearest_source, root_mean_square
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
-from distillkit.package.nearest_source import TIE, nearest_source, root_mean_square
 
 ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 SAMPLE = 500  # source images that the yardstick is measured on

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillkit.check.diff.result import Matches, Pair, Version
 from distillkit.data.images import SyntheticSet
-from distillkit.package.nearest_source import root_mean_square
+from distillkit.evaluation.nearest_source import root_mean_square
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 
