@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from distillkit.audit.bounds import bounds_of
-from distillkit.audit.likelihood import Evidence, copy_evidence, gaussian_evidence, most_exposed, together
+from distillkit.audit.likelihood import (
+    Evidence,
+    calibrated,
+    copy_evidence,
+    gaussian_evidence,
+    most_exposed,
+    together,
+)
 from distillkit.audit.records import GAUSSIAN, Observed
 from distillkit.audit.roc import beats_chance, measured
 from distillkit.audit.shadows import FEWEST, read_pipeline, shadow_sets
@@ -79,8 +86,14 @@ def attack_on(sets: Sequence[Observed]) -> dict[str, Any]:
 
 def evidence_of(seen: Observed) -> dict[str, Evidence]:
     """The evidence of each statistic (M, N) by itself."""
-    gaussian = {name: gaussian_evidence(getattr(seen, name), seen.member) for name in GAUSSIAN}
+    statistics = {name: level(getattr(seen, name)) for name in GAUSSIAN}
+    gaussian = {name: calibrated(gaussian_evidence, own_MN, seen.member) for name, own_MN in statistics.items()}
     return {"copy": copy_evidence(seen.copied, seen.member), **gaussian}
+
+
+def level(statistic_MN: Tensor) -> Tensor:
+    """Without each set's mean over all records: some sets come nearer to all images, or train surer networks."""
+    return statistic_MN - statistic_MN.nanmean(1, keepdim=True)
 
 
 def judged(evidence: Evidence, member_MN: Tensor, among_MN: Tensor) -> dict[str, Any]:

@@ -6,11 +6,15 @@ of one that is out. Axes: M shadow sets; N records.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Array = npt.NDArray[Any]
 LEAST = 1e-12  # of a variance; a statistic that never varies says nothing
 
 
@@ -23,6 +27,9 @@ class Evidence(NamedTuple):
 
     score_MN: Tensor
     exposure_MN: Tensor
+
+
+Judge = Callable[[Tensor, Tensor], Evidence]  # of a statistic (M, N) and of what is in (M, N)
 
 
 def gaussian_evidence(statistic_MN: Tensor, member_MN: Tensor) -> Evidence:
@@ -90,14 +97,44 @@ def copy_evidence(copied_MN: Tensor, member_MN: Tensor) -> Evidence:
     return Evidence(score_MN, often_MN * if_copied_M.clamp(min=0)[:, None])
 
 
-def together(parts: list[Evidence]) -> Evidence:
+def calibrated(judge: Judge, statistic_MN: Tensor, member_MN: Tensor) -> Evidence:
+    """The evidence of ``judge``, with scores that are log-odds of being in, among records with such a score.
+
+    Isotonic regression on the other sets, each judged without the attacked one, gives the odds; half a case is added to
+    each side. So tails that no Gaussian has, of records that the set follows closely, count as much as they should.
+    """
+    found, score_MN = judge(statistic_MN, member_MN), torch.zeros(statistic_MN.shape, dtype=torch.float64)
+    for place in range(len(statistic_MN)):
+        others = [number for number in range(len(statistic_MN)) if number != place]
+        known = judge(statistic_MN[others], member_MN[others]).score_MN.flatten().numpy()
+        score_MN[place] = torch.from_numpy(
+            log_odds(known, member_MN[others].flatten().numpy(), found.score_MN[place].numpy())
+        )
+    return Evidence(score_MN, found.exposure_MN)
+
+
+def log_odds(known: Array, member: Array, asked: Array) -> Array:
+    """Log-odds of membership of the scores ``asked``, never falling with the score but for the half cases added."""
+    from sklearn.isotonic import isotonic_regression
+
+    scores, block, cases = np.unique(known, return_inverse=True, return_counts=True)
+    share = isotonic_regression(np.bincount(block, member) / cases, sample_weight=cases)
+    step = np.concatenate([[0], np.cumsum(np.diff(share) > 0)])
+    members, total = np.bincount(step, share * cases), np.bincount(step, cases)
+    odds = (members + 0.5) / (total - members + 0.5)
+    at = np.clip(np.searchsorted(scores, asked, side="right") - 1, 0, None)
+    logarithm: Array = np.log(odds)[step[at]]
+    return logarithm
+
+
+def together(parts: Sequence[Evidence]) -> Evidence:
     """Evidence that is taken to be independent adds up."""
-    return Evidence(sum(part.score_MN for part in parts), sum(part.exposure_MN for part in parts))  # type: ignore[arg-type]
+    scores, exposures = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
+    return Evidence(scores, exposures)
 
 
 def most_exposed(exposure_MN: Tensor, share: float) -> Tensor:
     """Which records (M, N) are that ``share`` of all, rounded up, that the other sets say is the most exposed."""
     count = math.ceil(share * exposure_MN.shape[1])
-    chosen_MN = torch.zeros_like(exposure_MN, dtype=torch.bool)
     rows = exposure_MN.argsort(dim=1, descending=True, stable=True)[:, :count]
-    return chosen_MN.scatter(1, rows, True)
+    return torch.zeros_like(exposure_MN, dtype=torch.bool).scatter(1, rows, True)
