@@ -18,33 +18,12 @@ from distillkit.audit.likelihood import (
 )
 from distillkit.audit.records import GAUSSIAN, Observed
 from distillkit.audit.roc import beats_chance, measured
-from distillkit.audit.shadows import FEWEST, read_pipeline, shadow_sets
+from distillkit.audit.shadows import read_pipeline, shadow_sets
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import check_range
-from distillkit.base.settings import settings
 from distillkit.data.images import RealData, SyntheticSet
+from distillkit.pipeline.recipes import check_shadows
 
 EXPOSED = 0.1  # of all records
-
-
-@settings
-class AuditSpec:
-    """The ``audit`` section: which ``recipes`` to audit, by default none, and with how many shadow sets.
-
-    With 0 ``shadows`` only what the set itself shows is measured.
-    """
-
-    recipes: tuple[str, ...] = ()
-    shadows: int = 16
-
-    def __post_init__(self) -> None:
-        check_shadows(self.shadows)
-
-
-def check_shadows(count: int) -> None:
-    """Raise ParamsError unless so many shadow sets make an audit; 0 makes none."""
-    if count != 0:
-        check_range("shadows", count, FEWEST)
 
 
 def audit(

@@ -23,11 +23,9 @@ from distillkit.data.selection import class_rows
 from distillkit.data.whitening import zca
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
 from distillkit.matching.method import uses_experts
-from distillkit.matching.pretrained import Pretrained
-from distillkit.methods.selection.imported import Imported
 from distillkit.pipeline.checks import check_classes
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
-from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.pipeline.recipes import Recipe, check_makes_shadows, read_recipe
 from distillkit.pipeline.train import train_experts
 from distillkit.pipeline.unfinished import named_tensors, recalled
 from distillkit.process.interruption import check
@@ -39,7 +37,6 @@ from distillkit.training.score_file import ScoreSpec, read_score_file
 from distillkit.training.trajectories import Experts, ExpertsSpec, KindOfExperts
 
 NETWORKS = 2  # trained on every shadow set
-FEWEST = 4  # shadow sets: fewer do not tell what to expect in and out
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,7 @@ class Pipeline:
 def read_pipeline(data: Mapping[str, Any], name: str) -> Pipeline:
     """Of recipe ``name``. Raises ParamsError where its set cannot be made again from half of the images."""
     recipe = read_recipe(data, name)
-    if isinstance(recipe.method, Imported):
-        raise ParamsError(f"recipe {name} was made elsewhere, so no shadow sets can be made; set shadows to 0")
-    if isinstance(getattr(recipe.method, "pretrained", None), Pretrained):
-        raise ParamsError(
-            f"recipe {name} starts from experts in a file, which may know all images; expected experts that can be "
-            "trained on half of them; set shadows to 0"
-        )
+    check_makes_shadows(recipe)
     evaluation = section(data, "evaluation", EvaluationRecipe)
     return Pipeline(
         recipe,

@@ -4,7 +4,7 @@ Every stage looks at all of it before it begins, so that the last has nothing le
 changes no result: a stage depends on the sections that it works with, not on these.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,14 @@ from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.selection.imported import Imported
 from distillkit.methods.selection.window import WindowScan
-from distillkit.pipeline.recipes import PackageSpec, Recipe, check_package, read_recipe
+from distillkit.pipeline.recipes import (
+    AuditSpec,
+    PackageSpec,
+    Recipe,
+    check_makes_shadows,
+    check_package,
+    read_recipe,
+)
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths
@@ -41,6 +48,7 @@ SECTIONS: dict[str, Any] = {
     "experts": ExpertsSpec,
     "score": ScoreSpec,
     "evaluation": EvaluationRecipe,
+    "audit": AuditSpec,
     "package": PackageSpec,
 }
 
@@ -61,10 +69,21 @@ def check_params(data: Mapping[str, Any]) -> None:
         for recipe in recipes:
             with placed(recipe):
                 check_experts(recipe.method, experts, None if shards is None else shards * experts.per_shard)
+    if "audit" in found and recipes:
+        with placed("audit"):
+            check_audit(found["audit"], recipes)
     if "package" in found and recipes:
         spec: PackageSpec = found["package"]
         with placed("package"):
             check_package(spec.name, spec.default, spec.chosen(data["recipes"]), data["recipes"])
+
+
+def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
+    """Raise ParamsError where what is to be audited does not exist, or cannot be."""
+    spec.check_known([recipe.name for recipe in recipes])
+    for recipe in recipes:
+        if spec.shadows and recipe.name in spec.recipes:
+            check_makes_shadows(recipe)
 
 
 def admit_all(value: Any) -> None:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.names import check_package_name, check_recipe, check_recipe_names, hint
 from distillkit.base.params import read, section
 from distillkit.base.settings import settings
@@ -98,6 +98,54 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
             else (f"labels is {labels}", "remove it, or set labels: learned")
         )
         raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
+
+
+# The audit
+
+FEWEST_SHADOWS = 4  # fewer do not tell what to expect of a record that is in, and of one that is out
+
+
+@settings
+class AuditSpec:
+    """The ``audit`` section: which ``recipes`` to audit, by default none, and with how many shadow sets.
+
+    With 0 ``shadows`` only what the set itself shows is measured.
+    """
+
+    recipes: tuple[str, ...] = ()
+    shadows: int = 16
+
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+
+    def check_known(self, known: Collection[str]) -> None:
+        """Raise ParamsError where a recipe to audit does not exist, or is named twice."""
+        for recipe in self.recipes:
+            if recipe not in known:
+                found = f"recipe {recipe!r} is to be audited, but does not exist{hint(recipe, known)}"
+                raise ParamsError(f"{found}; expected some of {', '.join(known)}")
+        if len(set(self.recipes)) != len(self.recipes):
+            names = ", ".join(self.recipes)
+            raise ParamsError(f"recipes to audit are {names}; expected each once; remove what is double")
+
+
+def check_shadows(count: int) -> None:
+    """Raise ParamsError unless so many shadow sets make an audit; 0 makes none."""
+    check_range("shadows", count, 0)
+    if 0 < count < FEWEST_SHADOWS:
+        raise ParamsError(f"shadows is {count}; expected 0, or at least {FEWEST_SHADOWS}")
+
+
+def check_makes_shadows(recipe: Recipe) -> None:
+    """Raise ParamsError where a set of the recipe cannot be made again from half of the images."""
+    if recipe.method_name == "imported":
+        found = f"the set of recipe {recipe.name} was made elsewhere"
+        raise ParamsError(f"{found}; expected one that can be made from half of the images; set shadows to 0")
+    if getattr(recipe.method, "pretrained", None) is not None:
+        raise ParamsError(
+            f"recipe {recipe.name} starts from experts in a file, which may know all images; expected experts that can "
+            "be trained on half of them; set shadows to 0"
+        )
 
 
 # The package
