@@ -22,7 +22,7 @@ def read_audit(path: Path) -> Result:
     """Raises ArtifactError when the file is no result of an audit."""
     try:
         found = read_json(content(path))
-        lines = [sentence(found), *table_row(found)]
+        lines = [audit_words(found), *table_row(found)]
     except UnreadableError as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); run its audit stage again") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -36,10 +36,10 @@ def rate(part: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
     return f"{scale * part['value']:.{digits}f} ± {scale * part['error']:.{digits}f}"
 
 
-def sentence(result: Result) -> str:
+def audit_words(result: Result) -> str:
     """The result in one sentence. Never that a set is private: no attack can show that."""
     if "attack" not in result:
-        return set_sentence(result["set"])
+        return set_words(result["set"])
     attack = result["attack"]
     random, exposed, sets = attack["random"], attack["exposed"], counted(attack["shadows"], "shadow set")
     area = f"AUC {rate(random['auc'], 1, 3)}, {sets}"
@@ -53,7 +53,7 @@ def sentence(result: Result) -> str:
     return f"Membership inference did better than chance{found} ({area})."
 
 
-def set_sentence(found: Mapping[str, Any]) -> str:
+def set_words(found: Mapping[str, Any]) -> str:
     """What the set alone shows, in one sentence."""
     copies, near, images = found["copies"], found["near_copies"], counted(found["images"], "image")
     better = "did better than chance" if found["attack"]["better_than_chance"] else "did not do better than chance"
@@ -93,7 +93,7 @@ def table_row(result: Result) -> list[str]:
 
 def lines(result: Result) -> Iterator[str]:
     """The result for people."""
-    yield f"{result['recipe']}: {sentence(result)}"
+    yield f"{result['recipe']}: {audit_words(result)}"
     held, attack = result["set"], result.get("attack")
     distance = held["distance"]
     yield (

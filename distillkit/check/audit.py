@@ -1,7 +1,7 @@
 """Audit a set that is at rest: find its source, and the parameters that made it, then see what it reveals."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.unfinished import unfinished
 
+DECIDE = ("seed", "expert_shards", "experts", "score", "evaluation")  # sections, beside the recipe's own
+
 
 def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: int) -> dict[str, Any]:
     """The result of an audit of an artifact, or of one recipe of a packaged folder; ``source`` is where its images are.
@@ -33,24 +35,24 @@ def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: in
     name = str(provenance.get("recipe", artifact.stem))
     data = parameters(package, name, provenance, len(synthetic)) if shadows else {}
     real = checked(artifact, synthetic, source_of(artifact, synthetic, provenance, source))
-    decisive = {key: part for key, part in data.items() if key != "package"}
+    decisive = [provenance.get("params"), *(data.get(key) for key in DECIDE)]
     with unfinished(f"audit-{name}", decisive, [artifact, *files_of(Path(__file__))]) as folder:
         return audit(synthetic, real, data, name, shadows, folder)
 
 
 def parameters(package: Package | None, name: str, provenance: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """Sections of params.yaml that the set of recipe ``name`` was made by. Raises ArtifactError where some are missing."""
+    """The sections of params.yaml by which recipe ``name`` was made. Raises ArtifactError where one is missing."""
     made = provenance.get("params")
     if package is None:
         admit_all(data := params.load())
         return {**data, "recipes": {name: made}}
     record = package.recipe_json(name)
-    evaluation = asdict(evaluation_recipe(record, images))
-    found = {**record.get("pipeline", {}), "recipes": {name: made}, "evaluation": evaluation}
-    if missing := [key for key in ("seed", "expert_shards", "experts", "score") if key not in found]:
+    evaluation_recipe(record, images)  # asks for no more than a stranger may
+    found = {**record.get("pipeline", {}), "recipes": {name: made}, "evaluation": record["evaluation"]}
+    if missing := [key for key in DECIDE if key not in found]:
         raise ArtifactError(
-            f"{package.folder} does not record {missing[0]!r}, which its sets depend on; expected a package of a pipeline; "
-            "use --shadows 0"
+            f"{package.folder} does not record {missing[0]!r}, on which its sets depend; expected a package of a "
+            "pipeline; use --shadows 0"
         )
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from distillkit.audit.result import COLUMNS, Result, sentence, table_row
+from distillkit.audit.result import COLUMNS, Result, audit_words, table_row
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_write, pretty_json, write_text
@@ -72,7 +72,7 @@ def write_report(
         starts=starts,
         scan=scan,
         audit_columns=COLUMNS,
-        audits=[(table_row(result), sentence(result)) for result in audits.values()],
+        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         previews={name: embedded(data) for name, data in pictures.items()},
         source=flat(source),
         evaluation=flat(asdict(recipe)),
