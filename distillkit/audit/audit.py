@@ -46,7 +46,7 @@ def attack_on(sets: Sequence[Observed]) -> dict[str, Any]:
 
     ``random`` are all records, ``exposed`` the tenth that the other sets say is the most exposed, ``used`` those
     members that are in the attacked set or that a learned image of it started from, against all non-members. ``by`` has
-    the figures of each statistic alone, which says what gives members away.
+    the values of each statistic alone, which say what gives members away.
     """
     seen = Observed(*(torch.stack(parts) for parts in zip(*sets, strict=True)))
     parts = evidence_of(seen)
@@ -58,7 +58,7 @@ def attack_on(sets: Sequence[Observed]) -> dict[str, Any]:
         "shadows": len(sets),
         "records": seen.member.shape[1],
         **found,
-        "by": {name: judged(part, seen.member, all_MN) for name, part in parts.items()},
+        "by": {name: alone(judged(part, seen.member, all_MN)) for name, part in parts.items()},
         "better_than_chance": any(beats_chance(found[name]) for name in ("random", "exposed")),
     }
 
@@ -77,3 +77,8 @@ def level(statistic_MN: Tensor) -> Tensor:
 
 def judged(evidence: Evidence, member_MN: Tensor, among_MN: Tensor) -> dict[str, Any]:
     return measured(evidence.score_MN, member_MN, among_MN, seed=0)
+
+
+def alone(found: Mapping[str, Any]) -> dict[str, float]:
+    """Values without their errors."""
+    return {name: part["value"] for name, part in found.items() if isinstance(part, Mapping)}

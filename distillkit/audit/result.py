@@ -33,7 +33,7 @@ def read_audit(path: Path) -> Result:
 
 def rate(part: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
     """A value with its error."""
-    return f"{scale * part['value']:.{digits}f} ± {scale * part['error']:.{digits}f}"
+    return f"{scale * part['value']:.{digits}f} ± {scale * part['standard_error']:.{digits}f}"
 
 
 def audit_words(result: Result) -> str:
@@ -55,12 +55,13 @@ def audit_words(result: Result) -> str:
 
 def set_words(found: Mapping[str, Any]) -> str:
     """What the set alone shows, in one sentence."""
-    copies, near, images = found["copies"], found["near_copies"], counted(found["images"], "image")
+    copies, near = found["copies"], found["near_copies"] - found["copies"]
     better = "did better than chance" if found["attack"]["better_than_chance"] else "did not do better than chance"
     return (
-        f"Of {images}, {copies:,} {'is a copy' if copies == 1 else 'are copies'} of a training image and {near:,} "
-        f"{'is' if near == 1 else 'are'} as near to one as a copy; recognising training images by their distance to "
-        f"the set alone {better}. No shadow sets were made; {NO_PROOF}."
+        f"Of {counted(found['images'], 'image')}, {copies:,} {'is a copy' if copies == 1 else 'are copies'} of a "
+        f"training image, and {near:,} more {'is' if near == 1 else 'are'} nearer to one than 99 % of the test images "
+        f"are; recognising training images by their distance to the set alone {better}. No shadow sets were made; "
+        f"{NO_PROOF}."
     )
 
 
@@ -107,9 +108,9 @@ def lines(result: Result) -> Iterator[str]:
         if "auc" not in (found := attack.get(group, {})):
             continue
         named = (("at 1 % false", "tpr_at_1_in_100"), ("at 0.1 % false", "tpr_at_1_in_1000"))
-        told = ", ".join(f"{rate(found[key])} % found {when}" for when, key in named if key in found)
+        told = "".join(f", {rate(found[key])} % found {when}" for when, key in named if key in found)
         judged = f"{found['members']:,} in, {found['non_members']:,} out"
-        yield f"  {words}: AUC {rate(found['auc'], 1, 3)}, {told} ({judged})"
+        yield f"  {words}: AUC {rate(found['auc'], 1, 3)}{told} ({judged})"
 
 
 GROUPS = {

@@ -57,7 +57,7 @@ def rates(pairs: Ranked, weight_P: Array) -> dict[str, float]:
 
 
 def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -> dict[str, Any]:
-    """``auc`` and each of ``RATES`` with ``value`` and ``error``; how many ``members`` and ``non_members`` were judged.
+    """``auc`` and each of ``RATES`` with ``value`` and ``standard_error``; how many ``members`` and ``non_members`` were judged.
 
     The error is the standard deviation over resamples with replacement of records and, independently, of sets (the
     pigeonhole bootstrap, Owen 2007): both were drawn at random, and one set's score depends on the others. A rate that
@@ -74,7 +74,7 @@ def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -
     for name, value in values.items():
         if RATES.get(name, 1) * non_members >= 1:
             error = float(np.std([each[name] for each in again], ddof=1))
-            found[name] = {"value": round(value, 6), "error": round(error, 6)}
+            found[name] = {"value": round(value, 6), "standard_error": round(error, 6)}
     return found
 
 
@@ -91,4 +91,4 @@ def beats_chance(found: Mapping[str, Any]) -> bool:
     """Whether the area or a rate of true positives is more than three errors above what guessing gives."""
     chance = {"auc": 0.5, **RATES}
     named = {name: found[name] for name in chance if name in found}
-    return any(part["value"] - chance[name] > 3 * part["error"] for name, part in named.items())
+    return any(part["value"] - chance[name] > 3 * part["standard_error"] for name, part in named.items())
