@@ -2,9 +2,9 @@
 
     python benchmarks/audit.py
 
-Recipes, experts and evaluation are those of benchmarks/methods/digits.yaml at IPC images a class. Two checks of the audit
-itself come first: sets that were made without the training images, of which it must find nothing. Finished shadow sets
-lie in .distillkit/audit, under a name made from all that they depend on, so a command that was stopped goes on.
+Recipes, experts and evaluation are those of benchmarks/methods/digits.yaml at IPC images a class. Two checks of the
+audit itself come first: sets that were made without the training images, in which it must find nothing. Finished shadow
+sets lie in .distillkit/audit, under a name made from all that they depend on, so a command that was stopped goes on.
 
 Writes benchmarks/results/audit_digits.json, of which tools/readme.py makes the table in docs/privacy.md.
 """
@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,7 @@ def elsewhere(source: RealData, ipc: int, generator: Generator) -> SyntheticSet:
     """Random images of the test split: real ones of the same kind, but none of those that are asked about."""
     names, own = source.train.class_names, source.test
     found = real_subset(own, select_random(own.labels, names, ipc, generator), source.normalisation)
-    return SyntheticSet(
-        found.images, found.labels, names, found.learned, -torch.ones_like(found.labels), found.normalisation
-    )
+    return replace(found, source_row=torch.full_like(found.labels, -1))
 
 
 CHECKS: dict[str, Callable[[RealData, int, Generator], SyntheticSet]] = {"noise": noise, "test images": elsewhere}

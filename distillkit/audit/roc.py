@@ -57,9 +57,9 @@ def rates(pairs: Ranked, weight_P: Array) -> dict[str, float]:
 
 
 def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -> dict[str, Any]:
-    """``auc`` and each of ``RATES`` with ``value`` and ``standard_error``; how many ``members`` and ``non_members`` were judged.
+    """``auc`` and each of ``RATES``, and how many ``members`` and ``non_members`` were judged.
 
-    The error is the standard deviation over resamples with replacement of records and, independently, of sets (the
+    The ``standard_error`` of a ``value`` is the standard deviation over resamples with replacement of records and, independently, of sets (the
     pigeonhole bootstrap, Owen 2007): both were drawn at random, and one set's score depends on the others. A rate that
     is less than one of the non-members is left out.
     """
