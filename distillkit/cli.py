@@ -11,6 +11,7 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
+from distillkit.base.errors import check_shadows
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
@@ -81,8 +82,6 @@ def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_
     """
     arguments.check_artifact(path)
     arguments.check_test(source, "--source")
-    from distillkit.pipeline.recipes import check_shadows
-
     check_shadows(shadows)
     from distillkit.audit.result import lines
     from distillkit.check.audit import audit_again

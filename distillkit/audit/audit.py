@@ -20,8 +20,8 @@ from distillkit.audit.records import GAUSSIAN, Observed
 from distillkit.audit.roc import beats_chance, measured
 from distillkit.audit.shadows import read_pipeline, shadow_sets
 from distillkit.base.device import prepare_device
+from distillkit.base.errors import check_shadows
 from distillkit.data.images import RealData, SyntheticSet
-from distillkit.pipeline.recipes import check_shadows
 
 EXPOSED = 0.1  # of all records
 

@@ -35,51 +35,73 @@ Judge = Callable[[Tensor, Tensor], Evidence]  # of a statistic (M, N) and of wha
 def gaussian_evidence(statistic_MN: Tensor, member_MN: Tensor) -> Evidence:
     """log N(t; b + δ, σ²) − log N(t; b, σ²) = δ (t − b − δ/2) / σ², with exposure δ² / σ².
 
-    For each attacked set, b, δ and σ² come from the other sets: b is the record's value when it is out, δ how far being
-    in moves it, σ² the variance within "in" and "out", one for all records, as in LiRA with few shadow models. δ is the
-    record's own difference of means, drawn towards the mean of all records by as much as it is noise (empirical Bayes):
-    with few shadow sets the own difference is hardly known. nan is a missing value, and gives 0.
+    b, δ and σ² are what the other sets make one expect, see :class:`Expected`. nan is a missing value, and gives 0.
     """
-    known_MN, value_MN = ~statistic_MN.isnan(), statistic_MN.double().nan_to_num()
-    masks = (known_MN & member_MN).double(), (known_MN & ~member_MN).double()
-    (n_in, mean_in, ss_in), (n_out, mean_out, ss_out) = (moments_of_others(value_MN, mask_MN) for mask_MN in masks)
-    freedom_M1 = ((n_in - 1).clamp(min=0) + (n_out - 1).clamp(min=0)).sum(1, keepdim=True)
-    variance_M1 = (ss_in + ss_out).sum(1, keepdim=True) / freedom_M1.clamp(min=1)
-    both_MN = (n_in > 0) & (n_out > 0)
-    noise_MN = variance_M1 * (1 / n_in.clamp(min=1) + 1 / n_out.clamp(min=1))
-    shift_MN = shrunk(mean_in - mean_out, noise_MN, both_MN)
-    base_MN = (n_out * mean_out + n_in * (mean_in - shift_MN)) / (n_in + n_out).clamp(min=1)
-    usable_MN = known_MN & (n_in + n_out > 0) & (variance_M1 > LEAST)
-    score_MN = shift_MN * (value_MN - base_MN - shift_MN / 2) / variance_M1.clamp(min=LEAST)
-    exposure_MN = shift_MN.square() / variance_M1.clamp(min=LEAST)
-    return Evidence(score_MN.where(usable_MN, 0), exposure_MN.where(variance_M1 > LEAST, 0))
+    scores, exposures = [], []
+    for place, statistic_N in enumerate(statistic_MN.double()):
+        others = rows_but(place, len(statistic_MN))
+        base_N, shift_N, variance = expected(statistic_MN[others].double(), member_MN[others])
+        score_N = shift_N * (statistic_N - base_N - shift_N / 2) / variance
+        scores.append(score_N.nan_to_num(0))
+        exposures.append(shift_N.square() / variance)
+    return Evidence(torch.stack(scores), torch.stack(exposures))
 
 
-def moments_of_others(value_MN: Tensor, mask_MN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Number, mean and sum of squared deviations of the masked values of all sets but the one in question, (M, N).
+def rows_but(place: int, count: int) -> list[int]:
+    """All of so many but one."""
+    return [number for number in range(count) if number != place]
 
-    Means are 0 where there is no value.
+
+class Expected(NamedTuple):
+    """``base`` (N,) is a record's statistic when it is out, ``shift`` (N,) how far being in moves it.
+
+    ``variance`` is that within "in" and within "out", one for all records, as in LiRA with few shadow models; infinite
+    for a statistic that never varies, and then says nothing.
     """
-    centred_MN = value_MN - value_MN.mean(0)  # for the sums of squares
-    number_MN, total_MN, squares_MN = (
-        part.sum(0) - part for part in (mask_MN, mask_MN * centred_MN, mask_MN * centred_MN.square())
-    )
-    mean_MN = total_MN / number_MN.clamp(min=1)
-    squared_MN = (squares_MN - number_MN * mean_MN.square()).clamp(min=0)
-    return number_MN, (mean_MN + value_MN.mean(0)).where(number_MN > 0, 0), squared_MN
+
+    base_N: Tensor
+    shift_N: Tensor
+    variance: Tensor
 
 
-def shrunk(shift_MN: Tensor, noise_MN: Tensor, known_MN: Tensor) -> Tensor:
-    """g + τ² / (τ² + noise) (shift − g): own shifts drawn towards their mean g, which unknown ones are given.
+def expected(statistic_MN: Tensor, member_MN: Tensor) -> Expected:
+    """What these sets make an attacker expect of the next; ``base`` is nan for records that none of them shows.
 
-    g weighs every shift by 1 / noise; τ² = mean((shift − g)² − noise), at least 0, is how much true shifts differ.
+    A record's shift is its own difference of means, drawn towards that of all records by as much as it is noise: with
+    few sets the own one is hardly known.
     """
-    number_M1 = known_MN.sum(1, keepdim=True).clamp(min=1)
-    weight_MN = known_MN / noise_MN.clamp(min=LEAST)
-    mean_M1 = (weight_MN * shift_MN).sum(1, keepdim=True) / weight_MN.sum(1, keepdim=True).clamp(min=LEAST)
-    apart_MN = (shift_MN - mean_M1).where(known_MN, 0)
-    spread_M1 = ((apart_MN.square() - noise_MN.where(known_MN, 0)).sum(1, keepdim=True) / number_M1).clamp(min=0)
-    return mean_M1 + spread_M1 / (spread_M1 + noise_MN).clamp(min=LEAST) * apart_MN
+    known_MN, value_MN = ~statistic_MN.isnan(), statistic_MN.nan_to_num()
+    n_in, mean_in, squares_in = moments(value_MN, known_MN & member_MN)
+    n_out, mean_out, squares_out = moments(value_MN, known_MN & ~member_MN)
+    freedom = ((n_in - 1).clamp(min=0) + (n_out - 1).clamp(min=0)).sum().clamp(min=1)
+    variance = (squares_in + squares_out).sum() / freedom
+    noise_N = variance * (1 / n_in + 1 / n_out)  # infinite where one of them is 0
+    shift_N = shrunk(mean_in - mean_out, noise_N)
+    base_N = (n_out * mean_out + n_in * (mean_in - shift_N)) / (n_in + n_out)
+    return Expected(base_N, shift_N, variance.masked_fill(variance < LEAST, torch.inf))
+
+
+def moments(value_MN: Tensor, mask_MN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number, mean (0 without any) and sum of squared deviations of each record's masked values, all (N,)."""
+    number_N = mask_MN.sum(0).double()
+    mean_N = (value_MN * mask_MN).sum(0) / number_N.clamp(min=1)
+    return number_N, mean_N, ((value_MN - mean_N).square() * mask_MN).sum(0)
+
+
+def shrunk(shift_N: Tensor, noise_N: Tensor) -> Tensor:
+    """g + τ² / (τ² + noise) (shift − g): empirical Bayes. Shifts with infinite noise are given g.
+
+    The mean g weighs every shift by 1 / noise; τ² = mean((shift − g)² − noise), at least 0, is how much true shifts
+    differ.
+    """
+    known_N = noise_N.isfinite()
+    if not known_N.any() or not noise_N[known_N].min() > 0:
+        return torch.zeros_like(shift_N)
+    weight_N = 1 / noise_N
+    mean = (weight_N * shift_N).sum() / weight_N.sum()
+    apart_N = shift_N - mean
+    spread = (apart_N.square() - noise_N)[known_N].mean().clamp(min=0)
+    return mean + (spread / (spread + noise_N)) * apart_N
 
 
 def copy_evidence(copied_MN: Tensor, member_MN: Tensor) -> Evidence:
@@ -105,7 +127,7 @@ def calibrated(judge: Judge, statistic_MN: Tensor, member_MN: Tensor) -> Evidenc
     """
     found, score_MN = judge(statistic_MN, member_MN), torch.zeros(statistic_MN.shape, dtype=torch.float64)
     for place in range(len(statistic_MN)):
-        others = [number for number in range(len(statistic_MN)) if number != place]
+        others = rows_but(place, len(statistic_MN))
         known = judge(statistic_MN[others], member_MN[others]).score_MN.flatten().numpy()
         score_MN[place] = torch.from_numpy(
             log_odds(known, member_MN[others].flatten().numpy(), found.score_MN[place].numpy())

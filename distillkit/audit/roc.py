@@ -29,9 +29,9 @@ def ranked(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor) -> Ranked:
     at_set, at_row = among_MN.nonzero(as_tuple=True)
     score_P = score_MN[at_set, at_row].numpy()
     order = np.argsort(-score_P, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score_P[order]) != 0, True))
-    parts = (member_MN[at_set, at_row], at_row, at_set)
-    return Ranked(*(part.numpy()[order] for part in parts), ends)
+    ends = np.flatnonzero(np.append(score_P[order][1:] != score_P[order][:-1], True))
+    member_P, row_P, set_P = (part.numpy()[order] for part in (member_MN[at_set, at_row], at_row, at_set))
+    return Ranked(member_P, row_P, set_P, ends)
 
 
 def curve(pairs: Ranked, weight_P: Array) -> tuple[Array, Array]:
@@ -59,9 +59,9 @@ def rates(pairs: Ranked, weight_P: Array) -> dict[str, float]:
 def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -> dict[str, Any]:
     """``auc`` and each of ``RATES``, and how many ``members`` and ``non_members`` were judged.
 
-    The ``standard_error`` of a ``value`` is the standard deviation over resamples with replacement of records and, independently, of sets (the
-    pigeonhole bootstrap, Owen 2007): both were drawn at random, and one set's score depends on the others. A rate that
-    is less than one of the non-members is left out.
+    The ``standard_error`` of a ``value`` is its standard deviation over resamples with replacement of records and,
+    independently, of sets (the pigeonhole bootstrap, Owen 2007): both were drawn at random, and the score of one set
+    depends on the others. A rate that is less than one of the non-members is left out.
     """
     pairs = ranked(score_MN, member_MN, among_MN)
     members = int(pairs.member_P.sum())

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.base.errors import ParamsError, check_range
+from distillkit.base.errors import ParamsError, check_shadows
 from distillkit.base.names import check_package_name, check_recipe, check_recipe_names, hint
 from distillkit.base.params import read, section
 from distillkit.base.settings import settings
@@ -102,8 +102,6 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
 
 # The audit
 
-FEWEST_SHADOWS = 4  # fewer do not tell what to expect of a record that is in, and of one that is out
-
 
 @settings
 class AuditSpec:
@@ -127,13 +125,6 @@ class AuditSpec:
         if len(set(self.recipes)) != len(self.recipes):
             names = ", ".join(self.recipes)
             raise ParamsError(f"recipes to audit are {names}; expected each once; remove what is double")
-
-
-def check_shadows(count: int) -> None:
-    """Raise ParamsError unless so many shadow sets make an audit; 0 makes none."""
-    check_range("shadows", count, 0)
-    if 0 < count < FEWEST_SHADOWS:
-        raise ParamsError(f"shadows is {count}; expected 0, or at least {FEWEST_SHADOWS}")
 
 
 def check_makes_shadows(recipe: Recipe) -> None:
