@@ -4,6 +4,8 @@ import json
 import math
 import re
 import runpy
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -478,3 +480,13 @@ def test_results_can_be_read_back(tmp_path):
 def test_pipeline_is_read_from_params():
     found = read_pipeline(parameters(), "selmatch")
     assert isinstance(found, Pipeline) and found.evaluation.runs == shadows.NETWORKS and found.shards == [0]
+
+
+@pytest.mark.slow
+def test_the_benchmark_finds_members_and_nothing_in_noise(tmp_path):
+    script, out = Path(__file__).parents[1] / "benchmarks/audit.py", tmp_path / "found.json"
+    only = ("--only", "noise", "--only", "random", "--shadows", "4", "--kept", str(tmp_path / "kept"))
+    subprocess.run([sys.executable, script, *only, "--out", out], check=True)
+    noise, random = json.loads(out.read_text())["results"]
+    assert not noise["attack"]["better_than_chance"] and noise["set"]["near_copies"] == 0
+    assert random["attack"]["used"]["tpr_at_1_in_1000"]["value"] == 1 and random["set"]["copies"] == 50
