@@ -30,7 +30,7 @@ from distillkit.base.randomness import seeded
 from distillkit.cli import cli
 from distillkit.data.artifact import save_real, save_synthetic
 from distillkit.data.images import ImageSet, RealData, channel_statistics, made_set, real_subset, to_pixels
-from distillkit.pipeline.checks import check_params
+from distillkit.pipeline.checks import check_facts, check_params
 from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
 
@@ -309,9 +309,14 @@ def test_a_small_effect_is_found_as_well_as_can_be():
 def test_a_class_too_small_for_half_is_told(source):
     pipeline = read_pipeline(parameters(recipes={"random": {"method": "random", "ipc": 5}}), "random")
     with pytest.raises(
-        ParamsError, match=r"^a shadow set is made from half of .*: ipc is 5, but class '0' has 4 .*; lower"
+        ParamsError, match=r"^an audit makes sets from half of .*: ipc is 5, but class '0' has 4 .*; lower"
     ):
         shadow_sets(pipeline, source, 4, Path("nowhere"))
+    counts = dict.fromkeys("ab", 8)
+    data = {"recipes": {"random": {"method": "random", "ipc": 5}}}
+    check_facts({**data, "audit": {"recipes": []}}, (1, 8, 8), counts)
+    with pytest.raises(ParamsError, match=r"^params.yaml: recipes.random: an audit makes sets from half of .*: ipc is"):
+        check_facts({**data, "audit": {"recipes": ["random"]}}, (1, 8, 8), counts)
 
 
 # Without shadow sets

@@ -262,7 +262,7 @@ def test_what_is_written_is_what_is_said(bare):
     assert files(bare) == before
     (bare / "pipe/params.yaml").unlink()
     (bare / "pipe/stages/fetch.py").unlink()
-    assert init(*given).stdout == "wrote 2 files to pipe (13 were there already); next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == "wrote 2 files to pipe (14 were there already); next: dvc repro pipe/dvc.yaml\n"
     assert files(bare) == before
     (bare / "pipe/params.yaml").write_text("seed: 1\n")
     (bare / "pipe/dvc.yaml").unlink()

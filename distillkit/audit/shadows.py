@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from distillkit.audit.records import Observed, confidences, observe
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.params import section, shards_of
 from distillkit.base.randomness import draw_int, seed_for, seeded
 from distillkit.data.container import save_state
@@ -23,7 +22,7 @@ from distillkit.data.selection import class_rows
 from distillkit.data.whitening import zca
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
 from distillkit.matching.method import uses_experts
-from distillkit.pipeline.checks import check_classes
+from distillkit.pipeline.checks import check_halves
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
 from distillkit.pipeline.recipes import Recipe, check_makes_shadows, read_recipe
 from distillkit.pipeline.train import train_experts
@@ -68,7 +67,8 @@ def read_pipeline(data: Mapping[str, Any], name: str) -> Pipeline:
 
 def shadow_sets(pipeline: Pipeline, source: RealData, count: int, folder: Path) -> list[Observed]:
     """What ``count`` shadow sets show of every training image; finished ones are kept in ``folder``."""
-    check_halves(pipeline, source)
+    train = source.train
+    check_halves(pipeline.recipe.method, dict(zip(train.class_names, train.class_counts, strict=True)))
     source = source.to(prepare_device())
     found = []
     for number in track(range(count), f"shadow sets of {pipeline.recipe.name}", count):
@@ -81,15 +81,6 @@ def shadow_sets(pipeline: Pipeline, source: RealData, count: int, folder: Path) 
         found.append(observed)
         check()
     return found
-
-
-def check_halves(pipeline: Pipeline, source: RealData) -> None:
-    """Raise ParamsError where a set cannot be made from half of the images."""
-    names, counts = source.train.class_names, source.train.class_counts
-    try:
-        check_classes(pipeline.recipe.method, {name: n // 2 for name, n in zip(names, counts, strict=True)})
-    except DistillkitError as error:
-        raise ParamsError(f"a shadow set is made from half of the images of each class: {error}") from None
 
 
 def one_shadow(pipeline: Pipeline, source: RealData, seed: int, folder: Path) -> Observed:

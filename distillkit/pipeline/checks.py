@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distillkit.base import files, params
-from distillkit.base.errors import DistillkitError, check_range
+from distillkit.base.errors import DistillkitError, ParamsError, check_range
 from distillkit.base.params import section
 from distillkit.data import artifact
 from distillkit.data.factories import NetworkFactory, admit
@@ -104,9 +104,12 @@ def check_facts(
     data: Mapping[str, Any], shape: tuple[int, int, int], counts: Mapping[str, int], folder: Path = Path()
 ) -> None:
     """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
+    audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
     for recipe in all_recipes(data):
         with placed(recipe):
             check_classes(recipe.method, counts)
+            if audit.shadows and recipe.name in audit.recipes:
+                check_halves(recipe.method, counts)
             if isinstance(recipe.method, Imported):
                 check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
     if "experts" in data:
@@ -163,6 +166,14 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     for part in (method, getattr(getattr(method, "replay", None), "step_size", None)):
         if (holdout := getattr(part, "holdout", None)) is not None:
             check_counts(ipc, {name: images - held_out(images, holdout) for name, images in counts.items()})
+
+
+def check_halves(method: Selection, counts: Mapping[str, int]) -> None:
+    """Raise ParamsError when no set can be made from half of the images, as an audit does."""
+    try:
+        check_classes(method, {name: images // 2 for name, images in counts.items()})
+    except DistillkitError as error:
+        raise ParamsError(f"an audit makes sets from half of the images of each class: {error}") from None
 
 
 def real_per_class(method: Selection) -> int | None:
