@@ -96,6 +96,7 @@ def seen_by(
 ) -> Observed:
     """What a set that was made from the records at ``rows`` shows of all records; networks are trained on it."""
     device, (spec, visits) = records.images.device, workload(synthetic, evaluation)
+    synthetic = synthetic.to(device)
     compute = plan_compute(device, records.image_shape, spec, len(records.class_names), visits)
     confidence_N = confidences(synthetic, records, evaluation, generator, compute)
     member_N = torch.zeros(len(records), dtype=torch.bool, device=device)
