@@ -97,8 +97,9 @@ def lines(result: Result) -> Iterator[str]:
     yield f"{result['recipe']}: {audit_words(result)}"
     held, attack = result["set"], result.get("attack")
     distance = held["distance"]
+    yield f"  {100 * held['source_copied']:.1f} % of the training images are in it as copies"
     yield (
-        f"  nearest training image, median distance: of the set {distance['set']:.3g}, of test images "
+        f"  distance to the nearest training image, median: of the set {distance['set']:.3g}, of test images "
         f"{distance['test']:.3g} (root mean square of pixels from 0 to 1)"
     )
     if attack is None:
