@@ -58,16 +58,17 @@ def audit() -> str:
     """What the attack finds, of benchmarks/results/audit_digits.json."""
     found = load(Path("benchmarks/results/audit_digits.json"))
     names = [f"`{row['row']}`" if row["row"] in METHODS else row["row"] for row in found["results"]]
-    rows = [[name, *table_row(row)[1:]] for name, row in zip(names, found["results"], strict=True)]
-    header = ["set", *COLUMNS[1:]]
+    shadows = [str(row["attack"]["shadows"]) for row in found["results"]]
+    rows = [[*both, *table_row(row)[1:]] for *both, row in zip(names, shadows, found["results"], strict=True)]
+    header = ["set", "shadow sets", *COLUMNS[1:]]
     lines = [f"| {' | '.join(line)} |" for line in [header, ["---"] + ["---:"] * (len(header) - 1), *rows]]
     random = found["results"][0]["attack"]["random"]
     minutes = sum(row["cpu_s"] for row in found["results"]) / 60
     conditions = (
         f"`{found['command']}` on {found['device']}, torch {found['versions']['torch']}, {minutes:.0f} CPU minutes: "
-        f"{found['ipc']} images a class, {found['shadows']} shadow sets from halves of {found['records']:,} training "
-        f"images, {random['members']:,} times in and {random['non_members']:,} times out. Recipes and experts are "
-        "those of [the table of methods](methods/README.md). Rates are in percent, ± one standard error."
+        f"{found['ipc']} images a class, shadow sets from halves of {found['records']:,} training images (for "
+        f"{found['shadows']} sets {random['members']:,} times in and {random['non_members']:,} times out). Recipes and "
+        "experts are those of [the table of methods](methods/README.md). Rates are in percent, ± one standard error."
     )
     return "\n".join([conditions, "", *lines])
 
