@@ -23,8 +23,9 @@ from record import ROOT, aligned, conditions, options, write
 from ruamel.yaml import YAML
 
 from distillkit.base.randomness import seeded
-from distillkit.data import artifact
-from distillkit.data.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import ImageSet, RealData, channel_statistics
+from distillkit.data.origin import SourceInfo
 from distillkit.setup.resources import Images, peaks_of
 
 METER = """
@@ -112,7 +113,7 @@ def write_images(case: Case, path: Path) -> None:
         return ImageSet(images, torch.arange(count) % len(NAMES), NAMES)
 
     train, test = split(case.images), split(case.test_images)
-    artifact.save_real(path, RealData(train, test, channel_statistics(train.images), SourceInfo("", "", "", "")))
+    save_real(path, RealData(train, test, channel_statistics(train.images), SourceInfo("", "", "", "")))
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

@@ -38,7 +38,7 @@ from distillkit.base import files, params
 from distillkit.base import files as base_files
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
-from distillkit.data import artifact
+from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.selection import split_holdout
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
@@ -167,10 +167,10 @@ def stage(name: str, folder: Path, *arguments: object) -> None:
 
 def hold_out(path: Path, fraction: float) -> None:
     """Put a share of the training images in the place of the test images, for choosing numbers."""
-    real = artifact.load_real(path)
+    real = load_real(path)
     train = real.train
     pool, held = split_holdout(train.labels, len(train.class_names), fraction, seeded(0))
-    artifact.save_real(path, replace(real, train=train.take(pool), test=train.take(held)))
+    save_real(path, replace(real, train=train.take(pool), test=train.take(held)))
 
 
 def run_cell(cell: Cell, data: Mapping[str, Any], material: Path, keep_set: bool) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from distillkit.base import files as base_files
 from distillkit.base.device import prepare_device
 from distillkit.base.errors import DistillkitError
 from distillkit.base.randomness import seed_for, seeded
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet, SyntheticSet
 from distillkit.data.networks import NetworkSpec
 from distillkit.data.parameters import call_with, flatten
@@ -74,7 +75,7 @@ def compute_for(device: torch.device, train: ImageSet, spec: NetworkSpec, visits
 
 def read_material(folder: Path, recipe: Recipe, device: torch.device) -> tuple[Material, ImageSet]:
     """What methods work from, and the test images."""
-    real = artifact.load_real(folder / "real.safetensors").to(device)
+    real = load_real(folder / "real.safetensors").to(device)
     scores = artifact.load_difficulty(folder / "difficulty.safetensors", len(real.train))
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
     experts = ExpertFiles(sorted((folder / "experts").glob("*.safetensors")))

@@ -22,14 +22,16 @@ from record import aligned
 
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.base.files import atomic_write, canonical_json, pretty_json, write_text
-from distillkit.data.artifact import load_real
-from distillkit.data.images import ImageSet, RealData, SourceInfo, channel_statistics
+from distillkit.data.files.real_images import load_real
+from distillkit.data.images import ImageSet, RealData, channel_statistics
+from distillkit.data.origin import SourceInfo
 from distillkit.matching.distillation import Optim
 from distillkit.matching.method import Selection
 from distillkit.methods import METHODS
 from distillkit.process.command import run
 from distillkit.process.progress import tell, track
-from distillkit.sources.fetch import DataSpec, check_classes, decode, fetch
+from distillkit.sources.decoding import Reading, decode
+from distillkit.sources.fetch import DataSpec, check_classes, fetch
 from distillkit.sources.pictures import brief, open_picture
 from distillkit.sources.readers import DigitsSource, HuggingFaceSource, Split, labelled
 
@@ -166,7 +168,7 @@ def read_pack(path: Path) -> RealData:
     except (AttributeError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"{path.name} is no pack of images ({brief(error)}); expected one; pack it again") from None
     check_classes(*splits)
-    train, test = decode(splits, DataSpec(DigitsSource()), track, {})
+    (train, _), (test, _) = decode(splits, Reading(None, 255, None, drop=False), track, {})
     train_set, test_set = ImageSet(train, splits[0].labels, names), ImageSet(test, splits[1].labels, names)
     return RealData(train_set, test_set, channel_statistics(train), info)
 

@@ -43,8 +43,14 @@ from distillkit.base.device import prepare_device
 from distillkit.base.errors import DivergedError, ParamsError
 from distillkit.base.files import pretty_json, write_text
 from distillkit.base.randomness import seed_for, seeded
-from distillkit.data.artifact import load_difficulty, load_synthetic, provenance_of, save_difficulty, save_synthetic
-from distillkit.data.container import Opened, load_state, save, save_state
+from distillkit.data.files.artifact import (
+    load_difficulty,
+    load_synthetic,
+    provenance_of,
+    save_difficulty,
+    save_synthetic,
+)
+from distillkit.data.files.container import Opened, load_state, save, save_state
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.matching.distillation import Distillation

@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from distillkit.api.functions import distill, evaluate, train_experts
+    from distillkit.api.experts import train_experts
+    from distillkit.api.functions import distill, evaluate
     from distillkit.api.images import fetch, from_arrays, from_torch, load
     from distillkit.api.publishing import save_package
     from distillkit.api.sets import Data, DistilledSet, Evaluation
@@ -29,7 +30,8 @@ __all__ = [
     "train_experts",
 ]
 WHERE = {
-    **dict.fromkeys(("distill", "evaluate", "train_experts"), "api.functions"),
+    **dict.fromkeys(("distill", "evaluate"), "api.functions"),
+    "train_experts": "api.experts",
     **dict.fromkeys(("fetch", "from_arrays", "from_torch", "load"), "api.images"),
     **dict.fromkeys(("Data", "DistilledSet", "Evaluation"), "api.sets"),
     "save_package": "api.publishing",
@@ -44,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, "__version__"]

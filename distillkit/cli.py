@@ -378,7 +378,7 @@ def import_(
 @cli.command(short_help="Write the image generator of a recipe.")
 @click.argument("recipe")
 @click.argument("folder", type=Path)
-@click.option("--real", type=Path, default=Path("artifacts/real.safetensors"), show_default=True, help="The images.")
+@click.option("--real", type=Path, default=Path("artifacts/real"), show_default=True, help="The images.")
 @JSON
 def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     """Write the image generator of RECIPE (of method diffusion) into a new FOLDER: safetensors and JSON.

@@ -12,7 +12,8 @@ import click
 from distillkit.audit.audit import audit as audited
 from distillkit.base import params
 from distillkit.base.files import write_json
-from distillkit.data import artifact
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.recipes import AuditSpec
 from distillkit.pipeline.stage import run_stage
@@ -29,9 +30,9 @@ DECIDE = ("seed", "expert_shards", "experts", "score", "evaluation")  # sections
 def audit(name: str, real: Path, distilled: Path, out: Path) -> None:
     data = params.load()
     spec = params.section(data, "audit", AuditSpec)
-    synthetic, source = artifact.load_synthetic(distilled)[0], artifact.load_real(real)
+    synthetic, source = load_synthetic(distilled)[0], load_real(real)
     settings = [params.entries(data, "recipes").get(name), *(data.get(section) for section in DECIDE)]
-    with unfinished(f"audit-{name}", settings, [*files_of(Path(__file__)), real]) as folder:
+    with unfinished(f"audit-{name}", settings, [*files_of(Path(__file__)), real_file(real)]) as folder:
         write_json(out, audited(synthetic, source, data, name, spec.shadows, folder))
 
 

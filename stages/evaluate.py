@@ -13,8 +13,9 @@ import click
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import write_csv, write_json
-from distillkit.data import artifact
-from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real, real_file
+from distillkit.evaluation.evaluate import EvaluationRecipe, workload
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.measure import measure_set
@@ -32,9 +33,11 @@ from distillkit.pipeline.unfinished import unfinished
 def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
     data, device = params.load(), prepare_device()
     recipe, seed = params.section(data, "evaluation", EvaluationRecipe), params.section(data, "seed", int)
-    synthetic, test = artifact.load_synthetic(distilled)[0].to(device), artifact.load_real(real).test.to(device)
+    synthetic, test = artifact.load_synthetic(distilled)[0].to(device), load_real(real).test.to(device)
     difficulty_N, name = artifact.load_reference(reference, len(test)), distilled.stem
-    with unfinished(f"evaluate-{name}", [asdict(recipe), seed], [*files_of(Path(__file__)), distilled, real]) as folder:
+    settings = [asdict(recipe), seed, asdict(workload(synthetic, recipe)[0])]
+    inputs = [*files_of(Path(__file__)), distilled, real_file(real)]
+    with unfinished(f"evaluate-{name}", settings, inputs) as folder:
         report = measure_set(synthetic, test, recipe, difficulty_N, seed, folder, name)
         write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours))
         write_json(classes, classes_of(report, synthetic))

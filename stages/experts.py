@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from distillkit.base import params
-from distillkit.data import artifact
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.pipeline import checks
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.stage import run_stage
@@ -29,10 +29,10 @@ def experts(shard: int, real: Path, out: Path) -> None:
     data = params.load()
     spec = params.section(data, "experts", ExpertsSpec)
     seed = params.section(data, "seed", int)
-    source = artifact.load_real(real)
+    source = load_real(real)
     checks.check_images(data, source.train)
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
-    with unfinished(f"experts-{shard}", [asdict(spec), seed], [*files_of(Path(__file__)), real]) as folder:
+    with unfinished(f"experts-{shard}", [asdict(spec), seed], [*files_of(Path(__file__)), real_file(real)]) as folder:
         trained = train_experts(source, spec.recipe, members, seed, folder, f"experts, shard {shard}")
         save_experts(out, trained, spec.recipe.network, asdict(spec.recipe))
 

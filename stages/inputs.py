@@ -18,7 +18,7 @@ import click
 from distillkit.base import params
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import pretty_json, sha256, write_text
-from distillkit.data import artifact
+from distillkit.data.files.real_images import load_real
 from distillkit.matching.method import uses_experts
 from distillkit.pipeline import checks
 from distillkit.pipeline.recipes import read_recipe
@@ -41,7 +41,7 @@ def may_use_experts(data: Mapping[str, Any], name: str) -> bool:
 @click.argument("out", type=Path)
 def inputs(real: Path, experts: Path, difficulty: Path, out: Path) -> None:
     data = params.load()
-    checks.check_images(data, artifact.load_real(real).train)  # before DVC removes a set that cannot be made anew
+    checks.check_images(data, load_real(real).train)  # before DVC removes a set that cannot be made anew
     recipes, shards = params.entries(data, "recipes"), shard_paths(data, experts)
     network = {"network": asdict(ExpertFiles(shards).spec)}
     everything = network | {path.as_posix(): sha256(path) for path in (*shards, difficulty)}

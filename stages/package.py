@@ -14,7 +14,7 @@ from distillkit.audit.result import read_audits
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import remove_leftovers
-from distillkit.data.artifact import load_real
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
@@ -50,7 +50,7 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         packaged=spec.chosen(recipes),
         default=spec.default,
         real=load_real(real).to(prepare_device()),
-        inputs=checksums([real, *shard_paths(data, experts), difficulty]),
+        inputs=checksums([real_file(real), *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
     )

@@ -14,8 +14,9 @@ import torch
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.randomness import seed_for, seeded
-from distillkit.data import artifact
-from distillkit.data.images import real_subset
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real, real_file
+from distillkit.data.images import all_of
 from distillkit.evaluation.evaluate import EvaluationRecipe, reference_difficulty
 from distillkit.pipeline import checks
 from distillkit.pipeline.code import files_of
@@ -34,15 +35,15 @@ def reference(real: Path, out: Path) -> None:
     seed = params.section(data, "seed", int)
     generator = seeded(seed_for(seed, "reference"))
     device = prepare_device()
-    source = artifact.load_real(real).to(device)
+    source = load_real(real).to(device)
     checks.check_images(data, source.train)
-    everything = real_subset(source.train, torch.arange(len(source.train)), source.normalisation)
+    everything = all_of(source.train, source.normalisation)
     compute = plan_compute(
         device, source.train.image_shape, recipe.network, len(source.train.class_names), recipe.visits
     )
     updates = recipe.training.steps
     with (
-        unfinished("reference", [asdict(recipe), seed], [*files_of(Path(__file__)), real]) as folder,
+        unfinished("reference", [asdict(recipe), seed], [*files_of(Path(__file__)), real_file(real)]) as folder,
         counting("updates of the reference networks", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, torch.Tensor, count, lambda group: updates * len(group))

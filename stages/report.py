@@ -13,7 +13,7 @@ import click
 from distillkit.audit.result import read_audits
 from distillkit.base import params
 from distillkit.base.files import read_csv
-from distillkit.data import artifact, container
+from distillkit.data.files import artifact, container
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.pipeline.stage import run_stage

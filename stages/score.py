@@ -12,7 +12,8 @@ import click
 
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real
 from distillkit.pipeline.stage import run_stage
 from distillkit.training.difficulty import first_epochs, scores_of
 from distillkit.training.expert_files import ExpertFiles, shard_paths
@@ -26,13 +27,11 @@ from distillkit.training.score_file import ScoreSpec, read_score_file
 def score(real: Path, experts: Path, out: Path) -> None:
     data = params.load()
     spec = params.section(data, "score", ScoreSpec)
-    images = len(artifact.load_real(real).train)
-    dynamics = ExpertFiles(shard_paths(data, experts)).dynamics()
-    if dynamics.correct.shape[2] != images:
-        raise ArtifactError(
-            f"the experts saw {dynamics.correct.shape[2]} images, {real} holds {images}; train them again"
-        )
-    scores = scores_of(first_epochs(dynamics, spec.epochs))
+    images = len(load_real(real).train)
+    trained = ExpertFiles(shard_paths(data, experts))
+    if (seen := trained.images) != images:
+        raise ArtifactError(f"the experts saw {seen} images, {real} holds {images}; train them again")
+    scores = scores_of(first_epochs(dynamics, spec.epochs) for dynamics in trained.dynamics())
     chosen = read_score_file(spec, images) if spec.name == "file" else scores[spec.name]
     artifact.save_difficulty(out, chosen, scores, {"score": asdict(spec)})
 

@@ -14,7 +14,7 @@ from interpreter import PYTHON
 from distillkit.base.files import pretty_json
 from distillkit.base.randomness import seeded
 from distillkit.check.evaluation import measure
-from distillkit.data.artifact import provenance_of, save_synthetic
+from distillkit.data.files.artifact import provenance_of, save_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe

@@ -28,8 +28,10 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.files import write_json
 from distillkit.base.randomness import seeded
 from distillkit.cli import cli
-from distillkit.data.artifact import save_real, save_synthetic
-from distillkit.data.images import ImageSet, RealData, channel_statistics, made_set, real_subset, to_pixels
+from distillkit.data.files.artifact import save_synthetic
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import ImageSet, RealData, channel_statistics, made_set, real_subset
+from distillkit.data.rows import to_pixels
 from distillkit.pipeline.checks import check_facts, check_params
 from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
@@ -376,7 +378,7 @@ def test_bounds_of_an_imported_set_can_be_asked_for():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, source) -> Path:
     """A pipeline's folder with the set of a recipe."""
-    from distillkit.data.artifact import provenance_of
+    from distillkit.data.files.artifact import provenance_of
 
     folder = tmp_path_factory.mktemp("audited")
     data = parameters(audit={"recipes": ["random"], "shadows": 4}, package={"name": "tiny", "default": "random"})

@@ -22,8 +22,10 @@ from interpreter import BIN, PYTHON
 
 from distillkit.base.errors import WindowError
 from distillkit.base.files import write_text
-from distillkit.data import artifact
-from distillkit.data.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import RealData, channel_statistics, real_subset
+from distillkit.data.origin import SourceInfo
 from distillkit.pipeline.unfinished import WORK
 from distillkit.process.command import run
 from distillkit.process.interruption import Interrupted
@@ -90,7 +92,7 @@ def work(tmp_path, digits, experts, material, real_data, monkeypatch) -> Path:
     trained = [
         Expert(trajectories.trajectories_ETP[row], Dynamics(*(part[row] for part in dynamics))) for row in range(2)
     ]
-    artifact.save_real(tmp_path / "real.safetensors", real_data)
+    save_real(tmp_path / "real.safetensors", real_data)
     save_experts(tmp_path / "experts" / "shard-0.safetensors", trained, trajectories.spec, {})
     scores = {"confidence": material.difficulty_N}
     artifact.save_difficulty(tmp_path / "difficulty.safetensors", material.difficulty_N, scores, {})
@@ -327,7 +329,7 @@ def test_a_score_file_takes_the_place_of_a_score(work, stage):
 
 def test_experts_of_other_images(work, stage, real_data):
     fewer = replace(real_data, train=real_data.train.take(torch.arange(200)))
-    artifact.save_real(work / "real.safetensors", fewer)
+    save_real(work / "real.safetensors", fewer)
     line = mistake(stage("score", "real.safetensors", "experts", "out"))
     assert line == "the experts saw 300 images, real.safetensors holds 200; train them again"
 

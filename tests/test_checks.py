@@ -12,8 +12,10 @@ from test_params import GOOD, MATCHING, OPTIM, SCAN, TRAINING, changed
 from distillkit.base import files
 from distillkit.base.errors import DistillkitError
 from distillkit.base.params import load
-from distillkit.data import artifact
-from distillkit.data.images import RealData, SourceInfo, channel_statistics
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import RealData, channel_statistics
+from distillkit.data.origin import SourceInfo
 from distillkit.pipeline.checks import check_facts, check_images, check_params
 from distillkit.setup.doctor import pipeline
 
@@ -194,7 +196,7 @@ def test_doctor_tells_both(tmp_path, digits):
     assert [finding for finding in pipeline(tmp_path) if finding.status == "failure"] == []
     test = digits.take(torch.arange(60))
     real = RealData(digits, test, channel_statistics(digits.images), SourceInfo("folder", "digits", "1", "cc-by-4.0"))
-    artifact.save_real(tmp_path / "artifacts/real.safetensors", real)
+    save_real(tmp_path / "artifacts/real.safetensors", real)
     (failure,) = (finding for finding in pipeline(tmp_path) if finding.status == "failure")
     assert failure.found.startswith("recipes.mine: ipc is 1000, but class ")
 

@@ -24,7 +24,8 @@ from distillkit.base import files
 from distillkit.base.arguments import ARTIFACT
 from distillkit.check.show import describe
 from distillkit.cli import cli, main
-from distillkit.data import artifact, container
+from distillkit.data.files import artifact, container
+from distillkit.data.files.real_images import save_real
 from distillkit.data.images import RealData, real_subset
 from distillkit.package.build import Entry, build
 from distillkit.sources.fetch import DataSpec, fetch
@@ -72,7 +73,7 @@ def folder(tmp_path_factory, digits_data, experts) -> Path:
     provenance = artifact.provenance_of("random-ipc2", "random", RECIPE, 0, digits_data)
     rows = torch.cat([(digits_data.train.labels == label).nonzero()[:2, 0] for label in range(10)])
     subset = real_subset(digits_data.train, rows, digits_data.normalisation)
-    artifact.save_real(folder / "real.safetensors", digits_data)
+    save_real(folder / "real.safetensors", digits_data)
     save_experts(folder / "experts.safetensors", [expert], trajectories.spec, {"epochs": 4})
     artifact.save_difficulty(folder / "difficulty.safetensors", torch.arange(80.0), {}, {"score": {"name": "el2n"}})
     artifact.save_reference(folder / "reference.safetensors", torch.zeros(30), {})
@@ -328,7 +329,7 @@ def test_evaluate_what_cannot_be(command, folder, digits_data, monkeypatch, argu
         for name, part in vars(digits_data).items()
         if name in ("train", "test")
     }
-    artifact.save_real(
+    save_real(
         Path("other.safetensors"), RealData(**splits, normalisation=digits_data.normalisation, info=digits_data.info)
     )
     assert mistake(command("evaluate", *arguments)).startswith(expected)

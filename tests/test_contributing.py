@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.data.images import RealData, SourceInfo
+from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.images import RealData
+from distillkit.data.origin import SourceInfo
 from distillkit.methods import METHODS
 from distillkit.package.card import about
 from distillkit.pipeline.recipes import read_recipe

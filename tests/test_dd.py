@@ -1,8 +1,6 @@
 """DD: bookkeeping by hand, exact gradients, replay, poisoning, and adaptation from experts of other images."""
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ import torch.nn.functional as F
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import sha256
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate
 from distillkit.data.networks import NetworkSpec
 from distillkit.data.parameters import call_with, flatten, load_flat_
@@ -25,11 +23,11 @@ from distillkit.matching.unroll import InnerStep, unroll
 from distillkit.methods.learning.condensation import network_like
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.pipeline.make import with_files
 from distillkit.training.expert_files import save_experts
 from distillkit.training.loop import TrainingRecipe, predict, replay
 from distillkit.training.trajectories import ExpertRecipe, record_expert
 
-STAGE = Path(__file__).parents[1] / "stages/distill.py"
 PLAIN = NetworkSpec("convnet", "instance", 1, 4)
 SHARD = Pretrained("shard.safetensors", 64 * "0")
 DD = DatasetDistillation(2, steps=2, epochs=2, step_size=0.1, initialisation="fixed", network=PLAIN)
@@ -210,17 +208,19 @@ def test_experts_come_from_the_file_that_the_recipe_means(material, monkeypatch,
     )
     save_experts(tmp_path / "shard.safetensors", [trained], PLAIN, {})
     found = replace(SHARD, sha256=sha256(tmp_path / "shard.safetensors"))
-    read_for = runpy.run_path(str(STAGE))["read_for"]
-    given = read_for(replace(ADAPTED, pretrained=found), material)
+    given = with_files(replace(ADAPTED, pretrained=found), material)
     assert torch.equal(given.pretrained.read(0, 1), trained.trajectory_TP[1])
-    assert read_for(DD, material) is material
+    assert with_files(DD, material) is material
     for other, message in (
         (SHARD, r"^shard.safetensors is not the file that the recipe means: found SHA-256 [0-9a-f]{64}, expected 000"),
-        (replace(SHARD, file="x"), "^file x does not exist; expected what an experts stage wrote; import or pull it"),
+        (
+            replace(SHARD, file="x"),
+            "^file x does not exist; expected what a training of experts wrote; import or",
+        ),
         (replace(SHARD, file="../x"), r"^file is \.\./x; expected a path inside this repository"),
     ):
         with pytest.raises(DistillkitError, match=message):
-            read_for(replace(ADAPTED, pretrained=other), material)
+            with_files(replace(ADAPTED, pretrained=other), material)
 
 
 def test_batch_normalisation_is_refused(material):

@@ -19,9 +19,11 @@ from safetensors.torch import load_file, save_file
 from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.cli import main
-from distillkit.data.artifact import load_synthetic, save_real
-from distillkit.data.container import load_state, save_state
-from distillkit.data.images import Normalisation, RealData, SourceInfo, channel_statistics
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.container import load_state, save_state
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import Normalisation, RealData, channel_statistics
+from distillkit.data.origin import SourceInfo
 from distillkit.data.whitening import zca
 from distillkit.methods.generator.denoising import (
     Sampling,

@@ -24,7 +24,7 @@ from distillkit.evaluation.evaluate import (
 from distillkit.evaluation.metrics import classes_of, mean_and_std, metrics_of, read_metrics
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
-from distillkit.training.loop import TrainingRecipe, predict
+from distillkit.training.loop import TrainingRecipe, predicted_classes
 
 RECIPE = EvaluationRecipe(
     NetworkSpec("convnet", "batch", 1, 4), TrainingRecipe(steps=40, batch=32, lr=0.1), runs=3, curve_points=4
@@ -80,7 +80,9 @@ def test_the_way_is_tested_on_a_part_of_a_large_test_split(report, subset, digit
     tested = []
     monkeypatch.setattr(evaluation, "CURVE_IMAGES", 100)
     monkeypatch.setattr(
-        evaluation, "predict", lambda network, images: tested.append(images) or predict(network, images)
+        evaluation,
+        "predicted_classes",
+        lambda network, images: tested.append(images) or predicted_classes(network, images),
     )
     found = evaluate(subset, digits, replace(RECIPE, runs=1), torch.arange(300.0), seeded(1))
     assert [len(images) for images in tested] == [100, 100, 100, 300]

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import own_networks
 import pytest
@@ -13,11 +12,12 @@ from distillkit.base import params
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.data import factories
-from distillkit.data.factories import NetworkFactory, admit, build, known_as, own_files
+from distillkit.data.factories import NetworkFactory, admit, build, known_as
 from distillkit.data.networks import Network, NetworkSpec, build_network, without_classifier
 from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.kernels import EagerKernel
+from distillkit.pipeline.own_code import own_code
 from distillkit.training.loop import TrainingRecipe, fit
 from distillkit.training.trajectories import ExpertRecipe, record_expert
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_imported(path, message):
 
 def test_a_factory_needs_a_name():
     assert known_as(own_networks.plain) == NetworkFactory("own_networks:plain")
-    with pytest.raises(ParamsError, match="a name of its own"):
+    with pytest.raises(ParamsError, match="network is a lambda; expected a function or class at the top"):
         known_as(lambda shape, classes: nn.Flatten())
     with pytest.raises(ParamsError, match="network is Small; expected a function or class"):
         known_as(own_networks.Small(SHAPE, 10))
@@ -152,9 +152,9 @@ def test_params_name_a_network_and_its_file_counts_for_unfinished_work(tmp_path,
     from distillkit.pipeline.checks import check_params
 
     recipe = {"network": {"factory": "own_networks:plain"}, "training": {"steps": 1, "batch": 2, "lr": 0.1}, "runs": 1}
-    assert Path(own_networks.__file__) not in own_files()
+    assert own_code('["own_networks:plain"]') == []
     check_params({"evaluation": recipe})
-    assert Path(own_networks.__file__) in own_files()
+    assert [name for name, _ in own_code('["own_networks:plain"]')] == ["own_networks.py"]
     assert params.read(recipe, EvaluationRecipe, "evaluation").network == NetworkFactory("own_networks:plain")
     with pytest.raises(ParamsError, match="cannot be imported here"):
         check_params({"evaluation": recipe | {"network": {"factory": "own_networks:no"}}})

@@ -26,8 +26,10 @@ from distillkit.check.foreign import importing
 from distillkit.check.foreign.importing import import_files, quoted
 from distillkit.check.foreign.sets import import_set, statistics_named
 from distillkit.check.show import describe
-from distillkit.data import artifact
-from distillkit.data.images import RealData, SourceInfo, SyntheticSet, channel_statistics
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import RealData, SyntheticSet, channel_statistics
+from distillkit.data.origin import SourceInfo
 from distillkit.training.expert_files import save_experts
 from distillkit.training.trajectories import Dynamics, Expert
 
@@ -614,7 +616,7 @@ def work(tmp_path, digits, experts, material, monkeypatch) -> Path:
     info = SourceInfo("folder", "digits", "sha", "cc-by-4.0", params={})
     real = RealData(digits, digits.take(torch.arange(60)), channel_statistics(digits.images), info)
     expert = Expert(trajectories.trajectories_ETP[0], Dynamics(*(part[0] for part in dynamics)))
-    artifact.save_real(tmp_path / "real.safetensors", real)
+    save_real(tmp_path / "real.safetensors", real)
     save_experts(tmp_path / "experts" / "shard-0.safetensors", [expert], trajectories.spec, {})
     artifact.save_difficulty(tmp_path / "difficulty.safetensors", material.difficulty_N, {}, {})
     monkeypatch.chdir(tmp_path)

@@ -33,8 +33,10 @@ from distillkit.check.consistency import check_parts
 from distillkit.check.diff import text as difference_views
 from distillkit.check.diff.inputs import difference
 from distillkit.check.evaluation import recorded_source
-from distillkit.data import artifact
-from distillkit.data.images import RealData, SourceInfo, channel_statistics, real_subset
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real, save_real
+from distillkit.data.images import RealData, channel_statistics, real_subset
+from distillkit.data.origin import SourceInfo
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
@@ -267,7 +269,7 @@ def originals(tmp_path_factory, digits, experts, material) -> dict[str, Path]:
         Expert(trajectories.trajectories_ETP[row], Dynamics(*(part[row] for part in dynamics))) for row in range(2)
     ]
     found = {kind: folder / f"{kind}.safetensors" for kind in ("real", "experts", "difficulty", "reference")}
-    artifact.save_real(found["real"], real)
+    save_real(found["real"], real)
     save_experts(found["experts"], trained, trajectories.spec, {"epochs": 4})
     artifact.save_difficulty(found["difficulty"], material.difficulty_N, {}, {"score": {"name": "el2n"}})
     artifact.save_reference(found["reference"], torch.zeros(40), {"evaluation": {"runs": 1}})
@@ -324,8 +326,8 @@ def read_artifact(kind: str, path: Path, other: Path) -> None:
     list(show.lines(description))
     match kind:
         case "real":
-            real = artifact.load_real(path)
-            artifact.save_real(Path("again.safetensors"), real)
+            real = load_real(path)
+            save_real(Path("again.safetensors"), real)
             page.flat(real.info.params)
         case "experts":
             ExpertFiles([path]).dynamics()
@@ -376,7 +378,7 @@ def test_headers(check, originals, kind):
 def test_notes_that_are_packaged(check, originals):
     """The card is written from them."""
     tensors, header = header_of(originals["synthetic"])
-    real = artifact.load_real(originals["real"])
+    real = load_real(originals["real"])
 
     def cell(path: tuple[Any, ...], wrong: str) -> Callable[[], Any]:
         def action() -> None:

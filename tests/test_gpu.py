@@ -7,8 +7,9 @@ import torch
 
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
-from distillkit.data.images import Iterate, RealData, SourceInfo
+from distillkit.data.images import Iterate, RealData
 from distillkit.data.networks import NetworkSpec, build_network
+from distillkit.data.origin import SourceInfo
 from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
 from distillkit.matching.distillation import Distillation, Optim

@@ -37,8 +37,9 @@ from distillkit.base.errors import ArtifactError, SourceError
 from distillkit.base.params import load, section
 from distillkit.check.show import describe, lines
 from distillkit.cli import cli
-from distillkit.data.artifact import load_real, save_real
-from distillkit.data.images import Found, RealData
+from distillkit.data.files.real_images import load_real, save_real
+from distillkit.data.images import RealData
+from distillkit.data.origin import Found
 from distillkit.setup.doctor import fetched_images
 from distillkit.setup.inspection import inspect_source, parse_dataset
 from distillkit.sources import summary
@@ -379,7 +380,7 @@ def test_an_artifact_without_a_word_has_the_usual_splits(tmp_path: Path) -> None
 def test_a_damaged_summary_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
     real = fetch_folder(flat_pets(tmp_path / "pets"))
     monkeypatch.setattr(
-        "distillkit.data.artifact.asdict", lambda value: found if isinstance(value, Found) else value.__dict__
+        "distillkit.data.files.real_images.asdict", lambda value: found if isinstance(value, Found) else value.__dict__
     )
     save_real(path := tmp_path / "real.safetensors", real)
     with pytest.raises(ArtifactError, match="does not say what was left out"):

@@ -9,7 +9,7 @@ import torch
 from packages import EVALUATION, digits_data
 
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten
 from distillkit.evaluation.evaluate import evaluate, start_accuracy

@@ -12,8 +12,8 @@ import torch
 from distillkit.base.about import options_of
 from distillkit.base.errors import ArtifactError, ParamsError, WindowError
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, save_synthetic
 from distillkit.data.coreset_rules import distance_to_median, herd, middle
+from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate, to_pixels
 from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import class_rows
@@ -143,10 +143,10 @@ def test_starts_from_images_of_every_class(method, material):
     if getattr(method, "start", None) == "noise":
         assert (synthetic.source_row == -1).all()
         assert synthetic.learned.all()
-        normalised = synthetic.normalisation.apply(synthetic.images)
+        normalised = synthetic.normalisation.apply(synthetic.pixels())
         assert (abs(normalised.mean()) < 0.1, 0.9 < normalised.std() < 1.1) == (True, True)
         return
-    assert torch.equal(synthetic.images, to_pixels(material.real.images[synthetic.source_row]))
+    assert torch.equal(synthetic.pixels(), to_pixels(material.real.images[synthetic.source_row]))
     assert torch.equal(synthetic.labels, material.real.labels[synthetic.source_row])
     assert len(set(synthetic.source_row.tolist())) == len(synthetic)
 
@@ -207,8 +207,8 @@ def test_artifact_round_trip(method, whole, tmp_path):
 def test_only_learned_images_change(method, material, whole):
     start, end = method.init(material, seeded(0)), whole(method)
     assert torch.equal(start.learned, end.learned)
-    assert torch.equal(start.images[~start.learned], end.images[~start.learned]), "real images must stay bit for bit"
-    assert (start.images != end.images).flatten(1).any(1)[start.learned].all()
+    assert torch.equal(start.pixels()[~start.learned], end.images[~start.learned]), "real images must stay bit for bit"
+    assert (start.pixels() != end.images).flatten(1).any(1)[start.learned].all()
     if start.soft_labels is not None:
         assert torch.equal(start.soft_labels[~start.learned], end.soft_labels[~start.learned])
         assert (start.soft_labels != end.soft_labels).any(1)[start.learned].all()

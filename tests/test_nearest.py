@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from distillkit.base.errors import ArtifactError
-from distillkit.evaluation.nearest_source import nearest_source, root_mean_square
+from distillkit.evaluation.neighbours import nearest, root_mean_square
 
 
 def images(*rows):
@@ -17,6 +18,18 @@ def images(*rows):
 
 def random_images(count, seed, shape=(3, 5, 4)):
     return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+class Found(NamedTuple):
+    distance_N: torch.Tensor
+    row_N: torch.Tensor
+
+
+def nearest_source(images_NCHW, source_MCHW, exclude_N=None, chunk=None):
+    """The nearest one, and its root mean square."""
+    chunked = {} if chunk is None else {"chunk": chunk}
+    found = nearest(images_NCHW, source_MCHW, exclude_N=exclude_N, **chunked)
+    return Found((found.squared_Nk[:, 0] / images_NCHW[0].numel()).sqrt(), found.row_Nk[:, 0])
 
 
 def plain(images_NCHW, source_MCHW):
@@ -91,12 +104,12 @@ def test_memory_stays_flat():
     """20,000 images of 3 x 32 x 32 as float32 would be 246 MB; the blocks need far less."""
     code = """
 import resource, torch
-from distillkit.evaluation.nearest_source import nearest_source
+from distillkit.evaluation.neighbours import nearest
 torch.set_num_threads(1)
 source = torch.randint(0, 256, (20_000, 3, 32, 32), dtype=torch.uint8)
-nearest_source(source[:2], source[:9])
+nearest(source[:2], source[:9])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-nearest_source(source[:64], source, chunk=1000)
+nearest(source[:64], source, chunk=1000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -106,7 +119,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 def test_other_shapes_and_empty_sources_are_refused():
     with pytest.raises(ArtifactError, match=r"images are \(1, 1, 2\), source images \(1, 2, 1\); expected the same"):
         nearest_source(images((0, 0)), torch.zeros(3, 1, 2, 1))
-    with pytest.raises(ArtifactError, match="there are 1 source images; expected one to compare with"):
+    with pytest.raises(ArtifactError, match="there are 0 images to compare with; expected at least 1 that"):
         nearest_source(images((0, 0)), images((0, 0)), exclude_N=torch.tensor([0]))
-    with pytest.raises(ArtifactError, match="there are 0 source images"):
+    with pytest.raises(ArtifactError, match="there are 0 images to compare with"):
         nearest_source(images((0, 0)), torch.zeros(0, 1, 1, 2))

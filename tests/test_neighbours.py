@@ -8,7 +8,7 @@ from distillkit.base.randomness import seeded
 from distillkit.data.images import channel_statistics, real_subset
 from distillkit.evaluation import neighbours
 from distillkit.evaluation.evaluate import neighbour_accuracy
-from distillkit.evaluation.neighbours import nearest_classes, squared_distances
+from distillkit.evaluation.neighbours import nearest, nearest_classes
 
 
 def column(*values):
@@ -28,8 +28,19 @@ def test_votes_by_hand():
 
 
 def test_distances_by_hand():
-    found = squared_distances(torch.tensor([[0.0, 3.0]]), torch.tensor([[4.0, 0.0], [0.0, 3.0]]))
-    assert found.tolist() == [[pytest.approx(25), 0]]
+    found = nearest(torch.tensor([[0.0, 3.0]]), torch.tensor([[4.0, 0.0], [0.0, 3.0]]), 2)
+    assert found.squared_Nk.tolist() == [[0, 25]]
+    assert found.row_Nk.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 5), (2, 1, 9)])
+def test_features_are_no_farther_apart_than_images(shape):
+    """And the bound holds in float32, at which it is computed."""
+    images = torch.randn(60, *shape, generator=seeded(4)) * 3
+    exact = torch.cdist(images.flatten(1).double(), images.flatten(1).double()).square()
+    found = neighbours.features(images)
+    assert found.square().sum(1).tolist() == pytest.approx(images.square().flatten(1).sum(1).tolist(), rel=1e-5)
+    assert (neighbours.bound(found, found) <= exact).all()
 
 
 def test_copies_are_as_near_whatever_the_order_of_summing():
@@ -47,7 +58,8 @@ def test_agrees_with_scikit_learn(digits, count, monkeypatch):
     ours = nearest_classes(images[100:], images[:100], digits.labels[:100], 10, count)
     agree = (ours == torch.from_numpy(theirs)).double().mean()
     assert agree == 1 if count == 1 else agree > 0.95, "ties are broken otherwise"
-    monkeypatch.setattr(neighbours, "BLOCK", 700)
+    monkeypatch.setattr(neighbours, "QUERIES", 7)
+    monkeypatch.setattr(neighbours, "PAIRS", 64)
     assert torch.equal(ours, nearest_classes(images[100:], images[:100], digits.labels[:100], 10, count))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distillkit.base.outside import DEEPEST, MOST, UnreadableError, content, read_json, read_yaml, shown
-from distillkit.data.headers import FORMS, NOTES, misfits
+from distillkit.data.files.headers import FORMS, NOTES, misfits
 
 
 def laughs(times: int, levels: int) -> str:

@@ -21,8 +21,9 @@ from huggingface_hub import DatasetCard
 
 from distillkit.audit.result import audit_words
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.data.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.data.images import ImageSet, RealData, SourceInfo, SyntheticSet, channel_statistics, real_subset
+from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_statistics, real_subset
+from distillkit.data.origin import SourceInfo
 from distillkit.package.build import Entry, build
 from distillkit.package.card_tables import parameter_table, params_lines
 from distillkit.package.front_matter import LICENCES, licence, size_category

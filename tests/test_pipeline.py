@@ -1,5 +1,6 @@
 """The pipeline with the real ``dvc``, in temporary repositories: what runs, what is restored, which bytes come out."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,8 @@ import torch
 from interpreter import BIN, PYTHON, path, start
 from ruamel.yaml import YAML
 
-from distillkit.data.artifact import load_real, load_synthetic
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.real_images import load_real
 from distillkit.data.leftovers import FOLDERS, LEFT_OVER
 
 ROOT = Path(__file__).parents[1]
@@ -166,9 +168,12 @@ def test_distilled_set_is_what_the_recipe_says(finished):
 def test_package_records_the_checksums_of_dvc_lock(finished):
     stages = YAML(typ="safe").load(finished[0] / "dvc.lock")["stages"].values()
     outs = {out["path"]: out["md5"] for stage in stages for out in stage["outs"] if "md5" in out}
-    used = ["real", "experts/shard-0", "experts/shard-1", "difficulty", "distilled/selmatch-ipc2"]
+    used = ["experts/shard-0", "experts/shard-1", "difficulty", "distilled/selmatch-ipc2"]
     recipe = json.loads((finished[0] / "artifacts/hub/tiny/selmatch-ipc2/recipe.json").read_text())
-    assert recipe["inputs"] == {path: outs[path] for path in (f"artifacts/{name}.safetensors" for name in used)}
+    images = "artifacts/real/real.safetensors"  # in a folder, of which dvc.lock has the checksum of the list
+    expected = {path: outs[path] for path in (f"artifacts/{name}.safetensors" for name in used)}
+    expected[images] = hashlib.md5((finished[0] / images).read_bytes()).hexdigest()
+    assert recipe["inputs"] == expected
 
 
 def test_nothing_changed_runs_nothing(project):
@@ -238,7 +243,7 @@ def test_every_stage_goes_through_zca_whitening(project):
     write_params(project, {**PARAMS, "data": {**PARAMS["data"], "normalisation": {"kind": "zca", "eps": 0.1}}})
     assert repro(project) == EVERYTHING - {"code"}
     made = load_synthetic(project / "artifacts/distilled/selmatch-ipc2.safetensors")[0]
-    real = load_real(project / "artifacts/real.safetensors")
+    real = load_real(project / "artifacts/real")
     assert torch.equal(made.normalisation.whitening.basis_DD, real.normalisation.whitening.basis_DD)
     assert torch.equal(made.images[~made.learned], real.train.take(made.source_row[~made.learned]).pixels())
     assert "**ZCA-whitened**" in (project / "artifacts/hub/tiny/README.md").read_text(encoding="utf-8")

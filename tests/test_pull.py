@@ -17,7 +17,7 @@ import distillkit
 from distillkit.base.errors import ArtifactError, DistillkitError, HubError, ParamsError
 from distillkit.base.files import sha256
 from distillkit.base.references import parse_reference
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.pull import pull
 from distillkit.hub.push import push
 from distillkit.package.folders import MANIFEST

@@ -23,7 +23,7 @@ from distillkit.check.evaluation import check_schedule, evaluate_again
 from distillkit.check.show import describe
 from distillkit.check.show import lines as shown_lines
 from distillkit.check.verify import verify
-from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Schedule, SyntheticSet
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import label_lr, labels_words, protocol_of, schedule_words

@@ -7,7 +7,7 @@ import torch
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
-from distillkit.data.artifact import load_synthetic, save_synthetic
+from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import real_subset
 from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import split_holdout

@@ -341,9 +341,11 @@ def test_cap_above_a_class_keeps_it_whole(tmp_path: Path) -> None:
 def test_only_capped_images_are_decoded_and_progress_is_told(tmp_path: Path) -> None:
     seen: list[tuple[int, str]] = []
 
-    def track(rows: Iterable[int], description: str) -> Iterable[int]:
-        seen.append((len(list(rows)), description))
-        return rows
+    def track(blocks: Iterable[Any], description: str, total: int) -> Iterable[Any]:
+        found = list(blocks)
+        seen.append((sum(len(block.images) for block in found), description))
+        assert total == len(found) == 1
+        return found
 
     fetch(DataSpec(FolderSource(path=str(flat_pets(tmp_path))), per_class=1), track)
     assert seen == [(2, "decoding train images"), (2, "decoding test images")]

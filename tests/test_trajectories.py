@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from distillkit.base.randomness import seeded
-from distillkit.data.container import load_state, save_state
+from distillkit.data.files.container import load_state, save_state
 from distillkit.data.images import channel_statistics
 from distillkit.data.networks import NetworkSpec
 from distillkit.pipeline.checkpoints import finish_in_parts

@@ -21,7 +21,8 @@ from distillkit.check import evaluation as evaluate_again
 from distillkit.check.consistency import check_accuracy, differing_column, is_preview
 from distillkit.check.evaluation import evaluation_recipe, held_out_images
 from distillkit.check.verify import Verdict, as_dict, lines, tolerance, verify
-from distillkit.data.artifact import load_synthetic, save_real
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.real_images import save_real
 from distillkit.data.images import RealData
 from distillkit.hub.push import push
 from distillkit.package.manifest import open_package

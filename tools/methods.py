@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from readme import put
 
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import SyntheticSet
 from distillkit.methods import METHODS
 from distillkit.report import pictures

@@ -1,19 +1,19 @@
 """Images from wherever they are, and distilled sets that were saved or published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from distillkit.api.sets import Data, DistilledSet, distilled
+from distillkit.api.sets import Data, DistilledSet, as_data, distilled
 from distillkit.api.settings import visiting
+from distillkit.api.words import python_words
 from distillkit.base.params import read
-from distillkit.data.images import RealData
 from distillkit.hub.pull import load_with_provenance
 from distillkit.process.progress import track
 from distillkit.setup.inspection import parse_dataset
 from distillkit.sources import fetch as sources
-from distillkit.sources.python import Rows, from_datasets
+from distillkit.sources.python import Rows, from_datasets, inner
 from distillkit.sources.readers import DigitsSource, Source
 
 
@@ -28,8 +28,8 @@ def from_torch(
         test: the test split; without one a part of ``train`` is drawn (``test_fraction``, 0.25).
         class_names: those of the dataset (``train.classes``), else the numbers.
         name: what the set is called in cards; the dataset's class without one.
-        **options: as in ``data`` of params.yaml: ``size=(height, width)`` resizes, ``per_class=500`` takes so many,
-            ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
+        **options: as in ``data`` of params.yaml: ``size=(height, width)`` or one number resizes, ``per_class=500``
+            takes so many, ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
 
     Raises:
         SourceError: a row is no such pair, images differ in size, a class is empty, a dataset has no rows by number.
@@ -37,7 +37,7 @@ def from_torch(
     """
     with visiting():
         spec = data_spec(DigitsSource(), options)  # of which the source is not read
-        found = from_datasets(train, test, class_names, name or type(train).__name__, spec, track)
+        found = from_datasets(train, test, class_names, name or type(inner(train)).__name__, spec, track)
     return as_data(found)
 
 
@@ -46,26 +46,27 @@ def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: 
 
     Otherwise as :func:`from_torch`.
     """
-    test = None if test_images is None else Rows(test_images, test_labels)
+    test = None if test_images is None and test_labels is None else Rows(test_images, test_labels)
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
 
-def fetch(source: str | Path, **options: Any) -> Data:
+def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
     """Images of ``digits``, a folder of images, ``owner/name`` of the Hub or ``torchvision:Name``, as ``init`` has it.
 
-    Options are those of :func:`from_torch`.
+    A mapping says more of the source, as ``data.source`` does in params.yaml: ``{"kind": "folder", "path": "flowers",
+    "follow_links": True}``. Options are those of :func:`from_torch`.
     """
     with visiting():
-        return as_data(sources.fetch(data_spec(parse_dataset(str(source), Path()), options), track))
+        meant = source if isinstance(source, Mapping) else parse_dataset(str(source), Path())
+        return as_data(sources.fetch(data_spec(meant, options), track))
 
 
-def data_spec(source: Source, options: Mapping[str, Any]) -> sources.DataSpec:
+def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) -> sources.DataSpec:
     given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
-    return read({"source": asdict(source), **given}, sources.DataSpec, "data")
-
-
-def as_data(found: RealData) -> Data:
-    return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
+    if isinstance(side := given.get("size"), int):
+        given["size"] = [side, side]
+    meant = dict(source) if isinstance(source, Mapping) else asdict(source)
+    return read({"source": meant, **given}, sources.DataSpec, "data")
 
 
 def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
@@ -73,5 +74,6 @@ def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
 
     See :func:`distillkit.hub.pull.load_with_provenance`.
     """
-    synthetic, provenance = load_with_provenance(reference, recipe)
+    with python_words():
+        synthetic, provenance = load_with_provenance(reference, recipe)
     return distilled(synthetic, provenance=provenance)

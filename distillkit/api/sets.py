@@ -3,25 +3,32 @@
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from distillkit.api.settings import check_folder
 from distillkit.base.arguments import check_new_artifact
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.container import normalisation_tensors
+from distillkit.data.files.real_images import save_real
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
+from distillkit.data.rows import chunks
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.distillation import Step
 from distillkit.package.build import as_hf
+from distillkit.process.progress import track
 from distillkit.report.pictures import grid
+from distillkit.sources.python import Rows, images_of
 from distillkit.training.features import spread_rows
 
 Split = Literal["train", "test"]
@@ -63,6 +70,18 @@ class Data(RealData):
     def class_names(self) -> tuple[str, ...]:
         return self.train.class_names
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the training images, their labels and how they are normalised; computed once."""
+        statistics = normalisation_tensors(self.normalisation).values()
+        return fingerprint(*chunks(self.train.images), self.train.labels, *statistics)
+
+    @property
+    def training_images(self) -> str:
+        """The training images in a line that no others have."""
+        counts = f"{len(self.train):,} images of {shape_words(self.train.image_shape, len(self.class_names))}"
+        return f"{counts}, sha256 {self.fingerprint[:16]}"
+
     def show(self, columns: int = 10) -> Image.Image:
         """A picture of some training images, a row for each of the first 20 classes."""
         rows = spread_rows(self.train.labels, 20 * columns)
@@ -70,6 +89,8 @@ class Data(RealData):
 
     def as_dataset(self, split: Split = "train", normalised: bool = True) -> TensorDataset:
         """(image, label) for a DataLoader; images as networks are to see them, or in pixels from 0 to 1."""
+        if split not in get_args(Split):
+            raise ParamsError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
         images: ImageSet = getattr(self, split)
         pixels = images.pixels()
         return TensorDataset(self.normalisation.apply(pixels) if normalised else pixels, images.labels)
@@ -77,17 +98,26 @@ class Data(RealData):
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
         check_new_file(Path(path), overwrite)
-        artifact.save_real(Path(path), self)
+        save_real(Path(path), self)
+
+
+def as_data(found: RealData) -> Data:
+    """Images as Python has them."""
+    if isinstance(found, Data):
+        return found
+    return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
 
 
 @dataclass(frozen=True, repr=False)
 class DistilledSet(SyntheticSet):
     """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
 
-    ``provenance`` says how it was made, ``history`` has a :class:`~distillkit.matching.distillation.Step` for each
-    update of the images, ``experts`` what it was learned from.
+    ``images`` are float32 in pixel space. ``provenance`` says how it was made, ``history`` has a
+    :class:`~distillkit.matching.distillation.Step` for each update of the images in the call that made it, ``experts``
+    what it was learned from.
     """
 
+    images: Tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Step, ...] = ()
     experts: Mapping[str, Any] = field(default_factory=dict)
@@ -144,12 +174,14 @@ def check_new_file(path: Path, overwrite: bool) -> None:
     """Raise ArtifactError unless a file may be written there."""
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists; expected a new file; choose another name, or give overwrite=True")
+    check_folder("path", path.parent)
     check_new_artifact("path", path, overwrite)
 
 
 def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
     """A synthetic set as Python has it, on the CPU."""
     parts = synthetic.to(torch.device("cpu"))
+    parts = replace(parts, images=parts.pixels())
     return DistilledSet(**{part.name: getattr(parts, part.name) for part in fields(SyntheticSet)}, **more)
 
 
@@ -158,7 +190,7 @@ class Evaluation:
     """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
 
     ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them; ``of`` is the
-    fingerprint of the set.
+    fingerprint of the set, ``tested_on`` that of the test images.
     """
 
     mean: float
@@ -168,6 +200,7 @@ class Evaluation:
     recipe: EvaluationRecipe
     metrics: Mapping[str, Any]
     of: str = ""
+    tested_on: str = ""
 
     @property
     def n(self) -> int:
@@ -183,11 +216,20 @@ class Evaluation:
         )
 
 
-def test_images(test: Any) -> ImageSet:
-    """Those that are meant. Raises ParamsError for anything but images of ours."""
+def test_images(test: Any, small: SyntheticSet) -> ImageSet:
+    """Those that are meant: of ours, of a map-style dataset of (image, label), or (images, labels).
+
+    Raises ParamsError for anything else, SourceError as :func:`~distillkit.sources.python.images_of` does.
+    """
     found = test.test if isinstance(test, RealData) else test
+    if isinstance(found, torch.Tensor | str):
+        raise ParamsError(
+            f"test is {type(test).__name__}; expected data.test, a map-style Dataset of (image, label), or a tuple "
+            "(images, labels)"
+        )
     if not isinstance(found, ImageSet):
-        raise ParamsError(f"test is {type(test).__name__}; expected data.test, as dk.from_torch(train, test) gives it")
+        rows = Rows(*found) if isinstance(found, tuple) and len(found) == 2 else found
+        found = images_of(rows, "test", small.class_names, int(small.images.shape[1]), track)
     lacking = [name for name, count in zip(found.class_names, found.class_counts, strict=True) if not count]
     if lacking:
         raise ParamsError(f"test has no images of class {lacking[0]!r}; expected some of each; give all of data.test")

@@ -1,22 +1,32 @@
 """From what people write in Python to recipes as stages read them: networks, methods, numbers that are left out."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
+from importlib.metadata import entry_points
+from inspect import signature
+from operator import index
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from distillkit.base.errors import DistillkitError, ParamsError
-from distillkit.base.names import hint
+from distillkit.api.words import in_python, python_words
+from distillkit.base.errors import ParamsError
+from distillkit.base.names import LONGEST, hint, is_recipe_name, recipe_name
+from distillkit.data import factories
 from distillkit.data.factories import NetworkFactory, admit, known_as
 from distillkit.data.images import ImageSet
 from distillkit.data.networks import NETWORKS, PLAIN, NetworkSpec
-from distillkit.methods import METHODS, method_called
+from distillkit.methods import GROUP, METHODS, method_called
 from distillkit.package.recipe_json import plain
+from distillkit.pipeline.own_code import text_of
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.process.interruption import guest
+from distillkit.process.progress import tell
 from distillkit.setup.defaults import EXPERTS, RECIPES, Facts, values
 
 Network = str | NetworkSpec | NetworkFactory | Mapping[str, Any] | Callable[[tuple[int, int, int], int], nn.Module]
@@ -28,23 +38,57 @@ def expect(value: Any, kind: Any, name: str, expected: str) -> None:
         raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}")
 
 
-@contextmanager
-def visiting(kept: object = None) -> Iterator[None]:
-    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and says nothing of params.yaml.
-
-    Without a folder where work is ``kept``, an interruption says that nothing is.
-    """
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number") -> int:
+    """The argument ``name`` as an int, numpy's included. Raises ParamsError for anything else, and below ``low``."""
     try:
-        with guest():
-            yield
+        found = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}") from None
+    if found < low:
+        raise ParamsError(f"{name} is {found}; expected at least {low}")
+    return found
+
+
+def check_folder(name: str, folder: Any) -> Path:
+    """The argument ``name`` as a path. Raises ParamsError unless there is a folder, or one can be made there."""
+    expect(folder, str | Path, name, "the path of a folder")
+    path = Path(folder).expanduser()
+    there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
+    if not there.is_dir():
+        raise ParamsError(f"{name} is {folder}, but {there.name} is a file; expected a folder; choose another")
+    return path
+
+
+@contextmanager
+def visiting(kept: str | Path | None = None) -> Iterator[Path | None]:
+    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and speaks of arguments, not params.yaml.
+
+    Gives the folder where work is ``kept``; without one, an interruption says that nothing is.
+    """
+    try:
+        with python_words(), own_torch(), guest():
+            yield None if kept is None else check_folder("folder", kept)
     except KeyboardInterrupt as stopped:
         lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
-        raise KeyboardInterrupt(str(stopped) if kept else lost) from None
-    except DistillkitError as error:
-        raise type(error)(str(error).removeprefix("params.yaml: ")) from None
+        raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
+
+
+@contextmanager
+def own_torch() -> Iterator[None]:
+    """A block that finds torch as a new process has it, whatever surrounds it, and leaves it as it was."""
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    kind, cpu = torch.get_default_dtype(), torch.device("cpu")
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            nullcontext() if torch.get_default_device() == cpu else cpu,  # the latter slows each call down
+        ):
+            yield
     finally:
         torch.set_num_threads(threads)
+        torch.set_default_dtype(kind)
         if torch.are_deterministic_algorithms_enabled() != strict:
             torch.use_deterministic_algorithms(strict)
 
@@ -60,7 +104,7 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
     if isinstance(network, Mapping):
         return dict(network)
     if not isinstance(network, str):
-        return asdict(known_as(network))
+        return asdict(known(network))
     if ":" in network:
         admit(network)
         return {"factory": network}
@@ -73,12 +117,41 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
     return usual if network == "convnet" else {"name": network, "norm": "none" if network in PLAIN else "batch"}
 
 
+def known(factory: Any) -> NetworkFactory:
+    """What recipes call a factory. Warns where the name meant another network until now: a cell was run again."""
+    earlier = dict(factories.FACTORIES)
+    spec = known_as(factory)
+    before = earlier.get(spec.factory, factory)
+    with suppress(ParamsError):  # where no text can be read
+        if before is not factory and text_of(str(spec), before) != text_of(str(spec), factory):
+            tell(
+                f"warning: network {spec} has changed; experts that were trained with the earlier one no longer fit it"
+            )
+    return spec
+
+
+def tell_if_typed(*networks: Any) -> None:
+    """Warn of networks that are in no module: whoever gets what is made with them cannot check it."""
+    names = {found.get("factory", "") for found in map(plain, map(as_mapping, networks))}
+    for name in sorted(name for name in names if name.startswith("__main__:")):
+        tell(
+            f"warning: network {name} is in this notebook or script only, so nobody else can check what is made with "
+            "it; before you publish, put it into a module and import it"
+        )
+
+
+def as_mapping(network: Any) -> Any:
+    return asdict(network) if is_dataclass(network) and not isinstance(network, type) else network
+
+
 def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     """``numbers`` with those that are ``given`` in their place, also inside of mappings; networks are never mixed."""
     found = dict(numbers)
     for key, value in given.items():
         if is_dataclass(value) and not isinstance(value, type | NetworkSpec | NetworkFactory):
             value = asdict(value)
+        if isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0):
+            value = value.item()
         if key == "network" and value is not None:
             value = network_of(value, facts)
         elif isinstance(value, Mapping):
@@ -89,28 +162,49 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
 
 
 def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, given: Mapping[str, Any]) -> Recipe:
-    """The recipe of a method, by name or as an object, with what is given and usual numbers for the rest."""
-    expect(1 if ipc is None else ipc, int, "ipc", "a whole number of images per class")
-    if isinstance(method, str):
-        called = method
-        known = getattr(method_called(method), "defaults", None)  # a method in somebody else's package may have some
-        usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, ipc or 1)
-    else:
-        called, usual = name_of(method), {key: part for key, part in asdict(method).items() if part is not None}
+    """The recipe of a method, by name, class or object, with what is given and usual numbers for the rest."""
+    size = {} if ipc is None else {"ipc": whole(ipc, "ipc", 1, "a whole number of images per class")}
+    called = method if isinstance(method, str) else name_of(method)
+    known = getattr(method_called(called), "defaults", None)  # a method in somebody else's package may have some
+    if is_dataclass(method) and not isinstance(method, type):
+        usual = {key: part for key, part in asdict(method).items() if part is not None}
         optim = values(RECIPES.get(called, ""), facts, usual.get("ipc", 1)).get("optim")
         usual |= {"optim": optim} if optim else {}
-    size = {} if ipc is None else {"ipc": ipc}
+    else:
+        usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
+    if str(given.get("initialisation")).endswith("pretrained"):
+        usual = {key: part for key, part in usual.items() if key != "network"}  # which is the experts'
     params = plain({"method": called, **size, **merged(usual, given, facts)})
-    title = name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called)
+    title = check_set_name(name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called))
     return read_recipe({"recipes": {title: params}}, title)
+
+
+def check_set_name(name: Any) -> str:
+    """The name of a set. Raises ParamsError for one that no recipe, file or config can have."""
+    expect(name, str, "name", "text")
+    if not is_recipe_name(name):
+        raise ParamsError(
+            f"name is {name[:LONGEST]!r}; expected letters, digits, '-' and '_', not beginning with '-'; "
+            f"give {recipe_name(name)!r} for example"
+        )
+    return str(name)
+
+
+def has_own_network(method: Any) -> bool:
+    """Whether the method's settings say which networks it trains, as DD's do."""
+    kind = method_called(method if isinstance(method, str) else name_of(method))
+    return "network" in signature(kind).parameters
 
 
 def name_of(method: Any) -> str:
     """What recipes call the class of a method. Raises ParamsError for one that they cannot name."""
-    found = [name for name, kind in METHODS.items() if type(method) is kind]
+    kind = method if isinstance(method, type) else type(method)
+    others = entry_points(group=GROUP)  # whose modules are imported, if there is a class of theirs
+    found = [name for name, ours in METHODS.items() if kind is ours]
+    found += [entry.name for entry in others if getattr(sys.modules.get(entry.module), entry.attr, None) is kind]
     if not found:
         raise ParamsError(
-            f"method is {type(method).__name__}; expected a name, one of {', '.join(METHODS)}, or an object of such a "
+            f"method is {kind.__name__}; expected a name, one of {', '.join(METHODS)}, or an object of such a "
             "method; for one of your own install an entry point in distillkit.methods"
         )
     return found[0]

@@ -3,15 +3,17 @@
 The source's test images stand for images that the set was not made from.
 """
 
+from math import prod
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distillkit.audit.records import HALF_LEVEL, distances
 from distillkit.audit.roc import beats_chance, measured
 from distillkit.data.images import ImageSet, RealData, SyntheticSet
 from distillkit.evaluation.evaluate import check_fit
-from distillkit.evaluation.nearest_source import nearest_source
+from distillkit.evaluation.neighbours import Nearest, nearest
 
 MOST_TEST_IMAGES = 1000  # whose nearest training image is looked for
 NEAR = 0.01  # share of the test images that come as near to a training image as what is called a near copy
@@ -28,28 +30,37 @@ def bounds_of(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:
     Raises ArtifactError when the set and the source do not fit together.
     """
     check_fit(source.test, synthetic)
-    synthetic = synthetic.to(source.train.images.device)
-    own, test = nearest_source(synthetic.images, source.train.images), sample(source.test, MOST_TEST_IMAGES)
-    other_N = nearest_source(test.images, source.train.images).distance_N
-    copied_S = own.distance_N <= HALF_LEVEL
-    near_S = copied_S | (own.distance_N <= other_N.quantile(NEAR))
+    synthetic, train, test = (
+        synthetic.to(source.train.device),
+        source.train.images,
+        sample(source.test, MOST_TEST_IMAGES),
+    )
+    own = nearest(synthetic.images, train)
+    own_S, other_N = (distance_of(found, source.train) for found in (own, nearest(test.images, train)))
+    copied_S = own_S <= HALF_LEVEL
+    near_S = copied_S | (own_S <= other_N.quantile(NEAR))
     return {
         "images": len(synthetic),
         "copies": int(copied_S.sum()),
         "near_copies": int(near_S.sum()),
-        "source_copied": round(len(own.row_N[copied_S].unique()) / len(source.train), 6),
+        "source_copied": round(len(own.row_Nk[copied_S].unique()) / len(source.train), 6),
         "distance": {
-            "set": round(float(own.distance_N.median()), 6),
+            "set": round(float(own_S.median()), 6),
             "test": round(float(other_N.median()), 6),
         },
         "attack": distance_attack(synthetic, source),
     }
 
 
+def distance_of(found: Nearest, images: ImageSet) -> Tensor:
+    """Root mean square (N,) over the values of an image, in pixel space."""
+    return (found.squared_Nk[:, 0] / prod(images.image_shape)).sqrt()
+
+
 def sample(images: ImageSet, most: int) -> ImageSet:
     """At most so many, evenly spaced."""
     rows = torch.linspace(0, len(images) - 1, min(most, len(images)), dtype=torch.float64).round().long()
-    return images.take(rows.to(images.images.device))
+    return images.take(rows)
 
 
 def distance_attack(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Axes: N records; S images of the set; C, H, W of an image; D = C·H·W; K classes; R networks.
 """
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from distillkit.base.randomness import spawn
 from distillkit.data.images import ImageSet, SyntheticSet
 from distillkit.data.selection import class_rows
 from distillkit.evaluation.evaluate import EvaluationRecipe, trained
-from distillkit.evaluation.neighbours import squared_distances
+from distillkit.evaluation.neighbours import nearest
 from distillkit.training.compute import Compute
 from distillkit.training.loop import predict
 
@@ -43,13 +44,11 @@ def distances(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
 
     float64; infinity where the set has no image of the class.
     """
-    images_ND, set_SD = records.pixels().flatten(1), synthetic.images.flatten(1)
-    found_N = torch.full((len(records),), torch.inf, dtype=torch.float64, device=images_ND.device)
+    found_N = torch.full((len(records),), torch.inf, dtype=torch.float64, device=records.device)
     for rows, own in by_class(records, synthetic):
         if len(rows) and len(own):
-            blocks = images_ND[rows].split(4096)
-            squared = torch.cat([squared_distances(block_BD, set_SD[own]).amin(1) for block_BD in blocks])
-            found_N[rows] = (squared.clamp(min=0) / images_ND.shape[1]).sqrt()
+            squared_N1 = nearest(records.take(rows).images, synthetic.images[own]).squared_Nk
+            found_N[rows] = (squared_N1[:, 0] / prod(records.image_shape)).sqrt()
     return found_N
 
 
@@ -59,12 +58,13 @@ def alignments(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
     Sets whose means follow those of their members lean towards each of them (Homer et al. 2008). nan where the set has
     no image of the class.
     """
-    images_ND, set_SD = records.pixels().flatten(1), synthetic.images.flatten(1)
-    found_N = torch.full((len(records),), torch.nan, device=images_ND.device)
+    found_N = torch.full((len(records),), torch.nan, device=records.device)
     for rows, own in by_class(records, synthetic):
         if len(rows) and len(own):
-            mean_D = images_ND[rows].mean(0)
-            found_N[rows] = (images_ND[rows] - mean_D) @ (set_SD[own].mean(0) - mean_D) / len(mean_D)
+            images_ND = records.pixels(rows).flatten(1)
+            mean_D = images_ND.mean(0)
+            towards_D = synthetic.images[own].flatten(1).mean(0) - mean_D
+            found_N[rows] = (images_ND - mean_D) @ towards_D / len(mean_D)
     return found_N
 
 
@@ -81,8 +81,8 @@ def confidences(
 
     Carlini et al. find it close to Gaussian. From logits z: z_y − log Σ_{k≠y} exp z_k, which never overflows.
     """
-    train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
-    records_NCHW = compute.layout(synthetic.normalisation.apply(records.pixels()))
+    train_NCHW = compute.seen(synthetic.images, synthetic.normalisation, synthetic.labels.device)
+    records_NCHW = compute.seen(records.images, synthetic.normalisation, records.device)
 
     def of_group(group: list[tuple[int, Generator]]) -> Tensor:
         networks = trained(synthetic, train_NCHW, recipe, group, lambda *_: None, compute)

@@ -16,7 +16,7 @@ from distillkit.audit.records import Observed, confidences, observe
 from distillkit.base.device import prepare_device
 from distillkit.base.params import section, shards_of
 from distillkit.base.randomness import draw_int, seed_for, seeded
-from distillkit.data.container import save_state
+from distillkit.data.files.container import save_state
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_statistics
 from distillkit.data.selection import class_rows
 from distillkit.data.whitening import zca
@@ -95,7 +95,7 @@ def seen_by(
     synthetic: SyntheticSet, records: ImageSet, rows: Tensor, evaluation: EvaluationRecipe, generator: Generator
 ) -> Observed:
     """What a set that was made from the records at ``rows`` shows of all records; networks are trained on it."""
-    device, (spec, visits) = records.images.device, workload(synthetic, evaluation)
+    device, (spec, visits) = records.device, workload(synthetic, evaluation)
     synthetic = synthetic.to(device)
     compute = plan_compute(device, records.image_shape, spec, len(records.class_names), visits)
     confidence_N = confidences(synthetic, records, evaluation, generator, compute)
@@ -118,10 +118,10 @@ def half_of(labels_N: Tensor, classes: int, generator: Generator) -> Tensor:
 def restricted(source: RealData, rows: Tensor) -> RealData:
     """The source with these training images only, and with their statistics."""
     train, own = source.train.take(rows), source.normalisation
-    told = source.info.params.get("normalisation", {})
-    whitening = None if own.whitening is None else zca(train.images.cpu(), told.get("eps", 0.1))
-    statistics = channel_statistics(train.images.cpu())._replace(whitening=whitening)
-    return replace(source, train=train, normalisation=statistics.to(train.images.device))
+    images, told = train.to(torch.device("cpu")).images, source.info.params.get("normalisation", {})
+    whitening = None if own.whitening is None else zca(images, told.get("eps", 0.1))
+    statistics = channel_statistics(images)._replace(whitening=whitening)
+    return replace(source, train=train, normalisation=statistics.to(train.device))
 
 
 def make_from(pipeline: Pipeline, source: RealData, rows: Tensor, seed: int, folder: Path) -> SyntheticSet:
@@ -148,6 +148,6 @@ def experts_of(pipeline: Pipeline, shard: int, half: RealData, seed: int, folder
 
 def scores_for(spec: ScoreSpec, experts: ExpertFiles, images: int, rows: Tensor) -> Scores:
     """Difficulty and confidence of the images at ``rows``; a score file has one for each of ``images``."""
-    found = scores_of(first_epochs(experts.dynamics(), spec.epochs))
+    found = scores_of(first_epochs(dynamics, spec.epochs) for dynamics in experts.dynamics())
     chosen = read_score_file(spec, images)[rows.cpu()] if spec.name == "file" else found[spec.name]
     return chosen, 1 - found["confidence"]

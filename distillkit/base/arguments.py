@@ -32,7 +32,7 @@ OFFERED = (  # by init, beside full
 )
 KINDS = "a .pt file that torch.save wrote, or safetensors"
 ARTIFACT = (
-    "an artifact, such as artifacts/real.safetensors; name one. What a folder of images holds is told by "
+    "an artifact, such as artifacts/real; name one. What a folder of images holds is told by "
     "distillkit init --dry-run --dataset FOLDER"
 )
 SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
@@ -46,7 +46,7 @@ def check_artifact(path: Path) -> None:
     """Raise ArtifactError unless there may be an artifact or a package at ``path``."""
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
-    if path.is_dir() and not (path / "manifest.json").is_file():
+    if path.is_dir() and not any((path / name).is_file() for name in ("manifest.json", "real.safetensors")):
         raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or {ARTIFACT}")
     if path.is_file() and path.suffix != ".safetensors" and not looks_like_safetensors(path):
         raise ArtifactError(f"{path} is no .safetensors file; expected {ARTIFACT}")

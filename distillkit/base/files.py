@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,35 @@ def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``folder`` when the block ends well; else all stays as it was.
+
+    Raises ArtifactError on a full disk.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
+    built, old = temporary / "new", temporary / "old"
+    try:
+        built.mkdir()
+        yield built
+        try:
+            if folder.exists():
+                folder.rename(old)
+            built.rename(folder)
+        except BaseException:  # a signal between the two renames, too
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
+    except OSError as error:
+        if (number := error_number(error)) is None:
+            raise
+        raise ArtifactError(not_written(folder, number)) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def error_number(error: Exception) -> int | None:

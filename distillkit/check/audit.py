@@ -9,7 +9,7 @@ from distillkit.audit.audit import audit
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.check.evaluation import evaluation_recipe, source_images
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import check_fit
 from distillkit.package.manifest import Package, open_package

@@ -169,7 +169,7 @@ def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
         for column, expected in plain_columns(synthetic).items():
             if batch.column(column).to_pylist() != expected[rows].tolist():
                 return column
-        images_NCHW = synthetic.images[rows]
+        images_NCHW = synthetic.pixels(rows)
         if "pixels" in batch.schema.names and not is_array(batch.column("pixels"), images_NCHW):
             return "pixels"
         if not all(map(is_preview, batch.column("image").to_pylist(), images_NCHW)):

@@ -14,8 +14,9 @@ from distillkit.base import params
 from distillkit.base.arguments import check_test
 from distillkit.base.errors import ArtifactError, ParamsError, SourceError, counted
 from distillkit.base.references import parse_reference
-from distillkit.data.artifact import load_real, load_synthetic
 from distillkit.data.factories import NetworkFactory, admit, factory_of
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
@@ -166,7 +167,7 @@ def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, 
     because somebody else's package names it: a place on this machine.
     """
     check_test(given)
-    if given is not None and not given.is_dir():
+    if given is not None and real_file(given).is_file():
         return load_real(given)
     spec, revision = recorded_source(path, synthetic, provenance)
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)

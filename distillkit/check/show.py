@@ -5,10 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distillkit.base.arguments import check_artifact
 from distillkit.base.errors import counted
-from distillkit.data.artifact import load_synthetic
-from distillkit.data.container import Opened
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.container import Opened
+from distillkit.data.files.real_images import REAL, real_file
+from distillkit.data.rows import Images, chunks, to_pixels
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
 from distillkit.sources import summary
 
@@ -16,8 +20,9 @@ from distillkit.sources import summary
 def describe(path: Path) -> dict[str, Any]:
     """An artifact of any kind, or a folder with a manifest. Raises ArtifactError when it is neither, or damaged."""
     check_artifact(path)
-    if path.is_dir():
+    if path.is_dir() and not (path / REAL).is_file():
         return describe_package(path)
+    path = real_file(path)
     opened = Opened(path)
     tensors = {name: opened.file.get_slice(name) for name in opened.file.keys()}  # noqa: SIM118
     described = {
@@ -44,8 +49,14 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
         "normalisation": "channel" if synthetic.normalisation.whitening is None else "zca",
         "images_per_class": counts[0] if len(set(counts)) == 1 else counts,
         **protocol_of(synthetic, provenance.get("params")),
-        "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
+        "pixel_range": pixel_range(synthetic.images),
     }
+
+
+def pixel_range(images: Images) -> list[float]:
+    """The least and the largest value in pixel space."""
+    ends = torch.stack([torch.stack([part.min(), part.max()]) for part in map(to_pixels, chunks(images))])
+    return [round(ends.min().item(), 4), round(ends.max().item(), 4)]
 
 
 def describe_package(folder: Path) -> dict[str, Any]:

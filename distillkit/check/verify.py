@@ -9,7 +9,7 @@ from typing import Any
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.check.consistency import check_parts
 from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.package.card import percent
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import Package, printable

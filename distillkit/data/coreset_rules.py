@@ -11,6 +11,8 @@ from torch import Generator, Tensor
 from distillkit.base.errors import WindowError, counted
 from distillkit.data.selection import rank_hardest_first
 
+LARGE = 2**25  # values, 256 MiB of float64
+
 
 def herd(features_ND: Tensor, count: int) -> Tensor:
     """``count`` rows whose mean stays close to the mean μ of all: herding (Welling, ICML 2009).
@@ -23,7 +25,7 @@ def herd(features_ND: Tensor, count: int) -> Tensor:
     chosen: list[int] = []
     for k in range(1, count + 1):
         missing_D = k * mean_D - sum_D
-        gap_N = squared_N - 2 * features_ND @ missing_D  # ‖missing − x‖² but for a constant
+        gap_N = squared_N - features_ND @ (2 * missing_D)  # ‖missing − x‖² but for a constant
         gap_N[chosen] = torch.inf
         chosen.append(int(gap_N.argmin()))
         sum_D = sum_D + features_ND[chosen[-1]]
@@ -37,9 +39,11 @@ def cover(features_ND: Tensor, count: int, first: int) -> Tensor:
     argmax_x min_c ‖x − c‖; in float64.
     """
     features_ND, chosen = features_ND.double(), [first]
-    distance_N = torch.full_like(features_ND[:, 0], torch.inf)
+    squared_N = features_ND.square().sum(1)
+    distance_N = torch.full_like(squared_N, torch.inf)
     while len(chosen) < count:
-        distance_N = torch.minimum(distance_N, (features_ND - features_ND[chosen[-1]]).square().sum(1))
+        last_D = features_ND[chosen[-1]]
+        distance_N = torch.minimum(distance_N, squared_N + squared_N[chosen[-1]] - features_ND @ (2 * last_D))
         distance_N[chosen] = -1
         chosen.append(int(distance_N.argmax()))
     return torch.tensor(chosen, device=features_ND.device)
@@ -106,8 +110,9 @@ def share_out(count: int, sizes: list[int]) -> list[int]:
 def cluster_centres(points_ND: Tensor, count: int, tries: int, seed: int) -> Tensor:
     """The centres (``count``, D) of k-means, seeded by k-means++, the largest cluster's first.
 
-    min_c Σ_x min_k ‖x − c_k‖², the best of ``tries`` runs of Lloyd's algorithm; in float64 and on one thread, so that
-    sums come in one order. Raises WindowError when there are fewer than ``count`` different points.
+    min_c Σ_x min_k ‖x − c_k‖², the best of ``tries`` runs of Lloyd's algorithm; in float64, or float32 where there are
+    more than LARGE values, and on one thread, so that sums come in one order. Raises WindowError when there are fewer
+    than ``count`` different points.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -117,7 +122,7 @@ def cluster_centres(points_ND: Tensor, count: int, tries: int, seed: int) -> Ten
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            found.fit(points_ND.double().cpu().numpy())
+            found.fit((points_ND if points_ND.numel() > LARGE else points_ND.double()).cpu().numpy())
         except ConvergenceWarning:
             raise WindowError(
                 f"{count} clusters are asked for, but a class has fewer different images; lower ipc or add images"

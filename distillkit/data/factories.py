@@ -5,11 +5,13 @@ Nothing is imported because a file names it. :func:`build` knows only the factor
 """
 
 import copy
+import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from re import fullmatch
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from distillkit.base.settings import settings
 
 Factory = Callable[[tuple[int, int, int], int], nn.Module]
 FACTORIES: dict[str, Factory] = {}  # by the name that recipes and cards have
+OTHERS: dict[str, type[Any]] = {}  # methods of other packages that were used here, by the name that recipes have
 CHECKED: set[tuple[Factory, tuple[int, int, int], int]] = set()
 IS = "expected a function or class (image_shape, classes) that gives an nn.Module"
 
@@ -44,8 +47,14 @@ def known_as(factory: Factory) -> NetworkFactory:
     """What recipes call a factory, which is known from here on. Raises ParamsError for one without a name."""
     if isinstance(factory, nn.Module) or not callable(factory):
         raise ParamsError(f"network is {type(factory).__name__}; {IS}; give the class, or a function that builds it")
-    where, name = getattr(factory, "__module__", ""), getattr(factory, "__qualname__", type(factory).__name__)
-    spec = NetworkFactory(f"{where}:{name}")
+    name = getattr(factory, "__qualname__", f"a {type(factory).__name__} object")
+    if not fullmatch(r"[\w.]+", name):  # a lambda, a function in a function, functools.partial
+        found = "a lambda" if name.endswith("<lambda>") else name
+        raise ParamsError(
+            f"network is {found}; expected a function or class at the top level of a module or notebook, because "
+            "recipes and cards name it; write def my_net(image_shape, classes): ... and give my_net"
+        )
+    spec = NetworkFactory(f"{factory.__module__}:{name}")
     FACTORIES[spec.factory] = factory
     return spec
 
@@ -94,6 +103,7 @@ def factory_of(spec: NetworkFactory) -> Factory:
 def build(spec: NetworkFactory, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """What the factory gives. Raises ParamsError as :func:`factory_of` and :func:`check_module` do."""
     factory = factory_of(spec)
+    check_takes(spec, factory)
     try:
         network = factory(image_shape, classes)
     except Exception as error:  # whatever the user's code raises
@@ -103,6 +113,24 @@ def build(spec: NetworkFactory, image_shape: tuple[int, int, int], classes: int)
         check_module(spec, network, image_shape, classes)
         CHECKED.add(key)
     return network
+
+
+def check_takes(spec: NetworkFactory, factory: Factory) -> None:
+    """Raise ParamsError for a function with other parameters, before it takes the shape for something else.
+
+    ``torchvision.models.resnet18`` would download weights.
+    """
+    try:
+        found = inspect.signature(factory)
+    except (TypeError, ValueError):  # of some classes in C
+        return
+    try:
+        found.bind((1, 8, 8), 2)
+    except TypeError:
+        name = spec.factory.rpartition(":")[2]
+        raise ParamsError(
+            f"network {spec} takes {found}; {IS}; write def my_net(image_shape, classes): return {name}(...)"
+        ) from None
 
 
 def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[int, int, int], classes: int) -> None:
@@ -136,10 +164,3 @@ def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[in
     gradients = torch.autograd.grad(logits.sum(), list(trial.parameters()), allow_unused=True)
     if unused := [name for name, part in zip(parameters, gradients, strict=True) if part is None]:
         raise ParamsError(f"network {spec}: the logits do not depend on {unused[0]}; expected all parameters in use")
-
-
-def own_files() -> list[Path]:
-    """The modules of the factories that this process knows."""
-    modules = {getattr(factory, "__module__", "") for factory in FACTORIES.values()}
-    files = (getattr(sys.modules.get(module), "__file__", None) for module in sorted(modules))
-    return [Path(file) for file in files if file is not None]

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, SourceError, shown
 from distillkit.data.networks import Network
+from distillkit.data.origin import Found, SourceInfo
+from distillkit.data.rows import FileRows, Images, Rows, chosen, chunks, few_as_pixels, to_pixels
 from distillkit.data.whitening import Whitening
 
 MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
@@ -53,14 +57,14 @@ class ImageSet:
     Raises SourceError when shapes, types or labels do not fit together.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[0] == 0:
+        if len(self.images.shape) != 4 or self.images.shape[0] == 0:
             raise SourceError(f"images have shape {tuple(self.images.shape)}; expected a non-empty (N, C, H, W)")
-        if self.images.dtype != torch.uint8 and not self.images.is_floating_point():
+        if self.images.dtype != torch.uint8 and not self.images.dtype.is_floating_point:
             raise SourceError(f"images are {self.images.dtype}; expected uint8 or floating point")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             found = f"{self.labels.dtype} {tuple(self.labels.shape)}"
@@ -83,76 +87,58 @@ class ImageSet:
         """Images of each class, in class order."""
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
-    def pixels(self) -> Tensor:
-        """All images as float32 in pixel space [0, 1]."""
-        return to_pixels(self.images)
+    @property
+    def device(self) -> torch.device:
+        """Where batches are wanted; images themselves may stay where there is room for them."""
+        return self.labels.device
+
+    def pixels(self, rows: Rows = slice(None)) -> Tensor:
+        """The images at ``rows`` as float32 in pixel space [0, 1]."""
+        return to_pixels(picked(self.images, rows, self.device))
 
     def take(self, rows: Tensor) -> "ImageSet":
         """The images at ``rows``, in that order."""
-        return ImageSet(self.images[rows], self.labels[rows], self.class_names)
+        rows = rows.to(self.device)
+        return ImageSet(moved(chosen(self.images, rows), self.device), self.labels[rows], self.class_names)
 
     def to(self, device: torch.device) -> "ImageSet":
-        return ImageSet(self.images.to(device), self.labels.to(device), self.class_names)
+        return ImageSet(moved(self.images, device), self.labels.to(device), self.class_names)
 
 
-def to_pixels(images: Tensor) -> Tensor:
-    """uint8 images as float32 in [0, 1]; floating images as float32, unchanged."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+def picked(images: Images, rows: Rows, device: torch.device) -> Tensor:
+    """The images at ``rows`` on ``device``."""
+    found = images[rows.to(images.device) if isinstance(rows, Tensor) else rows]
+    return found if found.device == device else onto(device, found)
 
 
-def channel_statistics(images: Tensor, chunk: int = 4096) -> Normalisation:
+def moved(images: Images, device: torch.device) -> Images:
+    """Images on ``device``, where there is room for them."""
+    return images.to(device) if isinstance(images, Tensor | FileRows) else images
+
+
+def channel_statistics(images: Images) -> Normalisation:
     """Mean and standard deviation of every channel over all pixels of all images, in pixel space.
 
     A channel that never varies gets std 1, so that normalising stays finite.
     """
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
-    for part in images.split(chunk):
-        pixels = to_pixels(part).double()
-        total += pixels.sum((0, 2, 3))
-        squares += pixels.square().sum((0, 2, 3))
-    count = images[:, 0].numel()
+    levels = to_pixels(torch.arange(256, dtype=torch.uint8)).double()
+    for part in chunks(images):
+        if part.dtype == torch.uint8:
+            times_C256 = torch.stack(
+                [torch.from_numpy(np.bincount(x.flatten(), minlength=256)) for x in part.numpy().swapaxes(0, 1)]
+            )
+            total += times_C256.double() @ levels
+            squares += times_C256.double() @ levels.square()
+        else:
+            total += part.double().sum((0, 2, 3))
+            squares += part.double().square().sum((0, 2, 3))
+    count = images.shape.numel() // images.shape[1]
     mean = total / count
     std = (squares / count - mean.square()).clamp(min=0).sqrt()
     std[std < 1e-6] = 1.0
     return Normalisation(mean.float(), std.float())
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """Where images came from: enough to fetch them again and to cite them."""
-
-    kind: str
-    id: str
-    revision: str
-    licence: str
-    homepage: str = ""
-    citation: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-Tally = dict[str, tuple[int, str]]  # how often what was met, and where first
-
-
-def count(tally: Tally, what: str, where: str) -> None:
-    """One more of ``what``."""
-    times, first = tally.get(what, (0, where))
-    tally[what] = times + 1, first
-
-
-@dataclass(frozen=True)
-class Found:
-    """What cannot be seen in the images that were taken from a source.
-
-    ``train`` and ``test`` are its names for the splits, ``test`` None where a part of ``train`` was drawn. ``left_out``
-    are images and files that were not taken, by reason; ``notes`` count images that could be read in several ways, and
-    those that are there twice.
-    """
-
-    train: str = "train"
-    test: str | None = "test"
-    left_out: Tally = field(default_factory=dict)
-    notes: Tally = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,14 +188,14 @@ class Schedule:
 class SyntheticSet:
     """A small training set.
 
-    ``images`` (N, C, H, W) float32 in pixel space, not clipped; ``labels`` (N,) int64; ``learned`` (N,) bool says
-    which images were optimised, the others are real; ``source_row`` (N,) int64 is the training row an image is, or
-    started from (−1: none); ``student_lr`` is the learned step size, if any; ``notes`` are choices made on the way;
-    ``soft_labels`` (N, K) float32 are probabilities to train on instead of ``labels``, if any; ``schedule`` is the
-    order to train in, if it matters.
+    ``images`` (N, C, H, W) are float32 in pixel space, not clipped; where there are many and none was changed, what
+    reads rows of them, uint8. ``labels`` (N,) int64; ``learned`` (N,) bool says which images were optimised, the others
+    are real; ``source_row`` (N,) int64 is the training row an image is, or started from (−1: none); ``student_lr`` is
+    the learned step size, if any; ``notes`` are choices made on the way; ``soft_labels`` (N, K) float32 are
+    probabilities to train on instead of ``labels``, if any; ``schedule`` is the order to train in, if it matters.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     class_names: tuple[str, ...]
     learned: Tensor
@@ -223,6 +209,14 @@ class SyntheticSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def pixels(self, rows: Rows = slice(None)) -> Tensor:
+        """The images at ``rows`` as float32 in pixel space."""
+        return to_pixels(picked(self.images, rows, self.labels.device))
+
+    def image(self, row: int) -> Tensor:
+        """One image (C, H, W), as :meth:`pixels` has it."""
+        return self.pixels(slice(row, row + 1))[0]
+
     @property
     def targets(self) -> Tensor:
         """What to train on: probabilities (N, K) where there are some, else classes (N,)."""
@@ -233,22 +227,31 @@ class SyntheticSet:
         return torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
     def to(self, device: torch.device) -> "SyntheticSet":
-        names = ("images", "labels", "learned", "source_row", "normalisation", "soft_labels", "schedule")
-        parts = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})
+        names = ("labels", "learned", "source_row", "normalisation", "soft_labels", "schedule")
+        parts = {name: part for name in names if (part := getattr(self, name)) is not None}
+        return replace(
+            self, images=moved(self.images, device), **{name: part.to(device) for name, part in parts.items()}
+        )
 
 
 def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> SyntheticSet:
     """The real images at ``rows`` as a synthetic set in which nothing is learned."""
-    rows = rows.to(real.labels.device)
+    rows = rows.to(real.device)
     return SyntheticSet(
-        images=to_pixels(real.images[rows]),
+        images=few_as_pixels(moved(chosen(real.images, rows), real.device)),
         labels=real.labels[rows],
         class_names=real.class_names,
         learned=torch.zeros(len(rows), dtype=torch.bool, device=rows.device),
         source_row=rows,
         normalisation=normalisation,
     )
+
+
+def all_of(real: ImageSet, normalisation: Normalisation) -> SyntheticSet:
+    """All real images as a synthetic set in which nothing is learned; many are not copied."""
+    rows = torch.arange(len(real), device=real.device)
+    nothing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    return SyntheticSet(few_as_pixels(real.images), real.labels, real.class_names, nothing, rows, normalisation)
 
 
 def check_fits(ipc: int, classes: int, image_shape: tuple[int, int, int]) -> None:

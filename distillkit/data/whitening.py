@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distillkit.base.errors import SourceError
+from distillkit.data.rows import Images, chunks
 
 LARGEST = 12_288  # values of an image, 3 x 64 x 64: the basis has as many rows and columns, 576 MiB in float32
 
@@ -56,7 +57,7 @@ def whitening_of(mean_D: Tensor, covariance_DD: Tensor, eps: float) -> Whitening
     return Whitening(mean_D, basis_DD, (values_D.clamp(min=0) + eps).sqrt())
 
 
-def zca(images: Tensor, eps: float, chunk: int = 4096) -> Whitening:
+def zca(images: Images, eps: float) -> Whitening:
     """The whitening of these images (N, C, H, W), uint8 or float pixels, in pixel space and float32.
 
     Its mean and covariance (over N − 1) are those of all pixels as they stand, not normalised by channel: MTT
@@ -64,7 +65,7 @@ def zca(images: Tensor, eps: float, chunk: int = 4096) -> Whitening:
 
     Raises SourceError for one image, and for images of more than ``LARGEST`` values.
     """
-    count, size = len(images), images[0].numel()
+    count, size = len(images), images.shape[1:].numel()
     if size > LARGEST:
         raise SourceError(
             f"images have {size:,} values, whose covariance has {size:,} x {size:,}; expected at most {LARGEST:,} for "
@@ -73,10 +74,9 @@ def zca(images: Tensor, eps: float, chunk: int = 4096) -> Whitening:
     if count < 2:
         raise SourceError(f"there is {count} training image; expected at least 2 to fit ZCA whitening; add some")
     divisor = 255 if images.dtype == torch.uint8 else 1
-    parts = [images[first : first + chunk] for first in range(0, count, chunk)]
-    mean_D = sum((part.flatten(1).double().sum(0) for part in parts), torch.zeros(())) / (count * divisor)
+    mean_D = sum((part.flatten(1).double().sum(0) for part in chunks(images)), torch.zeros(())) / (count * divisor)
     covariance_DD = torch.zeros(size, size, dtype=torch.float64)
-    for part in parts:
+    for part in chunks(images):
         centred_ND = part.flatten(1).double() / divisor - mean_D
         covariance_DD.addmm_(centred_ND.T, centred_ND)
     fitted = whitening_of(mean_D, covariance_DD / (count - 1), eps)

@@ -4,7 +4,7 @@ Axes: R runs; K classes; N test images; S points of the training curve.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,9 +17,10 @@ from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
+from distillkit.data.rows import Images, normalised
 from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.training.compute import Compute
-from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predict, replay
+from distillkit.training.loop import Lot, TrainingRecipe, fit_all, logits_of, predicted_classes, replay
 
 CURVE_IMAGES = 2000  # test images for a point of the training curve, at most: spread evenly over the split
 THIRDS = ("easy", "middle", "hard")
@@ -87,8 +88,8 @@ def evaluate(
     its own initial weights if it has some, and ``recipe`` only says how many networks.
     """
     check_fit(test, synthetic)
-    train_NCHW = compute.layout(synthetic.normalisation.apply(synthetic.images))
-    test_NCHW = compute.layout(synthetic.normalisation.apply(test.pixels()))
+    train_NCHW = compute.seen(synthetic.images, synthetic.normalisation, synthetic.labels.device)
+    test_NCHW = compute.seen(test.images, synthetic.normalisation, test.device)
     curve_steps, part = spaced(updates_of(synthetic, recipe), recipe.curve_points), curve_part(len(test))
     part_NCHW, part_labels = test_NCHW[part], test.labels[part]
 
@@ -97,10 +98,10 @@ def evaluate(
 
         def record(step: int, place: int, network: nn.Module) -> None:
             if step in curve_steps[:-1]:
-                curves[place].append(accuracy(predict(network, part_NCHW), part_labels).cpu())
+                curves[place].append(accuracy(predicted_classes(network, part_NCHW), part_labels).cpu())
 
         networks = trained(synthetic, train_NCHW, recipe, group, record, compute)
-        predicted_RN = torch.stack([predict(network, test_NCHW).argmax(1) for network in networks])
+        predicted_RN = torch.stack([predicted_classes(network, test_NCHW) for network in networks])
         return Runs(predicted_RN.cpu(), torch.tensor(curves, dtype=torch.float64))
 
     found = list(compute.run(evaluate_group, compute.groups(enumerate(spawn(generator, recipe.runs)))))
@@ -110,7 +111,7 @@ def evaluate(
 
 def trained(
     synthetic: SyntheticSet,
-    train_NCHW: Tensor,
+    train_NCHW: Images,
     recipe: EvaluationRecipe,
     group: Sequence[tuple[int, Generator]],
     on_step: Callable[[int, int, nn.Module], None],
@@ -130,7 +131,7 @@ def trained(
             on_step(step, place, network)
 
         start_P = start_of(schedule, number)
-        return replay(train_NCHW, targets, classes, schedule, generator, start_P, on_step=on, compute=compute)
+        return replay(train_NCHW[:], targets, classes, schedule, generator, start_P, on_step=on, compute=compute)
 
     return [replayed(place, *run) for place, run in enumerate(group)]
 
@@ -160,9 +161,9 @@ def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int)
     With several ``neighbours`` the class that most of them have.
     """
     check_fit(test, synthetic)
-    set_MD = synthetic.normalisation.apply(synthetic.images).flatten(1)
-    images_ND = synthetic.normalisation.apply(test.pixels()).flatten(1)
-    found_N = nearest_classes(images_ND, set_MD, synthetic.labels, len(synthetic.class_names), neighbours)
+    norm, device = synthetic.normalisation, test.device
+    tested, others = normalised(test.images, norm, device), normalised(synthetic.images, norm, device)
+    found_N = nearest_classes(tested, others, synthetic.labels, len(synthetic.class_names), neighbours)
     return (found_N == test.labels).double().mean().item()
 
 
@@ -177,12 +178,12 @@ def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
     schedule, classes = synthetic.schedule, len(test.class_names)
     if schedule is None or schedule.starts_RP is None:
         return None
-    test_NCHW = synthetic.normalisation.apply(test.pixels())
+    test_NCHW = normalised(test.images, synthetic.normalisation, test.device)
     network = build_network(schedule.network, test.image_shape, classes, seed=0).to(test_NCHW.device)
     found = []
     for start_P in schedule.starts_RP:
         load_flat_(network, start_P)
-        found.append(accuracy(predict(network, test_NCHW), test.labels))
+        found.append(accuracy(predicted_classes(network, test_NCHW), test.labels))
     return torch.stack(found).cpu()
 
 
@@ -238,22 +239,31 @@ def reference_difficulty(
 
     It ranks test images for reporting; nothing is ever chosen by it.
     """
-    train_NCHW = compute.layout(train.normalisation.apply(train.images))
-    test_NCHW = compute.layout(train.normalisation.apply(test.pixels()))
+    train_NCHW = compute.seen(train.images, train.normalisation, train.labels.device)
+    test_NCHW = compute.seen(test.images, train.normalisation, test.device)
 
     def label_probabilities(generators: list[Generator]) -> Tensor:
         lots = [Lot(train_NCHW, train.labels, own) for own in generators]
         networks = fit_all(recipe.network, lots, len(train.class_names), recipe.training, compute=compute)
-        probability_RNK = torch.stack([predict(network, test_NCHW).double().softmax(1) for network in networks])
-        return probability_RNK[:, torch.arange(len(test)), test.labels].cpu()
+        return torch.stack([probability_of(test.labels, logits_of(network, test_NCHW)) for network in networks]).cpu()
 
     groups = compute.groups(spawn(generator, recipe.runs))
     return (1 - torch.cat(list(compute.run(label_probabilities, groups))).mean(0)).float()
 
 
-def accuracy(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
-    """Share of rows whose largest logit is the label's, float64."""
-    return (logits_NK.argmax(1) == labels_N).double().mean()
+def probability_of(labels_N: Tensor, logits: Iterable[Tensor]) -> Tensor:
+    """The probability (N,) of every label, float64, from logits (B, K) chunk by chunk."""
+    found, done = [], 0
+    for logits_BK in logits:
+        label_B1 = labels_N[done : done + len(logits_BK), None]
+        found.append(logits_BK.double().softmax(1).gather(1, label_B1).squeeze(1))
+        done += len(logits_BK)
+    return torch.cat(found)
+
+
+def accuracy(predicted_N: Tensor, labels_N: Tensor) -> Tensor:
+    """Share of rows that are given the class of their label, float64."""
+    return (predicted_N == labels_N).double().mean()
 
 
 def spaced(steps: int, points: int) -> list[int]:

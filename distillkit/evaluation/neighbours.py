@@ -1,42 +1,142 @@
-"""Classification without any training: an image gets the class of what is nearest to it in the set.
+"""The images of a set that are nearest to others, and the classes they vote for; exact, with no training.
 
-Axes: N images asked about, B a block of them; M images of the set; D values of an image; K classes.
+Axes: N images asked about, B a block of them; M images of the set, S a chunk of them; D values of an image; F features;
+K pairs; k neighbours.
 """
 
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 2**24  # distances, or values of images, held at once
-TIE = 1e-9  # of the squared lengths: what differs by less is as near, whatever the order of summing
+from distillkit.base.errors import ArtifactError
+from distillkit.data.rows import PART, Images, spans, to_pixels
+
+SIDE = 2  # of the squares whose sums are features
+QUERIES = 1024  # images asked about, at once
+PAIRS = 2**21  # values of pairs held at once, in float64
+FIRST = 4  # pairs that are computed before others are ruled out
+ROUNDING = 1e-7  # of float32, for each feature that is summed
+
+Track = Callable[[Iterable[slice]], Iterable[slice]]
 
 
-def nearest_classes(images_ND: Tensor, set_MD: Tensor, labels_M: Tensor, classes: int, count: int = 1) -> Tensor:
-    """The class (N,) that most of the ``count`` nearest images of the set have; of all where it has no more.
+class Nearest(NamedTuple):
+    """Of each image the ``k`` nearest, the nearest first: squared distance, float64, and row, int64, both (N, k)."""
 
-    Distances are Euclidean. Of images as near the first counts, of classes with as many votes the one with the nearest.
-    Works on the device of ``images_ND``.
+    squared_Nk: Tensor
+    row_Nk: Tensor
+
+
+def nearest(
+    images: Images,
+    others: Images,
+    count: int = 1,
+    exclude_N: Tensor | None = None,
+    track: Track = iter,
+    chunk: int = PART,
+) -> Nearest:
+    """The ``count`` of ``others`` with the smallest Euclidean distance to each image; as near is the lower row first.
+
+    Images are float32, or uint8 and then compared in pixel space. ``exclude_N`` (N,) is a row that each image is not
+    compared with, such as its own; −1 for none. ``track`` may wrap the chunks of ``others``, each of at most ``chunk``
+    images, to show progress.
+
+    Exact: ‖f(x) − f(s)‖ ≤ ‖x − s‖ for the :func:`features` f, so most pairs are ruled out by a small product of
+    matrices; the distances of the others are computed from the differences, in float64. Squared distances that differ
+    by a factor below 1 + 1e-12 are as near, as sums differ by their order. Raises ArtifactError when shapes differ or
+    too few images are left to compare with.
     """
-    rows = max(1, BLOCK // max(set_MD.shape))
-    blocks = (squared_distances(block_BD, set_MD) for block_BD in images_ND.split(rows))
-    return torch.cat([most_votes(squared_BM, labels_M, classes, min(count, len(labels_M))) for squared_BM in blocks])
+    own, theirs, left = tuple(images.shape[1:]), tuple(others.shape[1:]), len(others) - (exclude_N is not None)
+    if own != theirs:
+        raise ArtifactError(f"images are {own}, source images {theirs}; expected the same shape; give their source")
+    if left < count:
+        raise ArtifactError(f"there are {left} images to compare with; expected at least {count} that are not excluded")
+    device = images.device
+    excluded_N = torch.full((len(images),), -1) if exclude_N is None else exclude_N
+    found = Nearest(
+        torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
+        torch.full((len(images), count), len(others), device=device),
+    )
+    for columns in track(list(spans(others, chunk))):
+        chunk_SD = to_pixels(others[columns].to(device)).flatten(1)
+        features_SF = features(chunk_SD.view(-1, *own))
+        for rows in spans(images, QUERIES):
+            block_BD = to_pixels(images[rows]).flatten(1)
+            least_BS = bound(features(block_BD.view(-1, *own)), features_SF)
+            column_B = excluded_N[rows].to(device) - columns.start
+            here_B = ((column_B >= 0) & (column_B < len(chunk_SD))).nonzero().squeeze(1)
+            least_BS[here_B, column_B[here_B]] = torch.inf
+            known = Nearest(found.squared_Nk[rows], found.row_Nk[rows])
+            better = compared(block_BD, chunk_SD, least_BS, known, columns.start)
+            found.squared_Nk[rows], found.row_Nk[rows] = better
+    return found
 
 
-def squared_distances(images_BD: Tensor, set_MD: Tensor) -> Tensor:
-    """‖x − s‖² = ‖x‖² + ‖s‖² − 2 x·s in float64, (B, M), rounded to a billionth of the largest ‖x‖² + ‖s‖²."""
-    images_BD, rows = images_BD.double(), max(1, BLOCK // set_MD.shape[1])
-    parts = [(part.double().square().sum(1), images_BD @ part.double().T) for part in set_MD.split(rows)]
-    squared_M, product_BM = torch.cat([squared for squared, _ in parts]), torch.cat([dot for _, dot in parts], 1)
-    squared_B1 = images_BD.square().sum(1, keepdim=True)
-    unit_B1 = TIE * (squared_B1 + squared_M.max()).clamp(min=1e-30)
-    return ((squared_B1 + squared_M - 2 * product_BM) / unit_B1).round() * unit_B1
+def features(x_BCHW: Tensor) -> Tensor:
+    """Sums over squares of SIDE x SIDE values, divided by SIDE, and what is left of the length: (B, F) float32.
+
+    The former are coordinates in orthonormal directions c; with r(x) = √(‖x‖² − ‖c(x)‖²) the length of the rest,
+    ‖x − s‖² = ‖c(x) − c(s)‖² + ‖rest‖² ≥ ‖c(x) − c(s)‖² + (r(x) − r(s))². So f = (c, r), and ‖f(x)‖ = ‖x‖.
+    """
+    x_BCHW = x_BCHW if x_BCHW.ndim == 4 else x_BCHW[:, None, None]
+    high, wide = x_BCHW.shape[2:]
+    side_h, side_w = min(SIDE, high), min(SIDE, wide)
+    padded = F.pad(x_BCHW, (0, -wide % side_w, 0, -high % side_h))
+    sums_BF = F.avg_pool2d(padded, (side_h, side_w)).flatten(1) * (side_h * side_w) ** 0.5
+    rest_B = x_BCHW.double().square().flatten(1).sum(1) - sums_BF.double().square().sum(1)
+    return torch.cat([sums_BF, rest_B.clamp(min=0).sqrt().float()[:, None]], 1)
 
 
-def most_votes(squared_BM: Tensor, labels_M: Tensor, classes: int, count: int) -> Tensor:
-    """The class (B,) with most votes of the ``count`` nearest; ``squared_BM`` is used up."""
-    votes_BK = torch.zeros(len(squared_BM), classes, dtype=torch.float64, device=squared_BM.device)
-    for rank in range(count):
-        nearest_B1 = squared_BM.argmin(1, keepdim=True)
-        vote_B1 = torch.full_like(votes_BK[:, :1], 1 + 0.5 ** (rank + 1))  # all fractions together are below 1
-        votes_BK.scatter_add_(1, labels_M[nearest_B1], vote_B1)
-        squared_BM.scatter_(1, nearest_B1, torch.inf)
-    return votes_BK.argmax(1)
+def bound(x_BF: Tensor, s_SF: Tensor) -> Tensor:
+    """‖x‖² + ‖s‖² − 2 x·s, (B, S), less than the squared distance whatever the rounding."""
+    squared_B, squared_S = x_BF.square().sum(1), s_SF.square().sum(1)
+    slack_B = ROUNDING * x_BF.shape[1] * (squared_B + squared_S.max())
+    return torch.addmm(squared_S, x_BF, s_SF.T, alpha=-2).add_((squared_B - slack_B)[:, None])
+
+
+def compared(block_BD: Tensor, chunk_SD: Tensor, least_BS: Tensor, known: Nearest, start: int) -> Nearest:
+    """``known`` with what is nearer in a chunk of images, whose first row is ``start``; ``least_BS`` is used up."""
+    few = min(known.row_Nk.shape[1] - 1 + FIRST, least_BS.shape[1])
+    likely_Bk = least_BS.topk(few, largest=False).indices
+    hopeful = torch.zeros_like(least_BS, dtype=torch.bool).scatter_(1, likely_Bk, True)
+    for wanted in (hopeful, ~hopeful):  # the likeliest first, which rule out most of the others
+        pairs = (wanted & (least_BS < torch.inf) & (least_BS <= known.squared_Nk[:, -1:])).nonzero(as_tuple=True)
+        parts = zip(*(side_K.split(max(1, PAIRS // chunk_SD.shape[1])) for side_K in pairs), strict=True)
+        squared = [(block_BD[query].double() - chunk_SD[column].double()).square().sum(1) for query, column in parts]
+        known = merged(known, pairs[0], torch.cat(squared), pairs[1] + start)
+    return known
+
+
+def merged(known: Nearest, query_K: Tensor, squared_K: Tensor, row_K: Tensor) -> Nearest:
+    """The nearest of those known and of further pairs, each of an image and a row."""
+    images, count = known.row_Nk.shape
+    number_B = torch.arange(images, device=query_K.device)
+    query = torch.cat([number_B.repeat_interleave(count), query_K])
+    squared = torch.cat([known.squared_Nk.flatten(), squared_K])
+    row = torch.cat([known.row_Nk.flatten(), row_K])
+    order = row.argsort(stable=True)
+    for key in (squared.view(torch.int64) + 2**11 >> 12, query):  # to 40 bits, in order as all are positive
+        order = order[key[order].argsort(stable=True)]
+    first_B = torch.searchsorted(query[order], number_B)
+    best_Bk = order[first_B[:, None] + torch.arange(count, device=order.device)]
+    return Nearest(squared[best_Bk], row[best_Bk])
+
+
+def root_mean_square(images_KCHW: Tensor, others_KCHW: Tensor) -> Tensor:
+    """√(mean over C, H, W of (image − other)²) of each pair, (K,), in float64: exactly 0 for equal images."""
+    return (images_KCHW.double() - others_KCHW.double()).square().flatten(1).mean(1).sqrt()
+
+
+def nearest_classes(images: Images, others: Images, labels_M: Tensor, classes: int, count: int = 1) -> Tensor:
+    """The class (N,) that most of the ``count`` nearest of ``others`` have; of all where there are no more.
+
+    Of classes with as many votes it is the one with the nearest.
+    """
+    count = min(count, len(others))
+    row_Nk = nearest(images, others, count).row_Nk
+    vote_k = 1 + 0.5 ** torch.arange(1, count + 1, dtype=torch.float64)  # all fractions together are below 1
+    votes_NK = torch.zeros(len(row_Nk), classes, dtype=torch.float64, device=row_Nk.device)
+    return votes_NK.scatter_add_(1, labels_M[row_Nk], vote_k.to(row_Nk.device).expand(row_Nk.shape)).argmax(1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
 from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import SyntheticSet
 from distillkit.hub.client import DATASET, Entry, announced, connect, is_offline, quiet_client, resolve, short, sums_of
 from distillkit.hub.errors import hub_errors, patiently

@@ -40,7 +40,7 @@ class Distillation:
 
     def __init__(self, method: Method, start: SyntheticSet, material: Material, optim: Optim, generator: Generator):
         self.method, self.start, self.material, self.optim, self.generator = method, start, material, optim, generator
-        self.normalised_NCHW = start.normalisation.apply(start.images)
+        self.normalised_NCHW = start.normalisation.apply(start.pixels())
         self.rows = start.learned.nonzero().squeeze(1)
         self.images = Learned(self.normalised_NCHW[self.rows], optim.image_lr, optim.momentum)
         self.average = None if optim.image_average is None else self.images.value.detach().clone()
@@ -119,14 +119,14 @@ class Distillation:
 
     def student_lr(self) -> Tensor:
         if self.step_sizes is None:
-            return torch.tensor(float("nan"), device=self.start.images.device)
+            return torch.tensor(float("nan"), device=self.start.labels.device)
         return self.step_sizes.values()
 
     def result(self) -> SyntheticSet:
         """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""
         learned_NCHW = self.images.value.detach() if self.average is None else self.average
         pixels = self.start.normalisation.undo(learned_NCHW)
-        images, lr = self.start.images.index_copy(0, self.rows, pixels), self.student_lr().detach()
+        images, lr = self.start.pixels().index_copy(0, self.rows, pixels), self.student_lr().detach()
         schedule, soft_labels = self.start.schedule, None if self.start.soft_labels is None else self.labels().detach()
         done = replace(self.start, images=images, soft_labels=soft_labels)
         if schedule is not None:
@@ -184,7 +184,7 @@ class Distillation:
                     moment.copy_(state[f"{i}.{name}"])
         if self.average is not None:
             self.average.copy_(state["average"])
-        device = self.start.images.device
+        device = self.start.labels.device
         kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
         self.memory = {name: part.to(device) for name, part in kept.items()}
         self.generator.set_state(state["generator"])
@@ -195,4 +195,4 @@ def initial_step_sizes(start: SyntheticSet, optim: Optim) -> Tensor | None:
     if start.schedule is not None:
         return start.schedule.lr_T
     lr = optim.student_lr_init
-    return None if lr is None else torch.tensor(lr, device=start.images.device)
+    return None if lr is None else torch.tensor(lr, device=start.labels.device)

@@ -7,7 +7,6 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 from torch import Generator, Tensor, nn
 
 from distillkit.base.about import About
-from distillkit.base.device import onto
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.data.factories import NetworkFactory
 from distillkit.data.images import ImageSet, Iterate, Normalisation, SyntheticSet
@@ -68,7 +67,7 @@ class Material:
 
     def normalised(self, rows: Tensor) -> Tensor:
         """The real images at ``rows``, normalised: (N, C, H, W) float32."""
-        return self.normalisation.apply(self.real.take(onto(self.real.images.device, rows)).pixels())
+        return self.normalisation.apply(self.real.pixels(rows))
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -80,7 +79,7 @@ class Material:
             raise ArtifactError(
                 f"the experts have {found} parameters, but {spec} for these images has {expected}; train them again"
             )
-        network = forget_statistics(network).to(self.real.images.device).train()
+        network = forget_statistics(network).to(self.real.device).train()
         known = not isinstance(spec, NetworkFactory)  # compiling rewrites the norms of networks that it knows
         return CompiledKernel(network, self.compute) if self.compute.compile and known else EagerKernel(network)
 

@@ -20,7 +20,7 @@ from distillkit.data.networks import Network
 from distillkit.data.selection import class_rows, split_holdout
 from distillkit.matching.method import Material
 from distillkit.training.compute import Compute
-from distillkit.training.loop import predict, replay
+from distillkit.training.loop import predicted_classes, replay
 
 Make = Callable[[Material, Generator], SyntheticSet]
 
@@ -114,10 +114,11 @@ def replayed_accuracy(synthetic: SyntheticSet, held_out: ImageSet, seed: int, co
     """Accuracy on ``held_out`` of one network trained by the set's schedule; 0 where it leaves the finite numbers."""
     if synthetic.schedule is None:
         raise ValueError("only a set with a schedule can be replayed")
-    images_NCHW, held_NCHW = (synthetic.normalisation.apply(pixels) for pixels in (synthetic.images, held_out.pixels()))
+    images_NCHW = synthetic.normalisation.apply(synthetic.pixels())
+    held_NCHW = compute.seen(held_out.images, synthetic.normalisation, held_out.device)
     classes, generator = len(synthetic.class_names), seeded(seed)
     try:
         network = replay(images_NCHW, synthetic.targets, classes, synthetic.schedule, generator, compute=compute)
     except DivergedError:
         return torch.zeros((), dtype=torch.float64)
-    return (predict(network, held_NCHW).argmax(1) == held_out.labels).double().mean().cpu()
+    return (predicted_classes(network, held_NCHW) == held_out.labels).double().mean().cpu()

@@ -36,7 +36,7 @@ def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> Synt
     if labels == "hard":
         return start
     experts = material.need_experts()
-    images_NCHW = start.normalisation.apply(start.images)
+    images_NCHW = start.normalisation.apply(start.pixels())
     logits_ENK = torch.stack([predict(material.expert(expert), images_NCHW) for expert in range(len(experts))])
     soft_NK = mean_of_those_right(logits_ENK, start.labels).softmax(1)
     hard_NK = F.one_hot(start.labels, len(start.class_names)).to(soft_NK)

@@ -20,7 +20,7 @@ from torch import Tensor
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.base.files import pretty_json
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.package.card import card_text
@@ -119,7 +119,7 @@ def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | 
     recipe["storage"] = {
         "safetensors": (config / ARTIFACT).stat().st_size,
         "parquet": (config / PARQUET).stat().st_size,
-        "source_train": real.train.images.numel(),  # at one byte a value
+        "source_train": real.train.images.shape.numel(),  # at one byte a value
     }
     return recipe, info
 
@@ -167,9 +167,9 @@ def as_hf(synthetic: SyntheticSet) -> Any:
 
     features = features_of(synthetic)
     columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
-    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.images]
+    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.pixels()]
     if "pixels" in features:
-        columns["pixels"] = synthetic.images.numpy()
+        columns["pixels"] = synthetic.pixels().numpy()
     return Dataset.from_dict({name: columns[name] for name in features}, features=features)
 
 

@@ -136,6 +136,8 @@ def names(recipes: Sequence[Recipe]) -> str:
 
 def network(spec: Mapping[str, Any]) -> str:
     """The evaluation network in words, after the name that papers give it."""
+    if spec.get("factory", "").startswith("__main__:"):
+        return f"{code(spec['factory'])} (of a notebook or script that is in no package: nobody else can check it)"
     if "factory" in spec:
         return f"{code(spec['factory'])} (not distillkit's: whoever has its code can name it, `--network`)"
     built = NetworkSpec(**spec)

@@ -1,13 +1,12 @@
 """Folders of packages: which names are safe, which files count, and how one takes another's place."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from distillkit.base.errors import ArtifactError
-from distillkit.base.files import error_number, not_written
+from distillkit.base.files import atomic_folder
 
 MANIFEST, CARD = "manifest.json", "README.md"
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
@@ -38,31 +37,15 @@ def check_target(folder: Path) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``folder`` when the block ends well; else all stays as it was."""
+    """An empty folder that takes the place of ``folder`` when the block ends well; what the Hub added stays.
+
+    Raises ArtifactError for what a package may not take the place of.
+    """
     check_target(folder)
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
-    built, old = temporary / "new", temporary / "old"
-    try:
-        built.mkdir()
+    with atomic_folder(folder) as built:
         yield built
         for name in FROM_THE_HUB:
             if (folder / name).is_dir():
                 shutil.copytree(folder / name, built / name)
             elif (folder / name).is_file():
                 shutil.copyfile(folder / name, built / name)
-        try:
-            if folder.exists():
-                folder.rename(old)
-            built.rename(folder)
-        except BaseException:  # a signal between the two renames, too
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            raise
-    except OSError as error:
-        if (number := error_number(error)) is None:
-            raise
-        raise ArtifactError(not_written(folder, number)) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -21,8 +21,7 @@ from distillkit.base.errors import ArtifactError, ParamsError, check_positive
 from distillkit.base.files import pretty_json
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.base.settings import settings
-from distillkit.data.artifact import normalisation_tensors, read_normalisation
-from distillkit.data.container import Opened, save
+from distillkit.data.files.container import Opened, normalisation_tensors, read_normalisation, save
 from distillkit.data.images import Normalisation
 from distillkit.methods.generator.denoising import LEVELS
 from distillkit.methods.generator.image_generator import ImageGenerator

@@ -131,7 +131,7 @@ class Package:
         return sorted(self.manifest.files_of(self.recipes))
 
     def artifact(self, recipe: str) -> Path:
-        """The recipe's distilled set, for :func:`distillkit.data.artifact.load_synthetic`."""
+        """The recipe's distilled set, for :func:`distillkit.data.files.artifact.load_synthetic`."""
         return self.file(recipe, ARTIFACT)
 
     def recipe_json(self, recipe: str) -> dict[str, Any]:

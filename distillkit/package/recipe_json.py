@@ -12,17 +12,21 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from distillkit import __version__
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.base.files import canonical_json
-from distillkit.data.container import Opened
-from distillkit.data.images import ImageSet, RealData, SyntheticSet, to_pixels
+from distillkit.data.files.container import Opened
+from distillkit.data.images import ImageSet, RealData, SyntheticSet
+from distillkit.data.rows import chunks
 from distillkit.evaluation.evaluate import THIRDS
 from distillkit.evaluation.metrics import count, share
-from distillkit.evaluation.nearest_source import TIE, nearest_source, root_mean_square
+from distillkit.evaluation.neighbours import nearest, root_mean_square
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
+from distillkit.process.progress import track
 
+TIE = 1 - 1e-12  # sums of float64 may differ by their order; what is closer by less is as close
 ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
 SAMPLE = 500  # source images that the yardstick is measured on
 
@@ -85,11 +89,10 @@ def describe(
 
 def digest(images: ImageSet) -> str:
     """SHA-256 of a split in hexadecimal: its shape, type, class names, images and labels, wherever it was read from."""
-    tensors = [tensor.detach().cpu().contiguous() for tensor in (images.images, images.labels)]
-    described = [[str(tensor.dtype), list(tensor.shape)] for tensor in tensors]
+    described = [[str(part.dtype), list(part.shape)] for part in (images.images, images.labels)]
     found = hashlib.sha256(canonical_json([described, list(images.class_names)]).encode())
-    for tensor in tensors:
-        found.update(tensor.numpy().data)
+    for part in (*chunks(images.images), images.labels):
+        found.update(part.detach().cpu().contiguous().numpy().data)
     return found.hexdigest()
 
 
@@ -120,14 +123,12 @@ def without_machine_paths(value: Any) -> Any:
 
 def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
     """How many images are real, each of which is its source row to the bit. Raises ArtifactError when one is not."""
-    device = train.images.device
     for place in (~synthetic.learned).nonzero().squeeze(1).split(4096):
         rows = synthetic.source_row[place]
         if bool((rows < 0).any()):
             raise ArtifactError(f"{path} has a real image without a source row; run its distill stage again")
-        expected = to_pixels(train.images[rows.to(device)]).cpu()
-        same = (synthetic.images[place] == expected).flatten(1).all(1)
-        same &= synthetic.labels[place] == train.labels[rows.to(device)].cpu()
+        same = (synthetic.pixels(place) == train.pixels(rows).cpu()).flatten(1).all(1)
+        same &= synthetic.labels[place] == train.labels[rows.to(train.device)].cpu()
         if not bool(same.all()):
             worst = int(same.int().argmin())
             found = f"{path}: image {int(place[worst])} is marked real but is not source row {int(rows[worst])}"
@@ -136,7 +137,7 @@ def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
 
 
 def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float | None) -> dict[str, Any] | None:
-    """How far learned images are from the training images nearest to them, see :func:`nearest_source`.
+    """How far learned images are from the training images nearest to them: a root mean square in pixels.
 
     ``median``, ``min`` and ``max`` distance; ``from_start``: how many have no training image nearer than the one that
     they started from; ``copies``: how many equal a training image; ``yardstick`` as it is given. None when nothing is
@@ -144,12 +145,12 @@ def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float
     """
     if not bool(synthetic.learned.any()):
         return None
-    images = synthetic.images[synthetic.learned].to(train.images.device)
-    rows = synthetic.source_row[synthetic.learned].to(images.device)
-    distance = nearest_source(images, train.images).distance_N
+    images = synthetic.pixels(synthetic.learned.nonzero().squeeze(1)).to(train.device)
+    rows = synthetic.source_row[synthetic.learned].to(train.device)
+    distance = distances(images, train, None, "distances to source images")
     at_start = 0
     for part in (rows >= 0).nonzero().squeeze(1).split(1024):
-        own = root_mean_square(images[part], to_pixels(train.images[rows[part]]))
+        own = root_mean_square(images[part], train.pixels(rows[part]))
         at_start += int((own * TIE <= distance[part]).sum())
     return {
         "median": round(median(distance.tolist()), 6),
@@ -166,9 +167,14 @@ def source_yardstick(train: ImageSet) -> float | None:
     if len(train) < 2:
         return None
     rows = torch.linspace(0, len(train) - 1, min(SAMPLE, len(train)), dtype=torch.float64).round().long()
-    rows = rows.to(train.images.device)
-    distances: list[float] = nearest_source(train.images[rows], train.images, rows).distance_N.tolist()
-    return round(median(distances), 6)
+    found = distances(train.pixels(rows), train, rows, "distances between source images")
+    return round(float(median(found.tolist())), 6)
+
+
+def distances(images_NCHW: Tensor, train: ImageSet, exclude_N: Tensor | None, words: str) -> Tensor:
+    """The root mean square (N,) to the nearest training image."""
+    found = nearest(images_NCHW, train.images, exclude_N=exclude_N, track=lambda parts: track(parts, words))
+    return (found.squared_Nk[:, 0] / images_NCHW[0].numel()).sqrt()
 
 
 # What it achieves

@@ -10,7 +10,8 @@ from distillkit.base.arguments import check_new_artifact, check_new_folder
 from distillkit.base.device import prepare_device
 from distillkit.base.errors import ParamsError, counted
 from distillkit.base.randomness import draw_seed, seed_for, seeded
-from distillkit.data import artifact
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import made_set
 from distillkit.matching.method import Material
 from distillkit.methods.generator.diffusion import Diffusion
@@ -31,11 +32,11 @@ def build(name: str, folder: Path, real: Path) -> dict[str, Any]:
     if not isinstance(recipe.method, Diffusion):
         raise ParamsError(f"recipe {name} has method {recipe.method_name}; expected diffusion; name another recipe")
     check_new_folder(folder)
-    source, experts = artifact.load_real(real), params.section(data, "experts", ExpertsSpec)
+    source, experts = load_real(real), params.section(data, "experts", ExpertsSpec)
     device, train = prepare_device(), source.train
     classes = len(train.class_names)
     compute = plan_compute(device, train.image_shape, experts.recipe.network, classes, recipe.visits(classes))
-    compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real), name))
+    compute = replace(compute, finish=finishing(model_folder(recipe.params, seed, real_file(real)), name))
     material = Material(train.to(device), source.normalisation.to(device), compute=compute)
     trained = recipe.method.trained(material, seed_of(seed))
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError, DivergedError
-from distillkit.data.artifact import save_synthetic
-from distillkit.data.container import load_state, save_state
+from distillkit.data.files.artifact import save_synthetic
+from distillkit.data.files.container import load_state, save_state
 from distillkit.data.images import SyntheticSet
 from distillkit.process.interruption import AGAIN, Interrupted, check, note, reacting
 from distillkit.process.locks import one_at_a_time
@@ -156,7 +156,7 @@ def finishing(folder: Path, name: str) -> Finisher:
 def keep(run: Learning, path: Path, provenance: Mapping[str, Any]) -> str:
     """Save the set as it stands, if all its numbers are finite, and say so."""
     synthetic, done = run.result(), f"the set after step {run.done}"
-    if not (synthetic.images.isfinite().all() and math.isfinite(synthetic.student_lr or 0)):
+    if not (synthetic.pixels().isfinite().all() and math.isfinite(synthetic.student_lr or 0)):
         return f"{done} is not finite either, so nothing is kept"
     save_synthetic(path, synthetic, provenance)
     return f"{done} is kept in {path}"

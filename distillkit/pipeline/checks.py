@@ -14,8 +14,8 @@ import torch
 from distillkit.base import files, params
 from distillkit.base.errors import DistillkitError, ParamsError, check_range
 from distillkit.base.params import section
-from distillkit.data import artifact
 from distillkit.data.factories import NetworkFactory, admit
+from distillkit.data.files import artifact
 from distillkit.data.images import ImageSet
 from distillkit.data.networks import Network, build_network
 from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out

@@ -1,5 +1,6 @@
 """The set of one recipe: the same bytes from a stage and from Python."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,17 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distillkit.base import files
 from distillkit.base.device import prepare_device
+from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.files import artifact
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.matching.distillation import Distillation, Step
-from distillkit.matching.method import Material
+from distillkit.matching.method import Material, Selection
+from distillkit.matching.pretrained import Pretrained
+from distillkit.methods.selection.imported import Imported
 from distillkit.pipeline.checkpoints import checkpointed, finishing, keeping, resumed
 from distillkit.pipeline.recipes import Recipe
 from distillkit.pipeline.unfinished import remembering
 from distillkit.process.live_curves import shown
 from distillkit.process.progress import track
 from distillkit.training.executors import UNROLLED, plan_compute
+from distillkit.training.expert_files import ExpertFiles
 from distillkit.training.trajectories import Experts
 
 Scores = tuple[Tensor | None, Tensor | None]  # difficulty (N,), and the probability (N,) that experts gave each label
@@ -26,12 +33,40 @@ NO_SCORES: Scores = None, None
 
 
 def material_for(recipe: Recipe, source: RealData, experts: Experts, scores: Scores) -> Material:
-    """What a recipe's method works from, on this machine's device."""
+    """What a recipe's method works from, on this machine's device, with the files that it names."""
     source = source.to(device := prepare_device())
     train, classes = source.train, len(source.train.class_names)
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
     compute = plan_compute(device, train.image_shape, experts.spec, classes, recipe.visits(classes), UNROLLED)
-    return Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
+    material = Material(train, source.normalisation, difficulty_N, confidence_N, experts, compute)
+    return with_files(recipe.method, material)
+
+
+def with_files(method: Selection, material: Material) -> Material:
+    """The same with the files that the method names, if it names some."""
+    if isinstance(method, Imported):
+        imported = artifact.load_synthetic(pinned(method.file, method.sha256, "distillkit import"))[0]
+        return replace(material, imported=imported.to(material.real.images.device))
+    wanted = getattr(method, "pretrained", None)
+    if isinstance(wanted, Pretrained):
+        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "a training of experts")]))
+    return material
+
+
+def pinned(file: str, sha256: str, made_by: str) -> Path:
+    """A file that a recipe names, if it is the one that the recipe means."""
+    path = Path(file)
+    if path.is_absolute() or Path(os.path.normpath(path)).parts[:1] == ("..",):
+        raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
+    if not path.is_file():
+        raise ParamsError(f"file {path} does not exist; expected what {made_by} wrote; import or pull it first")
+    found = files.sha256(path)
+    if found != sha256:
+        raise ArtifactError(
+            f"{path} is not the file that the recipe means: found SHA-256 {found}, expected {sha256}; "
+            f"put that file back, or write into the recipe in params.yaml: sha256: '{found}'"
+        )
+    return path
 
 
 def make(

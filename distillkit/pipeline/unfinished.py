@@ -20,8 +20,8 @@ from torch import Tensor
 from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError, counted
 from distillkit.base.files import canonical_json, sha256
-from distillkit.data.container import load_state, save_state
-from distillkit.data.factories import own_files
+from distillkit.data.files.container import load_state, save_state
+from distillkit.pipeline.own_code import own_code
 from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
 from distillkit.training.compute import Compute
@@ -38,7 +38,8 @@ def unfinished(name: str, settings: Any, inputs: Sequence[Path], root: Path = WO
     """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
 
     ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; the stage's code
-    (:func:`distillkit.pipeline.code.files_of`) is among the inputs. The user's own networks count, too.
+    (:func:`distillkit.pipeline.code.files_of`) is among the inputs. The code of the user's own networks and
+    methods that ``settings`` name counts, too.
     """
     folder = work_folder(name, settings, inputs, root)
     try:
@@ -54,7 +55,7 @@ def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = W
     """Where the work called ``name`` is kept, for these very settings, inputs and arithmetic."""
     chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
     machine = [torch.__version__, torch.cuda.is_available(), chosen]
-    contents = [(path.name, sha256(path)) for path in [*inputs, *own_files()]]
+    contents = [(path.name, sha256(path)) for path in inputs] + own_code(canonical_json(settings))
     text = canonical_json([__version__, machine, name, settings, contents])
     return root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 

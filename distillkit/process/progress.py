@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 USER = re.compile(r"(?<=:)//[^\s/?#\"'<>\\]*@")
+WORDS: list[Callable[[str], str]] = []  # see in_words
 HARMLESS = "\n\u00a0\u3000\u200c\u200d"  # spaces and joiners that some scripts need
 
 
@@ -82,8 +83,20 @@ def left(done: int, total: int | None, each: float) -> str:
 
 def tell(line: str) -> None:
     """One line on stderr."""
+    for translate in WORDS[-1:]:
+        line = translate(line)
     sys.stderr.write(presentable(line) + "\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def in_words(translate: Callable[[str], str]) -> Iterator[None]:
+    """A block that tells its lines in other words, in all threads."""
+    WORDS.append(translate)
+    try:
+        yield
+    finally:
+        WORDS.pop()
 
 
 def presentable(text: str) -> str:

@@ -65,7 +65,7 @@ def spread(rows: Sequence[int], columns: int) -> list[int]:
 
 def tile(synthetic: SyntheticSet, row: int) -> Image.Image:
     """One image, at the size it is shown, in its frame."""
-    return as_tile(synthetic.images[row], LEARNED_COLOUR if synthetic.learned[row] else REAL_COLOUR)
+    return as_tile(synthetic.image(row), LEARNED_COLOUR if synthetic.learned[row] else REAL_COLOUR)
 
 
 def as_tile(image_CHW: Tensor, colour: Colour = (255, 255, 255)) -> Image.Image:

@@ -16,8 +16,8 @@ from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import DistillkitError, counted
 from distillkit.base.machine import cores, memory_available
-from distillkit.data.artifact import class_names_of
-from distillkit.data.container import Opened
+from distillkit.data.files.container import Opened, class_names_of
+from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake
@@ -28,7 +28,6 @@ from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 
 GIB = 2**30
-REAL = "artifacts/real.safetensors"
 HERE = "activate the environment that distillkit is installed in"
 
 
@@ -206,25 +205,29 @@ def in_dvc(place: Path, folder: Path) -> bool:
 
 def fetched_images(folder: Path) -> Iterator[Finding]:
     """What was fetched, as ``fetch`` told it."""
-    real = folder / REAL
-    if real.is_file():
+    if (real := fetched_file(folder)) is not None:
         yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
 
 
 def images(folder: Path) -> Images | None:
     """What has been fetched, if anything."""
-    real = folder / REAL
-    if not real.is_file():
+    if (real := fetched_file(folder)) is None:
         return None
     opened = Opened(real, "real")
-    train, test = (opened.file.get_slice(f"{split}_images").get_shape() for split in ("train", "test"))
+    train, test = (split_shape(opened, split) for split in ("train", "test"))
     channels, height, width = train[1:]
     return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
 
 
+def fetched_file(folder: Path) -> Path | None:
+    """The file that describes the images that were fetched; None where none were."""
+    places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the latter before images had a folder
+    return next((place for place in places if place.is_file()), None)
+
+
 def class_counts(folder: Path) -> dict[str, int]:
     """The training images of every class that have been fetched."""
-    opened = Opened(folder / "artifacts/real.safetensors", "real")
+    opened = Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")
     names = class_names_of(opened)
     counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
     return dict(zip(names, counts, strict=True))

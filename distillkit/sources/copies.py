@@ -1,53 +1,46 @@
 """Images that are there twice: in one class, in two, or in train and test, where they make accuracies lie."""
 
 import hashlib
-from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from distillkit.data.images import Tally, count
+from distillkit.data.origin import Tally, count
 from distillkit.sources.readers import Split
 
 
-class Copies(NamedTuple):
-    """Masks over rows: training images that repeat an earlier one of their class, or of another; test images that are
-    training images, too."""
+class Copies:
+    """Looks out for images whose pixels were there before, as rows come by: all of train, then all of test.
 
-    train: Tensor
-    otherwise: Tensor
-    test: Tensor
+    They are counted in ``notes``. Where copies are to ``drop``, training images that repeat an earlier one of their
+    class are, and test images that are training images, too.
+    """
+
+    def __init__(self, drop: bool, notes: Tally):
+        self.drop, self.notes = drop, notes
+        self.label: dict[bytes, int] = {}  # of the first image with these pixels
+        self.more: set[tuple[bytes, int]] = set()  # further labels of the same pixels
+
+    def is_kept(self, split: Split, row: int, label: int, digest: bytes) -> bool:
+        """Whether a row stays; ``digest`` is the hash of its pixels."""
+        dropped_or_kept = "dropped" if self.drop else "kept"
+        if split.name == "test":
+            if digest not in self.label:
+                return True
+            return self.counted(f"test images that are training images, too, {dropped_or_kept}", split, row)
+        if digest not in self.label:
+            self.label[digest] = label
+            return True
+        if self.label[digest] == label or (digest, label) in self.more:
+            return self.counted(f"training images that repeat one of their class, {dropped_or_kept}", split, row)
+        self.more.add((digest, label))
+        self.counted("training images that are also in another class, kept", split, row)
+        return True
+
+    def counted(self, what: str, split: Split, row: int) -> bool:
+        count(self.notes, what, split.where(row))
+        return not self.drop
 
 
-def find_copies(train_images: Tensor, train: Split, test_images: Tensor) -> Copies:
-    """By the hash of their pixels, in one pass."""
-    first: dict[bytes, int] = {}  # the label of the first image with these pixels
-    more: set[tuple[bytes, int]] = set()  # further labels of the same pixels
-    copies = Copies(*(torch.zeros(rows, dtype=torch.bool) for rows in (len(train_images),) * 2 + (len(test_images),)))
-    for row, (image, label) in enumerate(zip(train_images, train.labels.tolist(), strict=True)):
-        if (known := first.setdefault(digest := pixel_hash(image), -1)) == -1:
-            first[digest] = label
-        elif known == label or (digest, label) in more:
-            copies.train[row] = True
-        else:
-            copies.otherwise[row] = True
-            more.add((digest, label))
-    for row, image in enumerate(test_images):
-        copies.test[row] = pixel_hash(image) in first
-    return copies
-
-
-def pixel_hash(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
-
-
-def tally_copies(copies: Copies, train: Split, test: Split, dropped: bool, notes: Tally) -> None:
-    """Add them to ``notes``."""
-    dropped_or_kept = "dropped" if dropped else "kept"
-    for what, mask, split in (
-        (f"training images that repeat one of their class, {dropped_or_kept}", copies.train, train),
-        ("training images that are also in another class, kept", copies.otherwise, train),
-        (f"test images that are training images, too, {dropped_or_kept}", copies.test, test),
-    ):
-        for row in split.rows[mask].tolist():
-            count(notes, what, split.where(row))
+def pixel_hash(image: np.ndarray) -> bytes:
+    """Of the pixels (C, H, W) uint8, 16 bytes."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

@@ -4,25 +4,25 @@ A source is opened into splits whose images are not decoded yet. Labels are chec
 the training images, classes are capped, and only the images that remain are decoded, into one uint8 tensor.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from distillkit.base.errors import SourceError, check_range
 from distillkit.base.randomness import seeded
 from distillkit.base.settings import settings
-from distillkit.data.images import Found, ImageSet, RealData, SourceInfo, Tally, channel_statistics, count
+from distillkit.data.images import ImageSet, RealData, channel_statistics
+from distillkit.data.origin import Found, SourceInfo
 from distillkit.data.whitening import zca
-from distillkit.process.interruption import check, interrupt, reacting
-from distillkit.sources.copies import find_copies, tally_copies
+from distillkit.process.interruption import interrupt, reacting
+from distillkit.sources.decoding import Reading, Track, decode
 from distillkit.sources.folders import open_folder
 from distillkit.sources.huggingface import open_huggingface
-from distillkit.sources.pictures import WHITE, Pixels, picture_pixels, resized, unreadable
+from distillkit.sources.pictures import WHITE
 from distillkit.sources.readers import (
     DigitsSource,
     FolderSource,
@@ -36,9 +36,6 @@ from distillkit.sources.readers import (
     open_digits,
     open_torchvision,
 )
-
-Track = Callable[[Iterable[int], str], Iterable[int]]
-
 
 Item = TypeVar("Item")
 
@@ -92,38 +89,39 @@ class DataSpec:
         check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
-def untracked(items: Iterable[Item], description: str) -> Iterable[Item]:
+def untracked(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
     """The default ``track``: shows nothing."""
-    del description
+    del description, total
     return items
 
 
-def fetch(spec: DataSpec, track: Track = untracked) -> RealData:
+def fetch(spec: DataSpec, track: Track = untracked, folder: Path | None = None) -> RealData:
     """The images that ``spec`` names, as uint8 with the statistics of the training images.
 
-    ``track(rows, description)`` may wrap an iterable to show progress. Raises SourceError for data it cannot trust.
+    ``track(items, description, total)`` may wrap an iterable to show progress. Images that are many go into files in
+    ``folder``, where there is one. Raises SourceError for data it cannot trust.
     """
     with reacting(interrupt):  # downloads
         splits = open_splits(spec)
-    return assembled(splits, spec, track)
+    return assembled(splits, spec, track, folder=folder)
 
 
 def assembled(
-    splits: "Splits", spec: DataSpec, track: Track = untracked, source: Mapping[str, Any] | None = None
+    splits: "Splits",
+    spec: DataSpec,
+    track: Track = untracked,
+    source: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> RealData:
     """The images of opened splits, capped, decoded and with their statistics. ``source`` is recorded in place of the
     spec's, where one is given.
     """
     train, test, info, found = splits
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
-    notes = dict(found.notes)
-    train_images, test_images = decode((train, test), spec, track, notes)
-    copies = find_copies(train_images, train, test_images)
-    tally_copies(copies, train, test, spec.duplicates == "drop", notes)
-    if spec.duplicates == "drop":
-        train, train_images = train.take(~copies.train), train_images[~copies.train]
-        test, test_images = test.take(~copies.test), test_images[~copies.test]
-        check_classes(train, test)
+    notes, reading = dict(found.notes), Reading(spec.size, spec.background, spec.white, spec.duplicates == "drop")
+    (train_images, train_kept), (test_images, test_kept) = decode((train, test), reading, track, notes, folder)
+    train, test = train.take(train_kept), test.take(test_kept)
+    check_classes(train, test)
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
     return RealData(
         train=ImageSet(train_images, train.labels, train.class_names),
@@ -225,68 +223,3 @@ def split_off(split: Split, fraction: float, seed: int) -> tuple[Split, Split]:
 def cap(split: Split, per_class: int | None, seed: int) -> Split:
     """At most ``per_class`` images of every class."""
     return split if per_class is None else split.take(draw(split, lambda _: per_class, seed))
-
-
-def decode(splits: Sequence[Split], spec: DataSpec, track: Track, notes: Tally) -> list[Tensor]:
-    """uint8 (N, C, H, W) of each split, all of one size; C is 3 as soon as one image has colour.
-
-    How images were read that could be read in several ways is added to ``notes``.
-    """
-    shape = read_pixels(splits[0], 0, spec).values.shape
-    deep: list[tuple[int, str]] = []
-    parts = [decode_split(split, shape, spec, track, notes, deep) for split in splits]
-    check_depth(deep, spec.white)
-    channels = max(part.shape[1] for part in parts)
-    return [torch.from_numpy(part if part.shape[1] == channels else part.repeat(channels, axis=1)) for part in parts]
-
-
-def decode_split(
-    split: Split, shape: tuple[int, ...], spec: DataSpec, track: Track, notes: Tally, deep: list[tuple[int, str]]
-) -> np.ndarray:
-    """``shape`` is the (C, H, W) of the first training image; ``deep`` gets the brightest of the 16-bit images."""
-    images = np.empty((len(split.rows), *shape), dtype=np.uint8)
-    for place in track(range(len(images)), f"decoding {split.name} images"):
-        check()
-        read, where = read_pixels(split, place, spec), split.where(int(split.rows[place]))
-        pixels = read.values
-        if pixels.shape[1:] != shape[1:]:
-            found = f"{where} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
-            first = f"the first training image {shape[1]}x{shape[2]}"
-            raise SourceError(f"{found}, {first}; expected one size; set data.size to resize them all")
-        if len(pixels) > images.shape[1]:
-            images = images.repeat(3, axis=1)
-        images[place] = pixels
-        if read.deepest is not None:
-            deep[:] = [max([*deep, (read.deepest, where)])]
-        if read.deepest is not None and len(pixels) == 3:
-            count(notes, "16-bit colour images, of which the higher 8 bits were read", where)
-        if read.clear:
-            count(notes, f"transparent images, put on {ground(spec.background)}", where)
-        if read.frames:
-            count(notes, "files of several images, of which the first was read", where)
-    return images
-
-
-def ground(level: int) -> str:
-    """What people call a grey of this level."""
-    return {0: "black", 255: "white"}.get(level, f"grey {level}")
-
-
-def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
-    """Raise SourceError where 16-bit images use half of their values or less, and nobody said what is white."""
-    for value, where in deep:
-        if white is None and value <= WHITE // 2:
-            bits = max(8, value.bit_length())
-            raise SourceError(
-                f"no 16-bit image has a value above {value} ({where}); expected up to {WHITE}, or the value of white: "
-                f"set data.white, to {2**bits - 1} for {bits} bits or to {WHITE} if the images are dark"
-            )
-
-
-def read_pixels(split: Split, place: int, spec: DataSpec) -> Pixels:
-    row = int(split.rows[place])
-    try:
-        read = picture_pixels(split.read(row), spec.background, spec.white or WHITE)
-        return read._replace(values=resized(read.values, spec.size))
-    except Exception as error:  # image decoders raise errors of every kind
-        raise unreadable(split.where(row), error) from error

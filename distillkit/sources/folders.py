@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from distillkit.base.errors import SourceError
-from distillkit.data.images import Found, SourceInfo, count
+from distillkit.data.origin import Found, SourceInfo, count
 from distillkit.sources.pictures import is_picture, open_picture, suffixes
 from distillkit.sources.readers import (
     TEST_NAMES,
@@ -182,6 +182,7 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, kept: lis
         class_names,
         read=lambda row: open_picture((folder / pictures[row]).read_bytes()),
         where=lambda row: pictures[row].as_posix(),
+        encoded=lambda row: (folder / pictures[row]).read_bytes(),
     )
 
 

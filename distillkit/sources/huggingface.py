@@ -14,7 +14,7 @@ from typing import Any
 
 from distillkit.base.errors import SourceError
 from distillkit.base.outside import UnreadableError, content, read_yaml
-from distillkit.data.images import Found, SourceInfo, Tally, count
+from distillkit.data.origin import Found, SourceInfo, Tally, count
 from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
 from distillkit.sources.pictures import brief, is_picture, open_picture
@@ -224,17 +224,16 @@ def huggingface_split(
         encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise unclear_column(features, "an image column", source.image, "image") from error
-    cells = cells_of(encoded.data.column(image))
+    column = encoded.data.column(image)  # of the memory map
+    cells = cells_of(column)
     where = place_namer(own_name, files, cells, home)
     check_present(cells, home, where)
     values, class_names = composed_labels(data[label][:], getattr(features[label], "names", None) or ())
-    return labelled(
-        name,
-        values,
-        class_names,
-        read=lambda row: open_picture(picture_bytes(encoded[row][image], home)),
-        where=where,
-    )
+
+    def encoded_at(row: int) -> bytes:
+        return picture_bytes(column[row].as_py(), home)
+
+    return labelled(name, values, class_names, lambda row: open_picture(encoded_at(row)), where, encoded_at)
 
 
 def composed_labels(values: list[Any], names: Sequence[str]) -> tuple[list[Any], tuple[str, ...] | None]:

@@ -1,20 +1,25 @@
 """Images that are in Python already: map-style torch datasets of (image, label), and arrays."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from distillkit.base.errors import SourceError
-from distillkit.data.images import Found, RealData, SourceInfo, Tally, count
+from distillkit.data.images import ImageSet, RealData
+from distillkit.data.origin import Found, SourceInfo, Tally, count
+from distillkit.data.rows import chunks
 from distillkit.process.interruption import check
-from distillkit.sources.fetch import DataSpec, Splits, Track, assembled, check_classes, ground, split_off
+from distillkit.process.progress import tell
+from distillkit.sources.decoding import Reading, Track, decode, ground
+from distillkit.sources.fetch import DataSpec, Splits, assembled, check_classes, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
-from distillkit.sources.readers import Split, labelled
+from distillkit.sources.readers import DigitsSource, Split, labelled, listed
 
 KIND = "python"
 MOST_CLASSES = 100_000
@@ -43,16 +48,43 @@ def from_datasets(
     data = assembled(Splits(first, second, info, found), spec, track, {"kind": KIND, "name": name})
     hashed = hashlib.sha256()
     for images in (data.train, data.test):
-        hashed.update(images.images.numpy().data)
+        for part in chunks(images.images):
+            hashed.update(part.numpy().data)
         hashed.update(images.labels.numpy().data)
     return replace(data, info=replace(data.info, revision=f"sha256-{hashed.hexdigest()[:16]}"))
 
 
+def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: int, track: Track) -> ImageSet:
+    """The images of a torch dataset whose labels are numbers of ``class_names``; grey ones become the ``channels``.
+
+    Raises SourceError where the dataset has other names for its classes, and as :func:`from_datasets` does.
+    """
+    named = tuple(names_of(dataset) or class_names)
+    if named != class_names:
+        raise SourceError(
+            f"the {name} dataset has the classes {listed(named)}; expected {listed(class_names)}, as the set has; give "
+            f"the {name} split of the same source"
+        )
+    spec, notes = DataSpec(DigitsSource()), dict[str, tuple[int, str]]()  # of which the source is not read
+    split = read_split(dataset, name, class_names, spec, notes, track)
+    pixels = decode([split], Reading(None, spec.background, spec.white, drop=False), track, notes)[0].images[:]
+    colours = channels if pixels.shape[1] == 1 else 1
+    return ImageSet(pixels.repeat(1, colours, 1, 1), split.labels, named)
+
+
+def inner(dataset: Any) -> Any:
+    """What a Subset, or a ConcatDataset of one kind, is made of."""
+    parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
+    if hasattr(dataset, "classes") or not isinstance(parts, list) or parts[0] is None:
+        return dataset
+    found = [inner(part) for part in parts]
+    kinds = {(type(part), str(getattr(part, "classes", None))) for part in found}
+    return found[0] if len(kinds) == 1 else dataset
+
+
 def names_of(dataset: Any) -> Sequence[str] | None:
-    """The classes' names as torchvision's datasets have them, also inside a Subset."""
-    while not hasattr(dataset, "classes") and hasattr(dataset, "dataset"):
-        dataset = dataset.dataset
-    found = getattr(dataset, "classes", None)
+    """The classes' names as torchvision's datasets have them."""
+    found = getattr(inner(dataset), "classes", None)
     return None if found is None else [part[0] if isinstance(part, tuple) else str(part) for part in found]
 
 
@@ -60,6 +92,8 @@ def read_split(
     dataset: Any, name: str, class_names: tuple[str, ...] | None, spec: DataSpec, notes: Tally, track: Track
 ) -> Split:
     """A dataset read once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest."""
+    if isinstance(dataset, DataLoader):
+        raise SourceError(f"the {name} dataset is a DataLoader; expected a map-style Dataset; give its dataset")
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise SourceError(
             f"the {name} dataset is {type(dataset).__name__}, which has no length or rows by number; expected a "
@@ -67,7 +101,7 @@ def read_split(
         )
     pictures: list[Image.Image] = []
     labels: list[int] = []
-    for row in track(range(len(dataset)), f"reading {name} images"):
+    for row in track(range(len(dataset)), f"reading {name} images", len(dataset)):
         check()
         where = f"{name} row {row}"
         try:
@@ -75,14 +109,29 @@ def read_split(
         except Exception as error:  # whatever a dataset raises
             raise unreadable(where, error) from error
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap the dataset")
+            how = ": [(row['image'], row['label']) for row in dataset], for example" if isinstance(item, dict) else ""
+            raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap it{how}")
         labels.append(as_label(item[1], where))
         pictures.append(as_picture(item[0], where, spec, notes))
+    tell_if_random(dataset, name, lambda item: as_picture(item[0], name, spec, {}), pictures)
     if class_names is None:
         if (largest := max(labels, default=0)) >= MOST_CLASSES:
             raise SourceError(f"the {name} dataset has label {largest}; expected 0 to classes - 1; number the classes")
         class_names = tuple(map(str, range(largest + 1)))
     return labelled(name, labels, class_names, lambda row: pictures[row])
+
+
+def tell_if_random(
+    dataset: Any, name: str, read: Callable[[Any], Image.Image], pictures: Sequence[Image.Image], rows: int = 5
+) -> None:
+    """Warn where one of the first rows, read again, is another image: it was augmented at random."""
+    for row, before in enumerate(pictures[:rows]):
+        if read(dataset[row]).tobytes() != before.tobytes():
+            tell(
+                f"warning: {name} row {row} is another image each time that it is read, and was taken as it was first; "
+                "leave random augmentation out of the dataset"
+            )
+            return
 
 
 def as_label(label: Any, where: str) -> int:
@@ -121,9 +170,9 @@ def channels_first(image: Any, where: str) -> np.ndarray:
         raise SourceError(f"{where} has an image of type {type(image).__name__}; expected {SHAPES}")
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
-        raise SourceError(
-            f"{where} has an image of shape {tuple(image.shape)}; expected {order} of 1 or 3 channels; permute it"
-        )
+        other = "" if isinstance(image, torch.Tensor) else ", or give a tensor (C, H, W)"
+        found = f"{where} has an image of shape {tuple(image.shape)}"
+        raise SourceError(f"{found}; expected {order} of 1 or 3 channels; permute it{other}")
     return values
 
 
@@ -150,6 +199,8 @@ class Rows:
     """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when they are not as many."""
 
     def __init__(self, images: Any, labels: Any):
+        if images is None or labels is None:
+            raise SourceError("there are images without labels, or labels without images; expected both; give both")
         if len(images) != len(labels):
             raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected as many")
         self.images, self.labels = images, labels

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distillkit.base.errors import SourceError, counted
 from distillkit.base.settings import keyword_settings
-from distillkit.data.images import Found, SourceInfo
+from distillkit.data.origin import Found, SourceInfo
 from distillkit.sources.pictures import brief, known_formats_only
 
 TRAIN_NAMES = ("train", "training")
@@ -77,7 +77,10 @@ Source = DigitsSource | HuggingFaceSource | FolderSource | TorchvisionSource
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled images that are not decoded: ``read`` opens the image of a source row, ``where`` names it."""
+    """Labelled images that are not decoded: ``read`` opens the image of a source row, ``where`` names it.
+
+    ``encoded`` gives the bytes of its file, where the source has files.
+    """
 
     name: str
     labels: Tensor
@@ -85,6 +88,7 @@ class Split:
     rows: Tensor
     read: Callable[[int], Image.Image]
     where: Callable[[int], str]
+    encoded: Callable[[int], bytes] | None = None
 
     def take(self, chosen: Tensor) -> "Split":
         """The rows of the boolean mask ``chosen``, in source order."""
@@ -136,6 +140,7 @@ def labelled(
     class_names: tuple[str, ...] | None,
     read: Callable[[int], Image.Image],
     where: Callable[[int], str] | None = None,
+    encoded: Callable[[int], bytes] | None = None,
 ) -> Split:
     """A split from raw labels: positions in ``class_names``, or values whose sorted distinct ones are the classes."""
     where = where or (lambda row: f"{name} row {row}")
@@ -155,7 +160,7 @@ def labelled(
     found = range(len(class_names)) if class_names is not None else sorted(set(values))
     position = {value: label for label, value in enumerate(found)}
     labels = torch.tensor([position[value] for value in values], dtype=torch.int64)
-    return Split(name, labels, class_names or tuple(map(str, found)), torch.arange(len(labels)), read, where)
+    return Split(name, labels, class_names or tuple(map(str, found)), torch.arange(len(labels)), read, where, encoded)
 
 
 def open_digits() -> OpenedSource:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from distillkit.base.errors import counted
-from distillkit.data.artifact import class_names_of, read_found
-from distillkit.data.container import Opened
-from distillkit.data.images import Found, RealData, Tally
+from distillkit.data.files.container import Opened, class_names_of
+from distillkit.data.files.real_images import read_found, split_shape
+from distillkit.data.images import RealData
+from distillkit.data.origin import Found, Tally
 
 SHOWN = 5  # classes, and shapes
 
@@ -33,8 +34,8 @@ def read_summary(opened: Opened) -> Summary:
     """Of an artifact of real images, without reading them."""
     names = class_names_of(opened)
     counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
-    train, test = (opened.file.get_slice(f"{split}_images").get_shape() for split in ("train", "test"))
-    return Summary(dict(zip(names, counts, strict=True)), test[0], [tuple(train[1:])], read_found(opened))
+    train, test = (split_shape(opened, split) for split in ("train", "test"))
+    return Summary(dict(zip(names, counts, strict=True)), test[0], [(train[1], train[2], train[3])], read_found(opened))
 
 
 def lines(summary: Summary) -> Iterator[str]:

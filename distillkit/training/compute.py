@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from distillkit.data.rows import Images, Normalises, normalised
+
 A = TypeVar("A")
 
 B = TypeVar("B")
@@ -108,6 +110,10 @@ class Compute:
         """``network`` on ``device`` in the memory layout of choice; changed in place."""
         network = network.to(device)
         return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+    def seen(self, images: Images, normalisation: Normalises, device: torch.device) -> Images:
+        """Images as networks see them, in the memory layout of choice; see :func:`~distillkit.data.rows.normalised`."""
+        return normalised(images, normalisation, device, self.channels_last)
 
     def layout(self, x_NCHW: Tensor) -> Tensor:
         """``x_NCHW`` in the memory layout of choice."""

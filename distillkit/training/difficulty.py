@@ -4,8 +4,9 @@ Each score is a function of :class:`~distillkit.training.trajectories.Dynamics` 
 and returns ``difficulty_N``, float32, averaged over experts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import torch
 from torch import Tensor
 
 from distillkit.base.errors import ParamsError
@@ -64,9 +65,13 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
 }
 
 
-def scores_of(dynamics: Dynamics) -> dict[str, Tensor]:
-    """Every score by its name."""
-    return {name: score_images(dynamics) for name, score_images in SCORES.items()}
+def scores_of(experts: Iterable[Dynamics]) -> dict[str, Tensor]:
+    """Every score by its name, the mean over experts; one expert's dynamics, each (1, L, N), are held at a time."""
+    found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    for dynamics in experts:
+        for name, score_images in SCORES.items():
+            found[name].append(score_images(dynamics))
+    return {name: torch.stack(parts).mean(0) for name, parts in found.items()}
 
 
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:

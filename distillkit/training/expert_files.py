@@ -1,6 +1,6 @@
 """Expert trajectories at rest: one safetensors file for every shard, read lazily."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
-from distillkit.data.artifact import read_network
-from distillkit.data.container import Opened, save
+from distillkit.data.files.artifact import read_network
+from distillkit.data.files.container import Opened, save
 from distillkit.data.leftovers import stems
 from distillkit.data.networks import Network
 from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert, described
@@ -21,13 +21,19 @@ def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
     return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
-def save_experts(path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any]) -> None:
-    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard."""
+def save_experts(
+    path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any], trained_on: str = ""
+) -> None:
+    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard.
+
+    ``trained_on`` tells their images from others. In a pipeline DVC does that, and it is left out.
+    """
     dynamics = {
         f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
     }
     tensors = {"trajectories": torch.stack([expert.trajectory_TP for expert in experts]), **dynamics}
-    save(path, "experts", tensors, {"network": asdict(spec), "recipe": recipe})
+    header = {"network": asdict(spec), "recipe": recipe}
+    save(path, "experts", tensors, header | ({"trained_on": trained_on} if trained_on else {}))
 
 
 class ExpertFiles:
@@ -40,10 +46,12 @@ class ExpertFiles:
         self.slices = [trajectories_of(shard) for shard in self.shards]
         shapes = [part.get_shape() for part in self.slices]
         specs = [read_network(shard, "network", "train it again") for shard in self.shards]
+        self.spec, self.trained_on = specs[0], str(self.shards[0].header.get("trained_on", ""))
         for shard, shape, spec in zip(self.shards, shapes, specs, strict=True):
             if spec != specs[0] or shape[1:] != shapes[0][1:]:
                 raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
-        self.spec = specs[0]
+            if shard.header.get("trained_on", "") != self.trained_on:
+                raise ArtifactError(f"{shard.path} is of other images than {self.shards[0].path}; train both again")
         self.snapshots: int = shapes[0][1]
         self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
 
@@ -53,21 +61,27 @@ class ExpertFiles:
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def images(self) -> int:
+        """How many images they were trained on."""
+        return next(self.dynamics()).correct.shape[2]
+
     def read(self, expert: int, snapshot: int) -> Tensor:
         part, row = self.index[expert]
         parameters: Tensor = part[row, snapshot]
         return parameters
 
-    def dynamics(self) -> Dynamics:
-        """The dynamics of all shards, each (E, L, N)."""
-        first = self.shards[0].tensor("dynamics.correct", [None, None, None], torch.bool)
-        columns = {
-            name: torch.cat(
-                [shard.tensor(f"dynamics.{name}", [None, *first.shape[1:]], dtype) for shard in self.shards]
-            )
-            for name, dtype in DYNAMICS.items()
-        }
-        return Dynamics(**columns)
+    def dynamics(self) -> Iterator[Dynamics]:
+        """The dynamics of one expert after the other, each (1, L, N)."""
+        shape: list[int | None] = [1, None, None]
+        for shard, part in zip(self.shards, self.slices, strict=True):
+            for expert in range(part.get_shape()[0]):
+                rows = slice(expert, expert + 1)
+                found = {
+                    name: shard.tensor(f"dynamics.{name}", shape, dtype, rows=rows) for name, dtype in DYNAMICS.items()
+                }
+                shape = list(found["correct"].shape)
+                yield Dynamics(**found)
 
 
 def trajectories_of(shard: Opened) -> Any:

@@ -31,7 +31,7 @@ def expert_features(experts: Experts, count: int, real: ImageSet, normalisation:
     @torch.no_grad()
     def features(rows: Tensor) -> Tensor:
         parts = rows.split(CHUNK)
-        images = (normalisation.apply(real.take(part).pixels()) for part in parts)
+        images = (normalisation.apply(real.pixels(part)) for part in parts)
         return torch.cat([torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images])
 
     return features
@@ -49,10 +49,10 @@ def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation:
 
     Batch normalisation goes by the statistics of some training images, evenly spread over the classes.
     """
-    device = real.images.device
+    device = real.device
     network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0).to(device)
     load_flat_(network, experts.read(number, experts.snapshots - 1).to(device))
-    return measure_statistics(network, normalisation.apply(real.take(spread_rows(real.labels)).pixels()))
+    return measure_statistics(network, normalisation.apply(real.pixels(spread_rows(real.labels))))
 
 
 def spread_rows(labels_N: Tensor, count: int = SAMPLE) -> Tensor:

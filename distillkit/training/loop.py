@@ -1,6 +1,7 @@
 """The one ordinary training loop: every expert, evaluation and reference network is trained by it.
 
-The dataset is a tensor on the device and a batch is a row index, so there are no workers and no per-image transforms.
+The dataset is a tensor on the device, or reads rows as one would, and a batch is a row index: no workers, no per-image
+transforms.
 Several small networks may be trained as one (``stacking.py``), each on a lot of its own.
 Axes: N images; C, H, W channels, height, width; K classes; R networks.
 """
@@ -22,6 +23,7 @@ from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
+from distillkit.data.rows import Images, chunks
 from distillkit.training.compute import Compute, Precision, compiled
 from distillkit.training.stacking import stack
 from distillkit.training.update_rules import sgd_
@@ -59,7 +61,7 @@ class TrainingRecipe:
 class Lot(NamedTuple):
     """What one network is trained on: normalised images, their labels, and the generator of all that is drawn."""
 
-    images_NCHW: Tensor
+    images_NCHW: Images
     labels_N: Tensor
     generator: Generator
     learned_N: Tensor | None = None
@@ -155,7 +157,7 @@ def constant(lr: float) -> Callable[[int], float]:
 
 def fit(
     spec: Network,
-    images_NCHW: Tensor,
+    images_NCHW: Images,
     labels_N: Tensor,
     classes: int,
     recipe: TrainingRecipe,
@@ -253,8 +255,20 @@ def replay(
     return network
 
 
-@torch.no_grad()
-def predict(network: nn.Module, images_NCHW: Tensor, chunk: int = 1000) -> Tensor:
-    """Logits (N, K) in evaluation mode."""
+def logits_of(network: nn.Module, images_NCHW: Images, most: int = 1000) -> Iterator[Tensor]:
+    """Logits (B, K) in evaluation mode, chunk by chunk."""
     network.eval()
-    return torch.cat([network(part) for part in images_NCHW.split(chunk)])
+    for part in chunks(images_NCHW, most):
+        with torch.no_grad():
+            logits_BK = network(part)
+        yield logits_BK
+
+
+def predict(network: nn.Module, images_NCHW: Images) -> Tensor:
+    """Logits (N, K) in evaluation mode."""
+    return torch.cat(list(logits_of(network, images_NCHW)))
+
+
+def predicted_classes(network: nn.Module, images_NCHW: Images) -> Tensor:
+    """The class (N,) with the largest logit."""
+    return torch.cat([logits_BK.argmax(1) for logits_BK in logits_of(network, images_NCHW)])

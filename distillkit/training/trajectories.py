@@ -3,15 +3,15 @@
 Axes: E experts; T snapshots (one before the first epoch and one after each); P parameters; L epochs; N training images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from distillkit.base.device import onto
 from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
@@ -19,6 +19,7 @@ from distillkit.data.augment import Augmentation
 from distillkit.data.images import ImageSet, Normalisation
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import flatten, load_flat_
+from distillkit.data.rows import Images
 from distillkit.training.compute import Compute, Precision, to_the_end
 from distillkit.training.loop import Lot, constant, epoch_batches, train
 
@@ -108,28 +109,30 @@ def described(experts: Experts) -> str:
     return f"{len(experts)} experts: {experts.spec}, {experts.snapshots - 1} epochs"
 
 
-def in_memory(spec: Network, experts: Sequence[Expert]) -> "ExpertsInMemory":
-    """Experts of one kind as one."""
+def in_memory(spec: Network, experts: Sequence[Expert], trained_on: str = "") -> "ExpertsInMemory":
+    """Experts of one kind as one; ``trained_on`` tells their images from others."""
     recorded = Dynamics(*(torch.stack(parts) for parts in zip(*(e.dynamics for e in experts), strict=True)))
-    return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded)
+    return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded, trained_on)
 
 
 @dataclass(frozen=True, repr=False)
 class ExpertsInMemory:
-    """Experts whose trajectories (E, T, P) are one tensor, and what they ``recorded`` on the way."""
+    """Experts whose trajectories (E, T, P) are one tensor, what they ``recorded`` on the way, and on which images."""
 
     spec: Network
     trajectories_ETP: Tensor
     recorded: Dynamics | None = None
+    trained_on: str = ""
 
     def __repr__(self) -> str:
         return described(self)
 
-    def dynamics(self) -> Dynamics:
-        """Those of all experts, each (E, L, N). Raises ParamsError where they were not recorded."""
+    def dynamics(self) -> Iterator[Dynamics]:
+        """Those of one expert after the other, each (1, L, N). Raises ParamsError where they were not recorded."""
         if self.recorded is None:
             raise ParamsError("these experts come without what they found hard; expected some that were recorded here")
-        return self.recorded
+        for expert in range(len(self)):
+            yield Dynamics(*(part[expert : expert + 1] for part in self.recorded))
 
     @property
     def snapshots(self) -> int:
@@ -162,7 +165,7 @@ def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
     label_N1 = labels_N[:, None]
     label_logit_N, probability_N = (of_NK.gather(1, label_N1).squeeze(1) for of_NK in (logits_NK, probability_NK))
     other_N = logits_NK.scatter(1, label_N1, float("-inf")).amax(1)
-    error_NK = probability_NK - F.one_hot(labels_N, logits_NK.shape[1])
+    error_NK = probability_NK.scatter_add(1, label_N1, -torch.ones_like(probability_NK[:, :1]))
     return Dynamics(
         correct=label_logit_N > other_N,
         probability=probability_N.half(),
@@ -188,7 +191,7 @@ class Recording:
     ):
         self.real, self.normalisation, self.recipe, self.compute = real, normalisation, recipe, compute
         network = build_network(recipe.network, real.image_shape, len(real.class_names), draw_seed(generator))
-        self.network = compute.place(network, real.images.device)
+        self.network = compute.place(network, real.device)
         self.generator, self.generator_state = generator, generator.get_state()
         first_P = flatten(self.network).cpu()
         self.trajectory_TP = torch.empty(recipe.epochs + 1, len(first_P))
@@ -202,9 +205,9 @@ class Recording:
         return self.recipe.epochs
 
     @cached_property
-    def normalised(self) -> Tensor:
+    def normalised(self) -> Images:
         """The images (N, C, H, W), not before they are wanted."""
-        return self.compute.layout(self.normalisation.apply(self.real.pixels()))
+        return self.compute.seen(self.real.images, self.normalisation, self.real.device)
 
     def advance(self) -> None:
         """One epoch. Raises DivergedError, naming the knob, when the training leaves the finite numbers."""
@@ -220,13 +223,16 @@ class Recording:
             precision=recipe.precision,
             compute=self.compute,
         )
-        rows, logits = (torch.cat(parts) for parts in zip(*((v.rows[0], v.logits) for v in visits), strict=True))
-        if not logits.isfinite().all():
+        finite = torch.tensor(True, device=real.device)
+        for rows, logits, _ in visits:
+            finite &= logits.isfinite().all()
+            seen = dynamics_of(logits, real.labels[onto(real.device, rows[0])])
+            for record, part in zip(self.dynamics, seen, strict=True):
+                record[self.done, rows[0]] = part.cpu()
+        if not finite:
             raise DivergedError(
                 f"expert training gave nan or infinity in epoch {self.done + 1}; lower lr ({recipe.lr:g})"
             )
-        for record, seen in zip(self.dynamics, dynamics_of(logits[rows.argsort()], real.labels), strict=True):
-            record[self.done] = seen
         self.trajectory_TP[self.done + 1] = flatten(self.network)
         self.generator_state = self.generator.get_state()
         self.done += 1

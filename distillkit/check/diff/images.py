@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillkit.check.diff.result import Matches, Pair, Version
 from distillkit.data.images import SyntheticSet
-from distillkit.evaluation.nearest_source import root_mean_square
+from distillkit.evaluation.neighbours import root_mean_square
 
 ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
 
@@ -35,7 +35,8 @@ def match_images(before: Version, after: Version) -> Matches:
     nearest = pair_nearest(old, new, rest, origins)
     removed, added = without(rest, nearest)
     both = traced + nearest
-    sizes = root_mean_square(old.images[[pair.before for pair in both]], new.images[[pair.after for pair in both]])
+    places = torch.tensor([(pair.before, pair.after) for pair in both], dtype=torch.int64).view(-1, 2)
+    sizes = root_mean_square(old.pixels(places[:, 0]), new.pixels(places[:, 1]))
     changed = [Pair(pair.before, pair.after, size) for pair, size in zip(both, sizes.tolist(), strict=True)]
     return Matches(unchanged, relabelled, sorted(changed, key=lambda pair: (-pair.rms, pair)), removed, added)
 
@@ -48,7 +49,8 @@ def without(rows: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> list[Sequen
 
 def rule_keys(synthetic: SyntheticSet, origins: Sequence[int | None]) -> Iterator[list[tuple[Hashable, ...]]]:
     """For rules 1 to 3, what two images must have in common."""
-    pixels = [hashlib.blake2b((image + 0.0).numpy(), digest_size=20).digest() for image in synthetic.images]  # -0 is 0
+    images = (image + 0.0 for image in synthetic.pixels())  # -0 is 0
+    pixels = [hashlib.blake2b(image.numpy(), digest_size=20).digest() for image in images]
     labels = synthetic.labels.tolist()
     yield list(zip(pixels, labels, strict=True))
     yield list(zip(pixels, strict=True))
@@ -75,7 +77,7 @@ def pair_nearest(
             continue
         members = [(each.labels == label).nonzero().squeeze(1).tolist() for each in (old, new)]
         rows, count = members[0] + members[1], len(members[0])
-        near = partners(torch.cat([old.images[members[0]], new.images[members[1]]]))
+        near = partners(torch.cat([old.pixels(torch.tensor(members[0])), new.pixels(torch.tensor(members[1]))]))
         across = [(rows[one], rows[two]) for one, two in near if one < count <= two]
         spare = [(one, two) for one, two in across if one in left and two in right]
         pairs += [Pair(one, two) for one, two in spare if None in (origins[0][one], origins[1][two])]

@@ -6,7 +6,7 @@ from typing import Any
 from distillkit.base.errors import ParamsError
 from distillkit.check.diff.compare import compare, compare_packages
 from distillkit.check.diff.result import Difference, PackageDifference, Version
-from distillkit.data.artifact import load_synthetic
+from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.pull import pulled
 from distillkit.package.manifest import Package
 

@@ -31,7 +31,7 @@ def rows_of(difference: Difference, columns: int) -> dict[str, list[Image]]:
     """Tiles by what became of the images; a difference is grey where nothing changed, lighter where it got lighter."""
     old, new, images = difference.before.synthetic, difference.after.synthetic, difference.images
     changed = images.changed[:columns]
-    moves = [(new.images[pair.after] - old.images[pair.before]).cpu() for pair in changed]
+    moves = [(new.image(pair.after) - old.image(pair.before)).cpu() for pair in changed]
     factor = amplification(moves)
     return {
         "changed, before": [tile(old, pair.before) for pair in changed],

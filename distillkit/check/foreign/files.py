@@ -21,7 +21,7 @@ from torch import Tensor
 
 from distillkit.base.arguments import KINDS, check_foreign
 from distillkit.base.errors import SourceError
-from distillkit.data.container import KEY
+from distillkit.data.files.container import KEY
 
 DEEPEST = 4  # lists in lists; DC's file needs three
 

@@ -17,7 +17,8 @@ from distillkit.base.errors import counted
 from distillkit.base.names import recipe_name
 from distillkit.check.foreign.labels import LabelsAs
 from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
-from distillkit.data import artifact
+from distillkit.check.show import pixel_range
+from distillkit.data.files import artifact
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.protocol import labels_words, protocol_of
 from distillkit.process.progress import tell
@@ -71,7 +72,7 @@ def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
         "classes": len(synthetic.class_names),
         "images_per_class": counts[0] if balanced else counts,
         "soft_labels": protocol_of(synthetic)["soft_labels"],
-        "pixel_range": [round(synthetic.images.min().item(), 4), round(synthetic.images.max().item(), 4)],
+        "pixel_range": pixel_range(synthetic.images),
         "recipe": recipe_snippet(file, counts[0]) if balanced and file is not None else None,
     }
 

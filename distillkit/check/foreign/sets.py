@@ -13,7 +13,8 @@ from distillkit.base.arguments import statistics_numbers
 from distillkit.base.errors import ParamsError, SourceError, counted
 from distillkit.check.foreign.files import enumerated, listed, read_sets
 from distillkit.check.foreign.labels import LabelsAs, checked_classes, read_labels
-from distillkit.data.images import Normalisation, SyntheticSet, channel_statistics, to_pixels
+from distillkit.data.images import Normalisation, SyntheticSet, channel_statistics
+from distillkit.data.rows import to_pixels
 from distillkit.process.progress import tell
 
 SavedAs = Literal["normalised", "pixels"]

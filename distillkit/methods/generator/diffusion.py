@@ -60,4 +60,4 @@ class Diffusion:
         real, seed = material.real, draw_seed(generator)
         check_fits(self.ipc, len(real.class_names), real.image_shape)  # before hours of training
         pixels = self.images(self.trained(material, seed), seed, material.compute)
-        return made_set(pixels.to(real.images.device), real.class_names, material.normalisation)
+        return made_set(pixels.to(real.device), real.class_names, material.normalisation)

@@ -147,7 +147,7 @@ def velocity(denoiser: nn.Module, x_NCHW: Tensor, level_N: Tensor, labels_N: Ten
 def train_generator(spec: GeneratorSpec, real: ImageSet, generator: Generator, compute: Compute) -> ImageGenerator:
     """The generator of these images: the autoencoder first, if there is one, then the denoiser."""
     seeds = [draw_seed(generator) for _ in range(4)]
-    device, shape, classes = real.images.device, real.image_shape, len(real.class_names)
+    device, shape, classes = real.device, real.image_shape, len(real.class_names)
     check_size("network", partial(new_denoiser, spec, shape, classes, seeds[0]))
     denoiser = compute.place(new_denoiser(spec, shape, classes, seeds[0]), device)
     autoencoder, scale = None, 1.0
@@ -169,7 +169,7 @@ def batch_of(spec: GeneratorSpec, real: ImageSet, count: int, generator: Generat
     """``count`` images drawn with replacement, from −1 to 1, some of them mirrored, and their labels."""
     rows = torch.randint(len(real), (count,), generator=generator)
     mirrored_N = torch.rand(count, generator=generator) < (0.5 if spec.flip else 0.0)
-    rows, mirrored_N = (onto(real.images.device, part) for part in (rows, mirrored_N))
+    rows, mirrored_N = (onto(real.device, part) for part in (rows, mirrored_N))
     batch = real.take(rows)
     images = batch.pixels() * 2 - 1
     return torch.where(mirrored_N[:, None, None, None], images.flip(3), images), batch.labels
@@ -195,8 +195,8 @@ def autoencoder_loss(
 @torch.no_grad()
 def latent_scale(autoencoder: Any, real: ImageSet) -> float:
     """1 / the deviation of latents, over training images spread evenly."""
-    rows = torch.linspace(0, len(real) - 1, min(len(real), LOOKED_AT)).long().to(real.images.device)
-    parts = [latents(autoencoder, real.take(part).pixels() * 2 - 1) for part in rows.split(TOGETHER)]
+    rows = torch.linspace(0, len(real) - 1, min(len(real), LOOKED_AT)).long().to(real.device)
+    parts = [latents(autoencoder, real.pixels(part) * 2 - 1) for part in rows.split(TOGETHER)]
     return 1 / max(torch.cat(parts).std().item(), 1e-6)
 
 

@@ -33,7 +33,7 @@ def start_from(start: NoiseOrReal, ipc: int, material: Material, generator: Gene
 
 def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
     """``ipc`` images of every class that come from no real one. Raises ParamsError for more than fit any machine."""
-    classes, device = len(material.real.class_names), material.real.images.device
+    classes, device = len(material.real.class_names), material.real.device
     check_fits(ipc, classes, material.real.image_shape)
     noise_NCHW = torch.randn(ipc * classes, *material.real.image_shape, generator=generator).to(device)
     return made_set(material.normalisation.undo(noise_NCHW), material.real.class_names, material.normalisation)

@@ -128,7 +128,7 @@ class DatasetDistillation:
             return checked_population(self.pretrained, material).spec
         spec = self.network or material.need_experts().spec
         if isinstance(spec, NetworkFactory):
-            check_built(network_like(spec, material, 0, material.real.images.float()[:1]), spec)
+            check_built(network_like(spec, material, 0, material.real.pixels(slice(0, 1))), spec)
             return spec
         return replace(spec, norm="instance") if spec.norm == "batch" else spec
 
@@ -137,7 +137,7 @@ class DatasetDistillation:
         if self.initialisation == "random":
             return None
         if self.initialisation == "fixed":
-            return flatten(network_like(spec, material, draw_seed(generator), material.real.images.float()[:1]))[None]
+            return flatten(network_like(spec, material, draw_seed(generator), material.real.pixels(slice(0, 1))))[None]
         experts = population(self.pretrained, material)
         if self.initialisation == "fixed-pretrained":
             chosen = range(1)
@@ -145,7 +145,7 @@ class DatasetDistillation:
             check_range("kept_apart", self.kept_apart, 1, len(experts) - 1)
             chosen = range(len(experts) - self.kept_apart, len(experts))
         found = [experts.read(number, experts.snapshots - 1) for number in chosen]
-        return torch.stack(found).to(material.real.images.device)
+        return torch.stack(found).to(material.real.device)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
         """Mean over networks of ℓ(x, y; θ_T) on one batch of real images, T = S·E and, for k = 0 … T − 1,

@@ -2,12 +2,11 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Generator
 
 from distillkit.base.about import About
 from distillkit.base.settings import settings
-from distillkit.data.images import SyntheticSet, real_subset
+from distillkit.data.images import SyntheticSet, all_of
 from distillkit.matching.method import Material
 
 ABOUT = About("Full", "Every training image of the source, unchanged.", experts=False)
@@ -21,4 +20,4 @@ class FullSet:
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
         del generator
-        return real_subset(material.real, torch.arange(len(material.real)), material.normalisation)
+        return all_of(material.real, material.normalisation)

@@ -17,7 +17,7 @@ from distillkit.data.selection import select_random, split_holdout
 from distillkit.matching.method import Material
 from distillkit.matching.replay import Replay, replayed_accuracy
 from distillkit.methods.selection.random_subset import RandomSubset
-from distillkit.training.loop import TrainingRecipe, fit, predict
+from distillkit.training.loop import TrainingRecipe, fit, predicted_classes
 
 ABOUT = About(
     title="Optimised real",
@@ -105,10 +105,7 @@ class OptimisedSubset:
         if self.training is None:
             return replayed_accuracy(synthetic, held_out, seed, material.compute)
         spec, classes = material.need_experts().spec, len(synthetic.class_names)
-        images_NCHW, held_NCHW = (
-            material.normalisation.apply(pixels) for pixels in (synthetic.images, held_out.pixels())
-        )
-        network = fit(
-            spec, images_NCHW, synthetic.labels, classes, self.training, seeded(seed), compute=material.compute
-        )
-        return (predict(network, held_NCHW).argmax(1) == held_out.labels).double().mean().cpu()
+        compute, norm = material.compute, material.normalisation
+        images_NCHW, held_NCHW = (compute.seen(part.images, norm, part.labels.device) for part in (synthetic, held_out))
+        network = fit(spec, images_NCHW, synthetic.labels, classes, self.training, seeded(seed), compute=compute)
+        return (predicted_classes(network, held_NCHW) == held_out.labels).double().mean().cpu()

@@ -15,7 +15,7 @@ from distillkit.base.settings import settings
 from distillkit.data.images import SyntheticSet, real_subset
 from distillkit.data.selection import WindowUnit, select_window, split_holdout
 from distillkit.matching.method import Material
-from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predict
+from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predicted_classes
 
 
 @settings
@@ -104,15 +104,15 @@ def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Gene
     seeds = [draw_seed(generator) for _ in range(scan.runs)]
     difficulty_N = material.need_difficulty()[pool]
     compute, held_labels = material.compute, real.labels[held]
-    held_NCHW = compute.layout(material.normalisation.apply(real.take(held).pixels()))
+    held_NCHW = compute.seen(real.take(held).images, material.normalisation, real.device)
 
     def lot(candidate: float, seed: int) -> Lot:
         window = real.take(pool[select_window(real.labels[pool], difficulty_N, real.class_names, ipc, candidate)])
-        return Lot(material.normalisation.apply(window.pixels()), window.labels, seeded(seed))
+        return Lot(compute.seen(window.images, material.normalisation, real.device), window.labels, seeded(seed))
 
     def held_out_accuracies(group: list[tuple[float, int]]) -> Tensor:
         networks = fit_all(spec, [lot(*task) for task in group], classes, scan.training, compute=compute)
-        predicted_RN = torch.stack([predict(network, held_NCHW).argmax(1) for network in networks])
+        predicted_RN = torch.stack([predicted_classes(network, held_NCHW) for network in networks])
         return (predicted_RN == held_labels).double().mean(1).cpu()
 
     groups = compute.groups(product(candidates, seeds))

@@ -37,6 +37,7 @@ Form = Kind | Each | Mapping[str, "Form"]
 ANY = Kind("anything", lambda value: True)  # noqa: ARG005
 TEXT = Kind("text", lambda value: isinstance(value, str))
 PLAIN = Kind("a few plain words", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w .+-]{0,80}", value)))
+FILE = Kind("a file name", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w-]+\.safetensors", value)))
 NUMBER = Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool))
 COUNT = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0)
 SHARE = Kind("a number from 0 to 1", lambda value: NUMBER.fits(value) and 0 <= value <= 1)
@@ -70,7 +71,16 @@ NOTES: Form = {
         "std": Each(list, NUMBER),
     },
 }
-FORMS: Form = {"kind": PLAIN, "distillkit": PLAIN, "source": SOURCE, "provenance": PROVENANCE, "notes": NOTES}
+SHARDS = Each(dict, Each(list, Record(file=FILE, rows=COUNT, sha256=TEXT)))
+FORMS: Form = {
+    "kind": PLAIN,
+    "distillkit": PLAIN,
+    "source": SOURCE,
+    "shards": SHARDS,
+    "provenance": PROVENANCE,
+    "notes": NOTES,
+    "trained_on": TEXT,
+}
 
 
 def misfits(value: Any, form: Form, where: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Safetensors files that describe themselves, written atomically and checked before use."""
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from distillkit import __version__
-from distillkit.base.errors import ArtifactError, DivergedError
+from distillkit.base.errors import ArtifactError, DivergedError, SourceError
 from distillkit.base.files import atomic_write, canonical_json, error_number
 from distillkit.base.outside import UnreadableError, read_json, shown
-from distillkit.data.headers import FORMS, misfits
+from distillkit.data.files.headers import FORMS, misfits
+from distillkit.data.images import ImageSet, Normalisation
+from distillkit.data.rows import IN_MEMORY, FileRows, Images, tensor_part
+from distillkit.data.whitening import Whitening
 
 FORMAT = "distillkit/1"
 
@@ -101,13 +105,18 @@ class Opened:
         return name in self.file.keys()  # noqa: SIM118 (safe_open is no mapping)
 
     def tensor(
-        self, name: str, shape: Sequence[int | None], dtype: torch.dtype = torch.float32, finite: bool = True
+        self,
+        name: str,
+        shape: Sequence[int | None],
+        dtype: torch.dtype = torch.float32,
+        finite: bool = True,
+        rows: slice | None = None,
     ) -> Tensor:
-        """A tensor that must have this type and shape (None: any length) and only finite numbers."""
+        """A tensor, or some rows of one, that must have this type and shape (None: any length) and finite numbers."""
         if not self.has(name):
             found = ", ".join(self.file.keys())
             raise ArtifactError(f"{self.path} has no tensor {name!r}; found {found}; run its stage again")
-        tensor: Tensor = self.file.get_tensor(name)
+        tensor: Tensor = self.file.get_tensor(name) if rows is None else self.file.get_slice(name)[rows]
         fits = len(tensor.shape) == len(shape) and all(
             have > 0 if want is None else have == want for have, want in zip(tensor.shape, shape, strict=True)
         )
@@ -118,6 +127,55 @@ class Opened:
         may_be_any = not (finite and tensor.is_floating_point())
         self.require(may_be_any or tensor.isfinite().all(), f": {name!r} holds nan or infinity")
         return tensor
+
+    def images(self, name: str) -> Images:
+        """A tensor of uint8 images (N, C, H, W), or where they are many, what reads rows of it."""
+        held = self.file.get_slice(name)
+        if held.get_dtype() != "U8" or prod(held.get_shape()) <= IN_MEMORY:
+            return self.tensor(name, [None, None, None, None], torch.uint8)
+        part, image_shape = tensor_part(self.path, name)
+        self.require(len(image_shape) == 3, f": {name!r} has shape {held.get_shape()}; expected (N, C, H, W)")
+        return FileRows([part], image_shape)
+
+
+def class_names_of(opened: Opened) -> tuple[str, ...]:
+    names = opened.field("class_names", list)
+    are_text = all(isinstance(name, str) for name in names)
+    opened.require(are_text, f" has class_names {shown(names)}; expected a list of names")
+    return tuple(names)
+
+
+def checked_images(opened: Opened, images: Images, labels: Tensor, class_names: tuple[str, ...]) -> ImageSet:
+    try:
+        return ImageSet(images, labels, class_names)
+    except SourceError as error:
+        raise ArtifactError(f"{opened.path}: {error}; run its stage again") from error
+
+
+def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisation:
+    """For images of this (C, H, W)."""
+    values = prod(image_shape)
+    mean, std = (opened.tensor(name, [image_shape[0]], torch.float32) for name in ("mean", "std"))
+    opened.require((std > 0).all(), f": 'std' is {std.tolist()}; expected numbers above 0")
+    return Normalisation(mean, std, read_whitening(opened, values) if opened.has("zca_mean") else None)
+
+
+def read_whitening(opened: Opened, values: int) -> Whitening:
+    """The whitening of images of so many values: a basis at right angles, scales above 0."""
+    mean_D, basis_DD = opened.tensor("zca_mean", [values]), opened.tensor("zca_basis", [values, values])
+    scale_D = opened.tensor("zca_scale", [values])
+    opened.require((scale_D > 0).all(), f": 'zca_scale' has {scale_D.min():g}; expected all above 0")
+    lengths_D = basis_DD.square().sum(0)
+    opened.require(((lengths_D - 1).abs() < 1e-3).all(), ": 'zca_basis' is no basis of unit vectors")
+    return Whitening(mean_D, basis_DD, scale_D)
+
+
+def normalisation_tensors(normalisation: Normalisation) -> dict[str, Tensor]:
+    """As they are kept: whitening, where there is one, beside the statistics."""
+    tensors = {"mean": normalisation.mean, "std": normalisation.std}
+    if (zca := normalisation.whitening) is not None:
+        tensors |= {"zca_mean": zca.mean_D, "zca_basis": zca.basis_DD, "zca_scale": zca.scale_D}
+    return tensors
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:

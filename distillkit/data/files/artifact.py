@@ -3,9 +3,8 @@
 One metadata key holds canonical JSON, because several keys are not written in a stable order. Nothing is unpickled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from math import prod
 from pathlib import Path
 from types import NoneType
 from typing import Any, cast
@@ -13,108 +12,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from distillkit.base.errors import ArtifactError, ParamsError, SourceError
-from distillkit.base.outside import shown
-from distillkit.data.container import Opened, save
-from distillkit.data.images import Found, ImageSet, Normalisation, RealData, Schedule, SourceInfo, SyntheticSet
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.data.files.container import (
+    Opened,
+    checked_images,
+    class_names_of,
+    normalisation_tensors,
+    read_normalisation,
+    save,
+)
+from distillkit.data.files.real_images import load_real, real_file
+from distillkit.data.images import RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network
-from distillkit.data.whitening import Whitening
-
-
-def class_names_of(opened: Opened) -> tuple[str, ...]:
-    names = opened.field("class_names", list)
-    are_text = all(isinstance(name, str) for name in names)
-    opened.require(are_text, f" has class_names {shown(names)}; expected a list of names")
-    return tuple(names)
-
-
-def checked_images(opened: Opened, images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> ImageSet:
-    try:
-        return ImageSet(images, labels, class_names)
-    except SourceError as error:
-        raise ArtifactError(f"{opened.path}: {error}; run its stage again") from error
-
-
-def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisation:
-    """For images of this (C, H, W)."""
-    values = prod(image_shape)
-    mean, std = (opened.tensor(name, [image_shape[0]], torch.float32) for name in ("mean", "std"))
-    opened.require((std > 0).all(), f": 'std' is {std.tolist()}; expected numbers above 0")
-    return Normalisation(mean, std, read_whitening(opened, values) if opened.has("zca_mean") else None)
-
-
-def read_whitening(opened: Opened, values: int) -> Whitening:
-    """The whitening of images of so many values: a basis at right angles, scales above 0."""
-    mean_D, basis_DD = opened.tensor("zca_mean", [values]), opened.tensor("zca_basis", [values, values])
-    scale_D = opened.tensor("zca_scale", [values])
-    opened.require((scale_D > 0).all(), f": 'zca_scale' has {scale_D.min():g}; expected all above 0")
-    lengths_D = basis_DD.square().sum(0)
-    opened.require(((lengths_D - 1).abs() < 1e-3).all(), ": 'zca_basis' is no basis of unit vectors")
-    return Whitening(mean_D, basis_DD, scale_D)
-
-
-def normalisation_tensors(normalisation: Normalisation) -> dict[str, Tensor]:
-    """As they are kept: whitening, where there is one, beside the statistics."""
-    tensors = {"mean": normalisation.mean, "std": normalisation.std}
-    if (zca := normalisation.whitening) is not None:
-        tensors |= {"zca_mean": zca.mean_D, "zca_basis": zca.basis_DD, "zca_scale": zca.scale_D}
-    return tensors
-
-
-def save_real(path: Path, data: RealData) -> None:
-    tensors = {
-        "train_images": data.train.images,
-        "train_labels": data.train.labels,
-        "test_images": data.test.images,
-        "test_labels": data.test.labels,
-        **normalisation_tensors(data.normalisation),
-    }
-    header = {"class_names": list(data.train.class_names), "source": asdict(data.info)}
-    if data.found != usual(data.info.kind):
-        header["found"] = asdict(data.found)
-    save(path, "real", tensors, header)
-
-
-def usual(kind: str) -> Found:
-    """What need not be said: both splits are called as usual; digits have no test split."""
-    return Found(test=None) if kind == "digits" else Found()
-
-
-def read_found(opened: Opened) -> Found:
-    """What an artifact of real images says beside them; one from before anything was said has the usual."""
-    source = opened.field("source", dict)
-    if "found" not in opened.header:
-        return usual(str(source.get("kind")))
-    found = opened.field("found", dict)
-    try:
-        tallies = {
-            name: {str(what): (int(times), str(first)) for what, (times, first) in found[name].items()}
-            for name in ("left_out", "notes")
-        }
-        test = None if found["test"] is None else str(found["test"])
-        return Found(str(found["train"]), test, **tallies)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{opened.path} does not say what was left out ({error}); run its stage again") from None
-
-
-def load_real(path: Path) -> RealData:
-    opened = Opened(path, "real")
-    names = class_names_of(opened)
-    splits = [
-        checked_images(
-            opened,
-            opened.tensor(f"{split}_images", [None, None, None, None], torch.uint8),
-            opened.tensor(f"{split}_labels", [None], torch.int64),
-            names,
-        )
-        for split in ("train", "test")
-    ]
-    try:
-        info = SourceInfo(**opened.field("source", dict))  # of the right types: see headers.py
-    except TypeError as error:
-        raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
-    normalisation = read_normalisation(opened, splits[0].image_shape)
-    return RealData(splits[0], splits[1], normalisation, info, read_found(opened))
+from distillkit.data.rows import IN_MEMORY, Images, few_as_pixels, to_pixels
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -153,9 +63,13 @@ def provenance_of(recipe: str, method: str, params: Mapping[str, Any], seed: int
 
 
 def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
-    """A synthetic set and where it came from: recipe, parameters, source, seed."""
+    """A synthetic set and where it came from: recipe, parameters, source, seed.
+
+    Real images are kept as uint8 and learned ones as float32; all images of a large source are not kept again.
+    """
+    whole = is_whole(synthetic, provenance)
     tensors = {
-        "images": synthetic.images,
+        **({} if whole else image_tensors(synthetic)),
         "labels": synthetic.labels,
         "learned": synthetic.learned,
         "source_row": synthetic.source_row,
@@ -166,12 +80,14 @@ def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str,
     if (schedule := synthetic.schedule) is not None:
         tensors |= {"schedule_step": schedule.step_N, "schedule_lr": schedule.lr_T}
         tensors |= {} if schedule.starts_RP is None else {"schedule_starts": schedule.starts_RP}
-    header = {
+    header: dict[str, Any] = {
         "class_names": list(synthetic.class_names),
         "student_lr": synthetic.student_lr,
         "notes": dict(synthetic.notes),
         "provenance": provenance,
     }
+    if whole:
+        header["images_of"] = "source"
     if schedule is not None:
         header["schedule_network"] = asdict(schedule.network)
     save(path, "synthetic", tensors, header)
@@ -180,7 +96,7 @@ def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str,
 def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
     """A synthetic set and its provenance, both checked."""
     opened = Opened(path, "synthetic")
-    images = opened.tensor("images", [None, None, None, None], torch.float32)
+    images = read_set_images(opened)
     labels = opened.tensor("labels", [len(images)], torch.int64)
     names = class_names_of(opened)
     checked_images(opened, images, labels, names)
@@ -198,6 +114,60 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
         schedule=read_schedule(opened, len(images)),
     )
     return synthetic, opened.field("provenance", dict)
+
+
+def is_whole(synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> bool:
+    """Whether a set is all of a source that is large, in its order."""
+    known, rows = provenance.get("source_images", {}), synthetic.source_row
+    large = synthetic.images.dtype == torch.uint8 and synthetic.images.shape.numel() > IN_MEMORY
+    return large and known.get("train") == len(rows) and bool((rows.cpu() == torch.arange(len(rows))).all())
+
+
+def image_tensors(synthetic: SyntheticSet) -> dict[str, Tensor]:
+    """All images as one tensor, or the real and the learned ones, if real ones are what uint8 holds."""
+    images, learned = synthetic.images[:], synthetic.learned
+    if images.dtype == torch.uint8 or bool(learned.all()):
+        return {"images": images}
+    real = (images[~learned] * 255).round().clamp(0, 255).to(torch.uint8)
+    if not torch.equal(to_pixels(real), images[~learned]):
+        return {"images": images}
+    return {"real_images": real, "learned_images": images[learned]} if bool(learned.any()) else {"images": real}
+
+
+def read_set_images(opened: Opened) -> Images:
+    """The images of a set, (N, C, H, W): float32, or what reads uint8 rows where all are real and there are many."""
+    if opened.header.get("images_of") == "source":
+        return source_images(opened)
+    if not opened.has("real_images"):
+        is_bytes = opened.has("images") and opened.file.get_slice("images").get_dtype() == "U8"
+        if is_bytes:
+            return few_as_pixels(opened.images("images"))
+        return opened.tensor("images", [None, None, None, None])
+    real = opened.tensor("real_images", [None, None, None, None], torch.uint8)
+    learned, learned_N = (
+        opened.tensor("learned_images", [None, *real.shape[1:]]),
+        opened.tensor("learned", [None], torch.bool),
+    )
+    fits = len(learned_N) == len(real) + len(learned) and int(learned_N.sum()) == len(learned)
+    found = f"{len(real)} real and {len(learned)} learned images"
+    opened.require(fits, f" has {found}, and 'learned' names {int(learned_N.sum())} of {len(learned_N)}")
+    images = torch.empty(len(learned_N), *real.shape[1:])
+    images[~learned_N], images[learned_N] = to_pixels(real), learned
+    return images
+
+
+def source_images(opened: Opened) -> Images:
+    """The training images of the pipeline that a set of all of them belongs to."""
+    real = opened.path.resolve().parent.parent / "real"
+    if not real_file(real).is_file():
+        raise ArtifactError(
+            f"{opened.path} is all of its source, whose images are in {real}, which does not exist; run the fetch "
+            "stage, or dvc pull"
+        )
+    source = load_real(real).train
+    same = torch.equal(source.labels, opened.tensor("labels", [None], torch.int64))
+    opened.require(same, f" is all of another source than the one in {real}")
+    return source.images
 
 
 def check_attack(opened: Opened, classes: int) -> None:

@@ -1,0 +1,123 @@
+"""Experts from Python: trained by their numbers, kept in a folder, known by the images that they saw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distillkit.api.sets import Data, as_data
+from distillkit.api.settings import Network, expect, facts_of, merged, visiting, whole
+from distillkit.base.errors import ParamsError
+from distillkit.base.params import read
+from distillkit.data.images import RealData
+from distillkit.pipeline.code import files_of
+from distillkit.pipeline.make import Scores
+from distillkit.pipeline.train import train_experts as train
+from distillkit.pipeline.unfinished import unfinished, work_folder
+from distillkit.process.progress import tell
+from distillkit.setup.defaults import EXPERTS, EXPERTS_COUNT, values
+from distillkit.training.difficulty import SCORES, scores_of
+from distillkit.training.expert_files import ExpertFiles, save_experts
+from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, ExpertsSpec, in_memory
+
+DATA = "what dk.from_torch, dk.from_arrays or dk.fetch gives"
+
+
+def train_experts(
+    data: RealData,
+    *,
+    network: Network | None = None,
+    epochs: int | None = None,
+    count: int = EXPERTS_COUNT,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    **options: Any,
+) -> ExpertsInMemory | ExpertFiles:
+    """Networks trained on the training images, their parameters after every epoch and what they found hard.
+
+    Args:
+        data: from :func:`from_torch`, :func:`from_arrays` or :func:`fetch`.
+        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``.
+        epochs: 12 without one.
+        count: how many experts.
+        seed: the same gives the same bytes.
+        folder: where unfinished work and the experts are kept; the same call takes them up again.
+        **options: ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
+
+    """
+    expect(data, RealData, "data", DATA)
+    with visiting(folder) as kept:
+        data, seed, count = as_data(data), whole(seed, "seed"), whole(count, "count", 1)
+        facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
+        numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
+        recipe = read(numbers, ExpertRecipe, "experts")
+        read({"per_shard": count, "recipe": numbers}, ExpertsSpec, "experts")
+        if kept is None:
+            trained = train(data, recipe, range(count), seed, None, "experts")
+            return in_memory(recipe.network, trained, data.training_images)
+        settings = [asdict(recipe), count, seed, data.training_images]
+        path = kept_at(kept, "experts", settings, code := files_of(Path(__file__)))
+        if not path.exists():
+            with unfinished("experts", settings, code, kept) as work:
+                trained = train(data, recipe, range(count), seed, work, "experts")
+                save_experts(path, trained, recipe.network, asdict(recipe), data.training_images)
+        return ExpertFiles([path])
+
+
+def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def kept_at(folder: Path, name: str, settings: Any, code: Sequence[Path]) -> Path:
+    """Where finished work is kept, as what depends on these settings and this code; a file that is there is told."""
+    path = Path(f"{work_folder(name, settings, code, folder)}.safetensors")
+    if path.exists():
+        tell(f"taken up from {path}")
+    return path
+
+
+def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None:
+    """Raise ParamsError for experts that say that they were trained on other images than these."""
+    if experts.trained_on not in ("", data.training_images):
+        raise ParamsError(
+            f"the experts were trained on other images: {experts.trained_on}; expected those of data.train: "
+            f"{data.training_images}; train experts on this data, or give the data of the experts"
+        )
+
+
+def known_of(experts: Experts) -> ExpertsSpec:
+    """What the pipeline's checks want to know of experts."""
+    return ExpertsSpec(len(experts), ExpertRecipe(experts.spec, max(1, experts.snapshots - 1), batch=2, lr=1.0))
+
+
+def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Scores:
+    """Difficulty and confidence (N,) of every training image, of what experts recorded or as given."""
+    if isinstance(difficulty, str) and difficulty not in SCORES:
+        raise ParamsError(f"difficulty is {difficulty!r}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
+    found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
+    chosen = found.get(difficulty) if isinstance(difficulty, str) else as_scores(difficulty)
+    if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
+        raise ParamsError(
+            f"the experts were trained on other images: {len(chosen):,}; expected the {images:,} of data.train; train "
+            "experts on this data, or give the data of the experts"
+        )
+    if chosen is not None and chosen.shape != (images,):
+        raise ParamsError(
+            f"difficulty is of shape {tuple(chosen.shape)}; expected one number for each of the {images} training "
+            "images; give a tensor of that length"
+        )
+    return chosen, 1 - found["confidence"] if found else None
+
+
+def as_scores(difficulty: Any) -> Tensor:
+    """Numbers as a tensor, float32. Raises ParamsError for what are none."""
+    try:
+        found = torch.as_tensor(difficulty, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ParamsError(f"difficulty is {type(difficulty).__name__}; expected a score by name, or numbers") from None
+    if not found.isfinite().all():
+        raise ParamsError("difficulty holds nan or infinity; expected finite numbers, larger where images are harder")
+    return found

@@ -1,0 +1,1 @@
+"""Images, sets and difficulty at rest: safetensors files that describe themselves."""

@@ -1,0 +1,142 @@
+"""Real images at rest: a file that describes them, and beside it files of the images themselves where they are many."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import sha256
+from distillkit.data.files.container import (
+    Opened,
+    checked_images,
+    class_names_of,
+    normalisation_tensors,
+    read_normalisation,
+    save,
+)
+from distillkit.data.files.shards import NAME
+from distillkit.data.images import ImageSet, RealData
+from distillkit.data.origin import Found, SourceInfo
+from distillkit.data.rows import FileRows, Images, tensor_part
+
+REAL = "real.safetensors"
+
+
+def save_real(path: Path, data: RealData) -> None:
+    """Images, labels and statistics; images that lie in files beside ``path`` stay there, and are listed."""
+    splits: Mapping[str, ImageSet] = {"train": data.train, "test": data.test}
+    images = {name: split.images for name, split in splits.items()}
+    listed = {name: shard_list(held) for name, held in images.items() if is_beside(held, path)}
+    tensors = {
+        **{f"{name}_images": held[:] for name, held in images.items() if name not in listed},
+        **{f"{name}_labels": split.labels for name, split in splits.items()},
+        **normalisation_tensors(data.normalisation),
+    }
+    header = {"class_names": list(data.train.class_names), "source": asdict(data.info)}
+    if listed:
+        header["shards"] = listed
+    if data.found != usual(data.info.kind):
+        header["found"] = asdict(data.found)
+    save(path, "real", tensors, header)
+
+
+def is_beside(images: Images, path: Path) -> bool:
+    """Whether images lie in files of their own in the folder of ``path``."""
+    if not isinstance(images, FileRows) or any(part.path == path for part in images.parts):
+        return False
+    return all(part.path.resolve().parent == path.resolve().parent for part in images.parts)
+
+
+def shard_list(images: Images) -> list[dict[str, Any]]:
+    """The files of images, as the header lists them."""
+    parts = images.parts if isinstance(images, FileRows) else []
+    return [{"file": part.path.name, "rows": part.rows, "sha256": sha256(part.path)} for part in parts]
+
+
+def real_file(path: Path) -> Path:
+    """The file that describes real images: ``path`` itself, or ``real.safetensors`` in a folder."""
+    return path / REAL if (path / REAL).exists() else path
+
+
+def split_shape(opened: Opened, split: str) -> list[int]:
+    """(N, C, H, W) of the images of ``train`` or ``test``, without reading them."""
+    if opened.has(f"{split}_images"):
+        shape: list[int] = opened.file.get_slice(f"{split}_images").get_shape()
+        return shape
+    return list(shards_of(opened, split).shape)
+
+
+def read_images(opened: Opened, split: str) -> Images:
+    """uint8 (N, C, H, W); those that are many are read when they are asked for."""
+    name = f"{split}_images"
+    return opened.images(name) if opened.has(name) else shards_of(opened, split)
+
+
+def shards_of(opened: Opened, split: str) -> FileRows:
+    """The images of a split that lie in files beside it, each of the length that the header says."""
+    listed = opened.field("shards", dict).get(split)
+    opened.require(bool(listed), f" lists no files of {split} images")
+    parts, shapes = [], set()
+    for entry in listed:
+        path, again = opened.path.parent / entry["file"], "run its stage again, or dvc pull"
+        if not path.is_file():
+            raise ArtifactError(f"{path} does not exist; expected {entry['rows']:,} {split} images; {again}")
+        try:
+            part, image_shape = tensor_part(path, NAME)
+            whole = part.offset + part.rows * prod(image_shape)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path} cannot be read ({type(error).__name__}: {error}); {again}") from None
+        if part.rows != entry["rows"] or path.stat().st_size != whole:
+            found = f"{part.rows:,} images in {path.stat().st_size:,} bytes"
+            raise ArtifactError(f"{path} has {found}; expected {entry['rows']:,} in {whole:,} bytes; {again}")
+        parts.append(part)
+        shapes.add(tuple(image_shape))
+    opened.require(len(shapes) == 1 and len(min(shapes)) == 3, f": its files of {split} images have several shapes")
+    return FileRows(parts, min(shapes))
+
+
+def usual(kind: str) -> Found:
+    """What need not be said: both splits are called as usual; digits have no test split."""
+    return Found(test=None) if kind == "digits" else Found()
+
+
+def read_found(opened: Opened) -> Found:
+    """What an artifact of real images says beside them; one from before anything was said has the usual."""
+    source = opened.field("source", dict)
+    if "found" not in opened.header:
+        return usual(str(source.get("kind")))
+    found = opened.field("found", dict)
+    try:
+        tallies = {
+            name: {str(what): (int(times), str(first)) for what, (times, first) in found[name].items()}
+            for name in ("left_out", "notes")
+        }
+        test = None if found["test"] is None else str(found["test"])
+        return Found(str(found["train"]), test, **tallies)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{opened.path} does not say what was left out ({error}); run its stage again") from None
+
+
+def load_real(path: Path) -> RealData:
+    """Raises ArtifactError where something is missing or does not fit, files of images beside it included."""
+    opened = Opened(real_file(path), "real")
+    names = class_names_of(opened)
+    splits = [
+        checked_images(
+            opened,
+            read_images(opened, split),
+            opened.tensor(f"{split}_labels", [None], torch.int64),
+            names,
+        )
+        for split in ("train", "test")
+    ]
+    try:
+        info = SourceInfo(**opened.field("source", dict))  # of the right types: see headers.py
+    except TypeError as error:
+        raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
+    normalisation = read_normalisation(opened, splits[0].image_shape)
+    return RealData(splits[0], splits[1], normalisation, info, read_found(opened))

@@ -1,0 +1,112 @@
+"""Images on their way to disk: kept in memory while they are few, else written to files of a limited size as they come.
+
+A file is a safetensors file with one tensor, ``images`` (N, C, H, W) uint8. The same images give the same bytes.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from distillkit import __version__
+from distillkit.base.errors import ArtifactError
+from distillkit.base.files import canonical_json, error_number, not_written
+from distillkit.data.files.container import FORMAT, KEY
+from distillkit.data.rows import IN_MEMORY, FileRows, Images, Part
+
+SHARD = 2**30  # bytes of images in a file
+NAME = "images"
+
+
+class Collector:
+    """Takes images (B, C, H, W) uint8 of one shape, again and again, and gives all of them when no more come.
+
+    Beyond ``most`` bytes they go into files ``<name>-00000.safetensors`` and so on in ``folder``, where there is one.
+    """
+
+    def __init__(self, folder: Path | None, name: str, image_shape: Sequence[int], most: int = IN_MEMORY):
+        self.folder, self.name, self.image_shape, self.most = folder, name, tuple(image_shape), most
+        self.held: list[np.ndarray] = []
+        self.bytes = 0
+        self.files: list[ShardFile] = []
+
+    def append(self, images: np.ndarray) -> None:
+        self.held.append(images)
+        self.bytes += images.nbytes
+        if self.folder is not None and self.bytes > self.most:
+            for block in self.held:
+                self.write(block)
+            self.held = []
+
+    def write(self, images: np.ndarray) -> None:
+        """Into the last file, as far as there is room, and into new ones."""
+        while len(images):
+            if not self.files or self.files[-1].room == 0:
+                self.close_last()
+                assert self.folder is not None
+                path = self.folder / f"{self.name}-{len(self.files):05d}.safetensors"
+                self.files.append(ShardFile(path, self.image_shape))
+            taken = images[: self.files[-1].room]
+            self.files[-1].append(taken)
+            images = images[len(taken) :]
+
+    def close_last(self) -> None:
+        if self.files:
+            self.files[-1].close()
+
+    def result(self) -> Images:
+        """All images: a tensor, or rows of the files."""
+        if not self.files:
+            empty = np.empty((0, *self.image_shape), dtype=np.uint8)
+            return torch.from_numpy(np.concatenate(self.held) if self.held else empty)
+        self.close_last()
+        return FileRows([file.part for file in self.files], self.image_shape)
+
+
+class ShardFile:
+    """A file of images that is written as they come. Raises ArtifactError on a full disk."""
+
+    def __init__(self, path: Path, image_shape: Sequence[int]):
+        self.path, self.image_shape, self.rows = path, image_shape, 0
+        self.most = max(1, SHARD // int(np.prod(image_shape)))
+        self.width = len(self.header(self.most))
+        self.file: BinaryIO = path.open("xb")
+        self.put(b"\0" * (8 + self.width))
+
+    @property
+    def room(self) -> int:
+        """Images that it still takes."""
+        return self.most - self.rows
+
+    @property
+    def part(self) -> Part:
+        return Part(self.path, 8 + self.width, self.rows)
+
+    def append(self, images: np.ndarray) -> None:
+        self.put(np.ascontiguousarray(images).data)
+        self.rows += len(images)
+
+    def put(self, data: bytes | memoryview) -> None:
+        try:
+            self.file.write(data)
+            self.file.flush()
+        except OSError as error:
+            if (number := error_number(error)) is None:
+                raise
+            raise ArtifactError(not_written(self.path, number)) from None
+
+    def header(self, rows: int) -> bytes:
+        shape = [rows, *self.image_shape]
+        described = canonical_json({"format": FORMAT, "kind": "images", "distillkit": __version__})
+        tensor = {"dtype": "U8", "shape": shape, "data_offsets": [0, int(np.prod(shape))]}
+        return json.dumps({"__metadata__": {KEY: described}, NAME: tensor}, separators=(",", ":")).encode()
+
+    def close(self) -> None:
+        """Write the header, padded with spaces to the place that was kept for it."""
+        if not self.file.closed:
+            self.file.seek(0)
+            self.put(self.width.to_bytes(8, "little") + self.header(self.rows).ljust(self.width))
+            self.file.close()

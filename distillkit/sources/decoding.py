@@ -1,0 +1,225 @@
+"""Images of a source decoded block by block on all cores, checked, and collected in their order.
+
+Of one split no more is in memory than a few blocks, unless it is small.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distillkit.base.errors import SourceError
+from distillkit.base.machine import cores
+from distillkit.data.files.shards import Collector
+from distillkit.data.origin import Tally, count
+from distillkit.data.rows import Images
+from distillkit.process.interruption import check
+from distillkit.sources.copies import Copies, pixel_hash
+from distillkit.sources.pictures import WHITE, Pixels, picture_pixels, plain_jpeg, resized, unreadable
+from distillkit.sources.readers import Split
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+BLOCK = 2**20  # bytes of a block of decoded images
+TRIED = 50  # JPEGs that are decoded twice
+FEW = 4096  # images that are decoded by this process alone
+DEEP_COLOUR = "16-bit colour images, of which the higher 8 bits were read"
+SEVERAL = "files of several images, of which the first was read"
+
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+
+class Reading(NamedTuple):
+    """How pictures are read: see :class:`~distillkit.sources.fetch.DataSpec`."""
+
+    size: tuple[int, int] | None
+    background: int
+    white: int | None
+    drop: bool
+    quick: bool = False
+
+    def checked(self, split: Split) -> "Reading":
+        """The same, quick if plain JPEGs of a large split then have the pixels that Pillow gives, as far as is tried.
+
+        Pillow is what counts.
+        """
+        count = len(split.rows)
+        if count <= FEW or split.encoded is None:
+            return self
+        quick, tried = self._replace(quick=True), split.rows[:: max(1, count // TRIED)].tolist()
+        same = (np.array_equal(quick.pixels(split, row).values, self.pixels(split, row).values) for row in tried)
+        return quick if all(same) else self
+
+    def pixels(self, split: Split, row: int) -> Pixels:
+        """Raises SourceError, with what people call the row, for what cannot be read."""
+        try:
+            if self.quick and split.encoded and (values := plain_jpeg(split.encoded(row))) is not None:
+                return Pixels(resized(values, self.size))
+            read = picture_pixels(split.read(row), self.background, self.white or WHITE)
+            return read._replace(values=resized(read.values, self.size))
+        except Exception as error:  # image decoders raise errors of every kind
+            raise unreadable(split.where(row), error) from error
+
+
+class Block(NamedTuple):
+    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is."""
+
+    images: np.ndarray
+    hashes: list[bytes]
+    deepest: tuple[int, str] | None
+    notes: Tally
+
+
+class Decoded(NamedTuple):
+    """The images that were kept, and a mask (N,) of those among all rows of the split."""
+
+    images: Images
+    kept: Tensor
+
+
+class ColourError(Exception):
+    """There is a colour image after grey ones."""
+
+
+def decode(
+    splits: Sequence[Split], reading: Reading, track: Track, notes: Tally, folder: Path | None = None
+) -> list[Decoded]:
+    """Splits, train before test, as uint8 of one size; C is 3 as soon as one image has colour. Many go into ``folder``.
+
+    How images were read that could be read in several ways, and those that are there twice, are added to ``notes``.
+    Raises SourceError for images that cannot be read or have another size.
+    """
+    shape = reading.pixels(splits[0], int(splits[0].rows[0])).values.shape
+    reading = reading.checked(splits[0])
+    for image_shape in (shape, (3, *shape[1:])):
+        found: Tally = {}
+        try:
+            done = decode_as(image_shape, splits, reading, track, found, folder)
+        except ColourError:
+            remove_shards(folder)
+            continue
+        for what, (times, first) in found.items():
+            before, earliest = notes.get(what, (0, first))
+            notes[what] = before + times, earliest
+        return done
+    raise AssertionError("an image has more than three channels")
+
+
+def remove_shards(folder: Path | None) -> None:
+    for path in () if folder is None else folder.glob("*.safetensors"):
+        path.unlink()
+
+
+def decode_as(
+    image_shape: Sequence[int],
+    splits: Sequence[Split],
+    reading: Reading,
+    track: Track,
+    notes: Tally,
+    folder: Path | None,
+) -> list[Decoded]:
+    """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
+    copies, deepest, found = Copies(reading.drop, notes), [], list[Decoded]()
+    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
+    for split in splits:
+        kept, collector = torch.ones(len(split.rows), dtype=torch.bool), Collector(folder, split.name, image_shape)
+        spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
+        blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
+        for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
+            check()
+            known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
+            keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
+            collector.append(block.images if all(keep) else block.images[keep])
+            kept[span.start : span.stop] = torch.tensor(keep)
+            deepest += [] if block.deepest is None else [block.deepest]
+            for what, (times, first) in block.notes.items():
+                notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
+        found.append(Decoded(collector.result(), kept))
+    check_depth(deepest, reading.white)
+    return found
+
+
+def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
+    """The images at some places of a split."""
+    images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
+    for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
+        read, where = reading.pixels(split, row), split.where(row)
+        pixels = read.values
+        if pixels.shape[1:] != tuple(image_shape[1:]):
+            found = f"{where} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
+            first = f"the first training image {image_shape[1]}x{image_shape[2]}"
+            raise SourceError(f"{found}, {first}; expected one size; set data.size to resize them all")
+        if len(pixels) > image_shape[0]:
+            raise ColourError
+        images[number] = pixels
+        if read.deepest is not None:
+            deepest[:] = [max([*deepest, (read.deepest, where)])]
+        if read.deepest is not None and len(pixels) == 3:
+            count(notes, DEEP_COLOUR, where)
+        if read.clear:
+            count(notes, f"transparent images, put on {ground(reading.background)}", where)
+        if read.frames:
+            count(notes, SEVERAL, where)
+    return Block(images, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
+
+
+def ground(level: int) -> str:
+    """What people call a grey of this level."""
+    return {0: "black", 255: "white"}.get(level, f"grey {level}")
+
+
+def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
+    """Raise SourceError where 16-bit images use half of their values or less, and nobody said what is white."""
+    value, where = max(deep, default=(WHITE, ""))
+    if white is None and value <= WHITE // 2:
+        bits = max(8, value.bit_length())
+        raise SourceError(
+            f"no 16-bit image has a value above {value} ({where}); expected up to {WHITE}, or the value of white: "
+            f"set data.white, to {2**bits - 1} for {bits} bits or to {WHITE} if the images are dark"
+        )
+
+
+# On all cores
+
+task: Callable[[Any], Any] | None = None  # of the pool's processes, which are copies of this one
+
+
+def in_parallel(function: Callable[[A], B], items: Sequence[A], pays: bool) -> Iterator[B]:
+    """Like ``map``, in order, on all cores where that ``pays``; few results wait to be taken.
+
+    Processes are copies of this one, as most of the work holds Python's lock; threads where a system cannot copy.
+    """
+    global task
+    if not pays or cores() == 1:
+        yield from map(function, items)
+        return
+    task = function
+    pool: Executor
+    if sys.platform == "linux":
+        pool = ProcessPoolExecutor(cores(), mp_context=get_context("fork"))
+    else:
+        pool = ThreadPoolExecutor(cores())
+    waiting: deque[Future[B]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(run_task, item))
+            if len(waiting) > 2 * cores():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run_task(item: Any) -> Any:
+    assert task is not None
+    return task(item)
