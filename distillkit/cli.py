@@ -11,12 +11,14 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
+from distillkit.base.errors import check_shadows
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
 TEST = click.option("--test", type=Path, help=IMAGES)
+SOURCE = "A real.safetensors, or the source's folder here; fetched from the source when missing."
 NETWORK = click.option("--network", help="package.module:function that builds the network, where the recipe names one.")
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
@@ -64,6 +66,28 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     result = evaluate_again(path, test=test, params_file=params_file, **options)
     claimed = "" if result["claimed"] is None else f"; claimed {percent(result['claimed'])}"
     answer(as_json, result, [f"{percent(result['accuracy'])} test accuracy{claimed}"])
+
+
+@cli.command(short_help="Measure what a set reveals of its source.")
+@click.argument("path", type=Path)
+@click.argument("recipe", required=False)
+@click.option("--shadows", type=click.IntRange(0), default=0, show_default=True, help="Sets to make anew and attack.")
+@click.option("--source", type=Path, help=SOURCE)
+@JSON
+def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_json: bool) -> None:
+    """Measure what a set (an artifact, or RECIPE of a packaged folder) reveals of the images that it was made from.
+
+    Without --shadows: copies, and distances to the source. With --shadows N: membership inference against N sets made
+    anew, each from a random half of the source. Each costs as much as the set itself; Ctrl-C keeps those that are done.
+    """
+    arguments.check_artifact(path)
+    arguments.check_test(source, "--source")
+    check_shadows(shadows)
+    from distillkit.audit.result import lines
+    from distillkit.check.audit import audit_again
+
+    result = audit_again(path, recipe, source, shadows)
+    answer(as_json, result, lines(result))
 
 
 @cli.command(short_help="Publish a package on the Hub.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from distillkit.audit.result import read_audits
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import remove_leftovers
@@ -36,8 +37,9 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
     data = params.load()
     spec = params.section(data, "package", PackageSpec)
     recipes = params.entries(data, "recipes")
+    audits = read_audits(metrics, recipes)
     entries = [
-        Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe)
+        Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe, audits.get(name))
         for name, recipe in recipes.items()
     ]
     remove_leftovers(folder)

@@ -126,6 +126,7 @@ def test_help_and_version():
     assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
     assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == sorted(
         [
+            "audit",
             "clean",
             "diff",
             "doctor",

@@ -19,6 +19,7 @@ import torch
 import yaml
 from huggingface_hub import DatasetCard
 
+from distillkit.audit.result import audit_words
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_statistics, real_subset
@@ -412,6 +413,17 @@ def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> No
     assert "| `distill_fraction` | – | 0.5 |" in text
     assert "![Images of selmatch-ipc2, a row for each class](selmatch-ipc2/preview.png)" in text
     assert "A. Author. Digits. 1998." in text
+
+
+def test_an_audit_is_in_recipe_json_and_on_the_card(entries: dict[str, Entry], tmp_path: Path) -> None:
+    attack = {"better_than_chance": True, "auc": {"value": 0.6, "standard_error": 0.01}}
+    held = {"images": 20, "copies": 20, "near_copies": 20, "distance": {"set": 0.0, "test": 0.2}, "attack": attack}
+    audit = {"recipe": "random-ipc2", "set": held}
+    audited = {**entries, "random-ipc2": replace(entries["random-ipc2"], audit=audit)}
+    package = build_from(audited, tmp_path / "tiny")
+    assert package.recipe_json("random-ipc2")["audit"] == audit and "audit" not in package.recipe_json("selmatch-ipc2")
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    assert audit_words(audit) in card and card.count("Of 20 images, 20 are copies of a training image") == 1
 
 
 def test_recipe_json_says_from_what_and_how_it_can_be_made_again(built: Package) -> None:

@@ -82,11 +82,11 @@ def check_folder(folder: Path) -> None:
         raise ParamsError(f"{folder} {found}; expected the folder that holds dvc.yaml; name that")
 
 
-def check_test(path: Path | None) -> None:
-    """Raise ParamsError unless test images may be at ``path``, where one is given."""
+def check_test(path: Path | None, option: str = "--test") -> None:
+    """Raise ParamsError unless test images may be at ``path``, where the ``option`` gives one."""
     if path is not None and not path.exists():
         expected = "a real.safetensors with the test split, or the source's folder here"
-        raise ParamsError(f"--test is {path}, which does not exist; expected {expected}; correct --test")
+        raise ParamsError(f"{option} is {path}, which does not exist; expected {expected}; correct {option}")
 
 
 def check_sign_off(path: Path | None, by: str | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distillkit.audit.result import audit_words
 from distillkit.base.about import About, options_of
 from distillkit.base.errors import ParamsError, counted
 from distillkit.data.augment import padding
@@ -216,5 +217,5 @@ def quoted(text: str) -> str:
 
 WORDS: tuple[Any, ...] = (  # what the template may call, beside those of the tables
     *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
-    *(source_name, title),
+    *(source_name, title, audit_words),
 )

@@ -4,7 +4,7 @@ Every stage looks at all of it before it begins, so that the last has nothing le
 changes no result: a stage depends on the sections that it works with, not on these.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from distillkit.base import files, params
-from distillkit.base.errors import DistillkitError, check_range
+from distillkit.base.errors import DistillkitError, ParamsError, check_range
 from distillkit.base.params import section
 from distillkit.data.factories import NetworkFactory, admit
 from distillkit.data.files import artifact
@@ -28,7 +28,7 @@ from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.selection.imported import Imported
 from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.packaging import PackageSpec, check_package
-from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths
@@ -42,6 +42,7 @@ SECTIONS: dict[str, Any] = {
     "experts": ExpertsSpec,
     "score": ScoreSpec,
     "evaluation": EvaluationRecipe,
+    "audit": AuditSpec,
     "package": PackageSpec,
 }
 
@@ -62,10 +63,21 @@ def check_params(data: Mapping[str, Any]) -> None:
         for recipe in recipes:
             with placed(recipe):
                 check_experts(recipe.method, experts, None if shards is None else shards * experts.per_shard)
+    if "audit" in found and recipes:
+        with placed("audit"):
+            check_audit(found["audit"], recipes)
     if "package" in found and recipes:
         spec: PackageSpec = found["package"]
         with placed("package"):
             check_package(spec.name, spec.default, spec.chosen(data["recipes"]), data["recipes"])
+
+
+def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
+    """Raise ParamsError where what is to be audited does not exist, or cannot be."""
+    spec.check_known([recipe.name for recipe in recipes])
+    for recipe in recipes:
+        if spec.shadows and recipe.name in spec.recipes:
+            check_makes_shadows(recipe)
 
 
 def admit_all(value: Any) -> None:
@@ -86,9 +98,12 @@ def check_facts(
     data: Mapping[str, Any], shape: tuple[int, int, int], counts: Mapping[str, int], folder: Path = Path()
 ) -> None:
     """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
+    audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
     for recipe in all_recipes(data):
         with placed(recipe):
             check_classes(recipe.method, counts)
+            if audit.shadows and recipe.name in audit.recipes:
+                check_halves(recipe.method, counts)
             if isinstance(recipe.method, Imported):
                 check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
     if "experts" in data:
@@ -145,6 +160,14 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     for part in (method, getattr(getattr(method, "replay", None), "step_size", None)):
         if (holdout := getattr(part, "holdout", None)) is not None:
             check_counts(ipc, {name: images - held_out(images, holdout) for name, images in counts.items()})
+
+
+def check_halves(method: Selection, counts: Mapping[str, int]) -> None:
+    """Raise ParamsError when no set can be made from half of the images, as an audit does."""
+    try:
+        check_classes(method, {name: images // 2 for name, images in counts.items()})
+    except DistillkitError as error:
+        raise ParamsError(f"an audit makes sets from half of the images of each class: {error}") from None
 
 
 def real_per_class(method: Selection) -> int | None:

@@ -1,14 +1,15 @@
 """Named recipes, as params.yaml has them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, check_shadows
 from distillkit.base.names import check_recipe, hint
 from distillkit.base.params import read, section
+from distillkit.base.settings import settings
 from distillkit.matching.method import Method, Selection
 from distillkit.matching.optim import Optim
 from distillkit.methods import method_called, names
@@ -97,3 +98,42 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
             else (f"labels is {labels}", "remove it, or set labels: learned")
         )
         raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
+
+
+# The audit
+
+
+@settings
+class AuditSpec:
+    """The ``audit`` section: which ``recipes`` to audit, by default none, and with how many shadow sets.
+
+    With 0 ``shadows`` only what the set itself shows is measured.
+    """
+
+    recipes: tuple[str, ...] = ()
+    shadows: int = 16
+
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+
+    def check_known(self, known: Collection[str]) -> None:
+        """Raise ParamsError where a recipe to audit does not exist, or is named twice."""
+        for recipe in self.recipes:
+            if recipe not in known:
+                found = f"recipe {recipe!r} is to be audited, but does not exist{hint(recipe, known)}"
+                raise ParamsError(f"{found}; expected some of {', '.join(known)}")
+        if len(set(self.recipes)) != len(self.recipes):
+            names = ", ".join(self.recipes)
+            raise ParamsError(f"recipes to audit are {names}; expected each once; remove what is double")
+
+
+def check_makes_shadows(recipe: Recipe) -> None:
+    """Raise ParamsError where a set of the recipe cannot be made again from half of the images."""
+    if recipe.method_name == "imported":
+        found = f"the set of recipe {recipe.name} was made elsewhere"
+        raise ParamsError(f"{found}; expected one that can be made from half of the images; set shadows to 0")
+    if getattr(recipe.method, "pretrained", None) is not None:
+        raise ParamsError(
+            f"recipe {recipe.name} starts from experts in a file, which may know all images; expected experts that can "
+            "be trained on half of them; set shadows to 0"
+        )

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
+from distillkit.audit.result import COLUMNS, Result, audit_words, table_row
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_write, pretty_json, write_text
@@ -37,11 +38,13 @@ def write_report(
     previews: Mapping[str, Path],
     scans: Mapping[str, Mapping[str, float]],
     whitened: Collection[str] = (),
+    audits: Mapping[str, Result] = {},
 ) -> None:
     """Write table.md, summary.json, the plots, preview.png and report.html, which holds all of them, into ``folder``.
 
     ``evaluation`` is that section of params.yaml; ``scans`` gives, by recipe and window start, the accuracy on
-    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening.
+    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening; ``audits`` are results of
+    audits by recipe.
     Everything is read and checked before anything is written.
     """
     if not rows:
@@ -68,6 +71,8 @@ def write_report(
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,
         scan=scan,
+        audit_columns=COLUMNS,
+        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         previews={name: embedded(data) for name, data in pictures.items()},
         source=flat(source),
         evaluation=flat(asdict(recipe)),

@@ -109,7 +109,8 @@ def decode_as(
     folder: Path | None,
 ) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
-    copies, deepest, found = Copies(reading.drop, notes), [], list[Decoded]()
+    copies, found = Copies(reading.drop, notes), list[Decoded]()
+    deepest: list[tuple[int, str]] = []
     collectors = [Collector(folder, split.name, image_shape) for split in splits]
     try:
         for split, collector in zip(splits, collectors, strict=True):
