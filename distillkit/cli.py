@@ -277,18 +277,37 @@ def doctor(folder: Path, as_json: bool) -> None:
 
 @cli.command(short_help="Run dvc repro, with stages side by side.")
 @click.argument("targets", nargs=-1)
-@click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
-def repro(targets: tuple[str, ...], jobs: int) -> None:
+@click.option("--on", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Engine.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Stages at a time.  [local: 2; ray, slurm: 64]")
+@click.option("--address", help="Ray: the cluster's; by default RAY_ADDRESS, or a cluster started here.")
+@click.option("--partition", help="Slurm: where jobs go.")
+@click.option("--remote", help="Results go through this DVC remote, even where nodes share a file system.")
+@click.option("--work", type=Path, help="Unfinished work goes to this folder, which all nodes see.")
+@click.option(
+    "--cores", type=click.IntRange(1), help="Of each job; estimated when missing, as are --gpus and --memory."
+)
+@click.option("--gpus", type=click.IntRange(0), help="Of each job.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), help="Of each job, in GiB.")
+@click.option("--minutes", type=click.IntRange(1), default=None, help="Slurm: the longest that a job may take.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout for everything that happens.")
+def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **options: Any) -> None:
     """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
-    Each line of output has the name of its stage. If a stage fails, the running stages finish and no other starts.
-    Ctrl-C ends all of them in order. The files and dvc.lock are the same as those of `dvc repro`.
+    With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
+    a stage fails, the running stages finish and no other starts. Ctrl-C ends all of them in order. The files and
+    dvc.lock are the same as those of `dvc repro`.
     """
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if on == "local" and given:
+        raise click.UsageError(f"{given[0]} is for other machines; expected --on ray or --on slurm with it; add one")
     arguments.check_pipelines(targets)
-    from distillkit.process.progress import presentable
-    from distillkit.process.repro import repro as side_by_side
+    from distillkit.engines.controller import repro as side_by_side
+    from distillkit.engines.display import board
+    from distillkit.engines.start import Options, starter
 
-    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
+    side_by_side(
+        targets, jobs or (2 if on == "local" else 64), board(as_json, click.echo), starter(on, Options(**options))
+    )
 
 
 @cli.command(short_help="List or delete what the pipeline has left over.")
