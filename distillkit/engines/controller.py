@@ -155,7 +155,8 @@ class Run:
             self.done.add(stage)
         else:
             where = f"on {self.nodes[stage]}: " if stage in self.nodes else ""
-            self.failed[stage] = f"{where}{reason or self.last.get(stage) or 'without a word'}" if away else ""
+            why = reason or self.last.get(stage, "").partition(":")[2].strip() or "without a word"
+            self.failed[stage] = where + why if away else ""
         self.board.now(stage, event.kind, self.nodes.get(stage, ""))
 
     def cancel(self) -> None:

@@ -103,7 +103,7 @@ def files_of_git(root: Path) -> Iterator[str]:
     if done.returncode:
         raise DistillkitError(f"{root} is no Git repository, which tells what a job needs; make one: git init")
     for name in set(done.stdout.split("\0")) - {""}:
-        if (root / name).is_symlink() or (root / name).is_file():
+        if ".distillkit" not in Path(name).parts and ((root / name).is_symlink() or (root / name).is_file()):
             yield name
 
 

@@ -4,6 +4,7 @@ The controller and its jobs use the same functions. The run-cache knows results 
 parameters), so it does not matter who has made one, nor how often.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -30,10 +31,13 @@ def settle(address: str, remote: str | None) -> State:
             return State(done=True)
         if stage.frozen:
             return State(done=False)
-        stage.save_deps()
         if not _can_hash(stage) or any(not (out.use_cache or out.is_metric or out.is_plot) for out in stage.outs):
             return State(done=False)
+        locked = [dep.hash_info for dep in stage.deps]
+        stage.save_deps()
         key = _get_stage_hash(stage)
+        for dep, known in zip(stage.deps, locked, strict=True):
+            dep.hash_info = known  # of dvc.lock, by which DVC tells below whether the stage has changed
         if remote is not None:
             copy_entry(remote_of(repo, remote), repo.cache.legacy, key)
         stage.remove_outs(ignore_remove=False, force=False)  # as DVC does before it runs a stage
@@ -49,9 +53,10 @@ def settle(address: str, remote: str | None) -> State:
 
 @contextmanager
 def opened(address: str) -> Iterator[tuple[Any, Any]]:
-    """DVC's repository, locked, and one stage of it."""
+    """DVC's repository, locked, and one stage of it. DVC says nothing but warnings."""
     from dvc.repo import Repo, lock_repo
 
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
         [stage] = repo.stage.collect(address)
         yield repo, stage
