@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
@@ -306,7 +307,10 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     from distillkit.engines.start import Options, starter
 
     side_by_side(
-        targets, jobs or (2 if on == "local" else 64), board(as_json, click.echo), starter(on, Options(**options))
+        targets,
+        jobs or (2 if on == "local" else 64),
+        board(as_json, partial(click.echo, file=sys.stdout)),
+        starter(on, Options(**options)),
     )
 
 

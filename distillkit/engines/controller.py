@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import NoReturn
 
 from distillkit.base.errors import DistillkitError
@@ -56,7 +57,7 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Callable[[], Aw
         if jobs > 1 or away is not None:
             plan = plan_for(targets)
             try:
-                with board.shown(plan):
+                with board.shown(plan), redirect_stdout(StringIO()):  # what an engine's library prints
                     failed = Run(plan, jobs, board, away() if away and plan.stale else None).all()
             finally:
                 put_in_order(plan.locks)
@@ -93,6 +94,9 @@ class Run:
 
     def all(self) -> dict[str, str]:
         """Run what is stale; the stages that failed. After a failure none is begun, and those that run end in order."""
+        if self.away is not None:  # what no machine has is told before any work
+            for stage in filter(self.leaves, self.waiting):
+                self.away.demand(stage)
         try:
             while self.running or (self.waiting and not self.failed):
                 for stage in self.ready()[: self.jobs - len(self.running)][: 1 if self.away else None]:
@@ -113,6 +117,10 @@ class Run:
         """Stages that may begin."""
         return [stage for stage in self.waiting if self.plan.before[stage] <= self.done and not self.failed]
 
+    def leaves(self, stage: str) -> bool:
+        """Whether it is worth a job elsewhere."""
+        return name_of(stage) not in HERE
+
     def engines(self) -> list[Engine]:
         """Those that have something to do."""
         return list({id(engine): engine for engine in self.running.values()}.values())
@@ -120,7 +128,7 @@ class Run:
     def begin(self, stage: str) -> None:
         """Submit a stage, unless its result is there."""
         engine, job = self.here, Job(stage)
-        if self.away is not None and name_of(stage) not in HERE:
+        if self.away is not None and self.leaves(stage):
             state = settle(stage, self.away.places.remote)
             if state.done:
                 self.hear(Event(stage, "done"))

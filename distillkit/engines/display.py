@@ -21,7 +21,7 @@ class Board:
     quiet = False
 
     def __init__(self, write: Callable[[str], None]):
-        self.write = write
+        self.write = write  # a whole line
         self.states: dict[str, tuple[str, str, float]] = {}
 
     @contextmanager
@@ -70,7 +70,6 @@ class Events(Board):
 
     def put(self, event: dict[str, Any]) -> None:
         self.write(presentable(json.dumps(event)))
-        sys.stdout.flush()
 
 
 class Table(Board):
@@ -79,7 +78,7 @@ class Table(Board):
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(markup=False, highlight=False, emoji=False)
+        self.console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
         super().__init__(lambda line: self.console.print(line, soft_wrap=True))
 
     def living(self) -> Any:

@@ -1,7 +1,7 @@
 """Jobs on a Ray cluster: each a named actor that runs the worker's command, and outlives a controller that is killed.
 
-Ray keeps the order and nothing else: results are in DVC's cache or remote. Where a node dies, Ray starts the actor on
-another one, which runs the order again. An actor that nobody asks about its job ends some time after the job.
+Ray keeps the order and nothing else: results are in DVC's cache or remote. Where a node dies, the job is submitted
+again and runs on another one. An actor that nobody asks about its job ends some time after the job.
 """
 
 import json
@@ -95,9 +95,9 @@ def actor_class(worker: str, kept: float) -> Any:
 class Running:
     """What the controller knows of one job."""
 
-    def __init__(self, actor: Any, order: Any):
-        self.actor, self.ended = actor, actor.run.remote(order)
-        self.said = actor.said.remote(0)
+    def __init__(self, job: Job, actor: Any, order: Any, again: int):
+        self.job, self.actor, self.order, self.again = job, actor, order, again
+        self.ended, self.said = actor.run.remote(order), actor.said.remote(0)
         self.node, self.read, self.rest, self.asked = "", 0, b"", time.monotonic()
 
 
@@ -182,21 +182,24 @@ class Ray:
     # Jobs
 
     def submit(self, job: Job) -> None:
-        self.able(job.demand, job.stage)
-        options = {"num_cpus": job.demand.cores, "num_gpus": job.demand.gpus, "memory": job.demand.memory or None}
+        self.begin(job, self.ray.put(job.order), AGAIN)
+
+    def begin(self, job: Job, order: Any, again: int) -> None:
+        """Start the actor of a job, or find it; it may be lost ``again`` times."""
+        demand = job.demand
         actor = self.actors.options(
             name=job.name,
             lifetime="detached",
             get_if_exists=True,
-            max_restarts=AGAIN,
-            max_task_retries=AGAIN,
             max_concurrency=4,  # what it says may be asked for while it runs
-            **options,
+            num_cpus=demand.cores,
+            num_gpus=demand.gpus,
+            memory=demand.memory or None,
         ).remote()
-        self.running[job.stage] = Running(actor, self.ray.put(job.order))
+        self.running[job.stage] = Running(job, actor, order, again)
 
-    def able(self, demand: Demand, stage: str) -> None:
-        """Raise where no node could ever run it."""
+    def able(self, demand: Demand, stage: str) -> Demand:
+        """The same demand. Raises where no node could ever run the stage."""
         wanted = {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
         for resource, count in wanted.items():
             if count > (most := self.largest(resource)):
@@ -204,6 +207,7 @@ class Ray:
                 option = {"CPU": "--cores", "GPU": "--gpus", "memory": "--memory"}[resource]
                 found = f"{stage} asks for {count:,} {of}, and the largest node has {most:,.0f}"
                 raise DistillkitError(f"{found}; add a node, or lower {option}")
+        return demand
 
     def poll(self, seconds: float) -> Iterator[Event]:
         with reacting(interrupt):
@@ -212,14 +216,13 @@ class Ray:
             ready, _ = self.ray.wait([job.ended], timeout=0)
             yield from self.heard(stage, job, last=bool(ready))
             if ready:
-                yield self.end_of(stage, job)
+                yield from self.end_of(stage, job)
 
     def heard(self, stage: str, job: Running, last: bool) -> Iterator[Event]:
         """Where a job runs, and whole lines that it has said; asked for about once a second, and at its end."""
         if last:
             self.ray.wait([job.said], timeout=1)
             self.take(job)
-            job.said = job.actor.said.remote(job.read)
             self.ray.wait([job.said], timeout=1)
         elif time.monotonic() - job.asked < 1:
             return
@@ -234,24 +237,32 @@ class Ray:
         """Read the answer to what a job has said, if it is there, and ask again."""
         if not self.ray.wait([job.said], timeout=0)[0]:
             return
-        with suppress(self.ray.exceptions.RayError):  # its node has died; the restarted one says everything again
-            node, found = self.ray.get(job.said)
-            if node != job.node and job.node:
-                job.read, job.rest, found = 0, b"", b""
-            job.node, job.read, job.rest = node, job.read + len(found), job.rest + found
+        with suppress(self.ray.exceptions.RayError):  # told by the job's end
+            job.node, found = self.ray.get(job.said)
+            job.read, job.rest = job.read + len(found), job.rest + found
         job.asked, job.said = time.monotonic(), job.actor.said.remote(job.read)
 
-    def end_of(self, stage: str, job: Running) -> Event:
-        del self.running[stage]
+    def end_of(self, stage: str, job: Running) -> Iterator[Event]:
+        """How a job has ended. One whose node or process has died begins again."""
         try:
             code = self.ray.get(job.ended)
+        except self.ray.exceptions.ActorUnavailableError:  # until Ray knows whether the node lives
+            job.ended = job.actor.run.remote(job.order)
+            return
         except self.ray.exceptions.RayError as error:
-            return Event(stage, "failed", f"Ray lost it {AGAIN + 1} times ({brief(error)})")
-        finally:
-            with suppress(Exception):  # it may be gone
-                job.actor.end.remote(0)
-                self.ray.kill(job.actor)
-        return Event(stage, "failed" if code else "done")
+            del self.running[stage]
+            where = self.name_of(job.node) if job.node else "a node"
+            if job.again:
+                yield Event(stage, "said", f"{where} or the job's process there has died; it begins again")
+                self.begin(job.job, job.order, job.again - 1)
+            else:
+                yield Event(stage, "failed", f"its node or process has died {AGAIN + 1} times ({brief(error)})")
+            return
+        del self.running[stage]
+        with suppress(Exception):  # it may be gone
+            self.ray.wait([job.actor.end.remote(0)], timeout=5)
+            self.ray.kill(job.actor)
+        yield Event(stage, "failed" if code else "done")
 
     def cancel(self) -> None:
         ending = [job.actor.end.remote(ENDING) for job in self.running.values()]

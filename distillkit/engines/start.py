@@ -51,7 +51,7 @@ def on_ray(options: Options) -> Away:
         )
     places = Places(remote, options.remote is not None, options.work)
     demand = demands(options.limits, int(engine.largest("CPU")), engine.largest("GPU") > 0)
-    return Away(engine, places, demand)
+    return Away(engine, places, lambda stage: engine.able(demand(stage), stage))
 
 
 def on_slurm(options: Options) -> Away:
