@@ -12,6 +12,7 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
+from distillkit.base.errors import ArtifactError
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
@@ -312,6 +313,33 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
         board(as_json, partial(click.echo, file=sys.stdout)),
         starter(on, Options(**options)),
     )
+
+
+@cli.command("merge-lock", short_help="Merge dvc.lock by stage, for Git.")
+@click.argument("files", nargs=-1, metavar="[BASE OURS THEIRS [NAME]]")
+@click.option("--install", is_flag=True, help="Make Git use this command for dvc.lock in this repository.")
+@click.option(
+    "--rerun", is_flag=True, help="Leave out stages that both sides changed, so that dvc repro runs them again."
+)
+def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
+    """Merge two versions of dvc.lock by stage. Git calls this command once `distillkit merge-lock --install` has run.
+
+    Stages that one side changed are merged. A stage that both sides changed in different ways is a conflict: both
+    versions are marked in the file, and the exit code is 1. With --rerun, such a stage is left out.
+    """
+    from distillkit.process import merge_lock as driver
+
+    if install and not files:
+        click.echo("\n".join(driver.install(rerun)))
+        return
+    if install or len(files) not in (3, 4):
+        raise click.UsageError(
+            f"{len(files)} files are given; expected BASE OURS THEIRS, or --install alone; see --help"
+        )
+    name = files[3] if len(files) == 4 else files[1]
+    if conflicts := driver.merge_lock(*map(Path, files[:3]), name, rerun):
+        found = f"{name}: both sides changed {', '.join(conflicts)}"
+        raise ArtifactError(f"{found}; expected one version of each; keep one in the file, or none and run dvc repro")
 
 
 @cli.command(short_help="List or delete what the pipeline has left over.")
