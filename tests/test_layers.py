@@ -23,6 +23,7 @@ ROOMS = [
     "hub",
     "check",
     "setup",
+    "engines",
     "api",
 ]
 STRANGERS = {("evaluation", "methods"), ("hub", "pipeline"), ("report", "methods")}  # they do not know each other

@@ -25,7 +25,7 @@ from distillkit.cli import cli
 from distillkit.engines.controller import Run, repro
 from distillkit.engines.display import Board
 from distillkit.engines.engine import Event, Job
-from distillkit.engines.local import ONE_STAGE, PYTHON, Local, interrupt
+from distillkit.engines.local import ONE_STAGE, PYTHON, Local, interrupt, visible_gpus
 from distillkit.engines.plan import Plan, forget_the_dead, put_in_order
 from distillkit.process import interruption
 from distillkit.process.interruption import HEARD, Interrupted, hear
@@ -400,3 +400,30 @@ def test_who_is_stopped_is_interrupted():
 def test_a_stage_whose_parent_is_gone_is_not_begun(tmp_path):
     done = subprocess.run([*PYTHON, "-c", ONE_STAGE, "1", "a"], cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (128 + signal.SIGTERM, b"")
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def test_each_stage_has_a_gpu_of_its_own_where_there_are_several(tmp_path, monkeypatch):
+    stages = {
+        name: {
+            "cmd": f"touch {name}.b; {UNTIL.format(other + '.b')}; echo $CUDA_VISIBLE_DEVICES > {name}",
+            "outs": [name],
+        }
+        for name, other in (("one", "two"), ("two", "one"))
+    }
+    folder = project(tmp_path / "gpus", stages)
+    with start(folder, commands=BIN, env=environment() | {"CUDA_VISIBLE_DEVICES": "3,5"}) as running:
+        code, said = ended(running)
+    assert code == 0, said
+    assert {(folder / name).read_text() for name in stages} == {"3\n", "5\n"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: a'\necho '  MIG'\necho 'GPU 1: b'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert visible_gpus() == []

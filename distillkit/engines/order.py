@@ -72,7 +72,7 @@ def pack(address: str, places: Places, offered: set[str]) -> bytes:
 
     Raises DistillkitError where there is no Git repository, and where files outside DVC are too large to travel.
     """
-    with opened(address) as (repo, stage):
+    with opened(address, places.remote) as (repo, stage):
         root = Path(repo.root_dir)
         if places.remote is not None:
             with reaching(places.remote):

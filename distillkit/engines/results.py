@@ -5,8 +5,11 @@ parameters), so it does not matter who has made one, nor how often.
 """
 
 import logging
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base.errors import DistillkitError
@@ -26,7 +29,7 @@ def settle(address: str, remote: str | None) -> State:
     """
     from dvc.stage.cache import RunCacheNotFoundError, _can_hash, _get_stage_hash
 
-    with opened(address) as (repo, stage), reaching(remote):
+    with opened(address, remote) as (repo, stage), reaching(remote):
         if not stage.changed():
             return State(done=True)
         if stage.frozen:
@@ -52,12 +55,13 @@ def settle(address: str, remote: str | None) -> State:
 
 
 @contextmanager
-def opened(address: str) -> Iterator[tuple[Any, Any]]:
-    """DVC's repository, locked, and one stage of it. DVC says nothing but warnings."""
+def opened(address: str, remote: str | None = None) -> Iterator[tuple[Any, Any]]:
+    """DVC's repository, locked, and one stage of it; ``remote`` is the default. DVC says nothing but warnings."""
     from dvc.repo import Repo, lock_repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo), repo.scm_context(quiet=True):
+        repo.config["core"] |= {"remote": remote} if remote else {}
         [stage] = repo.stage.collect(address)
         yield repo, stage
 
@@ -104,10 +108,10 @@ def publish(address: str, key: str, remote: str) -> None:
     from dvc.stage.cache import _get_cache_hash
     from dvc.stage.serialize import to_single_stage_lockfile
 
-    with opened(address) as (repo, stage), reaching(remote):
+    with opened(address, remote) as (repo, stage), reaching(remote):
         value = _get_cache_hash(to_single_stage_lockfile(stage))
         for hashes in repo.stage_cache.get_used_objs([(key, value)]).values():
-            transferred(repo.cloud.push(hashes, remote=remote), remote)
+            transferred(repo.cloud.push(hashes), remote)
         copy_entry(repo.cache.legacy, remote_of(repo, remote), key)
 
 
@@ -120,14 +124,28 @@ def transferred(result: Any, remote: str | None) -> None:
 
 
 def needed(repo: Any, stage: Any) -> list[Any]:
-    """Outputs under DVC that a stage reads: those of other stages, and data that somebody has added."""
+    """Outputs under DVC that a stage reads and that are made: those of other stages, and data that somebody has added.
+
+    What its command names counts as well as its dependencies: a stage may depend on a digest of what it reads.
+    """
 
     def overlap(one: str, other: str) -> bool:
         return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
 
-    read = [dep.fs_path for dep in stage.deps if dep.protocol == "local"]
-    kept = [out for out in repo.index.outs if out.use_cache and out.protocol == "local" and out.stage is not stage]
+    commands = [stage.cmd] if isinstance(stage.cmd, str) else stage.cmd or []
+    named = [Path(stage.wdir, word) for command in commands for word in words(command)]
+    read = [dep.fs_path for dep in stage.deps if dep.protocol == "local"] + [os.path.normpath(path) for path in named]
+    known = (out for out in repo.index.outs if out.use_cache and out.protocol == "local" and out.hash_info)
+    kept = [out for out in known if out.stage.addressing != stage.addressing]
     return [out for out in kept if any(overlap(out.fs_path, path) for path in read)]
+
+
+def words(command: str) -> list[str]:
+    """The words of a command line; those between spaces where a shell would understand more than we do."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
 
 
 def offer(repo: Any, stage: Any, remote: str, offered: set[str]) -> None:
@@ -135,18 +153,16 @@ def offer(repo: Any, stage: Any, remote: str, offered: set[str]) -> None:
     for out in needed(repo, stage):
         if out.hash_info.value in offered:
             continue
-        for odb, hashes in out.get_used_objs(remote=remote).items():
-            transferred(repo.cloud.push(hashes, remote=remote, odb=odb), remote)
+        for odb, hashes in out.get_used_objs().items():
+            transferred(repo.cloud.push(hashes, odb=odb), remote)
         offered.add(out.hash_info.value)
 
 
 def supply(address: str, remote: str | None) -> None:
     """Check out what a stage needs, from the cache, or from the remote where there is one."""
-    with opened(address) as (repo, stage), reaching(remote):
+    with opened(address, remote) as (repo, stage), reaching(remote):
         for out in needed(repo, stage):
-            if not out.hash_info:
-                continue  # not made yet, and not of this run: a folder holds it beside what the stage reads
             if remote is not None:
-                for odb, hashes in out.get_used_objs(remote=remote).items():
-                    transferred(repo.cloud.pull(hashes, remote=remote, odb=odb), remote)
+                for odb, hashes in out.get_used_objs().items():
+                    transferred(repo.cloud.pull(hashes, odb=odb), remote)
             out.checkout(force=True)

@@ -7,6 +7,7 @@ folder.
 
 import getpass
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,8 @@ from distillkit.base.files import write_text
 from distillkit.engines.engine import Event, Job
 from distillkit.engines.worker import ENDED, SAID, TAR
 
-CLUSTER = "slurm"  # or local: submitit's own processes, for tests
+REAL = "slurm"
+CHOSEN = "DISTILLKIT_SLURM"  # set to local: processes of submitit's own on this machine, to try it without Slurm
 AGAIN = 3  # times that a job is submitted anew
 BETWEEN = 5.0  # seconds between two questions to Slurm
 SLOW = 15.0  # seconds that a file may take to be seen on another node
@@ -44,7 +46,8 @@ class Slurm:
             import submitit
         except ImportError:
             raise DistillkitError("submitit is not installed; install it: pip install 'distillkit[slurm]'") from None
-        if CLUSTER == "slurm" and shutil.which("sbatch") is None:
+        self.cluster = os.environ.get(CHOSEN, REAL)
+        if self.cluster == REAL and shutil.which("sbatch") is None:
             raise DistillkitError("sbatch is not on the PATH; expected Slurm's commands; run this on a login node")
         self.submitit, self.folder, self.partition = submitit, folder.resolve(), partition
         self.running: dict[str, Running] = {}
@@ -67,19 +70,19 @@ class Slurm:
         if not path.is_file() or (folder / ENDED).exists():
             return None
         number = path.read_text(encoding="utf-8")
-        if CLUSTER != "slurm" or number not in self.queue():
+        if self.cluster != REAL or number not in self.queue():
             return None
         return self.submitit.SlurmJob(folder / "submitit", number)
 
     def sent(self, job: Job, folder: Path) -> Any:
         """Hand the job to Slurm. Raises DistillkitError where it refuses."""
         demand, command = job.demand, [sys.executable, "-P", "-m", "distillkit.engines.worker", str(folder)]
-        executor = self.submitit.AutoExecutor(folder / "submitit", cluster=CLUSTER)
+        executor = self.submitit.AutoExecutor(folder / "submitit", cluster=self.cluster)
         wanted: dict[str, Any] = {"name": job.name, "slurm_cpus_per_task": demand.cores, "slurm_time": None}
         wanted |= {"slurm_mem": f"{demand.memory // MIB + 1}M"} if demand.memory else {}
         wanted |= {"slurm_gpus_per_node": demand.gpus} if demand.gpus else {}
         wanted |= {"slurm_partition": self.partition} if self.partition else {}
-        wanted |= {"timeout_min": demand.minutes or 60 * 24 * 7} if CLUSTER == "local" else {}
+        wanted |= {"timeout_min": demand.minutes or 60 * 24 * 7} if self.cluster != REAL else {}
         wanted |= {"slurm_time": demand.minutes} if demand.minutes else {}
         executor.update_parameters(**wanted)
         try:
@@ -110,7 +113,7 @@ class Slurm:
 
     def queue(self) -> dict[str, tuple[str, str]]:
         """State and node of each job of ours that Slurm has not ended, by its number."""
-        if CLUSTER != "slurm":
+        if self.cluster != REAL:
             return {str(job.handle.job_id): ("", "") for job in self.running.values() if not job.handle.done()}
         command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%N"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -138,7 +141,7 @@ class Slurm:
             job.missing = 0
             return
         job.missing = job.missing or time.monotonic()
-        if time.monotonic() - job.missing < (SLOW if CLUSTER == "slurm" else 0):
+        if time.monotonic() - job.missing < (SLOW if self.cluster == REAL else 0):
             return
         if job.again == AGAIN:
             del self.running[stage]
