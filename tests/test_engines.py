@@ -122,11 +122,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def plain(folder: Path) -> dict[str, bytes]:
+def plain(folder: Path, *targets: str) -> dict[str, bytes]:
     """What plain ``dvc repro`` makes of the same sources."""
     twin = folder.with_name("plain")
     shutil.copytree(folder, twin, ignore=shutil.ignore_patterns("cache", "tmp", "dvc.lock"))
-    dvc(twin, "repro")
+    dvc(twin, "repro", *targets)
     return contents(twin)
 
 

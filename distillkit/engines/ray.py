@@ -6,11 +6,13 @@ again and runs on another one. An actor that nobody asks about its job ends some
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from distillkit.base.errors import DistillkitError
 from distillkit.engines.engine import Demand, Event, Job
@@ -21,8 +23,10 @@ NAMESPACE = "distillkit"
 AGAIN = 3  # times that a job is begun anew after its node died
 KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has ended
 ENDING = 20.0  # seconds that a cancelled job has to end in order
+CONNECTING = 10.0  # seconds for the cluster to answer at all
 ANSWER = 60.0  # seconds for a node to start Python
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+SILENT: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
 
 
 def actor_class(worker: str, kept: float) -> Any:
@@ -110,14 +114,16 @@ class Ray:
             import ray
         except ImportError:
             raise DistillkitError("ray is not installed; install it: pip install 'distillkit[ray]'") from None
-        options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": None}
+        address = address or os.environ.get("RAY_ADDRESS")
         try:
             with reacting(interrupt):
-                ray.init(address, namespace=NAMESPACE, **options)
+                knock(address)
+                ray.init(
+                    address, namespace=NAMESPACE, logging_level="ERROR", log_to_driver=False, include_dashboard=False
+                )
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            found = " ".join(str(error).split())[:200]
-            told = f"no Ray cluster answers at {address or os.environ.get('RAY_ADDRESS') or 'this machine'} ({found})"
-            raise DistillkitError(f"{told}; start one: ray start --head; or correct --address") from None
+            found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
+            raise DistillkitError(f"{found}; expected HOST:PORT of its head; start one: ray start --head") from None
         self.ray, self.running = ray, dict[str, Running]()
         self.actors = ray.remote(actor_class("distillkit.engines.worker", KEPT))
 
@@ -274,6 +280,13 @@ class Ray:
             with suppress(Exception):
                 self.ray.kill(job.actor)
         self.running.clear()
+
+
+def knock(address: str | None) -> None:
+    """Raise OSError or ValueError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    if address and address not in ("auto", "local"):
+        where = urlsplit(address if "//" in address else f"//{address}")
+        socket.create_connection((where.hostname or "", where.port or 0), timeout=CONNECTING).close()
 
 
 def brief(error: Exception) -> str:
