@@ -13,14 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.errors import DistillkitError
 from distillkit.base.files import write_text
 from distillkit.engines.engine import Event, Job
-from distillkit.engines.worker import ENDED, SAID, TAR
+from distillkit.engines.worker import ENDED, NODE, SAID, TAR
 
 REAL = "slurm"
 CHOSEN = "DISTILLKIT_SLURM"  # set to local: processes of submitit's own on this machine, to try it without Slurm
@@ -86,7 +87,8 @@ class Slurm:
         wanted |= {"slurm_time": demand.minutes} if demand.minutes else {}
         executor.update_parameters(**wanted)
         try:
-            handle = executor.submit(self.submitit.helpers.CommandFunction(command))
+            with redirect_stderr(StringIO()):  # the error has what sbatch says
+                handle = executor.submit(self.submitit.helpers.CommandFunction(command))
         except (self.submitit.core.utils.FailedJobError, subprocess.CalledProcessError, OSError) as error:
             raise DistillkitError(
                 f"Slurm refuses {job.stage}: {' '.join(str(error).split())[:300]}; correct the options and run it again"
@@ -124,9 +126,11 @@ class Slurm:
 
     def heard(self, stage: str, job: Running, last: bool = False) -> Iterator[Event]:
         """Where a job runs, and whole lines that it has said."""
-        if not job.node and (job.folder / "node.txt").exists():
-            job.node = (job.folder / "node.txt").read_text(encoding="utf-8")
-            yield Event(stage, "placed", job.node)
+        with suppress(FileNotFoundError):
+            node = (job.folder / NODE).read_text(encoding="utf-8")
+            if node != job.node:  # Slurm itself may put a job into its queue again
+                job.node = node
+                yield Event(stage, "placed", node)
         with suppress(FileNotFoundError), (job.folder / SAID).open("rb") as file:
             file.seek(job.read)
             found = file.read()
@@ -148,8 +152,7 @@ class Slurm:
             yield Event(stage, "failed", f"Slurm ended it {AGAIN + 1} times without a result ({last_word(job.folder)})")
             return
         yield Event(stage, "said", f"Slurm has ended job {job.handle.job_id}; it is submitted again")
-        job.again, job.missing, job.node = job.again + 1, 0.0, ""
-        (job.folder / "node.txt").unlink(missing_ok=True)
+        job.again, job.missing = job.again + 1, 0.0
         job.handle = self.sent(job.job, job.folder)
         self.asked = 0.0
 

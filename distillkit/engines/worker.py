@@ -23,7 +23,7 @@ from distillkit.engines.order import ORDER, differences, versions
 from distillkit.process.interruption import end_with_parent
 
 STAGE = "import sys; from distillkit.engines.worker import stage; stage(*sys.argv[1:])"
-TAR, SAID, ENDED = "order.tar", "said.txt", "ended.json"
+TAR, SAID, NODE, ENDED = "order.tar", "said.txt", "node.txt", "ended.json"
 
 
 class Asked(BaseException):
@@ -38,7 +38,7 @@ def main(folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
     end_with_parent()
-    write_text(folder / "node.txt", node())
+    write_text(folder / NODE, node())
     workspace = Path(tempfile.mkdtemp(prefix="distillkit-"))
     try:
         code = run(folder, workspace)
