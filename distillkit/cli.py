@@ -337,7 +337,8 @@ def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
             f"{len(files)} files are given; expected BASE OURS THEIRS, or --install alone; see --help"
         )
     name = files[3] if len(files) == 4 else files[1]
-    if conflicts := driver.merge_lock(*map(Path, files[:3]), name, rerun):
+    base, ours, theirs = map(Path, files[:3])
+    if conflicts := driver.merge_lock(base, ours, theirs, name, rerun):
         found = f"{name}: both sides changed {', '.join(conflicts)}"
         raise ArtifactError(f"{found}; expected one version of each; keep one in the file, or none and run dvc repro")
 

@@ -113,7 +113,39 @@ def test_the_same_files_through_a_remote_and_in_place(four, nodes, run):
     assert monkeypatched == plain(four)
 
 
-def test_a_node_dies_and_the_stage_goes_on_elsewhere(tmp_path, nodes, run, monkeypatch, cluster):
+def dying(name: str, killed: list[str], nodes: dict, cluster, begun: Path):
+    """Kills the node on which a stage has begun, once."""
+
+    def kill(line: str) -> None:
+        if not killed and (found := re.match(rf"{name}: running on (\w+)", line)):
+            until(begun.exists, "the stage has begun")
+            killed.append(found[1])
+            cluster.remove_node(nodes[found[1]], allow_graceful=False)
+
+    return kill
+
+
+def test_a_node_dies_in_the_middle(four, nodes, run, cluster):
+    """The stage counts in the folder for unfinished work: it goes on from there on the other node."""
+    (four / "count.sh").write_text(
+        "while test $(cat .distillkit/n 2>/dev/null | wc -l) -lt 12; do echo >> .distillkit/n; sleep 0.5; done\n"
+        "wc -l < .distillkit/n > one; rm .distillkit/n\n"
+    )
+    stages = {"b": {"cmd": "echo x >> $RAN; sh count.sh", "deps": ["in", "count.sh"], "outs": ["one"]}}
+    YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
+    killed: list[str] = []
+    kill = dying("b", killed, nodes("one", "two"), cluster, four / ".distillkit/n")
+    failed, said = run(heard=kill)
+    assert not failed, said
+    other = ({"one", "two"} - {*killed}).pop()
+    assert f"b: {killed[0]} or the job's process there has died; it begins again" in said
+    assert any(line.startswith(f"b: done on {other} ") for line in said), said
+    assert (four / "one").read_text() == "12\n"
+    assert ran(four) == 2
+
+
+@pytest.mark.slow
+def test_a_node_dies_and_a_distillation_goes_on_elsewhere(tmp_path, nodes, run, monkeypatch, cluster):
     """From its checkpoint, on the other node, to the same bytes."""
     folder = new_project(tmp_path / "dying")
     recipe = SELMATCH | {"matching": MATCHING, "optim": OPTIM | {"steps": 400}}
@@ -127,15 +159,9 @@ def test_a_node_dies_and_the_stage_goes_on_elsewhere(tmp_path, nodes, run, monke
     dvc(twin, "repro", "distill@selmatch")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    added, live = nodes("one", "two"), folder / ".distillkit/live/selmatch/metrics.json"
     killed: list[str] = []
-
-    def kill(line: str) -> None:
-        if not killed and (found := re.match(r"distill@selmatch: running on (\w+)", line)):
-            until(live.exists, "the curve has begun")
-            killed.append(found[1])
-            cluster.remove_node(added[found[1]], allow_graceful=False)
-
+    live = folder / ".distillkit/live/selmatch/metrics.json"
+    kill = dying("distill@selmatch", killed, nodes("one", "two"), cluster, live)
     failed, said = run("distill@selmatch", heard=kill, memory=0.01)
     assert not failed, said
     other = ({"one", "two"} - {*killed}).pop()

@@ -127,7 +127,8 @@ class Run:
 
     def begin(self, stage: str) -> None:
         """Submit a stage, unless its result is there."""
-        engine, job = self.here, Job(stage)
+        engine: Engine = self.here
+        job = Job(stage)
         if self.away is not None and self.leaves(stage):
             state = settle(stage, self.away.places.remote)
             if state.done:

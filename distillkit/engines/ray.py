@@ -5,6 +5,7 @@ again and runs on another one. An actor that nobody asks about its job ends some
 """
 
 import json
+import logging
 import os
 import socket
 import sys
@@ -26,7 +27,7 @@ ENDING = 20.0  # seconds that a cancelled job has to end in order
 CONNECTING = 10.0  # seconds for the cluster to answer at all
 ANSWER = 60.0  # seconds for a node to start Python
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
-SILENT: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "include_dashboard": False}
+SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
 
 
 def actor_class(worker: str, kept: float) -> Any:
@@ -134,7 +135,7 @@ class Ray:
         return {node["NodeID"]: node for node in self.ray.nodes() if node["Alive"]}
 
     def name_of(self, node: str) -> str:
-        found = next((known for known in self.ray.nodes() if known["NodeID"] == node), {})
+        found: Mapping[str, Any] = next((known for known in self.ray.nodes() if known["NodeID"] == node), {})
         return str(found.get("NodeName") or found.get("NodeManagerAddress") or node)
 
     def largest(self, resource: str) -> float:
