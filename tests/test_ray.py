@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from interpreter import SCRIPTS
+from pages import follow
 from ruamel.yaml import YAML
 from test_engines import FOUR, contents, four, plain, ran
 from test_interrupted import until
@@ -188,6 +189,13 @@ def test_the_controller_is_killed_and_the_next_finds_the_job(four, nodes, run, c
     assert (four / "one").read_text() == "in\n"
     ray.init(cluster.address, namespace="distillkit", log_to_driver=False, logging_level="ERROR")
     until(lambda: not ray.util.list_named_actors(), "the actor has gone")
+
+
+def test_the_page(four, nodes, cluster):
+    nodes("one")
+    YAML(typ="safe").dump({"stages": {"a": FOUR["a"]}}, four / "dvc.yaml")
+    here = environment(SCRIPTS) | {"RAY_ADDRESS": cluster.address}
+    assert "a: done on one" in follow("many-machines.md", four, here, only="A Ray cluster")
 
 
 def test_what_is_told_before_any_work(four, nodes, run, tmp_path):

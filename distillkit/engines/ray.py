@@ -119,9 +119,7 @@ class Ray:
         try:
             with reacting(interrupt):
                 knock(address)
-                ray.init(
-                    address, namespace=NAMESPACE, logging_level="ERROR", log_to_driver=False, include_dashboard=False
-                )
+                ray.init(address, namespace=NAMESPACE, **SILENT)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
             raise DistillkitError(f"{found}; expected HOST:PORT of its head; start one: ray start --head") from None
