@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
-from distillkit.base.errors import check_shadows
+from distillkit.base.errors import ArtifactError, check_shadows
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
@@ -361,18 +362,68 @@ def doctor(folder: Path, as_json: bool) -> None:
 
 @cli.command(short_help="Run dvc repro, with stages side by side.")
 @click.argument("targets", nargs=-1)
-@click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
-def repro(targets: tuple[str, ...], jobs: int) -> None:
+@click.option("--on", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Engine.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Stages at a time.  [local: 2; ray, slurm: 64]")
+@click.option("--address", help="Ray: the cluster's; by default RAY_ADDRESS, or a cluster started here.")
+@click.option("--partition", help="Slurm: where jobs go.")
+@click.option("--remote", help="Results go through this DVC remote, even where nodes share a file system.")
+@click.option("--work", type=Path, help="Unfinished work goes to this folder, which all nodes see.")
+@click.option(
+    "--cores", type=click.IntRange(1), help="Of each job; estimated when missing, as are --gpus and --memory."
+)
+@click.option("--gpus", type=click.IntRange(0), help="Of each job.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), help="Of each job, in GiB.")
+@click.option("--minutes", type=click.IntRange(1), default=None, help="Slurm: the longest that a job may take.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout for everything that happens.")
+def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **options: Any) -> None:
     """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
-    Each line of output has the name of its stage. If a stage fails, the running stages finish and no other starts.
-    Ctrl-C ends all of them in order. The files and dvc.lock are the same as those of `dvc repro`.
+    With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
+    a stage fails, the running stages finish and no other starts. Ctrl-C ends all of them in order. The files and
+    dvc.lock are the same as those of `dvc repro`.
     """
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if on == "local" and given:
+        raise click.UsageError(f"{given[0]} is for other machines; expected --on ray or --on slurm with it; add one")
     arguments.check_pipelines(targets)
-    from distillkit.process.progress import presentable
-    from distillkit.process.repro import repro as side_by_side
+    from distillkit.engines.controller import repro as side_by_side
+    from distillkit.engines.display import board
+    from distillkit.engines.start import Options, starter
 
-    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
+    side_by_side(
+        targets,
+        jobs or (2 if on == "local" else 64),
+        board(as_json, partial(click.echo, file=sys.stdout)),
+        starter(on, Options(**options)),
+    )
+
+
+@cli.command("merge-lock", short_help="Merge dvc.lock by stage, for Git.")
+@click.argument("files", nargs=-1, metavar="[BASE OURS THEIRS [NAME]]")
+@click.option("--install", is_flag=True, help="Make Git use this command for dvc.lock in this repository.")
+@click.option(
+    "--rerun", is_flag=True, help="Leave out stages that both sides changed, so that dvc repro runs them again."
+)
+def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
+    """Merge two versions of dvc.lock by stage. Git calls this command once `distillkit merge-lock --install` has run.
+
+    Stages that one side changed are merged. A stage that both sides changed in different ways is a conflict: both
+    versions are marked in the file, and the exit code is 1. With --rerun, such a stage is left out.
+    """
+    from distillkit.process import merge_lock as driver
+
+    if install and not files:
+        click.echo("\n".join(driver.install(rerun)))
+        return
+    if install or len(files) not in (3, 4):
+        raise click.UsageError(
+            f"{len(files)} files are given; expected BASE OURS THEIRS, or --install alone; see --help"
+        )
+    name = files[3] if len(files) == 4 else files[1]
+    base, ours, theirs = map(Path, files[:3])
+    if conflicts := driver.merge_lock(base, ours, theirs, name, rerun):
+        found = f"{name}: both sides changed {', '.join(conflicts)}"
+        raise ArtifactError(f"{found}; expected one version of each; keep one in the file, or none and run dvc repro")
 
 
 @cli.command(short_help="List or delete what the pipeline has left over.")

@@ -25,6 +25,7 @@ ROOMS = [
     "foreign",
     "check",
     "setup",
+    "engines",
     "api",
 ]
 STRANGERS = {("evaluation", "methods"), ("hub", "pipeline"), ("report", "methods")}  # they do not know each other
