@@ -3,9 +3,9 @@
     python benchmarks/demand.py                  # some ten minutes on two cores, up to 10 GB
     python benchmarks/demand.py --case digits    # one case
 
-Images are random ones of a case's shape, of squares of 8 x 8, since noise is what nearest images are slowest to find in;
-no other peak depends on what they show. Cases that are not measured keep what
-the file has of them. Fields: cases, by name, with case, and for each stage measured_mb, estimate_mb and their ratio.
+Images are random ones of a case's shape, in squares of 8 x 8: of noise, the nearest images take long to find. No other
+peak depends on what they show. Cases that are not measured keep what the file has of them. Fields: cases, by name, with
+case, and for each stage measured_mb, estimate_mb and their ratio.
 """
 
 import json

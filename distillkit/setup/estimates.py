@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from distillkit.base.errors import DistillkitError, counted
 from distillkit.base.machine import memory_available
 from distillkit.base.params import section
 from distillkit.matching.method import Method
+from distillkit.package.build import LARGEST_WITH_PIXELS
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.diagnostics import Finding
 from distillkit.setup.duration import seconds_of, speeds_of
@@ -26,7 +28,7 @@ from distillkit.training.trajectories import ExpertsSpec
 GIB = 2**30
 SHOWN = 4  # stages, those that take longest
 COPIES = 2  # of a set: its artifact, and that in the package
-PARQUET = {"real": 2, "made": 5}  # bytes of a value in the package's parquet: a preview and pixels, compressed
+PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # bytes of a value in the package's parquet, compressed
 PLACES = {  # where it lies
     "images": ["artifacts/real"],
     "experts": ["artifacts/experts"],
@@ -118,7 +120,8 @@ def set_bytes(data: Mapping[str, Any], name: str, images: Images) -> int:
     if recipe.method_name == "full":
         return 0 if images.held < images.stored else images.floats(images.train) // FLOAT
     kind, each = ("made", FLOAT) if isinstance(recipe.method, Method) else ("real", 1)
-    return (COPIES * each + PARQUET[kind]) * images.floats(set_size(recipe, images)) // FLOAT
+    pixels = PIXELS[kind] if prod(images.shape) <= LARGEST_WITH_PIXELS else 0
+    return (COPIES * each + PREVIEW + pixels) * images.floats(set_size(recipe, images)) // FLOAT
 
 
 def there(folder: Path, part: str) -> int:

@@ -166,12 +166,12 @@ def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
     recipes = [read_recipe(data, name) for name in section(data, "recipes", dict[str, Any])]
     tested = Job(evaluation.network, images, evaluation.visits)
     largest = max((set_size(recipe, images) for recipe in recipes if recipe.method_name != "full"), default=0)
-    whole = testing_peak(tested, evaluation, 0) + real_set(images, images.train)
+    whole = testing_peak(tested, evaluation, images.train, real_set(images, images.train))
     peaks = {
         "experts": experts_peak(spec, images),
         "score": score_peak(spec, images, len(section(data, "expert_shards", list[int]))),
         "reference": whole,
-        "evaluate": testing_peak(tested, evaluation, largest),
+        "evaluate": testing_peak(tested, evaluation, largest, images.floats(largest)),
     }
     for recipe in recipes:
         if isinstance(recipe.method, Method):
@@ -217,14 +217,14 @@ def score_peak(spec: ExpertsSpec, images: Images, shards: int) -> int:
     return BASE + images.held + one + FLOAT * images.train * len(SCORES) * spec.per_shard * shards
 
 
-def testing_peak(job: Job, recipe: EvaluationRecipe, count: int) -> int:
-    """Networks trained on a set of so many images, as many as are at work at once, and the test images."""
+def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> int:
+    """Networks trained on so many images, of which so many bytes are held, and the test images."""
     images, batch = job.images, recipe.training.batch
     tested = min(images.chunk, images.test or TESTED)
     at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
     networks = min(recipe.runs, job.workers * job.compute.stack)
     seen = images.seen(images.test, TESTED, job.workers) + images.seen(count, batch, networks)
-    return job.base + networks * (at_work + STEP * job.theta) + seen + images.floats(count)
+    return job.base + networks * (at_work + STEP * job.theta) + seen + held
 
 
 def distill_peak(recipe: Recipe, job: Job) -> int:
