@@ -23,7 +23,11 @@ NOTE = "written by tools/readme.py, do not edit -->\n"
 def results() -> str:
     recipes = params.load()["recipes"]
     metrics = {name: read_metrics(Path("metrics", f"{name}.json")) for name in recipes}
-    return report_table.markdown_table(report_results.rows(metrics, recipes))
+    rows = report_results.rows(metrics, recipes)
+    if len(shown := report_table.leading(rows)) == len(rows):
+        return report_table.markdown_table(rows)
+    words = report_table.part_words(len(shown), len(rows), "all of them in `reports/table.md`")
+    return f"{report_table.markdown_table(rows, shown)}\n{words}\n"
 
 
 def splits() -> str:

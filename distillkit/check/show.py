@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from distillkit.data.files.real_images import REAL, real_file
 from distillkit.data.rows import pixel_range
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
 from distillkit.sources import summary
+
+SHOWN = 30  # recipes of a package, in lines
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -82,11 +85,15 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         files = counted(description["files"], "file")
         yield f"{files}, all as the manifest says; default recipe {description['default']}"
         if description["absent"]:
-            yield f"not here, though in the package: {', '.join(description['absent'])}"
-        for name, recipe in description["recipes"].items():
+            absent = description["absent"]
+            rest = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            yield f"not here, though in the package: {', '.join(absent[:SHOWN])}{rest}"
+        for name, recipe in islice(description["recipes"].items(), SHOWN):
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
-        yield from map(sign_off.line, description["sign_offs"])
+        if (more := len(description["recipes"]) - SHOWN) > 0:
+            yield f"  and {counted(more, 'recipe')} more; --json tells all"
+        yield from map(sign_off.line, description.get("sign_offs", ()))
         return
     if description["kind"] == "synthetic":
         low, high = description["pixel_range"]

@@ -2,8 +2,8 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal
 
@@ -16,12 +16,16 @@ PLUGIN = re.compile(r"'(dvc-\w+)'")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty where there is nothing to mend."""
+    """One line of the report; ``remedy`` is empty where there is nothing to mend.
+
+    ``numbers`` are what an estimate is made of, for programs: bytes or seconds, by stage or by what they are of.
+    """
 
     check: str
     status: Status
     found: str
     remedy: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def brief(error: Exception) -> str:
