@@ -52,8 +52,8 @@ def save_package(
     path = check_folder("folder", folder)
     expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
     check_sets(sets, data)
-    check_free(path, overwrite)
     told = said(publication, Publication, "publication"), said(rai, Rai, "rai")
+    check_free(path, overwrite)
     first = next(iter(sets.values()))[1].recipe
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
     if default is not None and default not in shown:

@@ -162,13 +162,12 @@ def check_learnable(spec: "Network", image_shape: tuple[int, int, int], classes:
 
 def not_learnable(reason: str) -> str:
     """What torch says where a derivative is missing, with the likely cause and what to do."""
-    told = " ".join(reason.split())[:200]
-    if "is not implemented" in reason:
-        return (
-            f"it has no second derivative ({told}); expected layers with one; turn fused attention off: "
-            "timm.layers.set_fused_attn(False)"
-        )
-    return f"its logits have no gradient by the images ({told}); expected no detach, numpy or no_grad on the way"
+    if "not have been used in the graph" in reason or "does not require grad" in reason:
+        return "its logits have no gradient by the images; expected no detach, numpy or no_grad on the way; remove it"
+    return (
+        f"it cannot be differentiated as often as needed ({' '.join(reason.split())[:200]}); expected layers that can; "
+        "where attention is fused, turn that off: timm.layers.set_fused_attn(False)"
+    )
 
 
 def without_classifier(network: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillkit.base.device import onto
-from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range
+from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range, counted
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation

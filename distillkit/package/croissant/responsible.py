@@ -28,7 +28,7 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             "The accuracies hold for the network, the training and the test images that each recipe.json names; other "
             "networks, other training and other tasks than classification may do less well.",
             "A few images a class do not show how often anything occurs: no rates can be read off them.",
-            *given(leaked(default["test"])),
+            *given(leaked(default.get("test", {}))),
             *given(said["limitations"]),
         ],
         "rai:dataBiases": [
