@@ -87,7 +87,7 @@ def build(
         "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
-        "test": {"images": len(real.test), "sha256": digest(real.test)},
+        "test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)},
         "publication": asdict(publication),
         "rai": asdict(rai),
     }
@@ -115,6 +115,11 @@ def build(
         (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
+
+
+def leak(real: RealData) -> dict[str, int]:
+    """How many of the test images are training images, too; nothing where none is known to be."""
+    return {"in_train": real.found.leaked} if real.found.leaked else {}
 
 
 def check_runs(entry: Entry, runs: int) -> None:

@@ -60,6 +60,8 @@ def real(recipe: Recipe) -> str:
 def how(recipe: Recipe) -> str:
     """What was trained on which test images."""
     tested = f"on {counted(recipe['test']['images'], 'test image')}"
+    if leaked := recipe["test"].get("in_train"):
+        tested += f" (**{leaked:,} of them are training images, too**)"
     if starts_trained(recipe):
         return f"{tested}, of networks trained on real images before{before(recipe)} and then on this set"
     return f"{tested}, of networks trained from scratch on this set"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_folder
+from distillkit.base.outside import UnreadableError, content, read_json
 
 MANIFEST, CARD = "manifest.json", "README.md"
 SIGN_OFFS = "sign-offs"  # a folder of what others found, which comes after the manifest and stands in none
@@ -43,6 +44,19 @@ def check_target(folder: Path) -> None:
     parent = next(path for path in folder.resolve().parents if path.exists())
     if not parent.is_dir():
         raise ArtifactError(f"{parent} is no folder, so {folder} cannot be in it; choose another folder")
+
+
+def check_only_listed(folder: Path) -> None:
+    """Raise ArtifactError where a package's folder has files that its manifest does not list: a user's own."""
+    try:
+        listed = set(read_json(content(folder / MANIFEST))["files"])
+    except (UnreadableError, KeyError, TypeError):
+        listed = set()
+    if more := sorted(files_in(folder) - listed - {CARD}):
+        raise ArtifactError(
+            f"{folder} has files that its manifest does not list, such as {more[0]}, which would be removed; expected "
+            "only those of a package; move them, or choose another folder"
+        )
 
 
 @contextmanager

@@ -17,13 +17,15 @@ from distillkit.base.params import section
 from distillkit.data.factories import NetworkFactory, admit
 from distillkit.data.files import artifact
 from distillkit.data.images import ImageSet
-from distillkit.data.networks import Network, build_network
+from distillkit.data.networks import Network, build_network, check_learnable
 from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out
 from distillkit.evaluation.evaluate import EvaluationRecipe
-from distillkit.matching.method import Selection
+from distillkit.matching.method import Method, Selection
 from distillkit.matching.pretrained import check_norm
+from distillkit.methods import METHODS
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.selection.imported import Imported
 from distillkit.methods.selection.window import WindowScan
@@ -36,6 +38,7 @@ from distillkit.training.features import check_count
 from distillkit.training.score_file import ScoreSpec
 from distillkit.training.trajectories import ExpertsSpec
 
+TWICE = {kind for kind in METHODS.values() if hasattr(kind, "loss")} - {DistributionMatching}  # differentiate twice
 SECTIONS: dict[str, Any] = {
     "seed": int,
     "data": DataSpec,
@@ -99,15 +102,17 @@ def check_facts(
 ) -> None:
     """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
     audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
+    experts = section(data, "experts", ExpertsSpec).recipe.network if "experts" in data else None
     for recipe in all_recipes(data):
         with placed(recipe):
             check_classes(recipe.method, counts)
+            check_learns(recipe.method, experts, shape, len(counts))
             if audit.shadows and recipe.name in audit.recipes:
                 check_halves(recipe.method, counts)
             if isinstance(recipe.method, Imported):
                 check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
-    if "experts" in data:
-        check_network("experts", section(data, "experts", ExpertsSpec).recipe.network, shape, len(counts))
+    if experts is not None:
+        check_network("experts", experts, shape, len(counts))
     if "evaluation" in data:
         check_network("evaluation", section(data, "evaluation", EvaluationRecipe).network, shape, len(counts))
 
@@ -138,6 +143,13 @@ def check_experts(method: Selection, spec: ExpertsSpec, trained: int | None) -> 
             check_norm(spec.recipe.network, "the experts are")
         if method.initialisation == "random-pretrained" and trained is not None:
             check_range("kept_apart", method.kept_apart, 1, trained - 1)
+
+
+def check_learns(method: Selection, experts: Network | None, shape: tuple[int, int, int], classes: int) -> None:
+    """Raise ParamsError where a method cannot learn images through the networks that it uses: its own, or experts."""
+    spec = getattr(method, "network", None) or experts
+    if isinstance(method, Method) and spec is not None:
+        check_learnable(spec, shape, classes, twice=type(method) in TWICE)
 
 
 def check_classes(method: Selection, counts: Mapping[str, int]) -> None:

@@ -122,6 +122,7 @@ def assembled(
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     notes, reading = dict(found.notes), Reading(spec.size, spec.background, spec.white, spec.duplicates == "drop")
     (train_images, train_kept), (test_images, test_kept) = decode((train, test), reading, track, notes, folder)
+    check_some_left(test, test_kept)
     train, test = train.take(train_kept), test.take(test_kept)
     check_classes(train, test)
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
@@ -198,6 +199,16 @@ def check_classes(train: Split, test: Split) -> None:
     if lacking or train.class_names != test.class_names:
         found = f"missing: {listed(lacking)}, unknown: {listed(unknown)}"
         raise SourceError(f"test classes differ from train's ({found}); expected the same; mend or omit the test split")
+
+
+def check_some_left(test: Split, kept: Tensor) -> None:
+    """Raise SourceError where dropping copies leaves a class without test images."""
+    before, after = test.counts(), test.take(kept).counts()
+    if lost := [name for name in after if before[name] and not after[name]]:
+        raise SourceError(
+            f"all test images of {listed(lost)} are training images, too, and duplicates are dropped; expected some of "
+            "each class that are not; mend the test split, or keep duplicates"
+        )
 
 
 def draw(split: Split, count: Callable[[int], int], seed: int) -> Tensor:

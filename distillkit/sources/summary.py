@@ -47,6 +47,11 @@ def lines(summary: Summary) -> Iterator[str]:
     yield f"{counted(sum(counts.values()), 'training image')}{train}; {counted(summary.test, 'test image')}{test}"
     shapes = [f"{height}x{width} {'grey' if channels == 1 else 'colour'}" for channels, height, width in summary.shapes]
     yield f"size: {', '.join(shapes[:SHOWN])}{more(len(shapes))} (height x width)"
+    yield from remarks(found)
+
+
+def remarks(found: Found) -> Iterator[str]:
+    """What was left out, and what was read in one of several ways or is there twice."""
     yield from (f"left out: {line}" for line in tallied(found.left_out))
     yield from (f"note: {line}" for line in tallied(found.notes))
 

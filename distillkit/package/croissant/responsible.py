@@ -28,6 +28,7 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             "The accuracies hold for the network, the training and the test images that each recipe.json names; other "
             "networks, other training and other tasks than classification may do less well.",
             "A few images a class do not show how often anything occurs: no rates can be read off them.",
+            *given(leaked(default.get("test", {}))),
             *given(said["limitations"]),
         ],
         "rai:dataBiases": [
@@ -47,6 +48,13 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
         "prov:wasDerivedFrom": derivation(default["provenance"]["source"]),
         "prov:wasGeneratedBy": [activity(recipe) for recipe in recipes],
     }
+
+
+def leaked(test: Mapping[str, Any]) -> str | None:
+    """That some test images are training images, where that is known."""
+    if not test.get("in_train"):
+        return None
+    return f"{test['in_train']:,} of the {test['images']:,} test images are training images, too: accuracies are high."
 
 
 def given(text: str | None) -> list[str]:
