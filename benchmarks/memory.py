@@ -7,7 +7,7 @@ FOLDER holds parquet files of encoded images with a train and a test split, such
 made by repeating its rows. Each stage runs in a process of its own. ``peak_mb`` is its largest resident set;
 ``anonymous_mb`` is the same without pages of files, which the system takes back when it needs them. What a stage takes
 with 1,000 images is about what importing takes: the table shows what the others take beyond that. ``cpu_s`` counts the
-stage's children, too. Sizes and stages that are not measured keep what the file has of them.
+stage's children, too. Sizes and stages that are not measured keep what the file has of them. ``before`` is of the commit before sources were read by rows.
 """
 
 import json
@@ -202,7 +202,8 @@ def main(
     """Measure, and write what was found."""
     del rounds
     sizes = {"quick": (1_000, 32)} if quick else {name: SIZES[name] for name in names or SIZES}
-    kept = json.loads(RESULTS.read_text())["sizes"] if RESULTS.is_file() and not quick else {}
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not quick else {}
+    kept, before = known.get("sizes", {}), {key: known[key] for key in known.keys() & {"before"}}
     os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp())
     for name, (images, side) in sizes.items():
         found = kept.setdefault(name, {"images": images, "side": side, "stages": {}})
@@ -214,7 +215,7 @@ def main(
                 "wall_s": round(used.wall, 2),
             }
             click.echo(f"{name}, {stage}: {found['stages'][stage]}", err=True)
-            write({**conditions("memory"), "sizes": kept}, out, quick)
+            write({**conditions("memory"), "sizes": kept, **before}, out, quick)
     click.echo(table(kept))
 
 
