@@ -7,7 +7,8 @@ FOLDER holds parquet files of encoded images with a train and a test split, such
 made by repeating its rows. Each stage runs in a process of its own. ``peak_mb`` is its largest resident set;
 ``anonymous_mb`` is the same without pages of files, which the system takes back when it needs them. What a stage takes
 with 1,000 images is about what importing takes: the table shows what the others take beyond that. ``cpu_s`` counts the
-stage's children, too. Sizes and stages that are not measured keep what the file has of them. ``before`` is of the commit before sources were read by rows.
+stage's children, too. Sizes and stages that are not measured keep what the file has of them. ``before`` is of the
+commit before sources were read by rows.
 """
 
 import json
