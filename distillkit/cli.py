@@ -264,13 +264,11 @@ def doctor(folder: Path, as_json: bool) -> None:
     The exit code is 0 unless a check has failed.
     """
     arguments.check_folder(folder)
-    from dataclasses import asdict
-
     from distillkit.setup.doctor import examine, lines
 
     findings = list(examine(folder))
     failed = [finding.check for finding in findings if finding.status == "failure"]
-    answer(as_json, {"ready": not failed, "findings": [asdict(finding) for finding in findings]}, lines(findings))
+    answer(as_json, {"ready": not failed, "findings": [finding.plain() for finding in findings]}, lines(findings))
     if failed:
         sys.exit(1)
 

@@ -152,6 +152,7 @@ def colour_of(label):
     return [25 * (label // 10**place % 10) + 10 for place in range(3)]
 
 
+@pytest.mark.slow
 def test_a_thousand_classes_of_many_sizes_are_fetched(tmp_path):
     """2,500 images, of each class one to test, resized to 64; what the source says before is what came of it."""
     write_classes(tmp_path, CLASSES)

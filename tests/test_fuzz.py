@@ -46,7 +46,9 @@ from distillkit.pipeline.recipes import PackageSpec, read_recipe
 from distillkit.process.command import run
 from distillkit.report import page, results, table, words
 from distillkit.report.plots import loss_plot
-from distillkit.setup.resources import resources_of
+from distillkit.setup.duration import Speeds, seconds_of
+from distillkit.setup.estimates import disk_of, duration, memory
+from distillkit.setup.resources import peaks_of
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.folders import files_in
 from distillkit.sources.huggingface import local_info
@@ -232,7 +234,9 @@ def read_params() -> None:
     for name in params.section(data, "recipes", dict[str, Any]):
         read_recipe(data, name)
     package.chosen(params.section(data, "recipes", dict[str, Any]))
-    resources_of(data, None)
+    memory(peaks_of(data, None), "")
+    disk_of(data, None)
+    duration(seconds_of(data, None, Speeds(1, 1, 1)), "")
 
 
 def test_params(check):

@@ -139,5 +139,5 @@ def test_a_difference_of_200_recipes_in_lines():
     every = PackageDifference(common=dict.fromkeys(recipes(), same), added={}, removed={})  # type: ignore[arg-type]
     assert list(package_lines(every)) == [f"every recipe is the same: {', '.join([*recipes()][:20])} and 180 more"]
     version = Version("new", a_set(8, 2), {}, None)
-    found = list(package_lines(PackageDifference({name: version for name in recipes()}, {}, {})))
+    found = list(package_lines(PackageDifference(dict.fromkeys(recipes(), version), {}, {})))
     assert len(found) == 1 + MOST_ROWS + 1 and found[-1] == "… and 160 more recipes"

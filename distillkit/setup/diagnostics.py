@@ -3,9 +3,9 @@
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from distillkit.base.errors import DistillkitError
 
@@ -26,6 +26,10 @@ class Finding:
     found: str
     remedy: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For programs; ``numbers`` only where there are some."""
+        return {name: value for name, value in asdict(self).items() if name != "numbers" or value}
 
 
 def brief(error: Exception) -> str:
