@@ -62,10 +62,8 @@ def expected(spec: DataSpec, folder: Path) -> Images | None:
             train = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
             return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, train, 0)
         splits = open_splits(replace(spec, source=source))
-        train, test = (
-            cap(split, most, spec.split_seed)
-            for split, most in ((splits.train, spec.per_class), (splits.test, spec.test_per_class))
-        )
+        train = cap(splits.train, spec.per_class, spec.split_seed)
+        test = cap(splits.test, spec.test_per_class, spec.split_seed)
         shapes = shapes_of(train)
     except DistillkitError:  # fetch will tell
         return None
