@@ -59,8 +59,8 @@ def expected(spec: DataSpec, folder: Path) -> Images | None:
             return None
         if isinstance(source, HuggingFaceSource) and not Path(source.id).is_dir():
             card = by_its_card(source)
-            train = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
-            return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, train, 0)
+            count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
+            return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
         splits = open_splits(replace(spec, source=source))
         train = cap(splits.train, spec.per_class, spec.split_seed)
         test = cap(splits.test, spec.test_per_class, spec.split_seed)
