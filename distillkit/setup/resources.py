@@ -45,7 +45,7 @@ GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' output
 SCATTERED = 1.2  # what kept graphs take up for each of their bytes
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
 ADJOINT = 2  # what the way back takes beside, in graphs of one step
-LEARNED = 5  # what images that are learned take: themselves, their gradient, its mean, and what a step makes of them
+LEARNED = 14  # copies of a set that is learned: its start, what changes, gradients, the next step, the checkpoint
 RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes of what an expert records of an image in an epoch
 SCORING = 2  # what scoring takes, in copies of what one expert recorded, as floats
 
