@@ -1,5 +1,6 @@
 """Jobs in workspaces of their own: what travels, what comes back, and what is said; on submitit's local processes."""
 
+import errno
 import json
 import os
 import re
@@ -245,6 +246,27 @@ def test_a_job_without_a_result_has_failed(four):
     assert [job.stage for job in engine.jobs] == ["a"]
     assert re.fullmatch(r"a-[0-9a-f]{16}", engine.jobs[0].name)
     assert not (four / "dvc.lock").exists()
+
+
+def test_a_full_disk_here_is_the_end_of_one_stage(four, run, monkeypatch):
+    """The result of b cannot be checked out: c, which runs beside it, is kept, and the next run takes both."""
+    real = settle
+
+    def full(address: str, remote: str | None):
+        state = real(address, remote) if address != "b" or not Path("one").exists() or not ran_file.exists() else None
+        if state is None:
+            raise OSError(errno.ENOSPC, "No space left on device", "two")
+        return state
+
+    ran_file = four.parent / "ran"
+    monkeypatch.setattr("distillkit.engines.controller.settle", full)
+    failed, _ = run()
+    assert list(failed) == ["b"]
+    assert re.fullmatch(r"on \S+: \[Errno 28\] No space left on device: 'two'", failed["b"])
+    assert set(YAML(typ="safe").load(four / "dvc.lock")["stages"]) == {"a", "c"}
+    monkeypatch.setattr("distillkit.engines.controller.settle", real)
+    assert not run()[0]
+    assert ran(four) == 1
 
 
 def test_the_name_of_a_job_is_its_content(four):
