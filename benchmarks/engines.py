@@ -72,13 +72,8 @@ def cluster(nodes: int) -> Iterator[str]:
 def timed(folder: Path, *arguments: str) -> float:
     """Wall seconds of a command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    known = {
-        "OMP_NUM_THREADS": "1",
-        "DVC_NO_ANALYTICS": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PATH": path,
-        "DISTILLKIT_SLURM": "local",
-    }
+    known = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PATH": path}
+    known |= {"RAY_USAGE_STATS_ENABLED": "0", "DISTILLKIT_SLURM": "local"}
     began = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         command = [*COMMAND, *arguments]
