@@ -426,7 +426,7 @@ def test_the_table_and_the_events(monkeypatch, capsys):
         with board.console.capture() as drawn:
             board.console.print(board.table())
     rows = [line.split() for line in drawn.get().splitlines()]
-    assert rows[1:4] == [["a", "running", "node-1", "0"], ["c", "waiting"], ["b", "done", "node-2"]]
+    assert rows[1:4] == [["a", "running", "node-1", "0"], ["c", "waiting"], ["b", "done", "node-2", "0"]]
     assert rows[4] == ["1", "running,", "1", "waiting,", "1", "done"]
     assert "a: [red]a line[/red]\n" in capsys.readouterr().out
 
