@@ -113,7 +113,7 @@ def compared(start: Path, targets: list[str], names: Sequence[str]) -> dict[str,
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes.")
 def main(quick: bool, pipelines: tuple[str, ...], engines: tuple[str, ...], out: Path | None) -> None:
     known = YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]
-    count, steps = (2, 5) if quick else (8, 90)
+    count, steps = (2, 5) if quick else (8, 40)
     learned = [known["mtt-ipc5"] | {"optim": known["mtt-ipc5"]["optim"] | {"steps": steps + at}} for at in range(count)]
     eight = {f"mtt-{number}": recipe for number, recipe in enumerate(learned)}
     out = out or (None if quick else ROOT / "benchmarks/results/engines-cpu.json")

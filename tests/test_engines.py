@@ -389,7 +389,9 @@ def test_options_that_do_not_fit(four, monkeypatch):
         assert result.exit_code != 0
         return str(result.exception) if isinstance(result.exception, DistillkitError) else result.output
 
-    assert "--gpus is for other machines; expected --on ray or --on slurm" in said("--gpus", "1")
+    assert "--gpus is not for --on local; expected --on ray or --on slurm with it" in said("--gpus", "1")
+    assert "--address is not for --on slurm; expected --on ray with it" in said("--on", "slurm", "--address", "x:1")
+    assert "--minutes is not for --on ray; expected --on slurm with it" in said("--on", "ray", "--minutes", "1")
     assert "--remote is 'nope'; expected one that dvc remote list shows" in said("--on", "slurm", "--remote", "nope")
     (four.parent / "bin").mkdir()
     (four.parent / "bin/git").symlink_to(shutil.which("git"))

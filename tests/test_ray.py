@@ -31,7 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's processes
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.xdist_group("ray"),
 ]
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
 NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
