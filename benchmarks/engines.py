@@ -1,11 +1,12 @@
 """What an engine costs and what a second node brings: ``dvc repro`` against ``distillkit repro`` on this machine.
 
-    python benchmarks/engines.py                # the default pipeline four times, and eight distillations four times
+    python benchmarks/engines.py                                       # the default pipeline, and eight distillations
+    python benchmarks/engines.py --pipeline distillations --engine ray-2   # keeps what the file has of the other
     python benchmarks/engines.py --quick        # one recipe, two distillations; writes a file only where --out says
 
 Ray runs on a cluster of its own whose nodes have one core each, Slurm's jobs are submitit's local processes. Every
 network has one thread. All runs of a pipeline must give the same bytes. The JSON has wall seconds and their ratios to
-``dvc repro``; load is the machine's own at the start, as other processes make a ratio worse.
+``dvc repro``; load is the machine's at the start of a run: on a busy machine, a ratio says little.
 """
 
 import hashlib
@@ -15,8 +16,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,7 +28,15 @@ from ruamel.yaml import YAML
 
 COMMAND = [sys.executable, "-P", "-m"]
 NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
-SLURM = {"DISTILLKIT_SLURM": "local"}
+PIPELINES = ("default", "distillations")
+SIDE_BY_SIDE = ["distillkit", "repro"]
+RUNS = {  # the command, and how many nodes its cluster has
+    "dvc": (["dvc", "repro"], 0),
+    "local-2": ([*SIDE_BY_SIDE, "-j", "2"], 0),
+    "ray-1": ([*SIDE_BY_SIDE, "--on", "ray"], 1),
+    "ray-2": ([*SIDE_BY_SIDE, "--on", "ray"], 2),
+    "slurm-2": ([*SIDE_BY_SIDE, "--on", "slurm", "-j", "2"], 0),
+}
 
 
 def project(folder: Path, recipes: dict[str, Any] | None = None) -> Path:
@@ -60,14 +69,15 @@ def cluster(nodes: int) -> Iterator[str]:
         started.shutdown()
 
 
-def timed(folder: Path, *arguments: str, **given: str) -> float:
+def timed(folder: Path, *arguments: str) -> float:
     """Wall seconds of a command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    known = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PATH": path}
+    known = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PATH": path}
+    known |= {"RAY_USAGE_STATS_ENABLED": "0", "DISTILLKIT_SLURM": "local"}
     began = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         command = [*COMMAND, *arguments]
-        subprocess.run(command, cwd=folder, check=True, env=os.environ | known | given, stdout=log, stderr=log)
+        subprocess.run(command, cwd=folder, check=True, env=os.environ | known, stdout=log, stderr=log)
     return time.monotonic() - began
 
 
@@ -79,47 +89,47 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compared(start: Path, targets: list[str], nodes_of_ray: tuple[int, ...]) -> dict[str, Any]:
-    """The same pipeline by each engine, each from a copy of ``start``."""
+def compared(start: Path, targets: list[str], names: Sequence[str]) -> dict[str, Any]:
+    """The same pipeline by each engine, each from a copy of ``start``; ``dvc`` is the first."""
     found: dict[str, Any] = {}
-
-    def measure(name: str, *arguments: str, **given: str) -> None:
-        folder = start.with_name(f"{start.name}-{name.replace(' ', '-')}")
+    for name in names:
+        folder = start.with_name(f"{start.name}-{name}")
         shutil.copytree(start, folder)
-        seconds = timed(folder, *arguments, *targets, **given)
-        found[name] = {"seconds": round(seconds, 1), "digest": digest(folder)}
-        found[name]["ratio"] = round(seconds / found["dvc"]["seconds"], 3)
-        click.echo(f"{name}: {seconds:.1f} s, {found[name]['ratio']:.2f} of dvc repro", err=True)
-
-    measure("dvc", "dvc", "repro")
-    measure("local -j2", "distillkit", "repro", "-j", "2")
-    for nodes in nodes_of_ray:
-        with cluster(nodes) as address:
-            measure(f"ray {nodes}", "distillkit", "repro", "--on", "ray", "--address", address)
-    measure("slurm -j2", "distillkit", "repro", "--on", "slurm", "-j", "2", **SLURM)
-    found["same_bytes"] = len({run["digest"] for run in found.values()}) == 1
-    return found
+        arguments, nodes = RUNS[name]
+        with cluster(nodes) if nodes else nullcontext("") as address:
+            extra = ["--address", address] if nodes else []
+            load = round(os.getloadavg()[0], 1)
+            seconds = timed(folder, *arguments, *extra, *targets)
+        ratio = round(seconds / found["dvc"]["seconds"], 3) if found else 1.0
+        found[name] = {"seconds": round(seconds, 1), "ratio": ratio, "load": load, "digest": digest(folder)}
+        click.echo(f"{start.name}, {name}: {seconds:.1f} s, {ratio:.2f} of dvc repro", err=True)
+    return found | {"same_bytes": len({run["digest"] for run in found.values()}) == 1}
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One recipe and two distillations.")
+@click.option("--pipeline", "pipelines", multiple=True, type=click.Choice(PIPELINES), default=PIPELINES)
+@click.option("--engine", "engines", multiple=True, type=click.Choice(list(RUNS)[1:]), default=list(RUNS)[1:])
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes.")
-def main(quick: bool, out: Path | None) -> None:
+def main(quick: bool, pipelines: tuple[str, ...], engines: tuple[str, ...], out: Path | None) -> None:
     known = YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]
-    count = 2 if quick else 8
-    steps = 5 if quick else 90
+    count, steps = (2, 5) if quick else (8, 40)
     learned = [known["mtt-ipc5"] | {"optim": known["mtt-ipc5"]["optim"] | {"steps": steps + at}} for at in range(count)]
     eight = {f"mtt-{number}": recipe for number, recipe in enumerate(learned)}
-    result = conditions("engines") | {"load": round(os.getloadavg()[0], 1)}
-    with TemporaryDirectory() as name:
-        default = project(Path(name, "default"), {"random-ipc5": known["random-ipc5"]} if quick else None)
-        result["default_pipeline"] = compared(default, [], (2,))
-        distillations = project(Path(name, "eight"), eight)
-        timed(distillations, "dvc", "repro", "inputs")
-        shutil.rmtree(distillations / ".dvc/cache/runs")
-        result["distillations"] = compared(distillations, [f"distill@{recipe}" for recipe in eight], (1, 2))
-    text = json.dumps(result, indent=2) + "\n"
     out = out or (None if quick else ROOT / "benchmarks/results/engines-cpu.json")
+    result = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
+    result |= conditions("engines")
+    with TemporaryDirectory() as name:
+        if "default" in pipelines:
+            folder = project(Path(name, "default"), {"random-ipc5": known["random-ipc5"]} if quick else None)
+            result["default"] = compared(folder, [], ["dvc", *engines])
+        if "distillations" in pipelines:
+            folder = project(Path(name, "distillations"), eight)
+            timed(folder, "dvc", "repro", "inputs")
+            shutil.rmtree(folder / ".dvc/cache/runs")
+            targets = [f"distill@{recipe}" for recipe in eight]
+            result["distillations"] = compared(folder, targets, ["dvc", *engines])
+    text = json.dumps(result, indent=2) + "\n"
     click.echo(text) if out is None else out.write_text(text, encoding="utf-8")
 
 

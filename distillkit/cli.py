@@ -380,9 +380,11 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     a stage fails, the running stages finish and no other starts. Ctrl-C ends all of them in order. The files and
     dvc.lock are the same as those of `dvc repro`.
     """
-    given = [f"--{name}" for name, value in options.items() if value is not None]
-    if on == "local" and given:
-        raise click.UsageError(f"{given[0]} is for other machines; expected --on ray or --on slurm with it; add one")
+    for name in (name for name, value in options.items() if value is not None):
+        engines = {"address": ["ray"], "partition": ["slurm"], "minutes": ["slurm"]}.get(name, ["ray", "slurm"])
+        if on not in engines:
+            wanted = " or ".join(f"--on {engine}" for engine in engines)
+            raise click.UsageError(f"--{name} is not for --on {on}; expected {wanted} with it; correct one of them")
     arguments.check_pipelines(targets)
     from distillkit.engines.controller import repro as side_by_side
     from distillkit.engines.display import board

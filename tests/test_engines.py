@@ -1,5 +1,6 @@
 """Jobs in workspaces of their own: what travels, what comes back, and what is said; on submitit's local processes."""
 
+import errno
 import json
 import os
 import re
@@ -247,6 +248,27 @@ def test_a_job_without_a_result_has_failed(four):
     assert not (four / "dvc.lock").exists()
 
 
+def test_a_full_disk_here_is_the_end_of_one_stage(four, run, monkeypatch):
+    """The result of b cannot be checked out: c, which runs beside it, is kept, and the next run takes both."""
+    real = settle
+
+    def full(address: str, remote: str | None):
+        state = real(address, remote) if address != "b" or not Path("one").exists() or not ran_file.exists() else None
+        if state is None:
+            raise OSError(errno.ENOSPC, "No space left on device", "two")
+        return state
+
+    ran_file = four.parent / "ran"
+    monkeypatch.setattr("distillkit.engines.controller.settle", full)
+    failed, _ = run()
+    assert list(failed) == ["b"]
+    assert re.fullmatch(r"on \S+: \[Errno 28\] No space left on device: 'two'", failed["b"])
+    assert set(YAML(typ="safe").load(four / "dvc.lock")["stages"]) == {"a", "c"}
+    monkeypatch.setattr("distillkit.engines.controller.settle", real)
+    assert not run()[0]
+    assert ran(four) == 1
+
+
 def test_the_name_of_a_job_is_its_content(four):
     first = settle("a", None)
     assert (first.done, settle("a", None)) == (False, first)
@@ -367,7 +389,9 @@ def test_options_that_do_not_fit(four, monkeypatch):
         assert result.exit_code != 0
         return str(result.exception) if isinstance(result.exception, DistillkitError) else result.output
 
-    assert "--gpus is for other machines; expected --on ray or --on slurm" in said("--gpus", "1")
+    assert "--gpus is not for --on local; expected --on ray or --on slurm with it" in said("--gpus", "1")
+    assert "--address is not for --on slurm; expected --on ray with it" in said("--on", "slurm", "--address", "x:1")
+    assert "--minutes is not for --on ray; expected --on slurm with it" in said("--on", "ray", "--minutes", "1")
     assert "--remote is 'nope'; expected one that dvc remote list shows" in said("--on", "slurm", "--remote", "nope")
     (four.parent / "bin").mkdir()
     (four.parent / "bin/git").symlink_to(shutil.which("git"))
@@ -384,9 +408,9 @@ def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     demand = demands(Limits(), largest=4, gpu=True)
     assert demand("experts@0")[:2] == (1, 1), "per_shard: 1"
     assert demand("evaluate@full")[:2] == (2, 1), "runs: 2"
-    assert demand("score") == Demand(1, 0, 0, 0)
+    assert demand("score") == Demand(1, 1, 0, 0)
     assert demand("distill@selmatch-ipc2").memory > 300 * 2**20
-    assert demand("distill@random-ipc2") == Demand(1, 0, 0, 0)
+    assert demand("distill@random-ipc2") == Demand(1, 1, 0, 0)
     assert demand("evaluate@full").memory >= demand("evaluate@random-ipc2").memory
     assert demands(Limits(), largest=1)("evaluate@full")[:2] == (1, 0)
     assert demands(Limits(3, 2, 5, 7), largest=1)("score") == (3, 2, 5, 7)
@@ -404,7 +428,7 @@ def test_the_table_and_the_events(monkeypatch, capsys):
         with board.console.capture() as drawn:
             board.console.print(board.table())
     rows = [line.split() for line in drawn.get().splitlines()]
-    assert rows[1:4] == [["a", "running", "node-1", "0"], ["c", "waiting"], ["b", "done", "node-2"]]
+    assert rows[1:4] == [["a", "running", "node-1", "0"], ["c", "waiting"], ["b", "done", "node-2", "0"]]
     assert rows[4] == ["1", "running,", "1", "waiting,", "1", "done"]
     assert "a: [red]a line[/red]\n" in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ from distillkit.base.errors import DistillkitError
 from distillkit.engines.controller import Run
 from distillkit.engines.display import Board, Events
 from distillkit.engines.plan import plan_for, put_in_order
+from distillkit.engines.ray import NAMESPACE, SILENT, actor_class
 from distillkit.engines.start import Options, on_ray
 
 ray = pytest.importorskip("ray", reason="ray is not installed; pip install -e '.[ray]'")
@@ -31,7 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's processes
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.xdist_group("ray"),
 ]
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
 NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
@@ -175,20 +175,29 @@ def test_a_node_dies_and_a_distillation_goes_on_elsewhere(tmp_path, nodes, run, 
 def test_the_controller_is_killed_and_the_next_finds_the_job(four, nodes, run, cluster):
     """The job goes on meanwhile; nothing runs twice, and no actor stays."""
     nodes("one")
-    stages = {"b": {"cmd": "echo x >> $RAN; sleep 4; cat in > one", "deps": ["in"], "outs": ["one"]}}
-    YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
+    command = f"echo x >> $RAN; {UNTIL.format('$RAN.go')}; cat in > one"
+    YAML(typ="safe").dump({"stages": {"b": {"cmd": command, "deps": ["in"], "outs": ["one"]}}}, four / "dvc.yaml")
     env = environment(SCRIPTS) | {"RAN": os.environ["RAN"]}
     with start(four, "--on", "ray", "--address", cluster.address, env=env) as running:
         until(Path(os.environ["RAN"]).exists, "the stage has begun")
         running.send_signal(signal.SIGKILL)
         assert ended(running)[0] == -signal.SIGKILL
-    failed, said = run()
+    failed, said = run(heard=lambda line: Path(os.environ["RAN"] + ".go").touch() if "running on" in line else None)
     assert not failed
     assert ran(four) == 1
     assert "b: running on one" in said
     assert (four / "one").read_text() == "in\n"
-    ray.init(cluster.address, namespace="distillkit", log_to_driver=False, logging_level="ERROR")
+    ray.init(cluster.address, namespace=NAMESPACE, **SILENT)
     until(lambda: not ray.util.list_named_actors(), "the actor has gone")
+
+
+def test_an_actor_that_nobody_asks_ends(nodes, cluster):
+    """As after the end of a controller whose job still waited for a place: it keeps no core for ever."""
+    nodes("one")
+    ray.init(cluster.address, namespace=NAMESPACE, **SILENT)
+    ray.remote(actor_class("nothing", kept=1)).options(name="idle", lifetime="detached", num_cpus=1).remote()
+    until(lambda: ray.available_resources().get("CPU", 0) == 0, "it has its core")
+    until(lambda: not ray.util.list_named_actors(), "it has ended")
 
 
 def test_the_page(four, nodes, cluster):

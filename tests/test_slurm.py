@@ -157,12 +157,16 @@ def test_a_job_that_somebody_cancels_is_submitted_again(slurm, four):
 
 
 def test_the_controller_is_killed_and_the_next_finds_the_job(slurm, four):
-    long(four, 8)
+    command = f"echo x >> $RAN; {UNTIL.format('$RAN.go')}; cat in > one"
+    YAML(typ="safe").dump({"stages": {"b": {"cmd": command, "deps": ["in"], "outs": ["one"]}}}, four / "dvc.yaml")
     with on_slurm(four) as running:
         until(Path(os.environ["RAN"]).exists, "the stage has begun")
         running.send_signal(signal.SIGKILL)
         assert ended(running)[0] == -signal.SIGKILL
-    code, said = run(four)
+    with on_slurm(four) as running:
+        assert running.stdout.readline() in ("b: running on n1\n", "b: running on n2\n")
+        Path(os.environ["RAN"] + ".go").touch()
+        code, said = ended(running)
     assert code == 0, said
     assert ran(four) == 1
 

@@ -54,7 +54,7 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Callable[[], Aw
 
     try:
         forget_the_dead(board.note)
-        if jobs > 1 or away is not None:
+        if jobs > 1 or away is not None or board.quiet:
             plan = plan_for(targets)
             try:
                 with board.shown(plan), redirect_stdout(StringIO()):  # what an engine's library prints
@@ -127,23 +127,32 @@ class Run:
 
     def begin(self, stage: str) -> None:
         """Submit a stage, unless its result is there."""
-        engine: Engine = self.here
-        job = Job(stage)
-        if self.away is not None and self.leaves(stage):
-            state = settle(stage, self.away.places.remote)
-            if state.done:
-                self.hear(Event(stage, "done"))
-                return
-            if state.key:
-                engine, job = self.away.engine, self.job(stage, state.key, self.away)
+        try:
+            chosen = self.choose(stage)
+        except (DistillkitError, OSError) as error:  # what runs goes on
+            self.end(stage, str(error))
+            return
+        if chosen is None:
+            self.end(stage)
+            return
+        engine, job = chosen
         with reacting(note):  # what is begun is known to be running
             engine.submit(job)
             self.running[stage] = engine
-        self.board.now(stage, "waiting" if engine is not self.here else "running")
+        self.board.now(stage, "running" if engine is self.here else "waiting")
 
-    def job(self, stage: str, key: str, away: Away) -> Job:
-        name = f"{re.sub('[^A-Za-z0-9_-]', '-', stage)}-{key[:16]}"
-        return Job(stage, name, pack(stage, away.places, away.offered), away.demand(stage))
+    def choose(self, stage: str) -> tuple[Engine, Job] | None:
+        """Where a stage runs, by which job; None if its result is there."""
+        if self.away is None or not self.leaves(stage):
+            return self.here, Job(stage)
+        state = settle(stage, self.away.places.remote)
+        if state.done:
+            return None
+        if not state.key:
+            return self.here, Job(stage)
+        name = f"{re.sub('[^A-Za-z0-9_-]', '-', stage)}-{state.key[:16]}"
+        order = pack(stage, self.away.places, self.away.offered)
+        return self.away.engine, Job(stage, name, order, self.away.demand(stage))
 
     def hear(self, event: Event) -> None:
         """Follow what has happened to a job."""
@@ -151,22 +160,33 @@ class Run:
         if event.kind == "said":
             self.last[stage] = event.text if "error: " in event.text.lower() else self.last.get(stage, "")
             self.board.said(stage, event.text)
-            return
-        if event.kind == "placed":
+        elif event.kind == "placed":
             self.nodes[stage] = event.text
             self.board.now(stage, "running", event.text)
-            return
-        away = self.running.pop(stage, self.here) is not self.here
-        reason = event.text
-        if event.kind == "done" and away and not settle(stage, self.away.places.remote if self.away else None).done:
-            event, reason = Event(stage, "failed"), "it ended well, but left no result in DVC's cache or remote"
-        if event.kind == "done":
+        elif self.running.pop(stage) is self.here:  # it has told itself why
+            self.end(stage, "" if event.kind == "failed" else None)
+        elif event.kind == "failed":
+            self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "without a word")
+        else:
+            self.end(stage, self.missing(stage))
+
+    def missing(self, stage: str) -> str | None:
+        """What keeps the result of a job from being here, or None."""
+        assert self.away is not None
+        try:
+            there = settle(stage, self.away.places.remote).done
+        except (DistillkitError, OSError) as error:
+            return str(error)
+        return None if there else "it ended well, but left no result in DVC's cache or remote"
+
+    def end(self, stage: str, why: str | None = None) -> None:
+        """Write down that a stage is done, or why it has failed."""
+        node = self.nodes.get(stage, "")
+        if why is None:
             self.done.add(stage)
         else:
-            where = f"on {self.nodes[stage]}: " if stage in self.nodes else ""
-            why = reason or self.last.get(stage, "").partition(":")[2].strip() or "without a word"
-            self.failed[stage] = where + why if away else ""
-        self.board.now(stage, event.kind, self.nodes.get(stage, ""))
+            self.failed[stage] = f"on {node}: {why}" if node and why else why
+        self.board.now(stage, "done" if why is None else "failed", node)
 
     def cancel(self) -> None:
         for engine in self.engines():

@@ -26,7 +26,8 @@ class Limits(NamedTuple):
 def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], Demand]:
     """What a stage asks for, by its address. ``largest``: cores of the largest node; ``gpu``: whether a node has one.
 
-    A stage that trains several networks takes a core for each, any other takes one. A stage that trains takes a GPU.
+    A stage that trains several networks takes a core for each, any other takes one. Where there are GPUs, each stage
+    takes one, also if it needs little of it: Ray hides them from jobs that ask for none, and a CPU rounds differently.
     """
     known = dict[Path, tuple[Mapping[str, int], Mapping[str, int]]]()
 
@@ -40,7 +41,7 @@ def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], 
         cores = max(1, min(largest, networks.get(name, 1)))
         return Demand(
             cores if limits.cores is None else limits.cores,
-            int(gpu and bool(peak)) if limits.gpus is None else limits.gpus,
+            int(gpu) if limits.gpus is None else limits.gpus,
             round(ROOM * peak) if limits.memory is None else limits.memory,
             limits.minutes,
         )

@@ -12,6 +12,7 @@ from distillkit.engines.plan import Plan
 from distillkit.process.progress import presentable
 
 ROWS = 20  # of the table; more stages are counted below it
+ENDED = ("done", "failed")
 ORDER = ("running", "failed", "waiting", "done")  # in the table, the first in front
 
 
@@ -22,7 +23,7 @@ class Board:
 
     def __init__(self, write: Callable[[str], None]):
         self.write = write  # a whole line
-        self.states: dict[str, tuple[str, str, float]] = {}
+        self.states: dict[str, tuple[str, str, float]] = {}  # since when; of what has ended, how long it took
 
     @contextmanager
     def shown(self, plan: Plan) -> Iterator[None]:
@@ -37,9 +38,11 @@ class Board:
 
     def now(self, stage: str, state: str, node: str = "") -> None:
         """A stage is waiting, running (on a node), done or failed."""
-        before, _, since = self.states.get(stage, ("", "", time.monotonic()))
-        self.states[stage] = (state, node, time.monotonic())
-        self.tell(stage, state, node, time.monotonic() - since if before == "running" else 0)
+        now = time.monotonic()
+        before, _, since = self.states.get(stage, ("", "", now))
+        took = now - since if before == "running" and state != "running" else 0
+        self.states[stage] = (state, node, took if state in ENDED else now)
+        self.tell(stage, state, node, took)
 
     def tell(self, stage: str, state: str, node: str, seconds: float) -> None:
         if node and state in ("running", "done", "failed"):
@@ -95,9 +98,8 @@ class Table(Board):
         now, rows = time.monotonic(), Rows("stage", "state", "node", "seconds", box=None)
         found = sorted(self.states.items(), key=lambda item: ORDER.index(item[1][0]))
         for stage, (state, node, since) in found[:ROWS]:
-            rows.add_row(
-                presentable(stage), state, presentable(node), f"{now - since:.0f}" if state == "running" else ""
-            )
+            seconds = since if state in ENDED else now - since
+            rows.add_row(presentable(stage), state, presentable(node), "" if state == "waiting" else f"{seconds:.0f}")
         counts = Counter(state for state, _, _ in self.states.values())
         rows.caption = ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
         return rows

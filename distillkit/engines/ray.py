@@ -26,7 +26,7 @@ KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has e
 ENDING = 20.0  # seconds that a cancelled job has to end in order
 CONNECTING = 10.0  # seconds for the cluster to answer at all
 ANSWER = 60.0  # seconds for a node to start Python
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_DEDUP_LOGS": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
 
 
@@ -44,12 +44,20 @@ def actor_class(worker: str, kept: float) -> Any:
             self.folder, self.lock = Path(tempfile.mkdtemp(prefix="distillkit-job-")), threading.Lock()
             self.process: Any = None
             self.code: int | None = None
-            self.asked = 0.0
+            self.asked = time.monotonic()
+            threading.Thread(target=self.leave, daemon=True).start()
+
+        def leave(self) -> None:
+            """End this process once no job runs and nobody has asked for some time."""
+            import shutil
+
+            while time.monotonic() - self.asked < kept or (self.process is not None and self.process.poll() is None):
+                time.sleep(1)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os._exit(0)
 
         def run(self, order: bytes) -> int:
-            import shutil
             import subprocess
-            import threading
 
             with self.lock:
                 if self.code is None:
@@ -59,14 +67,6 @@ def actor_class(worker: str, kept: float) -> Any:
                     self.process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
                     self.code = self.process.wait()
                     self.asked = time.monotonic()
-
-                    def leave() -> None:
-                        while time.monotonic() - self.asked < kept:
-                            time.sleep(1)
-                        shutil.rmtree(self.folder, ignore_errors=True)
-                        os._exit(0)
-
-                    threading.Thread(target=leave, daemon=True).start()
             return self.code
 
         def said(self, since: int) -> tuple[str, bytes]:

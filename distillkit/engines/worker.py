@@ -52,6 +52,8 @@ def main(folder: Path) -> int:
 
 def ask(number: int, frame: Any) -> None:
     del frame, number
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)  # the stage is ending
     raise Asked
 
 
