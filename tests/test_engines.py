@@ -408,7 +408,8 @@ def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     demand = demands(Limits(), largest=4, gpu=True)
     assert demand("experts@0")[:2] == (1, 1), "per_shard: 1"
     assert demand("evaluate@full")[:2] == (2, 1), "runs: 2"
-    assert demand("score") == Demand(1, 1, 0, 0)
+    assert demand("score")[:2] == (1, 1)
+    assert demand("inputs") == Demand(1, 1, 0, 0)
     assert demand("distill@selmatch-ipc2").memory > 300 * 2**20
     assert demand("distill@random-ipc2") == Demand(1, 1, 0, 0)
     assert demand("evaluate@full").memory >= demand("evaluate@random-ipc2").memory
