@@ -292,7 +292,7 @@ def test_class_names(tmp_path):
     with pytest.raises(ParamsError, match=r"^classes are 'no.txt', which is no file; expected a text file, or names"):
         arguments.classes_named("no.txt")
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
-    with pytest.raises(SourceError, match="is no UTF-8 text; expected a class name a line"):
+    with pytest.raises(SourceError, match="is no UTF-8 text; expected one class name per line"):
         arguments.classes_named(str(tmp_path / "names.txt"))
     twice = "classes are a, a; expected a name of its own for each"
     assert refused(ParamsError, path, class_names=["a", "a"]) == twice

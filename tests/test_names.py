@@ -46,11 +46,14 @@ def test_other_names_become_such(name):
         ("Rosé: {}", "recipes has the name 'Rosé'; expected letters, .*; rename it, to 'Rose' for example"),
         ("-x: {}", "recipes has the name '-x'"),
         ("default: {}", "recipes has the name 'default'"),
-        ("5: {}", "recipes has the name 5, which YAML reads as no text; write it in quotes"),
-        ("1e5: {}", r"recipes has the name 100000.0, which YAML reads as no text"),
+        ("5: {}", "recipes has the name 5, which YAML does not read as text; write it in quotes"),
+        ("1e5: {}", r"recipes has the name 100000.0, which YAML does not read as text"),
         ("true: {}", "recipes has the name True, which YAML"),
         ("null: {}", "recipes has the name None, which YAML"),
-        ("a: {}\n  A: {}", "recipes has the names 'a' and 'A', one file for some systems; expected names that differ"),
+        (
+            "a: {}\n  A: {}",
+            "recipes has the names 'a' and 'A', the same file on some systems; expected names that differ",
+        ),
     ],
 )
 def test_params_yaml_is_not_read_with_another(tmp_path, recipes, expected):

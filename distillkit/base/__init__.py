@@ -1,3 +1,3 @@
-"""What everything may use: errors, strict reading of params.yaml, files, randomness, devices. Imports torch and
-pydantic, nothing of ours.
+"""Code that every room may use: errors, strict reading of params.yaml, files, randomness, devices. Imports torch and
+pydantic, and no other room.
 """

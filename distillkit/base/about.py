@@ -1,4 +1,4 @@
-"""What people read of a method and of its options, without the method itself."""
+"""The texts about a method and its options that are shown to users. They need no import of the method."""
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple, get_type_hints
 
 
 class About(NamedTuple):
-    """What people read of a method: in the card, in tables and plots.
+    """The texts about a method that the card, the tables and the plots show.
 
-    ``summary`` is Markdown that names parameters in backticks; ``paper`` is BibTeX, or empty; ``builds_on`` are other
-    methods whose papers are cited as well; ``experts`` says whether it works from experts or the difficulty they give
-    (where a setting decides, the method has a property ``uses_experts``), ``ordered`` whether its sets carry the order
-    that they are to be trained on in.
+    ``summary`` is Markdown that names parameters in backticks. ``paper`` is BibTeX, or empty. ``builds_on`` names other
+    methods, whose papers are cited as well. ``experts`` says whether the method needs experts or the difficulty that
+    they give; where this depends on a setting, the method has a property ``uses_experts``. ``ordered`` says whether its
+    sets contain the order in which they must be trained on.
     """
 
     title: str
@@ -23,9 +23,10 @@ class About(NamedTuple):
 
 
 class Option(NamedTuple):
-    """What people read of a setting that comes from a paper: its BibTeX, and a sentence of Markdown on what it does.
+    """The texts about a setting that comes from a paper: its BibTeX, and a Markdown sentence about its effect.
 
-    Settings have theirs as ``options``; a value of a setting has its own through :class:`Means` in the type.
+    A settings class lists its options as ``options``. One value of a setting has an option through :class:`Means` in
+    the type.
     """
 
     paper: str
@@ -33,14 +34,14 @@ class Option(NamedTuple):
 
 
 class Means(NamedTuple):
-    """In an ``Annotated`` type: a setting of this ``value`` is this ``option``."""
+    """Metadata of an ``Annotated`` type: the setting uses ``option`` when it has this ``value``."""
 
     value: object
     option: Option
 
 
 def options_of(settings: Any) -> Iterator[Option]:
-    """Those that the settings, and all settings in them, use."""
+    """Yield the options that ``settings``, and all settings nested in them, use."""
     if not is_dataclass(settings):
         return
     yield from getattr(settings, "options", ())

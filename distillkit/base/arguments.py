@@ -1,6 +1,6 @@
-"""What people write after ``distillkit``, looked at before anything heavy is imported: a mistake is told at once.
+"""Checks of the command line that run before any slow import, so that mistakes are reported immediately.
 
-What can only be told by looking into files is told later, by who reads them.
+The code that reads the files reports what only their contents show.
 """
 
 import re
@@ -26,25 +26,25 @@ STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
     "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
     "tiny-imagenet": IMAGENET,
 }
-OFFERED = (  # by init, beside full
+OFFERED = (  # the methods that init offers; it always adds full
     *("random", "confident", "herding", "k-centre", "moderate", "kmeans", "average", "optimised", "window"),
     *("mtt", "att", "selmatch", "ccs", "dm", "dc", "dsa"),
 )
 KINDS = "a .pt file that torch.save wrote, .npz, or safetensors"
 PICTURES = "a folder of images or parquet, a .parquet file, or owner/name@revision on the Hub"
 ARTIFACT = (
-    "an artifact, such as artifacts/real; name one. What a folder of images holds is told by "
-    "distillkit init --dry-run --dataset FOLDER"
+    "an artifact, such as artifacts/real; name one. For a folder of images, "
+    "distillkit init --dry-run --dataset FOLDER lists the contents"
 )
 SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
 TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
-NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # which Git, or people, would take for something else
+NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # Git or people would read these as something else
 
 # Files and folders
 
 
 def check_artifact(path: Path) -> None:
-    """Raise ArtifactError unless there may be an artifact or a package at ``path``."""
+    """Raise ArtifactError if ``path`` cannot be an artifact or a package."""
     if not path.exists():
         raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
     if path.is_dir() and not any((path / name).is_file() for name in ("manifest.json", "real.safetensors")):
@@ -54,13 +54,15 @@ def check_artifact(path: Path) -> None:
 
 
 def looks_like_safetensors(path: Path) -> bool:
-    """Whether a JSON object begins after the 8 bytes of its length."""
+    """Whether the file's 9th byte is ``{``: there the JSON header of a safetensors file begins."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{"
 
 
 def check_new_artifact(name: str, out: Path, overwrite: bool) -> None:
-    """Raise unless an artifact may be written to ``out``, which the option ``name`` gives."""
+    """Raise ParamsError or ArtifactError unless a new artifact can be written to ``out``, the value of option
+    ``name``.
+    """
     if out.suffix != ".safetensors":
         raise ParamsError(f"{name} is {out}; expected a file name that ends in .safetensors")
     if out.exists() and not overwrite:
@@ -68,7 +70,7 @@ def check_new_artifact(name: str, out: Path, overwrite: bool) -> None:
 
 
 def check_package_folder(folder: Path) -> None:
-    """Raise ArtifactError unless there may be a package in ``folder``."""
+    """Raise ArtifactError unless ``folder`` is a folder, which may contain a package."""
     if not folder.is_dir():
         raise ArtifactError(
             f"{folder} is no folder; expected a package, as the package stage leaves it; check the path"
@@ -76,21 +78,23 @@ def check_package_folder(folder: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ParamsError unless there may be a pipeline in ``folder``."""
+    """Raise ParamsError unless ``folder`` is a folder, which may contain a pipeline."""
     if not folder.is_dir():
         found = "is no folder" if folder.exists() else "does not exist"
         raise ParamsError(f"{folder} {found}; expected the folder that holds dvc.yaml; name that")
 
 
 def check_test(path: Path | None, option: str = "--test") -> None:
-    """Raise ParamsError unless test images may be at ``path``, where the ``option`` gives one."""
+    """Raise ParamsError if ``path`` is given and does not exist. ``option`` is the option that gave it."""
     if path is not None and not path.exists():
         expected = "a real.safetensors with the test split, or the source's folder here"
         raise ParamsError(f"{option} is {path}, which does not exist; expected {expected}; correct {option}")
 
 
 def check_sign_off(path: Path | None, by: str | None) -> None:
-    """Raise ParamsError or ArtifactError unless a sign-off of somebody may be written to ``path``."""
+    """Raise ParamsError or ArtifactError unless ``path`` and ``by`` are both None, or a sign-off by ``by`` can be
+    written.
+    """
     if path is None and by is None:
         return
     if path is None or not by or not by.isprintable() or len(by) > 200:
@@ -103,19 +107,19 @@ def check_sign_off(path: Path | None, by: str | None) -> None:
 
 
 def check_generator(folder: Path) -> None:
-    """Raise ArtifactError unless there may be a generator in ``folder``."""
+    """Raise ArtifactError unless ``folder`` has a generator.json."""
     if not (path := folder / "generator.json").exists():
         raise ArtifactError(f"{path} does not exist; expected a folder that distillkit generator wrote; name another")
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise ParamsError unless a folder can be made there."""
+    """Raise ParamsError if ``folder`` exists."""
     if folder.is_symlink() or folder.exists():
         raise ParamsError(f"{folder} is there already; expected the name of a new folder; choose another or remove it")
 
 
 def check_foreign(path: Path) -> None:
-    """Raise SourceError unless there may be somebody else's tensors at ``path``."""
+    """Raise SourceError unless ``path`` is a file, which may contain other people's tensors."""
     if path.is_dir():
         raise SourceError(f"{path} is a folder; expected {KINDS}; name the files in it, or the folder alone")
     if not path.is_file():
@@ -123,9 +127,9 @@ def check_foreign(path: Path) -> None:
 
 
 def holds_pictures(texts: Sequence[str]) -> bool:
-    """Whether what is to be imported is one place with pictures and labels; else all are files of tensors.
+    """Whether the arguments of ``import`` name one place with images and labels; if False, all are files of tensors.
 
-    Raises SourceError where there can be neither.
+    Raises SourceError where they are neither.
     """
     if len(texts) == 1 and (Path(texts[0]).is_dir() or Path(texts[0]).suffix == ".parquet"):
         if not Path(texts[0]).exists():
@@ -135,7 +139,7 @@ def holds_pictures(texts: Sequence[str]) -> bool:
         try:
             parse_reference(texts[0])
         except ParamsError:
-            pass  # then it is a path with a mistake
+            pass  # not a reference either: check_foreign reports the wrong path
         else:
             return True
     for text in texts:
@@ -147,7 +151,9 @@ def holds_pictures(texts: Sequence[str]) -> bool:
 
 
 def package_reference(text: str) -> Reference | None:
-    """What a name means on the Hub; None where it is something on this machine. Raises ParamsError for neither."""
+    """The Hub repository that ``text`` names, or None if ``text`` is a path that exists. Raises ParamsError for
+    neither.
+    """
     if Path(text).exists():
         return None
     try:
@@ -157,7 +163,7 @@ def package_reference(text: str) -> Reference | None:
 
 
 def push_target(repo: str, tag: str | None) -> str:
-    """The repository's name. Raises ParamsError for names that a push cannot have."""
+    """The name of the repository to push to. Raises ParamsError if a push cannot use ``repo`` or ``tag``."""
     reference = parse_reference(repo)
     if reference.revision is not None:
         raise ParamsError(f"push makes a new commit of {reference.repo}; drop @{reference.revision}, or use --tag")
@@ -171,7 +177,7 @@ def push_target(repo: str, tag: str | None) -> str:
 
 
 def check_pipelines(targets: Iterable[str]) -> None:
-    """Raise ParamsError where params.yaml of a pipeline of ours is such that DVC cannot say what is wrong with it."""
+    """Raise ParamsError for errors in params.yaml that DVC's own messages do not explain."""
     files = (Path(target.partition(":")[0]) for target in targets or ("dvc.yaml",))
     for folder in {file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}:
         if (folder / params.FILE).is_file() and is_pipeline(folder):
@@ -181,7 +187,7 @@ def check_pipelines(targets: Iterable[str]) -> None:
 
 
 def is_pipeline(folder: Path) -> bool:
-    """Whether dvc.yaml there is one of ours."""
+    """Whether ``folder`` has a dvc.yaml of distillkit."""
     try:
         return "artifacts/hub/" in (folder / "dvc.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -192,7 +198,7 @@ def is_pipeline(folder: Path) -> bool:
 
 
 def check_methods(methods: Iterable[str]) -> None:
-    """Raise ParamsError for what ``init`` does not offer."""
+    """Raise ParamsError for a method that ``init`` does not offer."""
     for method in methods:
         if method not in OFFERED:
             expected = f"expected some of {', '.join(OFFERED)}; full is always there, dd, diffusion and imported need "
@@ -201,14 +207,14 @@ def check_methods(methods: Iterable[str]) -> None:
 
 
 def check_dataset(text: str) -> None:
-    """Raise ParamsError when no kind of dataset is called so."""
+    """Raise ParamsError unless ``text`` can name a dataset."""
     folder = Path(text.removeprefix("folder:")).expanduser()
     if text != "digits" and not text.startswith("torchvision:") and not folder.is_dir():
         dataset_reference(text)
 
 
 def dataset_reference(text: str) -> Reference:
-    """A dataset of the Hub."""
+    """The dataset repository on the Hub that ``text`` names. Raises ParamsError."""
     try:
         return parse_reference(text)
     except ParamsError:
@@ -219,7 +225,8 @@ def dataset_reference(text: str) -> Reference:
 
 
 def statistics_numbers(text: str) -> tuple[Numbers, Numbers]:
-    """Mean and deviation of every channel by a name of ``STATISTICS``, or written out as ``0.5,0.5,0.4/0.2,0.2,0.2``.
+    """Mean and standard deviation of each channel, from a name in ``STATISTICS`` or a text like
+    ``0.5,0.5,0.4/0.2,0.2,0.2``.
 
     Raises ParamsError when the text is neither.
     """
@@ -237,13 +244,16 @@ def statistics_numbers(text: str) -> tuple[Numbers, Numbers]:
 
 
 def classes_named(text: str) -> tuple[str, ...]:
-    """Class names, in order: a text file with one a line, or a list with commas. Raises ParamsError or SourceError."""
+    """Class names in order, from a text file with one name per line or from a list with commas.
+
+    Raises ParamsError or SourceError.
+    """
     path = Path(text)
     if path.is_file():
         try:
             return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         except UnicodeDecodeError:
-            raise SourceError(f"{path} is no UTF-8 text; expected a class name a line; write it again") from None
+            raise SourceError(f"{path} is no UTF-8 text; expected one class name per line; write it again") from None
     if "," not in text:
         raise ParamsError(f"classes are {text!r}, which is no file; expected a text file, or names with commas between")
     return tuple(name.strip() for name in text.split(","))

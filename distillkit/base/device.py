@@ -1,4 +1,4 @@
-"""Where tensors live, and the arithmetic that makes the same run give the same bytes."""
+"""The device of tensors, and the settings that make the same run give the same bytes."""
 
 import ctypes
 import os
@@ -10,7 +10,11 @@ from distillkit.base.errors import ParamsError
 
 
 def prepare_device() -> torch.device:
-    """The GPU if there is one, else the CPU, or ``DISTILLKIT_DEVICE``; deterministic kernels, memory that is reused."""
+    """The device to compute on: ``DISTILLKIT_DEVICE`` if set, else the GPU if there is one, else the CPU.
+
+    On a GPU it switches deterministic kernels on; on a CPU it makes the allocator reuse memory. Raises ParamsError when
+    the named device cannot be used.
+    """
     name = os.environ.get("DISTILLKIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -22,7 +26,7 @@ def prepare_device() -> torch.device:
         ) from None
     if device.type == "cpu":
         reuse_freed_memory()
-    else:  # on a CPU our kernels are deterministic as they are, and the switch costs 1.7 s of imports
+    else:  # on a CPU our kernels are always deterministic, and this call would cost 1.7 s of imports
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     return device
@@ -32,10 +36,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of the GNU C li
 
 
 def reuse_freed_memory() -> bool:
-    """Ask glibc's allocator to keep freed blocks for the next tensor; False where there is no glibc.
+    """Make glibc's allocator keep freed blocks for the next tensor. Returns False without glibc.
 
-    By default every freed activation map goes back to the system and its pages are faulted in again by the next step,
-    which is about half of the time of training on a CPU. The process then holds on to its peak memory until it ends.
+    By default the system gets every freed activation map back, and the next step causes page faults for all of them.
+    This takes about half of the training time on a CPU. With this setting the process keeps its peak memory until it
+    ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -45,5 +50,5 @@ def reuse_freed_memory() -> bool:
 
 
 def onto(device: torch.device, tensor: Tensor) -> Tensor:
-    """``tensor`` on ``device``; the host does not wait until a GPU has its copy."""
+    """``tensor`` on ``device``. The copy to a GPU is asynchronous."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

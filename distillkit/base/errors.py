@@ -1,25 +1,25 @@
-"""What can go wrong, in one place.
+"""All errors of distillkit.
 
 DistillkitError
 ├── ParamsError      a parameter is unknown, missing, of the wrong type or out of range
 ├── SourceError      a dataset cannot be found, read or trusted
-├── WindowError      a selection asks a class for images it does not have
-├── ArtifactError    a file is not the artifact it should be
-├── HubError         the Hub refuses, cannot be reached, or sends something else than it should
-└── DivergedError    a computation left the finite numbers
+├── WindowError      a selection needs more images of a class than there are
+├── ArtifactError    a file is not the expected artifact
+├── HubError         the Hub refuses a request, cannot be reached, or sends unexpected data
+└── DivergedError    a computation gave NaN or infinity
 
-Every message says what was found, what was expected and what to do, on one line.
+Every message says on one line what was found, what was expected and what to do.
 """
 
 import re
 
-MOST = 2**53  # of anything that is counted: epochs, steps, images
-FEWEST_SHADOWS = 4  # sets that an audit makes anew: of each image some are made with it, and some without
-LARGEST = 3.4028234663852886e38  # of the finite float32
+MOST = 2**53  # the largest count of anything: epochs, steps, images
+FEWEST_SHADOWS = 4  # shadow sets of an audit: for each image, some are made with it and some without it
+LARGEST = 3.4028234663852886e38  # the largest finite float32
 
 
 class DistillkitError(Exception):
-    """Base of every error that a user of distillkit can cause and mend."""
+    """Base of all errors that a user of distillkit can cause and correct."""
 
 
 class ParamsError(DistillkitError):
@@ -31,17 +31,17 @@ class SourceError(DistillkitError):
 
 
 class WindowError(DistillkitError):
-    """A selection asks a class for images it does not have."""
+    """A selection needs more images of a class than there are."""
 
 
 class ArtifactError(DistillkitError):
-    """A file is not the artifact it should be."""
+    """A file is not the expected artifact."""
 
 
 class HubError(DistillkitError):
-    """The Hub refuses, cannot be reached, or sends something else than it should.
+    """The Hub refuses a request, cannot be reached, or sends unexpected data.
 
-    ``transient``: the same request may succeed later, after ``wait`` seconds if the Hub asked for some.
+    ``transient``: the same request may succeed later, after ``wait`` seconds if the Hub gave a waiting time.
     """
 
     def __init__(self, message: str, transient: bool = False, wait: float | None = None):
@@ -51,13 +51,14 @@ class HubError(DistillkitError):
 
 
 class DivergedError(DistillkitError):
-    """A computation left the finite numbers."""
+    """A computation gave NaN or infinity."""
 
 
 def check_range(name: str, value: float | None, low: float, high: float | None = None) -> None:
-    """Raise ParamsError unless ``low <= value <= high``, by default what any machine can count or compute with.
+    """Raise ParamsError unless ``low <= value <= high``.
 
-    None, a setting that was left out, is in every range; in :func:`check_positive`, too.
+    Without ``high``, the limit is ``MOST`` for integers and ``LARGEST`` for floats. None (a setting that was left out)
+    passes this check and :func:`check_positive`.
     """
     if value is None:
         return
@@ -68,34 +69,34 @@ def check_range(name: str, value: float | None, low: float, high: float | None =
 
 
 def check_positive(name: str, value: float | None) -> None:
-    """Raise ParamsError unless ``value > 0`` and a float32."""
+    """Raise ParamsError unless ``value`` is above 0 and a finite float32."""
     if value is not None and not 0 < value <= LARGEST:
         limit = f" up to {LARGEST:g}" if value > 0 else ""
         raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0{limit}")
 
 
-def check_sha256(name: str, value: str, whence: str) -> None:
-    """Raise ParamsError unless ``value`` looks like a SHA-256; ``whence`` says where people find it."""
+def check_sha256(name: str, value: str, where: str) -> None:
+    """Raise ParamsError unless ``value`` looks like a SHA-256; ``where`` says where users find the right one."""
     if not re.fullmatch("[0-9a-f]{64}", value):
-        raise ParamsError(f"{name} is {value!r}; expected the 64 hexadecimal digits of file, {whence}")
+        raise ParamsError(f"{name} is {value!r}; expected the 64 hexadecimal digits of file, {where}")
 
 
 def check_shadows(count: int) -> None:
-    """Raise ParamsError unless so many shadow sets make an audit; 0 makes none."""
+    """Raise ParamsError unless ``count`` is 0 (no shadow sets) or enough for an audit."""
     check_range("shadows", count, 0)
     if 0 < count < FEWEST_SHADOWS:
-        expected = f"0 for none, or at least {FEWEST_SHADOWS}; fewer do not tell what to expect of an image"
+        expected = f"0 for none, or at least {FEWEST_SHADOWS}; fewer are not enough to estimate an image's effect"
         raise ParamsError(f"shadows is {count}; expected {expected}")
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 file", "1,200 files"; "classes" for "class"."""
+    """A count with its noun: "1 file", "1,200 files", "2 classes"."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
 
 
 def shown(value: float) -> str:
-    """A number in few digits; a whole number may be larger than any float."""
+    """A number in few digits. An integer may be larger than the largest float."""
     try:
         return f"{value:g}"
     except OverflowError:

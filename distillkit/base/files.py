@@ -1,4 +1,6 @@
-"""Files are written whole or not at all. No heavy import: what only writes text starts at once."""
+"""Atomic writing of files: a file is complete or unchanged. No slow import, so that a command that only writes text
+starts quickly.
+"""
 
 import errno
 import glob
@@ -22,10 +24,10 @@ from distillkit.base.outside import content, shown
 
 @contextmanager
 def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, else is removed.
+    """Yield a temporary path beside ``path``. When the block succeeds, the file replaces ``path``; else it is removed.
 
-    What a killed process left of an earlier one goes as well. Raises ArtifactError on a full disk, which libraries tell
-    each in a way of its own; ``size`` is what the file takes, in bytes, where that is known.
+    Temporary files that a killed process left beside ``path`` are removed as well. ``size`` is the file's size in
+    bytes, if known. Raises ArtifactError on a full disk, whichever library reported it.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} is no regular file; expected a path to write a file to; choose another")
@@ -34,8 +36,8 @@ def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
         remove_leftovers(path)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode & 0o777  # what the umask leaves; libraries give fewer
-    except OSError as error:  # which would name the temporary file
+        mode = temporary.stat().st_mode & 0o777  # as the umask allows; some libraries set fewer permissions
+    except OSError as error:  # it would name the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield temporary
@@ -55,7 +57,7 @@ def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``folder`` when the block ends well; else all stays as it was.
+    """Yield an empty folder that replaces ``folder`` when the block succeeds; else ``folder`` is unchanged.
 
     Raises ArtifactError on a full disk.
     """
@@ -83,14 +85,14 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def error_number(error: Exception) -> int | None:
-    """The system's number of an error that says that there is no room; None for any other."""
+    """The errno of an error that means a full disk or quota; None for any other error."""
     told = re.search(r"os error (\d+)", str(error))
     number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
     return number if number in (errno.ENOSPC, errno.EDQUOT) else None
 
 
 def not_written(path: Path, number: int, size: int | None = None) -> str:
-    """What to say where there is no room for a file: which, what it takes, and what is free."""
+    """The message for a full disk: the file, its size and the free space."""
     free = f"{shutil.disk_usage(path.parent).free:,} bytes are free"
     takes = free if size is None else f"it takes {size:,} bytes, {free}"
     return f"{path} is not written: {os.strerror(number)} ({takes}); make room, then run the same command again"
@@ -113,7 +115,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """The one way we write JSON inside files: sorted keys, no spaces, no nan."""
+    """JSON as it is written inside files: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -133,13 +135,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]) -> None:
-    """A CSV of numbers, to eight significant digits."""
+    """Write a CSV of numbers with eight significant digits."""
     lines = [",".join(header), *(",".join(f"{value:.8g}" for value in row) for row in rows)]
     write_text(path, "\n".join(lines) + "\n")
 
 
 def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
-    """Two columns of a CSV written by :func:`write_csv`. Raises ArtifactError when it is missing or no such table."""
+    """Read two columns of a CSV written by :func:`write_csv`. Raises ArtifactError when it is missing or not such a
+    table.
+    """
     try:
         header, *lines = content(path).decode().splitlines()
         places = [header.split(",").index(name) for name in (x, y)]
@@ -152,14 +156,14 @@ def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
 
 
 def count_in(cell: str) -> int:
-    """Raises ValueError for what no stage counts."""
+    """The count in a cell. Raises ValueError for anything that is not a count."""
     if not (cell.isascii() and cell.isdigit() and len(cell) <= 15):
         raise ValueError(f"found {shown(cell, 40)} for a count")
     return int(cell)
 
 
 def number_in(cell: str) -> float:
-    """Raises ValueError for what no plot can show."""
+    """The number in a cell. Raises ValueError for anything that a plot cannot show."""
     if not abs(value := float(cell)) <= LARGEST:
         raise ValueError(f"found {shown(cell, 40)} for a number")
     return value

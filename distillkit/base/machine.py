@@ -1,4 +1,4 @@
-"""What of this machine a process may have: not what is built in, where a container or a batch system gives less."""
+"""The memory and cores that this process may use, which a container or a batch system can limit."""
 
 import math
 import os
@@ -9,16 +9,16 @@ CGROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def memory_available() -> int:
-    """Bytes that new processes can have."""
+    """Bytes that new processes can allocate."""
     import psutil
 
     return min([int(psutil.virtual_memory().available), *memory_left()])
 
 
 def cores() -> int:
-    """Cores that this process may use, at least one: its affinity, its control groups' quotas, and Slurm's word.
+    """Cores that this process may use, at least one: the minimum of affinity, control group quotas and Slurm's limit.
 
-    OMP_NUM_THREADS does not count: it says how many threads one network gets, not how many networks there may be.
+    OMP_NUM_THREADS does not count: it is the number of threads of one network, not the number of networks side by side.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 def groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
-    """The control groups of this process, from the innermost out, of version 2 and of version 1."""
+    """Paths of this process's control groups (version 2 and 1) for ``controller``, from the innermost outwards."""
     for line in text_of(own).splitlines() or ["0::/"]:
         _, controllers, name = (*line.split(":", 2), "", "")[:3]
         if controllers and controller not in controllers.split(","):
@@ -37,7 +37,7 @@ def groups(controller: str, root: Path, own: Path) -> Iterator[Path]:
 
 
 def memory_left(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
-    """Bytes that are left of every limit; files that were read and could be forgotten count as left."""
+    """Bytes left under each memory limit. Inactive file cache counts as left, because the kernel can free it."""
     names = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
     for group in groups("memory", root, own):
         for limit, used in names:
@@ -49,7 +49,7 @@ def memory_left(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
 
 
 def quotas(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
-    """Cores that the limits of CPU time are worth, rounded up."""
+    """Each CPU time limit as a number of cores, rounded up."""
     for group in groups("cpu", root, own):
         share, period, *_ = (*text_of(group / "cpu.max").split(), "", "")
         share = share or text_of(group / "cpu.cfs_quota_us")
@@ -59,7 +59,7 @@ def quotas(root: Path = CGROUPS, own: Path = OWN) -> Iterator[int]:
 
 
 def text_of(path: Path) -> str:
-    """A small file's text; nothing where it cannot be read."""
+    """The text of a small file, or an empty text when it cannot be read."""
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""Text from outside, read as plain data within bounds: JSON and YAML.
+"""JSON and YAML from outside, read as plain data within limits.
 
-Everything that other people's files say passes here first: how deep it is nested, how much it holds with every alias
-written out, how large its numbers are, and that its text is text. What reads further may rely on it.
+All text files of other people are read here. The limits are on nesting, on the number of values with every alias
+written out, and on the size of numbers; all text must be valid Unicode. Code that uses the data can rely on this.
 """
 
 import errno
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 DEEPEST = 64  # levels
-MOST = 100_000  # values in YAML, where an alias counts as often as it is used
-LARGEST = 2.0**128  # float32 ends just below
-LONGEST = 2**24  # bytes of a text
+MOST = 100_000  # values in YAML; each use of an alias counts
+LARGEST = 2.0**128  # just above the largest float32
+LONGEST = 2**24  # bytes of a file
 
 
 class UnreadableError(ValueError):
-    """A text cannot be read, or not within bounds; ``line`` counts from 1 where it is known."""
+    """A text cannot be read or exceeds a limit; ``line`` counts from 1, and is None if unknown."""
 
     def __init__(self, problem: str, line: int | None = None):
         super().__init__(problem)
@@ -26,7 +26,9 @@ class UnreadableError(ValueError):
 
 
 def content(path: Path) -> bytes:
-    """Of a regular file, for a pipe or a device may never end. Raises OSError, or UnreadableError for a huge one."""
+    """The bytes of a regular file. Raises OSError for others (a pipe may never end), UnreadableError for a too large
+    file.
+    """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no regular file", str(path))
     if (size := path.stat().st_size) > LONGEST:
@@ -35,7 +37,7 @@ def content(path: Path) -> bytes:
 
 
 def read_json(text: str | bytes) -> Any:
-    """Raises UnreadableError for what is no JSON, for nan and infinity, and beyond the bounds."""
+    """Parse JSON. Raises UnreadableError for invalid JSON, NaN, infinity, and data beyond the limits."""
     try:
         value = json.loads(text, parse_int=whole, parse_float=finite, parse_constant=finite)
     except RecursionError:
@@ -61,7 +63,7 @@ def finite(digits: str) -> float:
 
 
 def check_plain(value: Any) -> None:
-    """Raise UnreadableError for what is nested too deep, and for half a character, which no file can hold."""
+    """Raise UnreadableError for data that is nested too deep or has lone surrogates, which no file can contain."""
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:
@@ -88,7 +90,7 @@ def too_deep() -> UnreadableError:
 
 
 def read_yaml(text: bytes) -> Any:
-    """What DVC reads in it, too. Raises UnreadableError for what is no YAML, and beyond the bounds."""
+    """Parse YAML as DVC does. Raises UnreadableError for invalid YAML and data beyond the limits."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -101,16 +103,18 @@ def read_yaml(text: bytes) -> Any:
         raise UnreadableError(problem, mark.line + 1 if mark else None) from None
     except UnreadableError:
         raise
-    except Exception as error:  # numbers and dates that are none raise errors of every kind
+    except Exception as error:  # invalid numbers and dates raise errors of many types
         raise UnreadableError(" ".join(str(error).split())[:200]) from None
     check_plain(value)
     return value
 
 
 def check_size(events: Any) -> None:
-    """Raise UnreadableError when YAML's events hold too many values, an alias counted as what it stands for."""
+    """Raise UnreadableError when the YAML events have too many values. An alias counts as all values that it refers
+    to.
+    """
     sizes: dict[str, int] = {}
-    open_: list[tuple[str | None, int]] = [(None, 0)]  # the values around this place: their anchors, and their sizes
+    open_: list[tuple[str | None, int]] = [(None, 0)]  # the enclosing values: their anchors and sizes
     for event in events:
         kind, anchor, size = type(event).__name__, getattr(event, "anchor", None), 0
         if kind.endswith(("SequenceStartEvent", "MappingStartEvent")):
@@ -133,9 +137,9 @@ def check_size(events: Any) -> None:
 
 
 def shown(value: Any, limit: int = 80) -> str:
-    """A value as it stands in JSON, where it can, shortened."""
+    """A value as JSON if possible, shortened to ``limit`` characters."""
     try:
         text = json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # keys that JSON has not, or a mapping that holds itself
+    except (TypeError, ValueError, RecursionError):  # keys that JSON does not allow, or a mapping that contains itself
         text = str(value)
     return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,4 +1,4 @@
-"""params.yaml, read strictly: an unknown, missing, mistyped or out-of-range entry is one clear line."""
+"""Strict reading of params.yaml: every unknown, missing, mistyped or out-of-range entry gives one clear line."""
 
 import difflib
 import json
@@ -19,8 +19,10 @@ FILE = Path("params.yaml")
 
 
 def load(path: Path = FILE) -> dict[str, Any]:
-    """The whole file as plain data. Raises ParamsError when it is missing, no YAML mapping or has names that none can
-    have."""
+    """Read the whole file as plain data.
+
+    Raises ParamsError when it is missing, is not a YAML mapping, or has a recipe with an invalid name.
+    """
     try:
         data = read_yaml(content(path))
     except FileNotFoundError:
@@ -39,7 +41,7 @@ def load(path: Path = FILE) -> dict[str, Any]:
 
 
 def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A top-level section of named entries, of which there must be one at least."""
+    """A top-level section of named entries. Raises ParamsError when it is empty."""
     found: dict[str, Any] = section(data, name, dict)
     if not found:
         raise ParamsError(f"{FILE}: {name} is empty; expected at least one entry")
@@ -47,7 +49,7 @@ def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def shards_of(data: Mapping[str, Any]) -> list[int]:
-    """The numbers that ``expert_shards`` lists."""
+    """The numbers in the list ``expert_shards``."""
     shards = section(data, "expert_shards", list[int])
     if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
         expected = "expected distinct numbers from 0 on, at least one; write expert_shards: [0], for example"
@@ -56,22 +58,22 @@ def shards_of(data: Mapping[str, Any]) -> list[int]:
 
 
 def audited(data: Mapping[str, Any]) -> list[str]:
-    """The recipes that ``audit`` lists; none where there is no such section."""
+    """The recipes in the list ``audit.recipes``; empty without such a section."""
     spec: dict[str, Any] = section(data, "audit", dict) if "audit" in data else {}
     return read(spec.get("recipes", []), list[str], "audit.recipes")
 
 
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
-    """Section ``name`` as ``kind``; errors name ``file``."""
+    """Section ``name`` as an object of type ``kind``; error messages name ``file``."""
     if name not in data:
         close = difflib.get_close_matches(name, map(str, data), n=1)
-        mend = f"found {close[0]!r}; rename it" if close else "add it"
-        raise ParamsError(f"{file} has no section {name!r}; {mend}")
+        remedy = f"found {close[0]!r}; rename it" if close else "add it"
+        raise ParamsError(f"{file} has no section {name!r}; {remedy}")
     return read(data[name], kind, name, file)
 
 
 def read(value: Any, kind: type[T], where: str, file: Path = FILE) -> T:
-    """Plain data as ``kind``, strictly; errors name the place as ``where.key`` in ``file``."""
+    """Convert plain data to ``kind`` strictly; error messages name the entry as ``where.key`` in ``file``."""
     try:
         converted: T = convert(value, kind, where)
     except ParamsError as error:
@@ -80,10 +82,10 @@ def read(value: Any, kind: type[T], where: str, file: Path = FILE) -> T:
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as ``kind``, which may be a dataclass, a union of which ``value`` decides the branch, or a plain type.
+    """Convert ``value`` to ``kind``: a dataclass, a plain type, or a union, whose member is chosen by ``value``.
 
-    Dataclasses and unions are ours, because pydantic's messages do not say which branch was meant or whose range check
-    failed; plain types are pydantic's.
+    This module converts dataclasses and unions itself, because pydantic's messages do not say which member was meant or
+    which range check failed. pydantic converts plain types.
     """
     options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     mappings = [option for option in options if is_dataclass(option)]
@@ -103,7 +105,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 
 def by_kind(value: Mapping[str, Any], options: Iterable[Any], where: str) -> Any:
-    """The dataclass whose field ``kind`` admits what ``value`` says; without kinds, the first that it can fill."""
+    """Choose the dataclass whose field ``kind`` allows ``value["kind"]``.
+
+    Where the dataclasses have no field ``kind``, choose the first whose required fields are all in ``value``, or else
+    the first.
+    """
     options = list(options)
     if not all("kind" in get_type_hints(option) for option in options):
         required = {option: {field.name for field in fields(option) if is_required(field)} for option in options}
@@ -123,7 +129,7 @@ def is_required(field: Field[Any]) -> bool:
 
 
 def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
-    """The dataclass ``kind`` from a mapping of its fields, no more and no fewer."""
+    """Make the dataclass ``kind`` from a mapping of its fields. Raises ParamsError for unknown and missing fields."""
     known = {field.name: field for field in fields(kind)}
     for key in value:
         if key not in known:
@@ -141,13 +147,13 @@ def build(value: Mapping[str, Any], kind: Any, where: str) -> Any:
 
 
 def placed(message: str, where: str, known: Iterable[str]) -> str:
-    """A range check's message, which begins with a field's name, under the field's whole path."""
+    """The message of a range check, which begins with a field's name, with the field's full path."""
     name = message.removeprefix(where.rsplit(".", maxsplit=1)[-1] + ".")
     return f"{where}.{name}" if name.split()[0].split(".")[0] in known else f"{where}: {message}"
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether ``value`` can be read as the plain type ``kind``."""
+    """Whether ``value`` is valid for the plain type ``kind``."""
     try:
         plain(value, kind, "")
     except ParamsError:
@@ -156,7 +162,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def plain(value: Any, kind: Any, where: str, alternative: str = "") -> Any:
-    """``value`` as a number, text, literal, or a sequence or mapping of them."""
+    """Convert ``value`` to a number, text, literal, or a sequence or mapping of these."""
     try:
         return TypeAdapter(kind, config={"strict": True, "allow_inf_nan": False}).validate_json(json.dumps(value))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Generators from seeds and from one another; nothing here touches the global generator."""
+"""Generators from seeds and from other generators. Nothing here uses the global generator."""
 
 import hashlib
 
@@ -12,7 +12,9 @@ def seeded(seed: int) -> Generator:
 
 
 def seed_for(seed: int, *names: object) -> int:
-    """A seed for one purpose, such as ("expert", 3): the same for ever, and unrelated to every other purpose's."""
+    """A seed for one purpose, such as ("expert", 3). It is the same in all versions, and independent of other purposes'
+    seeds.
+    """
     text = ":".join(str(part) for part in (seed, *names))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
@@ -27,5 +29,5 @@ def spawn(generator: Generator, count: int) -> list[Generator]:
 
 
 def draw_int(low: int, high: int, generator: Generator) -> int:
-    """Uniform in low, ..., high − 1."""
+    """A uniform integer from low, ..., high − 1."""
     return int(torch.randint(low, high, (), generator=generator))

@@ -1,4 +1,4 @@
-"""What people call a dataset on the Hub: owner/name, with a branch, a tag or a commit."""
+"""Names of datasets on the Hub: owner/name, optionally with a branch, tag or commit."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PREFIXES = ("hf://datasets/", "https://huggingface.co/datasets/", "datasets/")
 
 @dataclass(frozen=True)
 class Reference:
-    """A dataset repository on the Hub, and a branch, tag or commit of it."""
+    """A dataset repository on the Hub, and optionally a branch, tag or commit."""
 
     repo: str
     revision: str | None = None
@@ -24,7 +24,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """``owner/name`` or ``owner/name@revision``, as such or as an ``hf://datasets/`` address. Raises ParamsError."""
+    """Parse ``owner/name`` or ``owner/name@revision``, with or without ``hf://datasets/``. Raises ParamsError."""
     prefix = next((prefix for prefix in PREFIXES if text.startswith(prefix)), "")
     repo, at, revision = text.removeprefix(prefix).partition("@")
     if not REPOSITORY.fullmatch(repo) or ".." in repo or len(repo) > 193:

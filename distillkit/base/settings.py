@@ -1,4 +1,4 @@
-"""What may stand in params.yaml: frozen dataclasses that refuse unknown keys when they are read."""
+"""Classes of settings in params.yaml: frozen dataclasses that are read strictly."""
 
 from dataclasses import dataclass
 from typing import TypeVar, dataclass_transform
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True)
 def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass that :mod:`distillkit.base.params` reads strictly; ranges are checked on construction."""
+    """Make a frozen dataclass that :mod:`distillkit.base.params` reads strictly; its constructor checks ranges."""
     return read_strictly(dataclass(frozen=True)(cls))
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def keyword_settings(cls: type[T]) -> type[T]:
-    """:func:`settings` whose fields are given by keyword only, so that optional ones may stand first."""
+    """:func:`settings` with keyword-only fields, so that optional fields can come before required ones."""
     return read_strictly(dataclass(frozen=True, kw_only=True)(cls))
 
 
