@@ -368,7 +368,7 @@ def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, kept, committe
     code, said = run(folder, "-j", "1")
     assert code == 0, said
     now = "put back as it was committed" if committed else "removed"
-    told = f"dvc.lock was half a file, left by a dvc that was killed: {now}; DVC takes the rest from its run-cache\n"
+    told = f"dvc.lock was incomplete, as after a killed dvc: {now}; DVC takes later results from its run-cache\n"
     assert (told in said) == (not kept.endswith("md5\n")), "what ends with a line, DVC itself makes whole"
     assert "Running stage" not in said
     assert (folder / "dvc.lock").read_bytes() == whole

@@ -1,3 +1,3 @@
-"""How one process runs: progress, signals, locks, exit codes, stages side by side. Nothing here changes a result.
-May import base.
+"""How a process runs: progress, signals, locks, exit codes, dvc.lock. Nothing here changes a result. May import
+base.
 """

@@ -1,4 +1,6 @@
-"""How a command runs and ends: one line for a mistake, exit codes that tell, and a last resort for the rest."""
+"""How a command runs and ends: one line for a user's mistake, clear exit codes, and a saved traceback for other
+errors.
+"""
 
 import errno
 import hashlib
@@ -18,16 +20,21 @@ from distillkit.process.interruption import AGAIN, Interrupted, asked, check, ex
 from distillkit.process.progress import presentable
 from distillkit.process.startup import set_imports_apart
 
-UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
-LONGEST = 1500  # characters of an error's line
+UNFORESEEN = 70  # EX_SOFTWARE in sysexits.h
+LONGEST = 1500  # characters in the line of an error
 FULL = (errno.ENOSPC, errno.EDQUOT)
-MEMORY = ("can't allocate memory", "CUDA out of memory", "Cannot allocate memory")  # in errors of torch and the loader
+MEMORY = (
+    "can't allocate memory",
+    "CUDA out of memory",
+    "Cannot allocate memory",
+)  # texts in errors of torch and of the dynamic linker
 
 
 def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> NoReturn:
-    """Run a command and exit: 0 well, 1 a mistake (one line), 2 usage, 70 unforeseen, 130 Ctrl-C, 143 SIGTERM.
+    """Run a command and exit.
 
-    ``react`` is what the first signal does. Once one has come, whatever the command ends with is its doing.
+    The exit codes are 0 success, 1 a user's mistake (one line on stderr), 2 wrong usage, 70 an unexpected error, 130
+    Ctrl-C, 143 SIGTERM. The first signal calls ``react``. After a signal, every error counts as caused by it.
     """
     listen(react)
     set_imports_apart()
@@ -40,12 +47,12 @@ def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> N
         if asked():
             leave(f"interrupted; {AGAIN}", exit_code())
         ended(error)
-    set_imports_apart()  # those of the command itself
+    set_imports_apart()  # the modules that the command imported
     sys.exit(0)
 
 
 def ended(by: BaseException) -> NoReturn:
-    """Exit as the error says, or raise it where it is a defect of ours."""
+    """Exit with the code and message for the error ``by``."""
     try:
         raise by
     except click.exceptions.NoArgsIsHelpError as error:
@@ -64,7 +71,7 @@ def ended(by: BaseException) -> NoReturn:
 
 
 def usage(error: click.ClickException) -> str:
-    """What was found, what was expected and what to do about a wrong use of a command."""
+    """The message for wrong usage of a command: found, expected, what to do."""
     found, _, close = error.format_message().rstrip(".").partition(". Did you mean ")
     found += f" (did you mean {close})" if close else ""
     if "; " in found:
@@ -75,7 +82,7 @@ def usage(error: click.ClickException) -> str:
 
 
 def of_the_machine(error: Exception) -> str | None:
-    """One line for what the machine refuses: memory, threads, files; None for any other error."""
+    """One line for an error of the operating system (memory, threads, files); None for any other error."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in MEMORY) or is_errno(error, errno.ENOMEM):
         found = f"there is not enough memory ({text[:200] or 'no more is said'})"
@@ -100,7 +107,7 @@ def place_of(error: OSError) -> str:
 
 
 def unforeseen(error: Exception) -> str:
-    """One line for an error that nobody foresaw, which says where the traceback is kept."""
+    """One line for an unexpected error, with the path of the file that has the traceback."""
     text = presentable("".join(traceback.format_exception(error)))
     name = f"error-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:12]}.txt"
     kept = "the details cannot be written anywhere"

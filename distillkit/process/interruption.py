@@ -1,7 +1,8 @@
-"""Ctrl-C, SIGTERM and the end of the dvc that started us: the first ends this process in order, the next at once.
+"""How a process stops on Ctrl-C, SIGTERM or the end of its parent dvc: in order after the first signal, at once after
+the second.
 
-The first is noted, and looked at where it is safe to stop: between steps, tasks and images (:func:`check`). So no
-library in between can take it for a fault of its own, or lose it.
+The first signal is recorded. The process checks for it where stopping is safe: between steps, tasks and images
+(:func:`check`). So no library can lose the signal or treat it as an error of its own.
 """
 
 import os
@@ -18,47 +19,48 @@ from types import FrameType, TracebackType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ONE_REQUEST = 1.0  # seconds: a process group's signal, and the death of the parent that it killed as well
+ONE_REQUEST = 1.0  # seconds in which signals count as one: a group's signal, and the end of the parent it killed
 AGAIN = "run the same command again to go on"
 
 
 class Interrupted(BaseException):
-    """This process was asked to end. No Exception, so that nothing on the way takes it for a fault to recover from."""
+    """This process was asked to stop. It is a BaseException, so that no handler of Exception catches it."""
 
 
 def note() -> None:
-    """The first signal is noted, no more; it is seen at the next :func:`check`."""
+    """Reaction to the first signal: none. The next :func:`check` raises."""
 
 
 def interrupt() -> None:
-    """The first signal is raised as well, in the main thread; should it be lost there, the next :func:`check` sees it.
+    """Reaction to the first signal: raise Interrupted in the main thread. If it is lost, the next :func:`check` raises.
 
-    For what waits for others (a network, a lock, a person), where there is no safe point and nothing half done.
+    For code that waits (for a network, a lock or the user): it has no safe point and no unfinished work.
     """
     raise Interrupted
 
 
 def end() -> NoReturn:
-    """The first signal ends the process: nothing has begun yet, and an exception would come out of some import."""
+    """Reaction to the first signal: end the process. Used during imports, which could catch an exception."""
     leave(f"interrupted; {AGAIN}", exit_code())
 
 
 @dataclass
 class Heard:
-    """The first signal and when it came, 0 before that; and what it does beside being noted."""
+    """The first signal and its time (both 0 before it), and the function that it calls."""
 
     number: int = 0
     arrived: float = 0.0
     react: Callable[[], None] = note
 
 
-HEARD = Heard()  # signals are sent to the process, so there is one
+HEARD = Heard()  # signals are sent to the process, so there is one object
 
 
 def listen(react: Callable[[], None] = end) -> None:
-    """Hear the signals from here on, but for those that this process was started to ignore.
+    """Handle signals from now on, except those that this process was started to ignore.
 
-    What fails before :func:`~distillkit.process.command.run`, as imports may, ends as it would in there.
+    An error outside :func:`~distillkit.process.command.run`, such as in an import, then ends the process in the same
+    way.
     """
     sys.excepthook = end_unrun
     HEARD.react = react
@@ -68,9 +70,9 @@ def listen(react: Callable[[], None] = end) -> None:
 
 
 def end_unrun(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> NoReturn:
-    """The last resort of :func:`listen`; Python asks ``sys.excepthook`` for no exit code."""
+    """The ``sys.excepthook`` of :func:`listen`. It must exit itself, because Python ignores its return value."""
     del kind, trace
-    from distillkit.process.command import ended  # which imports this
+    from distillkit.process.command import ended  # it imports this module
 
     try:
         ended(error)
@@ -89,24 +91,24 @@ def hear(number: int, frame: FrameType | None) -> None:
 
 
 def asked() -> bool:
-    """Whether a signal has come."""
+    """Whether a signal has arrived."""
     return bool(HEARD.number)
 
 
 def check() -> None:
-    """A point where it is safe to stop, in any thread. Raises Interrupted when a signal has come."""
+    """A safe point to stop, in any thread. Raises Interrupted when a signal has arrived."""
     if asked():
         raise Interrupted
 
 
 def exit_code() -> int:
-    """The exit code by which shells know a process that a signal ended."""
+    """128 + the signal's number: the exit code of a process that a signal ended."""
     return 128 + (HEARD.number or signal.SIGINT)
 
 
 @contextmanager
 def reacting(react: Callable[[], None]) -> Iterator[None]:
-    """A block in which a signal does this; there and back are safe points."""
+    """A block in which a signal calls ``react``. Its start and end are safe points."""
     check()
     before, HEARD.react = HEARD.react, react
     try:
@@ -118,9 +120,10 @@ def reacting(react: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def guest() -> Iterator[None]:
-    """A block in a process that goes on after it, a notebook: Ctrl-C is seen where it is safe to stop, a second now.
+    """A block in a process that continues after it (a notebook): Ctrl-C stops at the next safe point, a second one at
+    once.
 
-    Raises KeyboardInterrupt in both cases. Changes nothing but in a main thread that has Python's own Ctrl-C.
+    Both raise KeyboardInterrupt. Does nothing outside the main thread, or if Python's own Ctrl-C handler is not set.
     """
     here = threading.current_thread() is threading.main_thread()
     if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -144,7 +147,7 @@ def guest() -> Iterator[None]:
 
 
 def leave(line: str, code: int) -> NoReturn:
-    """End now, not when the last worker thread has done what it is at."""
+    """Print ``line`` on stderr and end at once, without waiting for worker threads."""
     with suppress(OSError):
         sys.stderr.write("\n" * sys.stderr.isatty() + line + "\n")
         sys.stdout.flush()
@@ -153,9 +156,9 @@ def leave(line: str, code: int) -> NoReturn:
 
 
 def end_with_parent() -> bool:
-    """Send ourselves SIGTERM when the process that started us ends; False where Linux's pidfds are not to be had.
+    """Make this process get SIGTERM when its parent process ends. Returns False without Linux's pidfds.
 
-    dvc, when it is killed alone, leaves the stage it runs behind.
+    A dvc that is killed alone does not stop the stage that it runs.
     """
     try:
         watched = [os.pidfd_open(pid) for pid in started_by()]
@@ -171,9 +174,9 @@ def end_with_parent() -> bool:
 
 
 def started_by() -> list[int]:
-    """The parent's process id and, where that is a shell that waits for our command line to end, its parent's.
+    """Process ids of the parent and, if that is a shell that waits for our command line, of its parent.
 
-    Some shells (bash, zsh) become the command that ``-c`` gives them, others (dash) wait for it.
+    With ``-c``, some shells (bash, zsh) are replaced by the command; others (dash) wait for it.
     """
     parent = os.getppid()
     command = Path(f"/proc/{parent}/cmdline").read_text(errors="replace").split("\0")
@@ -183,10 +186,10 @@ def started_by() -> list[int]:
 
 
 def orphaned() -> bool:
-    """Whether the dvc that started us has ended before :func:`end_with_parent` could watch it.
+    """Whether the dvc that started this process ended before :func:`end_with_parent` could watch it.
 
-    Then whoever takes in orphans stands where dvc stood: init, or a user's systemd. A dvc that is itself the first
-    process of a container shares our session. False where there is no telling.
+    The parent is then the process that adopts orphans: init, or the user's systemd. A dvc that is itself process 1 of a
+    container has our session id. Returns False if unknown.
     """
     try:
         parent = started_by()[-1]

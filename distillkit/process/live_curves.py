@@ -1,6 +1,6 @@
-"""Curves that grow while a stage runs, in the files that DVCLive writes, for whatever reads those.
+"""Curves that grow while a stage runs, in the file format of DVCLive.
 
-They lie in an ignored folder and go when the stage ends well: the tracked curve is an output of the stage.
+They are in an ignored folder and are removed when the stage succeeds: the tracked curve is an output of the stage.
 """
 
 import json
@@ -22,10 +22,10 @@ SECONDS_BETWEEN_WRITES = 1.0
 def shown(
     steps: Iterable[Row], folder: Path, before: Sequence[Row] = (), clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Row]:
-    """Yield ``steps`` and write them into ``folder``, about once a second, after those that were done ``before``.
+    """Yield ``steps``, and append them to the curves in ``folder`` about once a second, after the steps ``before``.
 
-    A step is numbers under names, the first its count: plots/metrics/NAME.tsv gets a line for each that is not None,
-    metrics.json holds the last one. What an earlier run has left there goes, so no step is there twice.
+    A step is a NamedTuple of numbers, its count first. plots/metrics/NAME.tsv gets a line for each number that is not
+    None; metrics.json has the last step. Curves of an earlier run are removed first, so that no step appears twice.
     """
     clear(folder)
     rows, written = list(before), -math.inf
@@ -45,7 +45,7 @@ def clear(folder: Path) -> None:
 
 
 def append(folder: Path, rows: Sequence[Any]) -> None:
-    """Lines for ``rows`` at the end of the curves."""
+    """Append ``rows`` to the curves."""
     if not rows:
         return
     curves = folder / "plots/metrics"

@@ -1,4 +1,4 @@
-"""DVC's ``dvc.lock`` where DVC leaves it wanting: entries of stages that are no more, and half a file after a kill."""
+"""Repairs of DVC's ``dvc.lock``: entries of removed stages, and incomplete files after a kill."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ NAME = "dvc.lock"
 
 
 def keep_stages(path: Path, wanted: Sequence[str]) -> None:
-    """Leave the entries of these stages, in this order; the file is replaced, never written to."""
+    """Keep only the entries of the stages ``wanted``, in this order. The file is replaced atomically."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
     data = parse_yaml_for_update(path.read_text(encoding="utf-8"), path)
@@ -19,7 +19,9 @@ def keep_stages(path: Path, wanted: Sequence[str]) -> None:
 
 
 def forget_removed(folder: Path = Path(), *, dry: bool = False) -> list[str]:
-    """Take shards and recipes that params.yaml names no longer out of dvc.lock, unless ``dry``; says which."""
+    """Remove shards and recipes from dvc.lock that params.yaml no longer names, unless ``dry``. Returns their stage
+    names.
+    """
     from dvc.dvcfile import load_file
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import load_yaml
@@ -35,7 +37,9 @@ def forget_removed(folder: Path = Path(), *, dry: bool = False) -> list[str]:
 
 
 def is_broken(path: Path) -> bool:
-    """Whether DVC cannot read it, as when it was killed while it wrote; conflicts of a merge are for a person."""
+    """Whether DVC cannot read the file, for example because it was killed while writing. Merge conflicts do not
+    count.
+    """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import ParseError, parse_yaml
     from voluptuous import Invalid
@@ -43,7 +47,7 @@ def is_broken(path: Path) -> bool:
     try:
         text = path.read_text(encoding="utf-8")
         COMPILED_LOCKFILE_SCHEMA(parse_yaml(text, path))
-        return not text.endswith("\n")  # cut inside a hash, it can be read
+        return not text.endswith("\n")  # a file that is cut inside a hash can be parsed
     except FileNotFoundError:
         return False
     except (UnicodeDecodeError, ParseError, Invalid):
@@ -51,9 +55,9 @@ def is_broken(path: Path) -> bool:
 
 
 def put_back(root: Path, say: Callable[[str], None]) -> None:
-    """Replace each broken dvc.lock of the repository at ``root`` by the last commit's, or remove it.
+    """Replace each broken dvc.lock of the repository at ``root`` by the last commit's version, or remove it.
 
-    What was done since then DVC takes from its run-cache.
+    DVC restores later results from its run-cache.
     """
     for name in lock_files(root):
         path = root / name
@@ -66,16 +70,16 @@ def put_back(root: Path, say: Callable[[str], None]) -> None:
         if is_broken(path):
             path.unlink()
         now = "put back as it was committed" if path.exists() else "removed"
-        say(f"{name} was half a file, left by a dvc that was killed: {now}; DVC takes the rest from its run-cache")
+        say(f"{name} was incomplete, as after a killed dvc: {now}; DVC takes later results from its run-cache")
 
 
 def lock_files(root: Path) -> list[str]:
-    """Paths of all of them from ``root``, in Git or new."""
+    """Paths of all dvc.lock files, relative to ``root``, in Git or untracked."""
     listed = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", NAME, f"**/{NAME}")
     return sorted({*listed.split("\0"), NAME} - {""})
 
 
 def git(root: Path, *arguments: str) -> str:
-    """What a git command says; nothing when it fails."""
+    """The output of a git command; empty when it fails."""
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""

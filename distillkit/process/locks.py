@@ -1,4 +1,4 @@
-"""One process at a time at the same work; a killed process holds nobody up."""
+"""Locks, so that one process at a time does the same work. The lock of a killed process does not block others."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ LOCKS = Path(".distillkit/locks")
 
 @contextmanager
 def one_at_a_time(name: str, waiting: str) -> Iterator[None]:
-    """A block that one process at a time runs under this name, a file's; ``waiting`` is said where another is at it."""
-    from filelock import FileLock, Timeout  # not for --help
+    """A block that one process at a time runs for the file name ``name``; others print ``waiting`` and wait."""
+    from filelock import FileLock, Timeout  # slow; --help does not need it
 
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCKS / f"{name}.lock")
@@ -26,13 +26,13 @@ def one_at_a_time(name: str, waiting: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # an open file cannot be removed everywhere; it does no harm
+        with suppress(OSError):  # some systems cannot remove an open file; a leftover file is harmless
             (LOCKS / f"{name}.lock").unlink()
         lock.release()
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process is at work in ``folder``, the pipeline's; locks that a killed one has left do not count."""
+    """Whether a process works in the pipeline's ``folder``. Lock files of killed processes do not count."""
     from filelock import FileLock, Timeout
 
     for path in (folder / LOCKS).glob("*.lock"):

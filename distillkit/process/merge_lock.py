@@ -1,6 +1,6 @@
 """A Git merge driver for dvc.lock, which merges by stage.
 
-Git merges it by lines. So two people who each add a recipe get a conflict, as both add lines at the end.
+Git merges by lines. Two people who each add a recipe would get a conflict, because both add lines at the end.
 """
 
 import subprocess
@@ -18,9 +18,9 @@ COMMAND = "distillkit merge-lock %O %A %B %P"
 
 
 class Merged(NamedTuple):
-    """Entries by name; those that both sides changed, each in its own way, are ``conflicts``, with both versions.
+    """Merged entries by name. ``conflicts`` has both versions of entries that both sides changed differently.
 
-    The version of a side that has removed the entry is None.
+    A version is None where that side removed the entry.
     """
 
     entries: dict[str, Any]
@@ -28,7 +28,7 @@ class Merged(NamedTuple):
 
 
 def merged(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Merged:
-    """Three-way merge by name. Our order stays; what only they have comes last, as DVC adds new stages."""
+    """Three-way merge by name. Our order is kept; entries that only they have come last, as when DVC adds a stage."""
     entries, conflicts = dict[str, Any](), dict[str, tuple[Any, Any]]()
     for name in [*ours, *(name for name in theirs if name not in ours)]:
         before, one, other = (side.get(name) for side in (base, ours, theirs))
@@ -38,17 +38,18 @@ def merged(base: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str
             chosen = other
         else:
             conflicts[name] = (one, other)
-            chosen = one or other  # its place
+            chosen = one or other  # keeps its place in the order
         if chosen is not None:
             entries[name] = chosen
     return Merged(entries, conflicts)
 
 
 def merge_lock(base: Path, ours: Path, theirs: Path, name: str, rerun: bool = False) -> list[str]:
-    """Merge into ``ours``, as Git asks its drivers; the stages in conflict, whose two versions are then marked there.
+    """Merge into ``ours``, as Git expects of a merge driver. Returns the entries in conflict, which are marked in the
+    file.
 
-    With ``rerun``, such stages are left out instead, so that ``dvc repro`` makes them again. Raises ArtifactError where
-    a side is no dvc.lock; the file then has Git's own merge, with its conflicts.
+    With ``rerun``, stages in conflict are left out instead, so that ``dvc repro`` runs them again. Raises ArtifactError
+    if a side is not a dvc.lock; the file then has Git's merge by lines.
     """
     from dvc.utils.serialize import dumps_yaml
 
@@ -57,7 +58,9 @@ def merge_lock(base: Path, ours: Path, theirs: Path, name: str, rerun: bool = Fa
     except ValueError as error:
         labels = [part for label in ("ours", "base", "theirs") for part in ("-L", label)]
         subprocess.run(["git", "merge-file", *labels, ours, base, theirs], check=False, capture_output=True)
-        raise ArtifactError(f"{name}: {error}; expected a whole dvc.lock; merged by lines, look through it") from None
+        raise ArtifactError(
+            f"{name}: {error}; expected a whole dvc.lock; it was merged by lines; check the result"
+        ) from None
     stages = merged(*(side.get("stages", {}) for side in sides))
     others = merged(*({key: value for key, value in side.items() if key != "stages"} for side in sides))
     conflicts = {} if rerun else stages.conflicts
@@ -71,7 +74,7 @@ def merge_lock(base: Path, ours: Path, theirs: Path, name: str, rerun: bool = Fa
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The entries of a dvc.lock; an empty file, which Git gives where there is no common version, has none."""
+    """The entries of a dvc.lock. An empty file has none; Git gives one if there is no common version."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA
     from dvc.utils.serialize import ParseError, parse_yaml
     from voluptuous import Invalid
@@ -86,7 +89,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def marked(data: Mapping[str, Any], conflicts: Mapping[str, tuple[Any, Any]]) -> str:
-    """The text of a dvc.lock, with both versions of what is in conflict between Git's markers."""
+    """The text of a dvc.lock with Git's conflict markers around both versions of each conflict."""
 
     def parts(entries: Mapping[str, Any], indent: str) -> Iterable[str]:
         for name, entry in entries.items():
@@ -102,7 +105,7 @@ def marked(data: Mapping[str, Any], conflicts: Mapping[str, tuple[Any, Any]]) ->
 
 
 def lines(name: str, entry: Any, indent: str) -> str:
-    """YAML of one entry; nothing where a side has removed it."""
+    """YAML of one entry; empty where a side removed it."""
     from dvc.utils.serialize import dumps_yaml
 
     if entry is None:
@@ -111,7 +114,7 @@ def lines(name: str, entry: Any, indent: str) -> str:
 
 
 def install(rerun: bool = False) -> list[str]:
-    """Make Git merge every dvc.lock of the repository in this folder so; what was done, for people."""
+    """Set up Git to merge every dvc.lock of this repository by stage. Returns messages for the user."""
     root = git("rev-parse", "--show-toplevel")
     command = COMMAND.replace("merge-lock", "merge-lock --rerun") if rerun else COMMAND
     git("config", f"merge.{DRIVER}.name", "DVC's lock file, by stage")

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, a plain line now and then elsewhere; always on stderr."""
+"""Progress on stderr: a bar on a terminal, else a line from time to time."""
 
 import re
 import sys
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
 USER = re.compile(r"(?<=:)//[^\s/?#\"'<>\\]*@")
-WORDS: list[Callable[[str], str]] = []  # see in_words
-HARMLESS = "\n\u00a0\u3000\u200c\u200d"  # spaces and joiners that some scripts need
+WORDS: list[Callable[[str], str]] = []  # the translations of in_words, the innermost last
+HARMLESS = "\n\u00a0\u3000\u200c\u200d"  # newline, and spaces and joiners that some scripts need
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield ``items``, showing how far we are and how long the rest will take."""
+    """Yield ``items`` and show the progress and the remaining time."""
     if total is None and isinstance(items, Collection):
         total = len(items)
     with counting(description, total) as count:
@@ -27,7 +27,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
 @contextmanager
 def counting(description: str, total: int | None) -> Iterator["Counter"]:
-    """A block with a :class:`Counter` of ``total`` things."""
+    """A block with a :class:`Counter` that counts to ``total``."""
     counter = Counter(description, total)
     try:
         yield counter
@@ -37,9 +37,9 @@ def counting(description: str, total: int | None) -> Iterator["Counter"]:
 
 
 class Counter:
-    """To be called whenever something more is done, from any thread; it shows how far we are.
+    """Counts finished items and shows the progress. May be called from any thread.
 
-    What an ``earlier`` run has done counts, but says nothing of the speed of this one.
+    Items of an ``earlier`` run are counted, but not used to estimate the speed.
     """
 
     def __init__(self, description: str, total: int | None):
@@ -48,7 +48,7 @@ class Counter:
         self.started = self.shown = time.monotonic()
         self.bar: Any = None
         if has_bars():
-            from tqdm import tqdm  # takes 0.06 s that a stage without a terminal saves
+            from tqdm import tqdm  # the import takes 0.06 s, and only terminals need it
 
             self.bar = tqdm(desc=presentable(description), total=total, dynamic_ncols=True)
 
@@ -70,19 +70,19 @@ class Counter:
 
 
 def has_bars() -> bool:
-    """Whether what we write can be written over: on a terminal and in a notebook."""
+    """Whether the output can be overwritten: on a terminal or in a notebook."""
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def left(done: int, total: int | None, each: float) -> str:
-    """``each`` takes so many seconds."""
+    """The end of a progress line; ``each`` is the time of one item in seconds."""
     if total is None:
         return f" in {each * done:.0f} s"
     return f" of {total}, about {each * (total - done):.0f} s left"
 
 
 def tell(line: str) -> None:
-    """One line on stderr."""
+    """Write one line to stderr."""
     for translate in WORDS[-1:]:
         line = translate(line)
     sys.stderr.write(presentable(line) + "\n")
@@ -91,7 +91,7 @@ def tell(line: str) -> None:
 
 @contextmanager
 def in_words(translate: Callable[[str], str]) -> Iterator[None]:
-    """A block that tells its lines in other words, in all threads."""
+    """A block in which ``translate`` changes all lines of :func:`tell`, in all threads."""
     WORDS.append(translate)
     try:
         yield
@@ -100,9 +100,8 @@ def in_words(translate: Callable[[str], str]) -> Iterator[None]:
 
 
 def presentable(text: str) -> str:
-    """``text`` for a terminal or a page: without secrets, and without characters that move the cursor or turn text.
-
-    Names, messages and headers that others wrote may hold either.
+    """``text`` made safe for a terminal or a page: without secrets and control characters, which other people's names
+    and messages may contain.
     """
     if client := sys.modules.get("huggingface_hub"):
         token = client.get_token()
@@ -111,5 +110,5 @@ def presentable(text: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """``text`` with all addresses in it as anybody may see them: without a user's name and password."""
+    """``text`` without user names and passwords in URLs."""
     return USER.sub("//", text)
