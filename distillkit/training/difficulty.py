@@ -1,7 +1,7 @@
-"""The difficulty of every training image, from how training went. Larger means harder, always.
+"""The difficulty of every training image, from the experts' training. Larger always means harder.
 
-Each score is a function of :class:`~distillkit.training.trajectories.Dynamics` with axes E experts, L epochs, N images,
-and returns ``difficulty_N``, float32, averaged over experts.
+Each score is a function of :class:`~distillkit.training.trajectories.Dynamics` with axes E experts, L epochs, N images.
+It returns ``difficulty_N``, float32, averaged over experts.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from distillkit.training.trajectories import Dynamics
 
 
 def score_forgetting(dynamics: Dynamics) -> Tensor:
-    """Events "right in one epoch, wrong in the next" (Toneva et al. 2019).
+    """Number of changes from right in one epoch to wrong in the next (Toneva et al. 2019).
 
-    An image that an expert never gets right counts as L events, more than any other can have, so it ranks hardest.
+    An image that an expert never classifies right counts as L, above the possible maximum, so it ranks hardest.
     """
     correct_ELN = dynamics.correct.bool()
     events_EN = (correct_ELN[:, :-1] & ~correct_ELN[:, 1:]).sum(1)
@@ -35,9 +35,9 @@ def score_margin(dynamics: Dynamics) -> Tensor:
 
 
 def score_probability_margin(dynamics: Dynamics) -> Tensor:
-    """−E[label's probability − best other probability]: the margin as coverage-centric selection has it.
+    """−E[label's probability − best other probability], the margin in the code of coverage-centric selection.
 
-    As released by Zheng et al. (ICLR 2023), who call it AUM, too; a sum over epochs there, a mean here.
+    Zheng et al. (ICLR 2023) also call it AUM. They sum over epochs; this is the mean.
     """
     return -dynamics.probability_margin.float().mean((0, 1))
 
@@ -48,9 +48,9 @@ def score_confidence(dynamics: Dynamics) -> Tensor:
 
 
 def score_consistency(dynamics: Dynamics) -> Tensor:
-    """1 − share of all epochs and experts in which the image was classified right while training on it.
+    """1 − share of epochs and experts in which the image was classified right while the expert trained on it.
 
-    A cheap stand-in for the C-score (Jiang et al. 2021), which uses networks that never saw the image.
+    A cheap substitute for the C-score (Jiang et al. 2021), which uses networks that never saw the image.
     """
     return 1 - dynamics.correct.float().mean((0, 1))
 
@@ -66,7 +66,9 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
 
 
 def scores_of(experts: Iterable[Dynamics]) -> dict[str, Tensor]:
-    """Every score by its name, the mean over experts; one expert's dynamics, each (1, L, N), are held at a time."""
+    """All scores by name, averaged over experts. ``experts`` yields one expert's dynamics, each (1, L, N), at a
+    time.
+    """
     found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
     for dynamics in experts:
         for name, score_images in SCORES.items():
@@ -75,12 +77,12 @@ def scores_of(experts: Iterable[Dynamics]) -> dict[str, Tensor]:
 
 
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:
-    """Only the first ``epochs`` epochs; all of them when None. Raises ParamsError when there are fewer."""
+    """Only the first ``epochs`` epochs, or all if None. Raises ParamsError when there are fewer."""
     check_epochs(epochs, dynamics.correct.shape[1])
     return dynamics if epochs is None else Dynamics(*(part[:, :epochs] for part in dynamics))
 
 
 def check_epochs(epochs: int | None, trained: int) -> None:
-    """Raise ParamsError when experts are trained for fewer epochs."""
+    """Raise ParamsError when the experts were trained for fewer than ``epochs`` epochs."""
     if epochs is not None and not 1 <= epochs <= trained:
         raise ParamsError(f"score.epochs is {epochs}; expected 1 to {trained}, the epochs the experts are trained for")

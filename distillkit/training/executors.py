@@ -1,4 +1,4 @@
-"""How a job (experts, a distillation, an evaluation) uses this machine; results never depend on it beyond rounding."""
+"""How a job (experts, a distillation, an evaluation) uses this machine. Results depend on it only by rounding."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -20,11 +20,14 @@ from distillkit.training.compute import Compute
 A = TypeVar("A")
 B = TypeVar("B")
 
-SMALL = 10_000  # activations of the first layer for one image; below, a second core makes a network no faster
-LONG = {"cpu": 1e14, "cuda": 1e15}  # FLOP from which compiling, 10 to 60 s, pays; about five minutes; CUDA: a guess
-STACK = 4  # networks that are trained as one; more make each hardly faster, and all of a stack is lost with a stop
-TRAINED = 3  # forward passes that one image of a training step costs
-UNROLLED = 12  # the same for an unrolled step and its adjoint
+SMALL = 10_000  # activations of the first layer per image; smaller networks gain nothing from a second core
+LONG = {
+    "cpu": 1e14,
+    "cuda": 1e15,
+}  # FLOP (some five minutes) from which compiling (10 to 60 s) is worthwhile; CUDA: a guess
+STACK = 4  # networks in one stack; more are hardly faster, and an interruption loses the work of a whole stack
+TRAINED = 3  # cost of one image in a training step, in forward passes
+UNROLLED = 12  # the same in an unrolled step with its adjoint
 
 
 def plan_compute(
@@ -35,7 +38,7 @@ def plan_compute(
     visits: int,
     passes: int = TRAINED,
 ) -> Compute:
-    """:func:`chosen_compute`, with this process prepared for it."""
+    """:func:`chosen_compute`; also sets torch's threads in this process and adds the check for signals."""
     compute = chosen_compute(device, image_shape, spec, classes, visits, passes)
     if compute.run is side_by_side:
         torch.set_num_threads(1)
@@ -50,14 +53,17 @@ def chosen_compute(
     visits: int,
     passes: int = TRAINED,
 ) -> Compute:
-    """How to show ``visits`` images to networks of one kind, each costing ``passes`` forward passes.
+    """How to show ``visits`` images in all to networks of one kind, each image at the cost of ``passes`` forward
+    passes.
 
-    Small networks on a CPU: one core for each task. With the 8x8 digits two cores train one network no faster than one
-    core does, and much slower when something else runs; two networks side by side take 0.6 of the time of one after the
-    other (2 cores, torch 2.15). Up to ``STACK`` are trained as one, in 0.6 to 0.7 of the time. Others run one after
-    another on the whole device, and compiled when the job is long.
-    All train channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
-    and ``DISTILLKIT_KEEP`` (a number of steps) decide by hand. Networks of one's own run as they are, one by one.
+    Small networks on a CPU use one core for each task. For the 8x8 digits, two cores train one network no faster than
+    one core does, and much slower when other programs run; two networks side by side take 0.6 of the time of one after
+    the other (2 cores, torch 2.15). Up to ``STACK`` networks are trained as one, in 0.6 to 0.7 of the time. Larger
+    networks run one after another on the whole device, compiled when the job is long.
+
+    All use channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
+    and ``DISTILLKIT_KEEP`` (a number of steps) override the choice. Networks from a factory of the user run unchanged,
+    one at a time.
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if isinstance(spec, NetworkFactory):
@@ -72,7 +78,7 @@ def chosen_compute(
 
 @cache
 def forward_flops(spec: Network, image_shape: tuple[int, int, int], classes: int) -> int:
-    """Floating-point operations of one image's forward pass, a multiplication and an addition counted as two."""
+    """Floating-point operations of one image's forward pass; a multiply-add counts as two."""
     from torch.utils.flop_counter import FlopCounterMode
 
     network = build_network(spec, image_shape, classes, seed=0).to("meta").eval()
@@ -82,7 +88,9 @@ def forward_flops(spec: Network, image_shape: tuple[int, int, int], classes: int
 
 
 def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
-    """The number in an environment variable, one of ``choices`` if given; None when unset, empty or ``auto``."""
+    """The integer in an environment variable; None when it is unset, empty or ``auto``. Raises ParamsError for a text
+    that is not an integer, or not one of ``choices`` where these are given.
+    """
     text = os.environ.get(name, "").strip()
     if text in ("", "auto"):
         return None
@@ -93,9 +101,9 @@ def environment_number(name: str, choices: tuple[int, ...] = ()) -> int | None:
 
 
 def side_by_side(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """Results in the order of ``items``, computed by one single-threaded worker for each core.
+    """Results in the order of ``items``, computed by one single-threaded worker per core.
 
-    After an error or an interruption those at work are waited for, and the others are dropped.
+    After an error or interruption, running tasks are finished and waiting tasks are dropped.
     """
     pool = ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,))
     try:

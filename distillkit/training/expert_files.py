@@ -1,4 +1,4 @@
-"""Expert trajectories at rest: one safetensors file for every shard, read lazily."""
+"""Files of expert trajectories: one safetensors file per shard, read lazily."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,16 +17,16 @@ from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert, describ
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
-    """The files of the shards that ``expert_shards`` lists; others in ``folder`` are left over and ignored."""
+    """The files of the shards that ``expert_shards`` lists. Other files in ``folder`` are old and are ignored."""
     return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
 def save_experts(
     path: Path, experts: Sequence[Expert], spec: Network, recipe: Mapping[str, Any], trained_on: str = ""
 ) -> None:
-    """Trajectories (E, T, P) and dynamics, each (E, L, N), of one shard.
+    """Save one shard: trajectories (E, T, P) and dynamics, each (E, L, N).
 
-    ``trained_on`` tells their images from others. In a pipeline DVC does that, and it is left out.
+    ``trained_on`` identifies the training images. It is empty in a pipeline, where DVC tracks them.
     """
     dynamics = {
         f"dynamics.{name}": torch.stack([getattr(e.dynamics, name) for e in experts]) for name in Dynamics._fields
@@ -37,7 +37,7 @@ def save_experts(
 
 
 class ExpertFiles:
-    """Experts in one or more shard files; a snapshot is read from disk only when it is asked for."""
+    """Experts in one or more shard files. A snapshot is read from disk when it is requested."""
 
     def __init__(self, paths: Sequence[Path]):
         self.shards = [Opened(path, "experts") for path in paths]
@@ -63,7 +63,7 @@ class ExpertFiles:
 
     @property
     def images(self) -> int:
-        """How many images they were trained on."""
+        """The number of images that they were trained on."""
         return next(self.dynamics()).correct.shape[2]
 
     def read(self, expert: int, snapshot: int) -> Tensor:
@@ -72,7 +72,7 @@ class ExpertFiles:
         return parameters
 
     def dynamics(self) -> Iterator[Dynamics]:
-        """The dynamics of one expert after the other, each (1, L, N)."""
+        """Yield the dynamics of one expert at a time, each (1, L, N)."""
         shape: list[int | None] = [1, None, None]
         for shard, part in zip(self.shards, self.slices, strict=True):
             for expert in range(part.get_shape()[0]):
@@ -85,7 +85,7 @@ class ExpertFiles:
 
 
 def trajectories_of(shard: Opened) -> Any:
-    """The shard's trajectories (E, T, P), not read yet."""
+    """The shard's trajectories (E, T, P) as a lazy slice. Raises ArtifactError when they are missing or malformed."""
     found = shard.file.get_slice("trajectories") if "trajectories" in shard.file.keys() else None  # noqa: SIM118
     if found is None or found.get_dtype() != "F32" or len(found.get_shape()) != 3 or 0 in found.get_shape():
         raise ArtifactError(f"{shard.path} has no trajectories (experts, snapshots, parameters); train it again")

@@ -1,4 +1,4 @@
-"""What a trained network sees in an image: the values that its last layer classifies.
+"""Features of images in a trained network: the inputs of its last layer.
 
 Axes: N images; C, H, W channels, height, width; D features.
 """
@@ -14,14 +14,14 @@ from distillkit.data.networks import build_network, without_classifier
 from distillkit.data.parameters import load_flat_, measure_statistics
 from distillkit.training.trajectories import Experts
 
-SAMPLE = 512  # training images that batch normalisation takes its statistics from
+SAMPLE = 512  # training images for the statistics of batch normalisation
 CHUNK = 512
 
 Features = Callable[[Tensor], Tensor]
 
 
 def expert_features(experts: Experts, count: int, real: ImageSet, normalisation: Normalisation) -> Features:
-    """A function from rows of ``real`` to features (N, D): those of ``count`` experts after training, side by side.
+    """A function from rows of ``real`` to features (N, D): those of the first ``count`` trained experts, concatenated.
 
     Raises ParamsError when there are fewer experts.
     """
@@ -47,7 +47,7 @@ def check_count(count: int, trained: int) -> None:
 def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation: Normalisation) -> nn.Module:
     """An expert after its last epoch, in evaluation mode.
 
-    Batch normalisation goes by the statistics of some training images, evenly spread over the classes.
+    The statistics of batch normalisation come from some training images, spread evenly over the classes.
     """
     device = real.device
     network = build_network(experts.spec, real.image_shape, len(real.class_names), seed=0).to(device)
@@ -56,6 +56,6 @@ def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation:
 
 
 def spread_rows(labels_N: Tensor, count: int = SAMPLE) -> Tensor:
-    """At most ``count`` rows, evenly spread over the set in the order of its classes."""
+    """At most ``count`` rows, spread evenly over the set in the order of its classes."""
     places = torch.linspace(0, len(labels_N) - 1, min(count, len(labels_N)), dtype=torch.float64).round().long()
     return labels_N.argsort(stable=True)[places.to(labels_N.device)]

@@ -1,8 +1,9 @@
-"""The one ordinary training loop: every expert, evaluation and reference network is trained by it.
+"""The only training loop: it trains every expert, evaluation network and reference network.
 
-The dataset is a tensor on the device, or reads rows as one would, and a batch is a row index: no workers, no per-image
-transforms.
-Several small networks may be trained as one (``stacking.py``), each on a lot of its own.
+The dataset is a tensor on the device, or an object that is indexed like one; a batch is a tensor of row indices. There
+are no workers and no per-image transforms. Several small networks can be trained as one (``stacking.py``), each on its
+own :class:`Lot`.
+
 Axes: N images; C, H, W channels, height, width; K classes; R networks.
 """
 
@@ -31,10 +32,10 @@ from distillkit.training.update_rules import sgd_
 
 @settings
 class TrainingRecipe:
-    """How a fresh network is trained on a set of any size: always the same number of updates.
+    """How a new network is trained: a fixed number of updates, whatever the size of the set.
 
-    ``precision: bf16`` trains with layers in bfloat16 where PyTorch's autocast holds it safe; parameters stay float32,
-    and so does :func:`predict`. ``nesterov`` is a kind of ``momentum``, see :func:`sgd_`.
+    ``precision: bf16`` uses PyTorch's autocast to bfloat16 in the layers; parameters and :func:`predict` stay float32.
+    ``nesterov`` is a form of ``momentum``, see :func:`sgd_`.
     """
 
     steps: int
@@ -59,7 +60,7 @@ class TrainingRecipe:
 
 
 class Lot(NamedTuple):
-    """What one network is trained on: normalised images, their labels, and the generator of all that is drawn."""
+    """The training data of one network: normalised images, labels, and the generator of all its random choices."""
 
     images_NCHW: Images
     labels_N: Tensor
@@ -67,7 +68,7 @@ class Lot(NamedTuple):
     learned_N: Tensor | None = None
 
     def batch(self, rows: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
-        """Images of these rows, augmented, and their labels."""
+        """The augmented images at ``rows`` and their labels."""
         learned_N = None if self.learned_N is None else self.learned_N.cpu()[rows]
         steps = augment.draw(augmentation, len(rows), self.generator, learned_N)
         rows = onto(self.images_NCHW.device, rows)
@@ -75,7 +76,7 @@ class Lot(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """One update: rows visited (R of N), logits before the update (N, R·K) and the loss, all detached."""
+    """One update, all detached: for each of R networks the rows used; logits before the update (N, R·K); the loss."""
 
     rows: Sequence[Tensor]
     logits: Tensor
@@ -97,8 +98,7 @@ def train(
 ) -> Iterator[Visit]:
     """Train ``network`` in place by SGD on cross-entropy, one update for each batch.
 
-    A batch is one tensor of rows for each of ``lots``: one lot, or for a stack of R networks R lots and equally many
-    rows of each.
+    A batch has one tensor of rows for each of ``lots``: one for a single network, R of equal length for a stack of R.
     """
     forward = loss_and_logits
     if compute.compile:
@@ -106,7 +106,7 @@ def train(
     parameters: list[Tensor] = list(network.parameters())
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     for step, rows in enumerate(batches):
-        if not network.training:  # whoever looked at it after the last update may have tested it
+        if not network.training:  # the caller may have tested it after the last update
             network.train()
         images, labels = zip(*(lot.batch(own, augmentation) for lot, own in zip(lots, rows, strict=True)), strict=True)
         x_NCHW = compute.layout(torch.cat(images, 1))
@@ -120,9 +120,9 @@ def train(
 
 
 def loss_and_logits(network: nn.Module, x_NCHW: Tensor, labels: Tensor, precision: Precision) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and logits (N, K) in float32; layers in ``precision``.
+    """Mean cross-entropy, and logits (N, K) in float32; the layers use ``precision``.
 
-    Of a stack of R networks the sum of R means, logits (N, R·K), and ``labels`` (N·R) or (N·R, K).
+    For a stack of R networks: the sum of the R means, and logits (N, R·K); ``labels`` are (N·R) or (N·R, K).
     """
     with torch.autocast(x_NCHW.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = network(x_NCHW)
@@ -132,12 +132,14 @@ def loss_and_logits(network: nn.Module, x_NCHW: Tensor, labels: Tensor, precisio
 
 
 def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:
-    """Every row once, in random order, in batches as equal as can be and no larger than ``batch``."""
+    """Every row once, in random order, in batches of equal size (±1) of at most ``batch``."""
     return list(torch.randperm(count, generator=generator).tensor_split(math.ceil(count / batch)))
 
 
 def step_batches(count: int, batch: int, steps: int, generator: Generator) -> list[Tensor]:
-    """``steps`` batches without replacement, reshuffled when exhausted; the whole set when it is no larger."""
+    """``steps`` batches without replacement, reshuffled when all rows are used; all rows if there are at most
+    ``batch``.
+    """
     batch = min(batch, count)
     passes = math.ceil(steps * batch / count)
     order = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
@@ -145,13 +147,13 @@ def step_batches(count: int, batch: int, steps: int, generator: Generator) -> li
 
 
 def cosine(lr: float, steps: int, final_fraction: float = 0.0) -> Callable[[int], float]:
-    """From ``lr`` at step 0 down to ``final_fraction * lr`` at ``steps``, along half a cosine."""
+    """The learning rate by step: half a cosine from ``lr`` at step 0 to ``final_fraction * lr`` at ``steps``."""
     low = final_fraction * lr
     return lambda step: low + (lr - low) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def constant(lr: float) -> Callable[[int], float]:
-    """``lr`` at every step."""
+    """The learning rate ``lr`` at every step."""
     return lambda _: lr
 
 
@@ -167,9 +169,9 @@ def fit(
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> nn.Module:
-    """A fresh network trained under ``recipe``; ``on_step(step, network)`` is called after every update, from 1 on.
+    """Train a new network under ``recipe``. ``on_step(step, network)`` is called after every update, counted from 1.
 
-    Raises DivergedError when its parameters leave the finite numbers.
+    Raises DivergedError when its parameters are not finite.
     """
     lot = Lot(images_NCHW, labels_N, generator, learned_N)
 
@@ -188,9 +190,9 @@ def fit_all(
     on_step: Callable[[int, int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> list[nn.Module]:
-    """:func:`fit` for each of ``lots``, images of one shape: all networks as one stack where their layers are known.
+    """:func:`fit` for each of ``lots`` (images of one shape), as one stack if all layers can be stacked.
 
-    ``on_step(step, number, network)`` is also given the number of the network, from 0 on.
+    ``on_step(step, number, network)`` also gets the network's number, from 0.
     """
     (channels, height, width), device = lots[0].images_NCHW.shape[1:], lots[0].images_NCHW.device
     seeds = [draw_seed(lot.generator) for lot in lots]
@@ -232,9 +234,9 @@ def replay(
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> nn.Module:
-    """A network trained exactly as ``schedule`` says, from ``start_P`` or fresh weights; plain steps, no augmentation.
+    """Train a network exactly by ``schedule``, from ``start_P`` or new weights: plain steps without augmentation.
 
-    Raises ArtifactError when ``start_P`` is no start of the schedule's network, DivergedError as :func:`fit` does.
+    Raises ArtifactError when ``start_P`` does not fit the schedule's network, DivergedError as :func:`fit` does.
     """
     channels, height, width = images_NCHW.shape[1:]
     network = build_network(schedule.network, (channels, height, width), classes, draw_seed(generator))
@@ -244,10 +246,12 @@ def replay(
     parameters: list[Tensor] = list(network.parameters())
     for step, (rows, lr) in enumerate(zip(schedule.rows, schedule.lr_T, strict=True), start=1):
         loss, _ = loss_and_logits(network.train(), compute.layout(images_NCHW[rows]), labels[rows], "fp32")
-        gradients = torch.autograd.grad(loss, parameters, create_graph=True)  # with one, group norms round as in unroll
+        gradients = torch.autograd.grad(
+            loss, parameters, create_graph=True
+        )  # with create_graph, group norms round as in unroll
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.sub_(lr * gradient)  # rounded as in unroll; sgd_ rounds once where that rounds twice
+                parameter.sub_(lr * gradient)  # rounds twice, as unroll does; sgd_ rounds once
         compute.on_update()
         on_step(step, network)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
@@ -256,7 +260,7 @@ def replay(
 
 
 def logits_of(network: nn.Module, images_NCHW: Images, most: int = 1000) -> Iterator[Tensor]:
-    """Logits (B, K) in evaluation mode, chunk by chunk."""
+    """Yield logits (B, K) in evaluation mode, for at most ``most`` images at a time."""
     network.eval()
     for part in chunks(images_NCHW, most):
         with torch.no_grad():
@@ -270,5 +274,5 @@ def predict(network: nn.Module, images_NCHW: Images) -> Tensor:
 
 
 def predicted_classes(network: nn.Module, images_NCHW: Images) -> Tensor:
-    """The class (N,) with the largest logit."""
+    """The class (N,) with the largest logit, in evaluation mode."""
     return torch.cat([logits_BK.argmax(1) for logits_BK in logits_of(network, images_NCHW)])

@@ -1,4 +1,4 @@
-"""Which difficulty to use: one of ours, or the user's own from a file."""
+"""Which difficulty to use: a score of distillkit, or the user's own from a file."""
 
 from pathlib import Path
 from typing import IO, Literal
@@ -17,10 +17,10 @@ Numbers = npt.NDArray[np.float64]
 
 @settings
 class ScoreSpec:
-    """The ``score`` section: a score by name, from the first ``epochs`` epochs (all when missing), or a file.
+    """The ``score`` section: a score by name from the first ``epochs`` epochs (None: all), or a file.
 
-    A file is .npy or one-array .npz with one number for every training image, in the order of the source;
-    ``larger_means`` says which end is hard, and scores where larger is easier are negated.
+    A file is .npy or .npz with one number for each training image, in the order of the source. With ``larger_means:
+    easier`` the numbers are negated.
     """
 
     name: Literal["forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency", "file"]
@@ -36,9 +36,9 @@ class ScoreSpec:
 
 
 def read_score_file(spec: ScoreSpec, images: int) -> Tensor:
-    """The user's difficulty (N,), float32, larger is harder. Raises SourceError when it does not fit the data."""
+    """The user's difficulty (N,), float32, larger means harder. Raises SourceError when it does not fit the data."""
     path = Path(spec.file or "")
-    if not path.is_file():  # a pipe may never end
+    if not path.is_file():  # reading a pipe may never end
         found = "is no regular file" if path.exists() else "does not exist"
         raise SourceError(f"score.file {path} {found}; expected a .npy or .npz file; correct the path")
     try:
@@ -46,7 +46,7 @@ def read_score_file(spec: ScoreSpec, images: int) -> Tensor:
             values = numbers_in(file, path, images)
     except SourceError:
         raise
-    except Exception as error:  # numpy and zipfile raise errors of every kind
+    except Exception as error:  # numpy and zipfile raise errors of many types
         found = " ".join(str(error).split()).split(". ")[0][:200] or type(error).__name__
         raise SourceError(f"score.file {path} cannot be read ({found}); expected a .npy or .npz of numbers") from error
     with np.errstate(over="ignore"):
@@ -58,8 +58,8 @@ def read_score_file(spec: ScoreSpec, images: int) -> Tensor:
 
 
 def numbers_in(file: IO[bytes], path: Path, images: int) -> Numbers:
-    """The array of an .npy; of an .npz the one called scores, or the only one."""
-    if file.read(2) != b"PK":  # no archive
+    """The array in an .npy file; in an .npz file, the array called scores or the only one."""
+    if file.read(2) != b"PK":  # not a ZIP archive
         file.seek(0)
         return only_array(file, path, images)
     with ZipFile(file) as archive:
@@ -72,14 +72,14 @@ def numbers_in(file: IO[bytes], path: Path, images: int) -> Numbers:
 
 
 def only_array(file: IO[bytes], path: Path, images: int) -> Numbers:
-    """The array, of which no more is read than there should be; its form stands before it."""
+    """The array in an .npy stream. The header is checked first, and no more than the expected bytes are read."""
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(file)
     if shape != (images,) or dtype.kind not in "fiu":
         expected = f"one number for each of the {images} training images, in the order of the source"
         raise SourceError(f"score.file {path} holds {dtype} of shape {shape}; expected {expected}")
-    data = file.read(images * dtype.itemsize + 1)  # to the end, where an archive checks its sums
+    data = file.read(images * dtype.itemsize + 1)  # past the end, so that zipfile verifies the checksum
     if len(data) < images * dtype.itemsize:
         raise EOFError("it ends early")
     return np.frombuffer(data, dtype, images)

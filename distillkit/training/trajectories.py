@@ -1,4 +1,4 @@
-"""Experts: networks trained on real data, their parameters after every epoch, and what they found hard.
+"""Experts: networks trained on real data, with their parameters after every epoch and each image's training dynamics.
 
 Axes: E experts; T snapshots (one before the first epoch and one after each); P parameters; L epochs; N training images.
 """
@@ -26,9 +26,9 @@ from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 @settings
 class ExpertRecipe:
-    """How an expert is trained: plain SGD at a constant rate, as trajectory matching expects.
+    """How an expert is trained: plain SGD with a constant learning rate, as trajectory matching expects.
 
-    ``precision: bf16`` is for the layers only; parameters, and so trajectories, stay float32.
+    ``precision: bf16`` applies to the layers only; parameters and trajectories stay float32.
     """
 
     network: Network
@@ -50,7 +50,7 @@ class ExpertRecipe:
 
 @settings
 class ExpertsSpec:
-    """The ``experts`` section: how an expert is trained, and how many make one shard."""
+    """The ``experts`` section: how an expert is trained, and how many experts a shard has."""
 
     per_shard: int
     recipe: ExpertRecipe
@@ -59,16 +59,16 @@ class ExpertsSpec:
         check_range("per_shard", self.per_shard, 1)
 
     def visits(self, images: int) -> int:
-        """Images shown to the experts of a shard in all."""
+        """The number of images shown to all experts of a shard."""
         return self.per_shard * self.recipe.epochs * images
 
 
 class Dynamics(NamedTuple):
-    """What happened to every training image in every epoch, seen in the pass that trained on it.
+    """What the network computed for every training image in every epoch, in the forward pass of its update.
 
-    All (..., L, N): ``correct`` bool; ``probability`` of the label; ``margin`` of the label's logit over the best other
-    (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul et al. 2021); ``probability_margin`` of the
-    label's probability over the best other (Zheng et al. 2023). float16 but for ``correct``.
+    All have shape (..., L, N). ``correct`` is bool; the others are float16: ``probability`` of the label; ``margin``,
+    the label's logit minus the best other logit (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul
+    et al. 2021); ``probability_margin``, the label's probability minus the best other (Zheng et al. 2023).
     """
 
     correct: Tensor
@@ -82,14 +82,14 @@ DYNAMICS = dict.fromkeys(Dynamics._fields, torch.half) | {"correct": torch.bool}
 
 
 class Expert(NamedTuple):
-    """One expert: its ``trajectory`` (T, P), float32, and its ``dynamics``, each (L, N), all on the CPU."""
+    """One expert: its trajectory (T, P), float32, and its ``dynamics``, each (L, N), all on the CPU."""
 
     trajectory_TP: Tensor
     dynamics: Dynamics
 
 
 class Experts(Protocol):
-    """Trained experts, wherever their snapshots are kept."""
+    """Trained experts, in memory or in files."""
 
     @property
     def spec(self) -> Network: ...
@@ -105,20 +105,23 @@ class Experts(Protocol):
 
 
 def described(experts: Experts) -> str:
-    """Experts in a line."""
+    """The experts in one line of text."""
     many, epochs = counted(len(experts), "expert"), counted(experts.snapshots - 1, "epoch")
     return f"{many}: {experts.spec}, {epochs}"
 
 
 def in_memory(spec: Network, experts: Sequence[Expert], trained_on: str = "") -> "ExpertsInMemory":
-    """Experts of one kind as one; ``trained_on`` tells their images from others."""
+    """Join experts of one kind; ``trained_on`` identifies their training images."""
     recorded = Dynamics(*(torch.stack(parts) for parts in zip(*(e.dynamics for e in experts), strict=True)))
     return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded, trained_on)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ExpertsInMemory:
-    """Experts whose trajectories (E, T, P) are one tensor, what they ``recorded`` on the way, and on which images."""
+    """Experts with all trajectories (E, T, P) in one tensor; ``recorded`` are their dynamics, each (E, L, N).
+
+    ``trained_on`` identifies their training images; it is empty if unknown.
+    """
 
     spec: Network
     trajectories_ETP: Tensor
@@ -129,9 +132,11 @@ class ExpertsInMemory:
         return described(self)
 
     def dynamics(self) -> Iterator[Dynamics]:
-        """Those of one expert after the other, each (1, L, N). Raises ParamsError where they were not recorded."""
+        """Yield the dynamics of one expert at a time, each (1, L, N). Raises ParamsError if they were not recorded."""
         if self.recorded is None:
-            raise ParamsError("these experts come without what they found hard; expected some that were recorded here")
+            raise ParamsError(
+                "these experts have no record of each image's difficulty; expected experts that distillkit trained"
+            )
         for expert in range(len(self)):
             yield Dynamics(*(part[expert : expert + 1] for part in self.recorded))
 
@@ -148,7 +153,7 @@ class ExpertsInMemory:
 
 @dataclass(frozen=True)
 class KindOfExperts:
-    """What experts are like, without any: for methods whose sets do not change with them."""
+    """The network of experts without any expert: for methods whose sets do not depend on them."""
 
     spec: Network
     snapshots: int = 0
@@ -161,7 +166,7 @@ class KindOfExperts:
 
 
 def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
-    """One visit's record, each (N,)."""
+    """The dynamics of one batch, each (N,)."""
     probability_NK = logits_NK.float().softmax(1)
     label_N1 = labels_N[:, None]
     label_logit_N, probability_N = (of_NK.gather(1, label_N1).squeeze(1) for of_NK in (logits_NK, probability_NK))
@@ -177,9 +182,10 @@ def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
 
 
 class Recording:
-    """The training of one expert on ``real``, an epoch a step, copying its parameters before the first and after each.
+    """The training of one expert on ``real``: one step is one epoch. Records the parameters before the first and after
+    each.
 
-    What it depends on is in what it records: plain SGD starts every epoch with its momentum at zero.
+    The record is enough to continue: plain SGD starts every epoch with zero momentum.
     """
 
     def __init__(
@@ -207,11 +213,11 @@ class Recording:
 
     @cached_property
     def normalised(self) -> Images:
-        """The images (N, C, H, W), not before they are wanted."""
+        """The normalised images (N, C, H, W), computed at the first use."""
         return self.compute.seen(self.real.images, self.normalisation, self.real.device)
 
     def advance(self) -> None:
-        """One epoch. Raises DivergedError, naming the knob, when the training leaves the finite numbers."""
+        """Train one epoch. Raises DivergedError, which names the parameter to lower, when a logit is not finite."""
         recipe, real = self.recipe, self.real
         visits = train(
             self.network,
@@ -242,14 +248,14 @@ class Recording:
         return Expert(self.trajectory_TP, self.dynamics)
 
     def state(self, since: int = 0) -> dict[str, Tensor]:
-        """The epochs after the first ``since``, and the generator after the last that is done."""
+        """The epochs after the first ``since``, and the generator's state after the last finished epoch."""
         epochs = slice(since, self.done)
         rows = {name: part[epochs] for name, part in self.dynamics._asdict().items()}
         trajectory_TP = self.trajectory_TP[since + 1 : self.done + 1]
         return {"since": torch.tensor(since), "trajectory": trajectory_TP, "generator": self.generator_state, **rows}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a :meth:`state`, after the epochs before it. Nothing has changed where it does not fit."""
+        """Continue from a :meth:`state`. Raises ValueError, and changes nothing, if it does not fit."""
         since, trajectory_TP = int(state["since"]), state["trajectory"]
         end = since + len(trajectory_TP)
         if not (0 <= since <= self.done and end <= self.steps):
@@ -273,7 +279,7 @@ def record_expert(
     generator: Generator,
     compute: Compute = Compute(),
 ) -> Expert:
-    """Train one expert, see :class:`Recording`."""
+    """Train one expert; see :class:`Recording`."""
     work = Recording(real, normalisation, recipe, generator, compute)
     to_the_end(work, "expert")
     return work.result()

@@ -1,4 +1,4 @@
-"""Update rules of optimisers, in place: SGD and Adam."""
+"""In-place update rules of the optimisers SGD and Adam."""
 
 import torch
 from torch import Tensor
@@ -17,10 +17,10 @@ def sgd_(
     weight_decay: float = 0.0,
     nesterov: bool = False,
 ) -> None:
-    """v ← μ v + g + λ p, then p ← p − η v, in place: ``torch.optim.SGD`` to the bit.
+    """v ← μ v + g + λ p, then p ← p − η v, in place: the same bits as ``torch.optim.SGD``.
 
-    With ``nesterov`` p ← p − η (g + λ p + μ v). Ours, because the first optimiser that a process builds makes torch
-    import its compiler, 1.7 s here, and every stage is a process of its own.
+    With ``nesterov`` p ← p − η (g + λ p + μ v). It is not torch's class, because the first optimiser of a process makes
+    torch import its compiler: 1.7 s in every stage.
     """
     if weight_decay:
         gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)
