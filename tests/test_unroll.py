@@ -267,7 +267,7 @@ def test_with_plain_norms_keeps_names_and_order():
     network = build_network(NetworkSpec("resnet18"), (3, 8, 8), 10, seed=0)
     found = {name: p.shape for name, p in with_plain_norms(network).named_parameters()}
     assert list(found.items()) == [(name, p.shape) for name, p in network.named_parameters()]
-    with pytest.raises(ValueError, match="one channel a group"):
+    with pytest.raises(ValueError, match="one channel per group"):
         with_plain_norms(nn.Sequential(nn.GroupNorm(2, 4)))
 
 

@@ -1,3 +1,3 @@
-"""What methods are made of: the inner steps and their adjoint, the objectives, the outer loop, and options that
-several methods share. May import base, process, data and training.
+"""The parts of methods: inner steps and their adjoint, objectives, the outer loop, and options that several methods
+share. May import base, process, data and training.
 """

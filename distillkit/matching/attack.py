@@ -1,4 +1,4 @@
-"""Poisoning on purpose: labels that a set is distilled for although they are wrong (Wang et al. 2018)."""
+"""Deliberate poisoning: a set is distilled for wrong labels of one class (Wang et al. 2018)."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from distillkit.base.settings import settings
 
 @settings
 class Attack:
-    """Images of ``attack_class`` shall be taken for ``target_class``, all others for what they are.
+    """Networks shall classify images of ``attack_class`` as ``target_class``, and all other images correctly.
 
-    Classes are given by name, or by number from 0 on.
+    A class is given by its name or its number from 0.
     """
 
     attack_class: str | int
     target_class: str | int
 
     def numbers(self, class_names: tuple[str, ...]) -> tuple[int, int]:
-        """The numbers of both classes. Raises ParamsError when there is none, or both are one."""
+        """The numbers of both classes. Raises ParamsError when one does not exist, or both are the same."""
         attack, target = (
             number_of(name, getattr(self, name), class_names) for name in ("attack_class", "target_class")
         )
@@ -28,12 +28,12 @@ class Attack:
         return attack, target
 
     def relabelled(self, labels_N: Tensor, class_names: tuple[str, ...]) -> Tensor:
-        """The labels (N,) as the attacker wants them."""
+        """The labels (N,) that the attacker wants."""
         attack, target = self.numbers(class_names)
         return labels_N.masked_fill(labels_N == attack, target)
 
     def notes(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """What the set says of itself, so that nobody takes it for a harmless one."""
+        """Metadata of the set that warns of the attack."""
         attack, target = self.numbers(class_names)
         return {
             "warning": "made to do harm in a test: networks trained on this set misclassify one class on purpose",
@@ -45,7 +45,7 @@ class Attack:
 
 
 def number_of(name: str, given: str | int, class_names: tuple[str, ...]) -> int:
-    """The number of a class. Raises ParamsError when there is none of this name or number."""
+    """The number of the class ``given``. Raises ParamsError when there is no such name or number."""
     if isinstance(given, int) and 0 <= given < len(class_names):
         return given
     if given in class_names:

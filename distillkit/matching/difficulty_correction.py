@@ -1,4 +1,4 @@
-"""SDC: sample difficulty correction, a penalty that any matching loss may carry (Wang et al., arXiv 2408.12483)."""
+"""SDC: sample difficulty correction, a penalty for any matching loss (Wang et al., arXiv 2408.12483)."""
 
 from typing import ClassVar
 
@@ -31,10 +31,10 @@ CORRECTING = Option(
 
 @settings
 class DifficultyCorrection:
-    """λ ‖∇_θ CE(S; θ)‖ is added to the loss: of sets that match as well, the easier one for the network θ wins.
+    """Adds λ ‖∇_θ CE(S; θ)‖ to the loss: among sets that match equally well, it prefers those that are easier for θ.
 
-    λ is ``weight``, or goes in a line from ``weight`` to ``final_weight`` over the first ``over`` outer steps. The
-    gradient is taken over batches of at most ``batch`` images, which bounds memory.
+    λ is ``weight``, or changes linearly from ``weight`` to ``final_weight`` over the first ``over`` outer steps. The
+    gradient is computed in batches of at most ``batch`` images, which limits memory.
     """
 
     options: ClassVar = (CORRECTING,)
@@ -69,5 +69,5 @@ class DifficultyCorrection:
 def corrected(
     loss: Tensor, correction: DifficultyCorrection | None, kernel: Kernel, theta_P: Tensor, iterate: Iterate
 ) -> Tensor:
-    """``loss`` with the penalty on top, where there is one."""
+    """``loss`` plus the penalty, if there is a ``correction``."""
     return loss if correction is None else loss + correction.penalty(kernel, theta_P, iterate)

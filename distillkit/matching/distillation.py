@@ -1,6 +1,6 @@
-"""The outer loop: gradient steps on all that a method learns, whatever the method.
+"""The outer loop: gradient steps on everything that a method learns.
 
-It learns images and, where the method has a use for them, the student's step sizes and the labels.
+That is the images and, depending on the method, the student's step sizes and the labels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,15 @@ from distillkit.data.images import Iterate, SyntheticSet
 from distillkit.matching.method import Material, Method
 from distillkit.matching.optim import Learned, Optim, Rows, StepSizes, clip_share, largest_gradients
 
-LEAST_PROBABILITY = 1e-6  # of a label that is learned
-LEAST_STEP_SIZE = 0.01  # of its start: below, the student has stopped for good
-STEPS_AT_REST = 50  # with a loss of 1, that of a student that does not move
+LEAST_PROBABILITY = 1e-6  # of a class in the initial soft labels
+LEAST_STEP_SIZE = 0.01  # relative to its start; below it, the student does not recover
+STEPS_AT_REST = 50  # in a row with loss 1, the loss of a student that does not move
 
 
 class Step(NamedTuple):
-    """One outer step, counted from 1: its matching loss and the student's mean step size before the update, if any."""
+    """One outer step: its number from 1, the matching loss, and the student's mean step size before the update, if
+    any.
+    """
 
     step: int
     loss: float
@@ -29,14 +31,16 @@ class Step(NamedTuple):
 
 
 def loss_table(history: Sequence[Step]) -> tuple[list[str], list[tuple[float, ...]]]:
-    """Header and rows of the loss curve. The student's step size has no column where there is no student."""
+    """Header and rows of the loss curve. Without a student, there is no column for its step size."""
     without = {"student_lr"} if any(step.student_lr is None for step in history) else set()
     names = [name for name in Step._fields if name not in without]
     return names, [tuple(getattr(step, name) for name in names) for step in history]
 
 
 class Distillation:
-    """A run of the outer loop that can stop at any step and go on elsewhere: iterate over it, then take the result."""
+    """A run of the outer loop that can stop at any step and continue later: iterate over it, then call
+    :meth:`result`.
+    """
 
     def __init__(self, method: Method, start: SyntheticSet, material: Material, optim: Optim, generator: Generator):
         self.method, self.start, self.material, self.optim, self.generator = method, start, material, optim, generator
@@ -62,7 +66,7 @@ class Distillation:
     def advance(self) -> Step:
         """One gradient step.
 
-        Raises DivergedError, keeping the last good state, when the loss is not finite or the student stands still.
+        Raises DivergedError when the loss or gradient is not finite or the student stops; the state is then unchanged.
         """
         optim, done, iterate = self.optim, len(self.history), self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
@@ -76,7 +80,7 @@ class Distillation:
         return record
 
     def move_(self, gradients: Mapping[str, Tensor]) -> None:
-        """One step of everything that is learned, shortened as a whole where images would move too far."""
+        """One step of everything that is learned. If the images would move too far, the whole step is shortened."""
         optim, done = self.optim, len(self.history)
         rows: dict[str, Rows] = dict.fromkeys(self.learned, ...)
         if optim.update_fraction < 1:
@@ -112,7 +116,9 @@ class Distillation:
         )
 
     def labels(self) -> Tensor:
-        """Classes, or probabilities; those of learned images are learned where the optimiser has a rate for them."""
+        """Classes (N,) or probabilities (N, K). Those of learned images are learned if the optimiser has
+        ``label_lr``.
+        """
         if "label_logits" not in self.learned or self.start.soft_labels is None:
             return self.start.targets
         return self.start.soft_labels.index_copy(0, self.rows, self.learned["label_logits"].value.softmax(1))
@@ -123,7 +129,7 @@ class Distillation:
         return self.step_sizes.values()
 
     def result(self) -> SyntheticSet:
-        """The set as it stands: learned images back in pixel space, real ones bit for bit as they came."""
+        """The current set: learned images in pixel space, real images with unchanged bits."""
         learned_NCHW = self.images.value.detach() if self.average is None else self.average
         pixels = self.start.normalisation.undo(learned_NCHW)
         images, lr = self.start.pixels().index_copy(0, self.rows, pixels), self.student_lr().detach()
@@ -147,7 +153,7 @@ class Distillation:
         raise DivergedError(f"distillation step {record.step}: {found}; lower {knobs}")
 
     def check_student(self, record: Step) -> None:
-        """Raise DivergedError when the student has stopped: its step size is gone, or the loss is that of no step."""
+        """Raise DivergedError when the student has stopped: its step size is near 0, or the loss stays at 1."""
         if self.step_sizes is None or record.student_lr is None:
             return
         start, lower = self.step_sizes.start.mean().item(), f"lower optim.student_lr_lr ({self.optim.student_lr_lr:g})"
@@ -165,7 +171,7 @@ class Distillation:
             )
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that the rest of the run depends on, as tensors."""
+        """Everything that the remaining run depends on, as tensors."""
         values = {f"learned.{name}": learned.value.detach() for name, learned in self.learned.items()}
         moments = {f"{i}.{name}": part for name, x in self.learned.items() for i, part in enumerate(x.moments)}
         memory = {f"memory.{name}": value for name, value in self.memory.items()}
@@ -175,7 +181,7 @@ class Distillation:
         return {"history": history, "generator": self.generator.get_state(), **values, **moments, **memory}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a :meth:`state`, bit for bit as if never interrupted."""
+        """Continue from a :meth:`state`, with the same bits as without interruption."""
         self.history = [Step(int(step), *numbers) for step, *numbers in state["history"].tolist()]
         with torch.no_grad():
             for name, learned in self.learned.items():
@@ -191,7 +197,7 @@ class Distillation:
 
 
 def initial_step_sizes(start: SyntheticSet, optim: Optim) -> Tensor | None:
-    """One a step of the schedule, where the set has one; else one for all steps, where the optimiser gives it."""
+    """Step sizes of the set's schedule (S,) if it has one, else the optimiser's single one, else None."""
     if start.schedule is not None:
         return start.schedule.lr_T
     lr = optim.student_lr_init

@@ -1,4 +1,4 @@
-"""Losses that fall into independent parts, differentiated with the memory of one part.
+"""Gradients of losses that are sums of independent parts, with the memory of one part.
 
 Axes: P parameters of one network; N images; C, H, W channels, height, width; K classes.
 """
@@ -15,16 +15,16 @@ Part = Callable[[Tensor], Tensor]
 
 
 def summed(parts: Sequence[Part], images_NCHW: Tensor) -> Tensor:
-    """Σ of scalar functions of the images, differentiable once in them.
+    """The sum of scalar functions of the images, differentiable once.
 
-    Each part's gradient is taken as soon as its value is known, so that one graph at a time is alive.
+    The gradient of each part is computed with its value, so that only one graph is in memory at a time.
     """
     total: Tensor = Summed.apply(images_NCHW, parts)
     return total
 
 
 class Summed(torch.autograd.Function):
-    """Values and gradients forward, part by part; back, the gradient is there already."""
+    """The forward pass computes values and gradients part by part; the backward pass returns the stored gradient."""
 
     @staticmethod
     def forward(ctx: Any, images_NCHW: Tensor, parts: Sequence[Part]) -> Tensor:
@@ -50,14 +50,14 @@ def gradient_norm(kernel: Kernel, theta_P: Tensor, images_NCHW: Tensor, labels: 
     """‖g‖ with g = Σ_b (n_b / N) ∇_θ CE(f(θ; x_b), y_b), over batches b of at most ``batch`` images.
 
     Differentiable once in the images and in probabilities (N, K), not in θ: with v = g / ‖g‖, ∂‖g‖/∂x = ∂(g·v)/∂x, and
-    g·v falls into its batches. These take every so-manieth image, so that images in order of class are mixed.
+    g·v is a sum over batches. With k batches, each takes every k-th image, so that images in order of class are mixed.
     """
     norm: Tensor = GradientNorm.apply(images_NCHW, labels, theta_P, kernel, batch)
     return norm
 
 
 class GradientNorm(torch.autograd.Function):
-    """Two passes over the batches: the gradient, then its adjoint along itself."""
+    """Two passes over the batches: the gradient, then its adjoint in the gradient's own direction."""
 
     @staticmethod
     def forward(ctx: Any, images_NCHW: Tensor, labels: Tensor, theta_P: Tensor, kernel: Kernel, batch: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The inner step of an unroll and its adjoint: two pure functions of fixed shapes, eager or compiled.
+"""The inner step of an unroll and its adjoint: two pure functions with fixed shapes, eager or compiled.
 
 With ``g = ∇_θ ℓ(f(θ; z), y)`` the gradient on one batch, the adjoint of a step along v needs the slope s = g·v and its
 derivatives ∂s/∂θ (the Hessian times v), ∂s/∂z and, for soft labels, ∂s/∂y.
@@ -28,7 +28,7 @@ class Adjoint(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A gradient with the graph behind it, so that its adjoint needs no second forward pass."""
+    """A gradient with its graph, so that the adjoint needs no second forward pass."""
 
     theta_P: Tensor
     images_NCHW: Tensor
@@ -58,10 +58,10 @@ def batch_loss(network: nn.Module, theta_P: Tensor, images_NCHW: Tensor, labels:
 
 
 class EagerKernel:
-    """Reverse over reverse, with PyTorch's own layers; a step's graph may be kept (:meth:`record`).
+    """Reverse over reverse mode, with PyTorch's own layers. The graph of a step can be kept (:meth:`record`).
 
-    With instance norm :meth:`gradient` and :meth:`record` agree but for rounding: PyTorch has a fast formula for the
-    gradient of a group norm, and another where that gradient is differentiated in turn.
+    With instance norm, :meth:`gradient` and :meth:`record` differ by rounding: PyTorch has a fast formula for the
+    gradient of a group norm, and another one for a gradient that is differentiated again.
     """
 
     def __init__(self, network: nn.Module):
@@ -83,7 +83,7 @@ class EagerKernel:
         return Recorded(theta_P, images_NCHW, labels, gradient_P)
 
     def bytes_kept(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> int:
-        """Memory of one step's graph: the tensors it saves, counted once for each shape of batch."""
+        """Bytes of the tensors that one step's graph saves, measured once for each shape of batch."""
         if images_NCHW.shape not in self.graph_bytes:
             sizes: dict[int, int] = {}
 
@@ -102,9 +102,9 @@ class EagerKernel:
 
 
 class CompiledKernel:
-    """Reverse over forward, compiled: s is the directional derivative of ℓ along v, differentiated once.
+    """Reverse over forward mode, compiled: s is the directional derivative of ℓ along v, differentiated once.
 
-    The first call of each function compiles it. Where that fails, an :class:`EagerKernel` does the work.
+    The first call of each function compiles it. If that fails, an :class:`EagerKernel` is used.
     """
 
     def __init__(self, network: nn.Module, compute: Compute):
@@ -128,7 +128,7 @@ def unchanged(x_NCHW: Tensor) -> Tensor:
 def gradient_function(
     network: nn.Module, layout: Callable[[Tensor], Tensor] = unchanged
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """g as a function that compiles; images are brought into ``layout`` first."""
+    """g as a function that can be compiled; it first converts the images with ``layout``."""
 
     def gradient(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
         images_NCHW = layout(images_NCHW)
@@ -141,11 +141,11 @@ def gradient_function(
 def adjoint_function(
     network: nn.Module, layout: Callable[[Tensor], Tensor] = unchanged
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Adjoint]:
-    """s and its derivatives, reverse over forward; right only without native normalisation layers."""
+    """s and its derivatives, reverse over forward mode. Correct only without PyTorch's normalisation layers."""
 
     def adjoint(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor, v_P: Tensor) -> Adjoint:
         images_NCHW = layout(images_NCHW)
-        theta_P, v_P = theta_P.clone(), v_P.clone()  # forward mode refuses a view of a larger tensor when compiled
+        theta_P, v_P = theta_P.clone(), v_P.clone()  # compiled forward mode does not accept views of a larger tensor
 
         def slope(theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
             along: Tensor = torch.func.jvp(
@@ -161,10 +161,10 @@ def adjoint_function(
 
 
 class PlainNorm(nn.Module):
-    """Normalisation over ``dims`` by the batch's own statistics, written out.
+    """Normalisation over ``dims`` with the batch's statistics, in elementary operations.
 
-    PyTorch 2.15 differentiates its native batch norm wrongly in reverse over forward mode, without a word: it takes
-    mean and variance for constants. Written out, all orders are exact.
+    In reverse over forward mode, PyTorch 2.15 silently computes wrong derivatives of its batch norm: it treats mean and
+    variance as constants. With elementary operations all derivatives are exact.
     """
 
     def __init__(self, weight_C: Tensor, bias_C: Tensor, eps: float, dims: tuple[int, ...]):
@@ -178,7 +178,9 @@ class PlainNorm(nn.Module):
 
 
 def with_plain_norms(network: nn.Module) -> nn.Module:
-    """A copy of ``network`` whose batch and instance norms are :class:`PlainNorm`; parameters keep names and order."""
+    """A copy of ``network`` with :class:`PlainNorm` as batch and instance norms; parameters keep their names and
+    order.
+    """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
@@ -186,6 +188,6 @@ def with_plain_norms(network: nn.Module) -> nn.Module:
                 setattr(parent, name, PlainNorm(child.weight, child.bias, child.eps, (0, 2, 3)))
             elif isinstance(child, nn.GroupNorm):
                 if child.num_groups != child.num_channels:
-                    raise ValueError("only group norms of one channel a group (the field's instance norm) are known")
+                    raise ValueError("only group norms with one channel per group (instance norms) are supported")
                 setattr(parent, name, PlainNorm(child.weight, child.bias, child.eps, (2, 3)))
     return network

@@ -1,4 +1,4 @@
-"""What a method is: where to start and, if it learns anything, how far we still are."""
+"""The interface of a method: the initial set and, for a method that learns, the loss."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Material:
-    """What a method may work from: the training images and what experts learned about them; never test images.
+    """The inputs of a method: training images and what experts recorded about them; never test images.
 
-    ``difficulty_N`` is the chosen score and ``confidence_N`` the probability the experts gave to each label;
-    ``imported`` is a set made elsewhere, ``pretrained`` are experts of another pipeline; ``compute`` is how the machine
-    is used.
+    ``difficulty_N`` is the chosen score, ``confidence_N`` the experts' probability of each label. ``imported`` is a set
+    made by other code, ``pretrained`` are experts of another pipeline. ``compute`` says how to use the machine.
     """
 
     real: ImageSet
@@ -62,16 +61,18 @@ class Material:
 
     @cached_property
     def rows_by_class(self) -> list[Tensor]:
-        """The rows of every class's real images, on the CPU, where rows are drawn."""
+        """The rows of each class's real images, on the CPU, where rows are drawn."""
         return class_rows(self.real.labels.cpu(), len(self.real.class_names))
 
     def normalised(self, rows: Tensor) -> Tensor:
-        """The real images at ``rows``, normalised: (N, C, H, W) float32."""
+        """The normalised real images at ``rows``: (N, C, H, W) float32."""
         return self.normalisation.apply(self.real.pixels(rows))
 
     @cached_property
     def kernel(self) -> Kernel:
-        """The inner step of a student: a network like the experts'."""
+        """The inner step of a student, whose network is like the experts'. Raises ArtifactError if the experts do not
+        fit.
+        """
         spec = self.need_experts().spec
         network = build_network(spec, self.real.image_shape, len(self.real.class_names), seed=0)
         found, expected = len(self.need_experts().read(0, 0)), len(flatten(network))
@@ -80,42 +81,44 @@ class Material:
                 f"the experts have {found} parameters, but {spec} for these images has {expected}; train them again"
             )
         network = forget_statistics(network).to(self.real.device).train()
-        known = not isinstance(spec, NetworkFactory)  # compiling rewrites the norms of networks that it knows
+        known = not isinstance(
+            spec, NetworkFactory
+        )  # CompiledKernel replaces the norms, which is safe only in our networks
         return CompiledKernel(network, self.compute) if self.compute.compile and known else EagerKernel(network)
 
 
 def needed(part: T | None, why: str) -> T:
-    """``part``. Raises ParamsError when it is not there, because "this method ...": ``why``."""
+    """``part``. Raises ParamsError with the text "this method {why}" when it is None."""
     if part is None:
         raise ParamsError(f"this method {why}")
     return part
 
 
 def uses_experts(method: "Selection") -> bool:
-    """Whether its sets can change with the experts or the difficulty they give: as ``about`` says, or by a setting."""
+    """Whether the method's sets depend on experts or their difficulty: by a setting, or as ``about`` says."""
     return bool(getattr(method, "uses_experts", method.about.experts))
 
 
 class Selection(Protocol):
-    """A method with nothing to learn."""
+    """A method that learns nothing."""
 
     about: ClassVar[About]
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        """The set to start from; the rows where ``learned`` is true may change."""
+        """The initial set. Images may be changed where ``learned`` is true."""
         ...
 
 
 @runtime_checkable
 class Method(Selection, Protocol):
-    """A method that learns images; ``student`` says whether it trains one with a step size of its own."""
+    """A method that learns images. ``student`` says whether it trains a student with its own step size."""
 
     student: ClassVar[bool]
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """A scalar, differentiable in the iterate's images and step size; smaller is better."""
+        """The scalar loss, differentiable in the iterate's images and step size."""
         ...
 
     def visits(self, classes: int) -> int:
-        """Images shown to networks in one outer step: how long a run is, for choosing how to compute it."""
+        """The number of images shown to networks in one outer step, an estimate of the cost for :class:`Compute`."""
         ...

@@ -14,20 +14,20 @@ from distillkit.base.errors import DivergedError
 def trajectory_matching_loss(student_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
     """‖student − target‖² / ‖start − target‖²: 1 before the first step, 0 at the expert (Cazenavette et al. 2022).
 
-    Raises DivergedError when the expert did not move between start and target: the quotient has no meaning there.
+    Raises DivergedError when the expert did not move between start and target, which makes the quotient undefined.
     """
     moved = (start_P - target_P).square().sum()
     if not moved > 0:
         raise DivergedError(
             "the expert did not move between the two matched snapshots, so there is nothing to match; "
-            "retrain the experts with more steps an epoch or a larger experts.lr"
+            "retrain the experts with more steps per epoch or a larger experts.lr"
         )
     return (student_P - target_P).square().sum() / moved
 
 
 @torch.no_grad()
 def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
-    """argmin_i ‖θ_i − target‖₁, the last of equals (Liu et al. 2024); each θ has shape (P,)."""
+    """argmin_i ‖θ_i − target‖₁, the last one if several are equal (Liu et al. 2024). Each θ has shape (P,)."""
     distances = [float((theta_P - target_P).abs().sum()) for theta_P in thetas]
     return max(range(len(distances)), key=lambda i: (-distances[i], i))
 
@@ -35,8 +35,8 @@ def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
 def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
     """Σ over weight tensors, Σ over their rows r, of 1 − ⟨g_r, h_r⟩ / (‖g_r‖ ‖h_r‖ + 10⁻⁶) (Zhao et al. 2021).
 
-    ``shapes`` are those of the tensors that make up one network, in order. A row is all that belongs to one output
-    channel or unit; tensors of one axis, such as biases and the scales of a normalisation, count for nothing.
+    ``shapes`` are those of the network's parameter tensors, in order. A row has all weights of one output channel or
+    unit. Tensors with one axis (biases, scales of normalisation layers) are left out.
     """
     sizes = [shape.numel() for shape in shapes]
     total = found_P.new_zeros(())
@@ -48,5 +48,5 @@ def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.
 
 
 def mean_feature_distance(found_NF: Tensor, wanted_MF: Tensor) -> Tensor:
-    """‖mean of found − mean of wanted‖², over the features of one class (Zhao & Bilen 2023)."""
+    """‖mean of found − mean of wanted‖² for the features of one class (Zhao & Bilen 2023)."""
     return (found_NF.mean(0) - wanted_MF.mean(0)).square().sum()

@@ -1,4 +1,4 @@
-"""The outer optimiser: how far everything that a method learns moves in one step.
+"""The outer optimiser: the update of everything that a method learns.
 
 Axes: N images; C, H, W channels, height, width.
 """
@@ -20,20 +20,23 @@ ADAM_DECAYS = (0.5, 0.999)  # those of Wang et al. 2018
 
 @settings
 class Optim:
-    """The outer optimiser, on images and whatever else a method learns.
+    """The outer optimiser, for images and everything else that a method learns.
 
-    ``image_lr`` is in normalised pixels, as published. ``student_lr_lr`` is for the student's step sizes relative to
-    their start, see :class:`~distillkit.matching.distillation.StepSizes`; a published rate r for a plain step size
-    that starts at η₀ is ``student_lr_lr`` = r / η₀².
-    ``label_lr`` is for the logits of soft labels; without it they stay. ``rule: adam`` ignores momentum. All rates are
-    multiplied by ``decay`` every ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
-    ``update_fraction`` below 1 changes, at each step, only that share of the learned images, those with the largest
-    gradients: a reading of SelMatch found in the literature, though not in its code. With ``max_move`` no step moves
-    the images further than that, as the root mean square over those that move, in normalised pixels; a longer step is
-    shortened as a whole. Gradients of long unrolls explode now and then, and one such step can undo all others; the
-    published methods do not clip.
-    With ``image_average`` d the result is not the last images x but their moving average a, from where images start:
-    a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are the last ones.
+    ``image_lr`` applies to normalised pixels, as in publications. ``student_lr_lr`` applies to the student's step sizes
+    relative to their start, see :class:`~distillkit.matching.distillation.StepSizes`; a published rate r for a plain
+    step size that starts at η₀ is ``student_lr_lr`` = r / η₀². ``label_lr`` applies to the logits of soft labels;
+    without it, labels do not change. ``rule: adam`` ignores momentum. All rates are multiplied by ``decay`` every
+    ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
+
+    With ``update_fraction`` below 1, each step changes only that share of the learned images, those with the largest
+    gradients. This interpretation of SelMatch is found in the literature, but not in its code.
+
+    ``max_move`` limits how far a step moves the images: the root mean square, over the images that move, of each
+    image's distance in normalised pixels. The whole step is shortened to this limit. Gradients of long unrolls
+    sometimes explode, and one such step can destroy the result of all others; the published methods do not clip.
+
+    With ``image_average`` d the result is not the last images x but their moving average a, which starts at the initial
+    images: a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are not averaged.
     """
 
     steps: int
@@ -74,7 +77,7 @@ class Optim:
 
 
 class Moved(NamedTuple):
-    """A value and the optimiser's moments of it after one step."""
+    """A value and its optimiser moments after one step."""
 
     value: Tensor
     first: Tensor
@@ -82,7 +85,7 @@ class Moved(NamedTuple):
 
 
 class Learned:
-    """One thing that is learned: its value, and what the optimiser remembers of its gradients.
+    """A learned tensor and its optimiser moments.
 
     With ``least_share`` a positive value stays positive: one step leaves at least that share of it.
     """
@@ -94,7 +97,7 @@ class Learned:
 
     @torch.no_grad()
     def step(self, gradient: Tensor, optim: Optim, done: int, rows: Rows = ...) -> Moved:
-        """``rows`` after one step against the gradient, with ``done`` steps before it; nothing is changed yet."""
+        """``rows`` after one step against the gradient, with ``done`` steps before it. Does not change this object."""
         value, gradient, first, second = (x[rows].clone() for x in (self.value, gradient, *self.moments))
         lr = optim.rate(self.lr, done)
         if optim.rule == "adam":
@@ -105,7 +108,9 @@ class Learned:
 
     @torch.no_grad()
     def take_(self, moved: Moved, share: Tensor, optim: Optim, rows: Rows = ...) -> None:
-        """Go ``share`` of the way. SGD's velocity is shortened with it, so that a clipped step does not echo."""
+        """Apply ``share`` of a step. SGD's velocity is scaled too, so that a clipped step does not affect later
+        steps.
+        """
         before = self.value[rows].clone()
         value = before.lerp(moved.value, share)
         if self.least_share is not None:
@@ -115,13 +120,13 @@ class Learned:
 
 
 class StepSizes:
-    """The student's step sizes η, one or one a step, learned as u, relative to their start η₀.
+    """The student's step sizes η, one for all steps or one per step, learned as u relative to their start η₀.
 
-    SGD: η = η₀ u. That is plain SGD on η, as MTT publishes it, with the rate η₀² ``student_lr_lr``; but no step takes
-    more than half of η, so it stays above 0. (A logarithm does that too, but its rate for η grows as (η/η₀)², and where
-    the best η is far above η₀ it collapses.)
+    SGD: η = η₀ u. This is plain SGD on η, as published for MTT, with rate η₀² ``student_lr_lr``; but no step reduces η
+    to less than half, so it stays above 0. (The logarithm of η would also do that, but its rate for η grows as (η/η₀)²,
+    and η collapses where its best value is far above η₀.)
 
-    Adam: η = η₀ exp(u). DD publishes Adam on the inverse softplus of η, which is its logarithm where η is small.
+    Adam: η = η₀ exp(u). DD uses Adam on the inverse softplus of η, which is close to the logarithm for small η.
     """
 
     def __init__(self, start: Tensor, optim: Optim):
@@ -130,7 +135,7 @@ class StepSizes:
         self.learned = Learned(u, optim.student_lr_lr, optim.momentum, least)
 
     def values(self) -> Tensor:
-        """η, differentiable in what is learned."""
+        """η, differentiable in u."""
         u = self.learned.value
         return self.start * (u.exp() if self.exponential else u)
 
@@ -144,7 +149,7 @@ def clip_share(before_NCHW: Tensor, after_NCHW: Tensor, max_move: float | None) 
 
 
 def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
-    """Rows of the images that move at this step: the share with the largest gradient norms, at least one."""
+    """Rows of the images that this step moves: the share with the largest gradient norms, at least one."""
     norm_N = gradient_NCHW.flatten(1).norm(dim=1)
     moving = max(1, round(update_fraction * len(norm_N)))
     rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values

@@ -1,4 +1,4 @@
-"""Networks that were trained before, and may have been trained on other images: where a student starts."""
+"""Pretrained networks from which a student starts. They may have been trained on other images."""
 
 from typing import Literal
 
@@ -16,7 +16,9 @@ Initialisation = Literal["random", "fixed", "random-pretrained", "fixed-pretrain
 
 @settings
 class Pretrained:
-    """The experts in ``file``, a shard of another pipeline; ``sha256`` says which, so that DVC notices another."""
+    """The experts in ``file``, a shard of another pipeline. ``sha256`` is its checksum, so that DVC notices a
+    change.
+    """
 
     file: str
     sha256: str
@@ -26,14 +28,14 @@ class Pretrained:
 
 
 def population(pretrained: Pretrained | None, material: Material) -> Experts:
-    """The experts to start from: those of another pipeline where they are named, else this one's."""
+    """The experts to start from: those in the file if there is one, else this pipeline's."""
     return material.need_experts() if pretrained is None else material.need_pretrained()
 
 
 def checked_population(pretrained: Pretrained | None, material: Material) -> Experts:
-    """See :func:`population`.
+    """:func:`population`, checked.
 
-    Raises ParamsError when they have batch normalisation, ArtifactError when they are for other images or classes.
+    Raises ParamsError for batch normalisation, ArtifactError when the experts are for other images or classes.
     """
     experts = population(pretrained, material)
     check_norm(experts.spec, "the experts are" if pretrained is None else f"the experts in {pretrained.file} are")
@@ -52,17 +54,17 @@ def checked_population(pretrained: Pretrained | None, material: Material) -> Exp
 
 
 def check_norm(spec: Network, what: str) -> None:
-    """Raise ParamsError for batch normalisation: an order of training cannot carry its statistics.
+    """Raise ParamsError for batch normalisation: a schedule cannot contain its statistics.
 
-    Of a network of the user's own only the built one tells, see :func:`check_built`.
+    For a network of the user, only the built network shows this; see :func:`check_built`.
     """
     if isinstance(spec, NetworkSpec) and spec.norm == "batch":
-        found = f"{what} {spec}, with batch normalisation, whose statistics no order of training carries"
+        found = f"{what} {spec}, with batch normalisation; a set with a schedule cannot contain its statistics"
         raise ParamsError(f"{found}; expected norm: instance or none")
 
 
 def check_built(network: nn.Module, spec: Network) -> None:
-    """:func:`check_norm` of a built network."""
+    """:func:`check_norm` for a built network."""
     if any(isinstance(module, BatchNorm) for module in network.modules()):
-        found = f"network {spec} has batch normalisation, whose statistics no order of training carries"
-        raise ParamsError(f"{found}; expected a network without; give another")
+        found = f"network {spec} has batch normalisation; a set with a schedule cannot contain its statistics"
+        raise ParamsError(f"{found}; expected a network without it; give another")

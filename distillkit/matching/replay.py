@@ -1,7 +1,7 @@
-"""Training on a set in a fixed order of plain steps, for baselines beside dataset distillation (Wang et al. 2018).
+"""Training on a set in a fixed order of plain steps, for the baselines of dataset distillation (Wang et al. 2018).
 
-The protocol of that paper: the images are dealt to S steps, and a network passes over them E times, one gradient step
-for each, without momentum, weight decay or augmentation; all steps have one size.
+The protocol of that paper: the images are divided into S steps. A network makes E passes over them, with one gradient
+step for each, without momentum, weight decay or augmentation. All steps have the same size.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,10 +27,10 @@ Make = Callable[[Material, Generator], SyntheticSet]
 
 @settings
 class StepSizeScan:
-    """Choose the step size by training with each of some; no test image is looked at.
+    """Chooses the step size by training with each candidate, without test images.
 
-    A share ``holdout`` of every class's training images is set aside, a set is made from the rest, ``runs`` networks
-    are trained on it with each candidate, and the one with the best mean accuracy on the images set aside wins.
+    A share ``holdout`` of each class's training images is held out and a set is made from the rest. ``runs`` networks
+    are trained on it with each candidate; the candidate with the best mean accuracy on the held-out images is chosen.
     """
 
     candidates: tuple[float, ...]
@@ -48,7 +48,7 @@ class StepSizeScan:
 
 @settings
 class Replay:
-    """``steps`` steps, ``epochs`` passes over them, and one ``step_size``; a network like the experts' by default."""
+    """``steps`` steps, ``epochs`` passes over them, one ``step_size``, and the network (None: the experts')."""
 
     steps: int
     epochs: int
@@ -62,13 +62,13 @@ class Replay:
             check_positive("replay.step_size", self.step_size)
 
     def check_ipc(self, ipc: int) -> None:
-        """Raise ParamsError unless every step gets as many images of a class."""
+        """Raise ParamsError unless all steps get the same number of images of each class."""
         if ipc % self.steps:
             found = f"replay.steps is {self.steps}, but ipc {ipc} cannot be dealt evenly to so many steps"
             raise ParamsError(f"{found}; expected a divisor of ipc; replay.epochs repeats them")
 
     def settled(self, make: Make, material: Material, generator: Generator) -> tuple["Replay", dict[str, Any]]:
-        """The same with a number for its step size, and what was found on the way, for the set's notes."""
+        """The same Replay with a number as step size, and the results of the scan for the set's notes."""
         scan = self.step_size
         if not isinstance(scan, StepSizeScan):
             return self, {}
@@ -91,9 +91,9 @@ class Replay:
         return replace(self, step_size=best), {"step_size": best, "holdout_accuracy_by_step_size": scanned}
 
     def deal(self, synthetic: SyntheticSet, material: Material, notes: Mapping[str, Any] | None = None) -> SyntheticSet:
-        """The set with its order of training: the k-th image of each class belongs to step k mod S."""
+        """The set with a schedule: the k-th image of each class belongs to step k mod S."""
         if isinstance(self.step_size, StepSizeScan):
-            raise ValueError("a step size must be settled before images are dealt")
+            raise ValueError("expected a number as step size; call settled first")
         step_N = torch.zeros_like(synthetic.labels)
         for rows in class_rows(synthetic.labels, len(synthetic.class_names)):
             step_N[rows] = torch.arange(len(rows), device=rows.device) % self.steps
@@ -103,15 +103,15 @@ class Replay:
 
 
 def made(make: Make, replay: Replay | None, material: Material, generator: Generator) -> SyntheticSet:
-    """What ``make`` makes, with an order of training where one is asked for."""
+    """The set that ``make`` returns; with a schedule if ``replay`` is given."""
     if replay is None:
         return make(material, generator)
-    settled, notes = replay.settled(make, material, generator)
-    return settled.deal(make(material, generator), material, notes)
+    chosen, notes = replay.settled(make, material, generator)
+    return chosen.deal(make(material, generator), material, notes)
 
 
 def replayed_accuracy(synthetic: SyntheticSet, held_out: ImageSet, seed: int, compute: Compute) -> Tensor:
-    """Accuracy on ``held_out`` of one network trained by the set's schedule; 0 where it leaves the finite numbers."""
+    """Accuracy on ``held_out`` of one network trained by the set's schedule; 0 if the training diverges."""
     if synthetic.schedule is None:
         raise ValueError("only a set with a schedule can be replayed")
     images_NCHW = synthetic.normalisation.apply(synthetic.pixels())

@@ -1,4 +1,4 @@
-"""Labels that a method learns: where they start (Guo et al. 2024)."""
+"""Soft labels: their initial values and whether they are learned (Guo et al. 2024)."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ Labels = Annotated[Literal["hard", "learned"], Means("learned", LEARNED)]
 
 
 def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> SyntheticSet:
-    """``start`` with soft labels for the images that are learned, where ``labels`` says so; real ones stay certain."""
+    """``start`` with soft labels for the learned images if ``labels`` is "learned"; real images get one-hot labels."""
     if labels == "hard":
         return start
     experts = material.need_experts()
@@ -44,9 +44,9 @@ def with_labels(start: SyntheticSet, labels: Labels, material: Material) -> Synt
 
 
 def mean_of_those_right(logits_ENK: Tensor, labels_N: Tensor) -> Tensor:
-    """Mean logits (N, K) over the experts (E) that are right about an image, over all where none is.
+    """Mean logits (N, K) over the experts (E) that classify the image right, or over all if none does.
 
-    The field's code divides by zero in that case.
+    The published code divides by zero if none does.
     """
     right_EN = logits_ENK.argmax(2) == labels_N
     counted_EN = torch.where(right_EN.any(0), right_EN, torch.ones_like(right_EN)).to(logits_ENK)

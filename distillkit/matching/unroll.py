@@ -1,7 +1,8 @@
-"""SGD on a synthetic set as one differentiable function of its images, labels, step sizes and start.
+"""SGD on a synthetic set as one differentiable function of images, labels, step sizes and initial parameters.
 
-The gradient is exact and its memory does not grow with the number of steps: the steps are run without a graph, only the
-parameter vectors are kept, and the way back replays each step (Pearlmutter 1994; the discrete adjoint).
+The gradient is exact, and its memory does not grow with the number of steps. The forward pass runs the steps without a
+graph and keeps only the parameter vectors; the backward pass computes each step again (Pearlmutter 1994; the discrete
+adjoint).
 
 Axes: P parameters of one network; S steps; N images; C, H, W channels, height, width; K classes.
 """
@@ -19,18 +20,18 @@ from distillkit.data.images import Iterate
 from distillkit.matching.kernels import Adjoint, EagerKernel, Kernel, Recorded
 from distillkit.training.loop import step_batches
 
-CPU_BUDGET = 4 * 2**30  # bytes that kept graphs may take on a CPU; on a GPU, half of what is free
+CPU_BUDGET = 4 * 2**30  # bytes for kept graphs on a CPU; on a GPU, half of the free memory is used
 
 
 class InnerStep(NamedTuple):
-    """Which rows one inner step sees, and how they are augmented."""
+    """The rows of one inner step, and their augmentation."""
 
     rows: Tensor
     draw: Draw
 
 
 def plan(count: int, steps: int, batch: int, augmentation: Augmentation, generator: Generator) -> list[InnerStep]:
-    """All random choices of an unroll, made up front, so that it can be replayed exactly."""
+    """All random choices of an unroll, made in advance, so that it can be repeated exactly."""
     rows = step_batches(count, batch, steps, generator)
     return [InnerStep(step_rows, augment.draw(augmentation, len(step_rows), generator)) for step_rows in rows]
 
@@ -40,11 +41,11 @@ def unroll(
 ) -> tuple[Tensor, ...]:
     """(θ_1, ..., θ_S) with θ_{i+1} = θ_i − η_i ∇CE(f(θ_i; A_i(x_{b_i})), y_{b_i}).
 
-    Differentiable in ``theta_P``, ``iterate.images_NCHW`` (those that may be learned), ``iterate.labels`` when they are
-    probabilities (N, K), and ``iterate.student_lr``: one η, or one a step (S,). A loss may use any of the θ.
+    Differentiable in ``theta_P``, ``iterate.images_NCHW`` (where ``learned``), ``iterate.labels`` if they are
+    probabilities (N, K), and ``iterate.student_lr``: one η, or one per step (S,). A loss may use any of the θ.
 
-    Memory is flat in S but for the θ themselves. An :class:`EagerKernel` keeps the graphs of the first ``keep`` steps
-    (None: of as many as fit), which saves their replay and changes no bit of the result.
+    Memory grows with S only by the θ. An :class:`EagerKernel` keeps the graphs of the first ``keep`` steps (None: of as
+    many as fit), which saves their second computation and does not change the result.
     """
     lr_S, device = iterate.student_lr.expand(len(steps)), iterate.images_NCHW.device
     learned_N = iterate.learned
@@ -58,7 +59,7 @@ def unroll(
 
 
 class Setting(NamedTuple):
-    """What an unroll is not differentiated by."""
+    """The arguments of an unroll that it is not differentiated by."""
 
     kernel: Kernel
     steps: list[InnerStep]
@@ -67,7 +68,7 @@ class Setting(NamedTuple):
 
 
 class Unroll(torch.autograd.Function):
-    """The steps forward, the adjoint back."""
+    """The forward pass runs the steps, the backward pass their adjoint."""
 
     @staticmethod
     def forward(
@@ -112,7 +113,7 @@ class Unroll(torch.autograd.Function):
 
 
 def augmented(x_NCHW: Tensor, draw: Draw) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The augmented batch z and the map from ∂s/∂z to ∂s/∂x; only first derivatives of the augmentation are needed."""
+    """The augmented batch z, and the map from ∂s/∂z to ∂s/∂x. It needs only first derivatives of the augmentation."""
     if not draw:
         return x_NCHW, lambda z_gradient_NCHW: z_gradient_NCHW
     with torch.enable_grad():
@@ -122,7 +123,7 @@ def augmented(x_NCHW: Tensor, draw: Draw) -> tuple[Tensor, Callable[[Tensor], Te
 
 
 class Recorder:
-    """Computes gradients, keeping the graphs of the first ``keep`` steps, or of as many as fit the memory."""
+    """Computes gradients; keeps the graphs of the first ``keep`` steps, or of as many as fit into memory."""
 
     def __init__(self, kernel: Kernel, keep: int | None):
         self.kernel, self.keep, self.graphs = kernel, keep, dict[int, Recorded]()
@@ -134,14 +135,14 @@ class Recorder:
             return self.kernel.gradient(theta_P, images_NCHW, labels)
         if self.keep is None:
             self.keep = graphs_that_fit(self.kernel, theta_P, images_NCHW, labels)
-        recorded = self.kernel.record(theta_P, images_NCHW, labels)  # kernel.gradient may round otherwise, see there
+        recorded = self.kernel.record(theta_P, images_NCHW, labels)  # kernel.gradient may round differently
         if step < self.keep:
             self.graphs[step] = recorded
         return recorded.gradient_P.detach()
 
 
 def graphs_that_fit(kernel: EagerKernel, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> int:
-    """How many steps' graphs fit the memory that may be used for them."""
+    """The number of steps whose graphs fit into the memory for them."""
     on_gpu = theta_P.device.type == "cuda"
     budget = torch.cuda.mem_get_info(theta_P.device)[0] // 2 if on_gpu else CPU_BUDGET
     return budget // max(1, kernel.bytes_kept(theta_P, images_NCHW, labels))
