@@ -224,7 +224,7 @@ def test_experts_come_from_the_file_that_the_recipe_means(material, monkeypatch,
 
 
 def test_batch_normalisation_is_refused(material):
-    with pytest.raises(ParamsError, match=r"^the experts are ConvNetBN-1-4, with batch normalisation, whose"):
+    with pytest.raises(ParamsError, match=r"^the experts are ConvNetBN-1-4, with batch normalisation; a set"):
         replace(ADAPTED, pretrained=None).init(material, seeded(0))
     with pytest.raises(ParamsError, match="give their file"):
         ADAPTED.init(replace(material, pretrained=None), seeded(0))

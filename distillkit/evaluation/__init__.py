@@ -1,3 +1,3 @@
-"""What a set is worth: accuracy of networks trained on it, of its nearest neighbours, and the metrics files. May
-import base to training.
+"""How good a set is: accuracy of networks trained on it and of nearest neighbours, and the metrics files. May import
+base to training.
 """

@@ -1,4 +1,4 @@
-"""Accuracy of networks trained from scratch on a set: mean, std and n over seeds, never a single figure.
+"""Accuracy of networks trained from scratch on a set: always mean, standard deviation and number of networks.
 
 Axes: R runs; K classes; N test images; S points of the training curve.
 """
@@ -22,15 +22,15 @@ from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.training.compute import Compute
 from distillkit.training.loop import Lot, TrainingRecipe, fit_all, logits_of, predicted_classes, replay
 
-CURVE_IMAGES = 2000  # test images for a point of the training curve, at most: spread evenly over the split
+CURVE_IMAGES = 2000  # most test images for a point of the training curve, spread evenly over the split
 THIRDS = ("easy", "middle", "hard")
 
 
 @settings
 class EvaluationRecipe:
-    """One recipe for every set: network, training, number of runs. The last update counts.
+    """One recipe for all sets: network, training and number of runs. Accuracy is measured after the last update.
 
-    ``neighbours`` is how many images of the set have a say when test images are classified without a network.
+    ``neighbours`` is how many nearest images of the set vote when test images are classified without a network.
     """
 
     network: Network
@@ -46,16 +46,17 @@ class EvaluationRecipe:
 
     @property
     def visits(self) -> int:
-        """Images shown to networks in all."""
+        """The number of images shown to all networks."""
         return self.runs * self.training.steps * self.training.batch
 
 
 @dataclass(frozen=True)
 class Report:
-    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at ``curve_steps``: before the last on a part.
+    """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at the updates ``curve_steps``.
 
-    ``third_accuracy_R3`` is on the easy, middle and hard third of the test images; ``predicted_RN`` are the classes
-    that each run's network gave to them.
+    Points of the curve before the last are measured on a part of the test images. ``third_accuracy_R3`` is for the
+    easy, middle and hard third of the test images. ``predicted_RN`` is the class that each run's network gives to each
+    image.
     """
 
     accuracy_R: Tensor
@@ -67,7 +68,7 @@ class Report:
 
 
 class Runs(NamedTuple):
-    """Some trained networks: the classes they gave to the test images, and their accuracy along the way."""
+    """The predicted classes of some trained networks for the test images, and their accuracy during training."""
 
     predicted_RN: Tensor
     curve_RS: Tensor
@@ -81,11 +82,14 @@ def evaluate(
     generator: Generator,
     compute: Compute = Compute(),
 ) -> Report:
-    """Train ``recipe.runs`` fresh networks on ``synthetic`` and test them on ``test``.
+    """Train ``recipe.runs`` new networks on ``synthetic`` and test them on ``test``.
 
     ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
-    weights whatever the set, so that sets are compared pair by pair. A set with a schedule is trained on by that, from
-    its own initial weights if it has some, and ``recipe`` only says how many networks.
+    weights for every set, so that sets can be compared pairwise. For a set with a schedule, networks are trained by
+    that schedule, from its initial weights if it has any; then only ``runs`` and ``curve_points`` of ``recipe`` are
+    used.
+
+    Raises ArtifactError when ``test`` does not fit the set.
     """
     check_fit(test, synthetic)
     train_NCHW = compute.seen(synthetic.images, synthetic.normalisation, synthetic.labels.device)
@@ -117,9 +121,9 @@ def trained(
     on_step: Callable[[int, int, nn.Module], None],
     compute: Compute,
 ) -> list[nn.Module]:
-    """The networks of runs of these numbers: by the set's schedule where it has one, else by the recipe.
+    """The networks of the runs in ``group``: trained by the set's schedule if it has one, else by the recipe.
 
-    ``on_step`` is given the step, the place in the group and the network.
+    ``on_step`` gets the step, the place in the group and the network.
     """
     targets, classes, schedule = synthetic.targets, len(synthetic.class_names), synthetic.schedule
     if schedule is None:
@@ -137,17 +141,19 @@ def trained(
 
 
 def curve_part(images: int) -> Tensor:
-    """Rows of at most CURVE_IMAGES of so many test images, evenly spread: what the curve is measured on on the way."""
+    """Evenly spaced rows, at most CURVE_IMAGES, of ``images`` test images, on which the curve is measured."""
     return torch.arange(0, images, math.ceil(images / CURVE_IMAGES))
 
 
 def updates_of(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> int:
-    """Updates of each network: the recipe's, or the schedule's where the set has one."""
+    """The number of updates of each network, from the set's schedule if it has one, else from the recipe."""
     return recipe.training.steps if synthetic.schedule is None else len(synthetic.schedule.lr_T)
 
 
 def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[Network, int]:
-    """The network that :func:`evaluate` trains, and images shown to all of them: the schedule's where there is one."""
+    """The network that :func:`evaluate` trains, and the number of images shown to all networks; from the schedule if
+    the set has one.
+    """
     schedule = synthetic.schedule
     if schedule is None:
         return recipe.network, recipe.visits
@@ -156,9 +162,9 @@ def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[Network
 
 
 def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> float:
-    """Share of test images whose class is that of the nearest of the set, in normalised pixels; no network, no chance.
+    """Share of test images whose class is that of the nearest image of the set, in normalised pixels.
 
-    With several ``neighbours`` the class that most of them have.
+    With several ``neighbours``, they vote. The result is deterministic and needs no network.
     """
     check_fit(test, synthetic)
     norm, device = synthetic.normalisation, test.device
@@ -168,13 +174,13 @@ def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int)
 
 
 def start_of(schedule: Schedule, run: int) -> Tensor | None:
-    """The initial weights (P,) of one run, in turn, where the set has some."""
+    """The initial weights (P,) of one run; None if the set has none. Runs take the set's initial weights in turn."""
     starts_RP = schedule.starts_RP
     return None if starts_RP is None else starts_RP[run % len(starts_RP)]
 
 
 def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
-    """Test accuracy (R,) of the initial weights that the set carries, before any step; None where it carries none."""
+    """Test accuracy (R,) of the set's initial weights before any update; None if the set has none."""
     schedule, classes = synthetic.schedule, len(test.class_names)
     if schedule is None or schedule.starts_RP is None:
         return None
@@ -188,7 +194,7 @@ def start_accuracy(synthetic: SyntheticSet, test: ImageSet) -> Tensor | None:
 
 
 def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
-    """Raise ArtifactError unless the test images have the classes and the shape of the synthetic ones."""
+    """Raise ArtifactError unless the test images have the classes and the shape of the synthetic images."""
     if test.class_names != synthetic.class_names or test.images.shape[1:] != synthetic.images.shape[1:]:
         if sorted(test.class_names) != sorted(synthetic.class_names) and len(test.class_names) == len(
             synthetic.class_names
@@ -204,9 +210,9 @@ def check_fit(test: ImageSet, synthetic: SyntheticSet) -> None:
 def summarise(
     predicted_RN: Tensor, labels_N: Tensor, test_difficulty_N: Tensor, curve_steps: list[int], curve_RS: Tensor
 ) -> Report:
-    """Accuracies from the classes that each run gave to the test images.
+    """A Report from the predicted classes of each run.
 
-    ``curve_RS`` has the points before the last, which is the accuracy.
+    ``curve_RS`` lacks its last point, which is the accuracy.
     """
     share_RN = (predicted_RN == labels_N).double()
     classes = [share_RN[:, labels_N == label].mean(1) for label in labels_N.unique().tolist()]
@@ -222,10 +228,10 @@ def summarise(
 
 
 def attack_success(predicted_RN: Tensor, labels_N: Tensor, attack: int, target: int) -> tuple[Tensor, Tensor]:
-    """Of a set made to have class ``attack`` taken for ``target``, for each run, both (R,) and shares of 1.
+    """For a set made to have class ``attack`` classified as ``target``: two rates for each run, both (R,), 0 to 1.
 
-    The accuracy with respect to the attacker's labels, and the share of the attacked class taken for the target
-    (Wang et al. 2018).
+    They are the accuracy for the attacker's labels, and the share of the attacked class that is classified as the
+    target (Wang et al. 2018).
     """
     modified_N = labels_N.masked_fill(labels_N == attack, target)
     taken_R = (predicted_RN[:, labels_N == attack] == target).double().mean(1)
@@ -235,9 +241,9 @@ def attack_success(predicted_RN: Tensor, labels_N: Tensor, attack: int, target: 
 def reference_difficulty(
     train: SyntheticSet, test: ImageSet, recipe: EvaluationRecipe, generator: Generator, compute: Compute = Compute()
 ) -> Tensor:
-    """Difficulty (N,) of every test image: 1 − mean probability of its label under networks trained on ``train``.
+    """Difficulty (N,) of each test image: 1 − mean probability of its label in networks trained on ``train``.
 
-    It ranks test images for reporting; nothing is ever chosen by it.
+    It is used only to report accuracy by difficulty; no choice depends on it.
     """
     train_NCHW = compute.seen(train.images, train.normalisation, train.labels.device)
     test_NCHW = compute.seen(test.images, train.normalisation, test.device)
@@ -252,7 +258,7 @@ def reference_difficulty(
 
 
 def probability_of(labels_N: Tensor, logits: Iterable[Tensor]) -> Tensor:
-    """The probability (N,) of every label, float64, from logits (B, K) chunk by chunk."""
+    """The probability (N,) of each label, float64, from an iterable of logits (B, K)."""
     found, done = [], 0
     for logits_BK in logits:
         label_B1 = labels_N[done : done + len(logits_BK), None]
@@ -262,10 +268,10 @@ def probability_of(labels_N: Tensor, logits: Iterable[Tensor]) -> Tensor:
 
 
 def accuracy(predicted_N: Tensor, labels_N: Tensor) -> Tensor:
-    """Share of rows that are given the class of their label, float64."""
+    """Share of rows where the predicted class is the label, float64."""
     return (predicted_N == labels_N).double().mean()
 
 
 def spaced(steps: int, points: int) -> list[int]:
-    """``points`` step numbers from near the start to ``steps``, evenly spaced and distinct."""
+    """At most ``points`` distinct step numbers, evenly spaced, the last one ``steps``."""
     return sorted({max(1, round(steps * (i + 1) / points)) for i in range(points)})

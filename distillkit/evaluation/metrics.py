@@ -1,4 +1,4 @@
-"""A report as numbers that ``dvc metrics`` and ``dvc plots`` show: nested mappings of numbers, and CSV curves."""
+"""A report as numbers for ``dvc metrics`` and ``dvc plots``: nested mappings and CSV curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,22 +14,22 @@ from distillkit.evaluation.protocol import schedule_of
 
 
 def mean_and_std(values_R: Tensor) -> dict[str, float]:
-    """Mean and sample standard deviation over runs (0 for a single run), to six decimals."""
+    """Mean and sample standard deviation over runs (0 for one run), rounded to six decimals."""
     std = values_R.std(correction=1).item() if len(values_R) > 1 else 0.0
     return {"mean": round(values_R.mean().item(), 6), "std": round(std, 6)}
 
 
 def accuracy_of(report: Report) -> dict[str, float]:
-    """``mean`` and ``std`` of the networks' accuracies, ``runs`` and each single one, ``run_1`` and so on."""
+    """``mean`` and ``std`` of the networks' accuracies, their number ``runs``, and each one as ``run_1`` and so on."""
     runs = {f"run_{index}": round(value, 6) for index, value in enumerate(report.accuracy_R.tolist(), start=1)}
     return {**mean_and_std(report.accuracy_R), "runs": len(report.accuracy_R), **runs}
 
 
 def metrics_of(report: Report, synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> dict[str, Any]:
-    """All figures of a set: of the networks in ``report``, of its nearest ``neighbours``, of its initial weights.
+    """All metrics of a set: of the networks in ``report``, of nearest ``neighbours``, and of its initial weights.
 
-    Accuracies are shares of 1. No lists: ``dvc metrics`` drops them silently. Only sets with soft labels, a schedule,
-    initial weights or an attack say so.
+    Accuracies are 0 to 1. There are no lists, because ``dvc metrics`` silently drops them. Entries for soft labels, a
+    schedule, initial weights or an attack exist only for sets that have these.
     """
     learned = int(synthetic.learned.sum())
     images = {"total": len(synthetic), "learned": learned, "real": len(synthetic) - learned}
@@ -51,14 +51,14 @@ def metrics_of(report: Report, synthetic: SyntheticSet, test: ImageSet, neighbou
 
 
 def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
-    """Mean accuracy of every class, as rows for a plot: hundreds of classes would bury the metrics."""
+    """Mean accuracy of each class, as rows for a plot. They are not in the metrics, because there can be hundreds."""
     means = report.class_accuracy_RK.mean(0).tolist()
     pairs = zip(synthetic.class_names, means, strict=True)
     return [{"class": name, "accuracy": round(value, 6)} for name, value in pairs]
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """Metrics as the evaluate stage wrote them. Raises ArtifactError when the file is missing or no JSON mapping."""
+    """Read the metrics file of an evaluate stage. Raises ArtifactError when it is missing or not a JSON mapping."""
     try:
         metrics = read_json(content(path))
     except FileNotFoundError:
@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def share(metrics: Mapping[str, Any], recipe: str, key: str) -> float:
-    """A number from 0 to 1 that must be there."""
+    """The number from 0 to 1 at ``key``. Raises ArtifactError when it is missing or something else."""
     value = entry(metrics, recipe, key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise wrong(recipe, key, value, "a number from 0 to 1")
@@ -79,7 +79,7 @@ def share(metrics: Mapping[str, Any], recipe: str, key: str) -> float:
 
 
 def count(metrics: Mapping[str, Any], recipe: str, key: str) -> int:
-    """A whole number, 0 or more, that must be there."""
+    """The integer, 0 or more, at ``key``. Raises ArtifactError when it is missing or something else."""
     value = entry(metrics, recipe, key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise wrong(recipe, key, value, "a whole number")
@@ -87,7 +87,7 @@ def count(metrics: Mapping[str, Any], recipe: str, key: str) -> int:
 
 
 def entry(metrics: Mapping[str, Any], recipe: str, key: str) -> Any:
-    """What stands at ``key``, a path with dots."""
+    """The value at ``key``, a path with dots. Raises ArtifactError when it is missing."""
     value: Any = metrics
     for part in key.split("."):
         if not isinstance(value, Mapping):

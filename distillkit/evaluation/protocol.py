@@ -1,6 +1,6 @@
-"""How a set is to be trained on, in plain data: normalisation, soft labels and order of training.
+"""How to train on a set, as plain data: normalisation, soft labels and schedule.
 
-What is written here is exact (counts, single values of a tensor), so that any machine finds the same in the same set.
+All values are exact (counts, single values of a tensor), so that every machine finds the same values for a set.
 """
 
 import hashlib
@@ -15,14 +15,15 @@ from distillkit.data.images import Normalisation, Schedule, SyntheticSet
 
 
 def protocol_of(synthetic: SyntheticSet, params: Any = None) -> dict[str, Any]:
-    """``soft_labels`` and ``schedule``, each None where the set has none; ``params`` are those of its recipe."""
+    """``soft_labels`` and ``schedule``, each None if the set has none; ``params`` are the recipe's parameters."""
     return {"soft_labels": soft_labels_of(synthetic, params), "schedule": schedule_of(synthetic.schedule)}
 
 
 def soft_labels_of(synthetic: SyntheticSet, params: Any = None) -> dict[str, Any] | None:
-    """``median`` of the images' largest probabilities; in how many images another class than the label has it.
+    """A summary of the soft labels; None without soft labels.
 
-    ``learned``: whether the recipe moved them, too.
+    ``median``: of the images' largest probabilities. ``other_class``: the number of images where it belongs to another
+    class than the label. ``learned``: whether the recipe learned the labels.
     """
     if synthetic.soft_labels is None:
         return None
@@ -36,14 +37,17 @@ def soft_labels_of(synthetic: SyntheticSet, params: Any = None) -> dict[str, Any
 
 
 def label_lr(params: Any) -> float:
-    """The labels' learning rate that a recipe's parameters name, 0 without one."""
+    """The learning rate of labels in a recipe's parameters, 0 without one."""
     optim = params.get("optim") if isinstance(params, Mapping) else None
     value = optim.get("label_lr") if isinstance(optim, Mapping) else None
     return float(value) if isinstance(value, int | float) else 0.0
 
 
 def schedule_of(schedule: Schedule | None) -> dict[str, Any] | None:
-    """``network``, ``steps`` S, ``updates`` T, step sizes, how many ``starts`` (None: fresh weights), fingerprint."""
+    """A summary of the schedule: ``network``, ``steps`` S, ``updates`` T, step sizes, ``starts``, ``sha256``.
+
+    ``starts`` is the number of initial weights, None for new random weights.
+    """
     if schedule is None:
         return None
     lr_T, starts_RP = schedule.lr_T, schedule.starts_RP
@@ -58,7 +62,7 @@ def schedule_of(schedule: Schedule | None) -> dict[str, Any] | None:
 
 
 def normalisation_of(normalisation: Normalisation) -> dict[str, Any]:
-    """``mean`` and ``std`` of the channels and, where images are whitened, the fingerprint of ``zca``."""
+    """``mean`` and ``std`` of the channels and, for whitened images, the SHA-256 of ``zca``."""
     found: dict[str, Any] = {"mean": normalisation.mean.tolist(), "std": normalisation.std.tolist()}
     if (zca := normalisation.whitening) is not None:
         found["zca"] = {"sha256": fingerprint(zca.mean_D, zca.basis_DD, zca.scale_D)}
@@ -66,7 +70,7 @@ def normalisation_of(normalisation: Normalisation) -> dict[str, Any]:
 
 
 def fingerprint(*tensors: Tensor | None) -> str:
-    """SHA-256 in hexadecimal of those tensors that are there."""
+    """SHA-256 in hexadecimal of the tensors that are not None."""
     found = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:
@@ -79,7 +83,7 @@ def fingerprint(*tensors: Tensor | None) -> str:
 
 
 def labels_words(soft: Mapping[str, Any] | None) -> str:
-    """The label regime in a few words."""
+    """The kind of labels, in a few words."""
     if soft is None:
         return "hard"
     other = f", another class likelier in {soft['other_class']:,}" if soft["other_class"] else ""
@@ -88,7 +92,7 @@ def labels_words(soft: Mapping[str, Any] | None) -> str:
 
 
 def schedule_words(schedule: Mapping[str, Any] | None) -> str:
-    """The order of training in a few words."""
+    """The schedule, in a few words."""
     if schedule is None:
         return "none"
     first, last = schedule["lr"]["first"], schedule["lr"]["last"]
