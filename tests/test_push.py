@@ -149,7 +149,7 @@ def test_an_old_version_pushed_again_changes_nothing(hub, publish, first, second
     pushed = publish(first, tag="v1.0", receipt=receipt)
     assert pushed.sent == [] and pushed.receipt.commit == hub.repos[REPO].tags["v1.0"][0]
     assert receipt.read_bytes() == before and publish.files == contents(second)
-    assert "main is further on" in capsys.readouterr().err
+    assert "main has moved on" in capsys.readouterr().err
     publish(second, receipt=receipt)
     assert receipt.read_bytes() == before
 
@@ -285,7 +285,7 @@ def test_the_card_is_valid(hub, first):
 )
 def test_a_card_that_the_hub_does_not_take_stops_everything(hub, publish, first, tmp_path, old, new, found):
     folder = rewritten(first, tmp_path / "copy", "README.md", lambda data: data.replace(old, new))
-    with pytest.raises(HubError, match="the Hub does not take the card") as caught:
+    with pytest.raises(HubError, match="the Hub rejects the card") as caught:
         publish(folder)
     assert found in str(caught.value) and "\n" not in str(caught.value)
     assert publish.files == {} and publish.commits == 1

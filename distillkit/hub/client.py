@@ -1,7 +1,7 @@
-"""The Hugging Face Hub as seen from here: repositories by name and revision, their files, and errors of one line.
+"""Access to the Hugging Face Hub: repositories by name and revision, and their files.
 
-Every function takes the client's ``HfApi``, which knows the endpoint and the token. What the Hub says is not trusted:
-listings are checked for their form, and all bytes later for their checksums.
+Every function gets the client's ``HfApi``, which has the endpoint and the token. Errors become HubErrors of one line.
+Data from the Hub is not trusted: listings are checked for their form, and all bytes later by their checksums.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 DATASET = "dataset"
-SILENCE = 120.0  # seconds without a byte after which a connection counts as lost
+SILENCE = 120.0  # seconds without data after which a connection counts as lost
 
 
 def connect() -> "HfApi":
-    """The client, with the endpoint and token of its environment (``HF_ENDPOINT``, ``HF_TOKEN``, ``hf auth login``).
+    """The client, with endpoint and token as usual (``HF_ENDPOINT``, ``HF_TOKEN``, ``hf auth login``).
 
-    It waits for a silent Hub for two minutes, not for ever, and between its own attempts for one at most.
+    It waits at most two minutes for a silent Hub, and at most one minute between its own attempts. Raises HubError for
+    a malformed token.
     """
     from huggingface_hub import HfApi, get_session, get_token
     from huggingface_hub.utils import logging
@@ -43,7 +44,7 @@ def connect() -> "HfApi":
 
 
 def shorten_wait(response: Any) -> None:
-    """Let no Hub make the client sleep for longer than LONGEST_WAIT."""
+    """Limit how long the Hub can make the client sleep to LONGEST_WAIT."""
     asked = response.headers.get("Retry-After", "")
     if asked and not (asked.isdecimal() and len(asked) < 4 and int(asked) <= LONGEST_WAIT):
         response.headers["Retry-After"] = str(int(LONGEST_WAIT))
@@ -52,7 +53,9 @@ def shorten_wait(response: Any) -> None:
 
 
 def is_offline() -> bool:
-    """Whether the environment forbids to ask the Hub (``HF_HUB_OFFLINE=1``): only the client's cache counts then."""
+    """Whether the environment forbids requests to the Hub (``HF_HUB_OFFLINE=1``). Then only the client's cache is
+    used.
+    """
     from huggingface_hub.constants import is_offline_mode
 
     return bool(is_offline_mode())
@@ -60,7 +63,7 @@ def is_offline() -> bool:
 
 @contextmanager
 def quiet_client(on_terminal: bool = False) -> Iterator[None]:
-    """Hide the client's progress bars while stderr is no terminal, or there too."""
+    """Hide the client's progress bars if stderr is not a terminal; with ``on_terminal`` also on a terminal."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     hidden = (on_terminal or not sys.stderr.isatty()) and not are_progress_bars_disabled()
@@ -73,12 +76,12 @@ def quiet_client(on_terminal: bool = False) -> Iterator[None]:
             enable_progress_bars()
 
 
-# What a repository holds
+# The files of a repository
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file as the Hub lists it: by SHA-256 where it is kept as a large file, else by Git's hash of its content."""
+    """A file in the Hub's listing. ``sha256`` is given for large files (LFS); ``git`` is the id of Git's object."""
 
     size: int
     sha256: str | None
@@ -87,14 +90,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sums:
-    """A file's size and both its checksums, taken in one reading."""
+    """A file's size and both checksums, computed in one reading."""
 
     size: int
     sha256: str
     git: str
 
     def equal(self, entry: Entry | None) -> bool:
-        """Whether the Hub has these bytes."""
+        """Whether the file on the Hub has the same bytes."""
         if entry is None or entry.size != self.size:
             return False
         return entry.git == self.git if entry.sha256 is None else entry.sha256 == self.sha256
@@ -111,7 +114,7 @@ def sums_of(path: Path) -> Sums:
 
 
 def resolve(api: "HfApi", reference: Reference) -> str:
-    """The commit that the revision stands for now."""
+    """The commit that the revision refers to now. Raises HubError."""
     with hub_errors(api, str(reference)):
         found = api.dataset_info(reference.repo, revision=reference.revision, timeout=SILENCE).sha
     if not isinstance(found, str) or not COMMIT.fullmatch(found):
@@ -120,19 +123,19 @@ def resolve(api: "HfApi", reference: Reference) -> str:
 
 
 def listing(api: "HfApi", repo: str, revision: str) -> dict[str, Entry]:
-    """Every file of a revision, by its path."""
+    """Every file of a revision, by path. Raises HubError."""
     with hub_errors(api, short(repo, revision)):
         return entries(api.list_repo_tree(repo, recursive=True, revision=revision, repo_type=DATASET))
 
 
 def announced(api: "HfApi", repo: str, revision: str, names: list[str]) -> dict[str, Entry]:
-    """What the Hub says of these files, by path; it lacks the others."""
+    """The Hub's entries for these files, by path, without those that do not exist. Raises HubError."""
     with hub_errors(api, short(repo, revision)):
         return entries(api.get_paths_info(repo, names, revision=revision, repo_type=DATASET))
 
 
 def entries(listed: Iterable[Any]) -> dict[str, Entry]:
-    """The files among the client's entries. Raises TypeError for one that is no such thing."""
+    """The files in a listing of the client. Raises TypeError for a malformed entry."""
     found = {}
     for entry in listed:
         if hasattr(entry, "blob_id"):
@@ -146,7 +149,7 @@ def entries(listed: Iterable[Any]) -> dict[str, Entry]:
 
 
 def differing(sums: Mapping[str, Sums], remote: Mapping[str, Entry]) -> list[str]:
-    """Files that the Hub lacks or has with other bytes."""
+    """Files that the Hub lacks or has with different bytes."""
     return sorted(name for name, wanted in sums.items() if not wanted.equal(remote.get(name)))
 
 

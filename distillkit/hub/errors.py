@@ -1,4 +1,4 @@
-"""Errors of the Hub's client in one line, and which of them are worth another attempt."""
+"""Errors of the Hub's client as one line, and retries after transient errors."""
 
 import time
 import traceback
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ATTEMPTS = 5
-LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the Hub asks for
-PATIENCE = 600.0  # seconds in which attempts are made
-TRANSIENT = (408, 409, 412, 429)  # and 500 and above; a conflict may come from our own earlier attempt
-ANSWERS = {  # by status: what the Hub said, and what to do
-    400: ("the Hub calls the request bad (400)", "check what is sent"),
+LONGEST_WAIT = 60.0  # seconds between two attempts, even if the Hub asks for more
+PATIENCE = 600.0  # seconds after which there is no further attempt
+TRANSIENT = (408, 409, 412, 429)  # and from 500; an earlier attempt of ours can cause a conflict
+ANSWERS = {  # status: what the Hub said, and what to do
+    400: ("the Hub rejects the request (400)", "check what is sent"),
     401: ("the Hub does not know your token (401)", "run `hf auth login`, or set HF_TOKEN"),
     403: ("your token may not do that (403)", "use one with write access to it"),
     404: ("the Hub does not find it (404)", "check the name"),
     409: ("the Hub reports a conflict (409)", "look at the repository, then run this again"),
-    412: ("somebody else has committed in between (412)", "look at the new commit, then run this again"),
-    413: ("the Hub takes nothing so large (413)", "package fewer or smaller sets"),
-    429: ("the Hub wants fewer requests (429)", "try again later"),
+    412: ("somebody else has committed meanwhile (412)", "look at the new commit, then run this again"),
+    413: ("the upload is too large for the Hub (413)", "package fewer or smaller sets"),
+    429: ("too many requests to the Hub (429)", "try again later"),
 }
 
 
 def patiently(action: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
-    """What ``action`` returns, tried again after transient errors; it must be safe to repeat."""
+    """The result of ``action``, retried after transient errors. ``action`` must be safe to repeat."""
     started = time.monotonic()
     for attempt in range(1, ATTEMPTS):
         try:
@@ -47,9 +47,9 @@ def patiently(action: Callable[[], T], wait: Callable[[float], None] = time.slee
 
 @contextmanager
 def hub_errors(api: "HfApi", what: str) -> Iterator[None]:
-    """Turn whatever the client raises into a HubError of one line that cannot show the token.
+    """Convert the client's errors to HubErrors of one line, without the token.
 
-    Errors of this machine's files pass as they are.
+    Errors of local files are not converted.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -64,7 +64,7 @@ def hub_errors(api: "HfApi", what: str) -> Iterator[None]:
 
 
 def as_ours(error: Exception, what: str, api: "HfApi") -> HubError:
-    """What happened and what to do, by the error itself or by what it was raised from."""
+    """The HubError for a client's error, from the error or from its causes."""
     from huggingface_hub import errors
 
     chain: list[BaseException] = [error]
@@ -74,7 +74,7 @@ def as_ours(error: Exception, what: str, api: "HfApi") -> HubError:
     if "metadata in README.md" in str(error):
         said = first_line(" ".join(str(error).split()), api)
         return HubError(
-            f"{what}: the Hub does not take the card ({said}); mend what it is made from, and package it again"
+            f"{what}: the Hub rejects the card ({said}); correct what it is made from, and package it again"
         )
     if answer := next((each for each in chain if isinstance(each, errors.HfHubHTTPError)), None):
         status, asked = answer.response.status_code, answer.response.headers.get("Retry-After", "")
@@ -84,18 +84,18 @@ def as_ours(error: Exception, what: str, api: "HfApi") -> HubError:
         return HubError(f"{what} is not in the cache, and HF_HUB_OFFLINE is set; unset it to fetch it")
     lost = any(isinstance(each, ConnectionError) or is_of_transport(each) for each in chain)
     places = {frame.name for frame in traceback.extract_tb(error.__traceback__)}
-    if places & {"_upload_xet_files", "xet_get"}:  # as against a Hub that has no Xet storage
+    if places & {"_upload_xet_files", "xet_get"}:  # for example because this Hub has no Xet storage
         return HubError(f"{what}: the Xet client failed ({said}); try again, or set HF_HUB_DISABLE_XET=1", lost)
     if lost or isinstance(error, errors.LocalEntryNotFoundError):
         said = first_line(chain[-1] if isinstance(error, errors.LocalEntryNotFoundError) else error, api)
         return HubError(f"the Hub at {endpoint} cannot be reached for {what} ({said}); try again later", lost)
     if isinstance(error, errors.HFValidationError):
         return HubError(f"{what}: {said.rstrip('.')}; correct the name")
-    return HubError(f"{what}: the Hub's answer makes no sense to its client ({said}); try again later")
+    return HubError(f"{what}: the client cannot read the Hub's answer ({said}); try again later")
 
 
 def refusal(answer: Any, what: str, api: "HfApi") -> str:
-    """One line for an answer of the Hub that is no success."""
+    """One line for an error response of the Hub."""
     from huggingface_hub import errors
 
     endpoint = without_passwords(api.endpoint)
@@ -114,12 +114,12 @@ def refusal(answer: Any, what: str, api: "HfApi") -> str:
 
 
 def is_of_transport(error: BaseException) -> bool:
-    """Whether the connection failed rather than the Hub answered."""
+    """Whether the connection failed, and not the Hub's response."""
     return type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore")
 
 
 def first_line(said: object, api: "HfApi", limit: int = 200) -> str:
-    """The first line of a message that says something, shortened, without the token should a server send it back."""
+    """The first non-empty line of a message, shortened, without the token in case a server sends it back."""
     text = without_token(str(said), api)
     line = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
     return line if len(line) <= limit else f"{line[:limit]}…"

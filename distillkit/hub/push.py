@@ -1,4 +1,4 @@
-"""Publish a package: one guarded commit, safe to repeat, checked when it is there, tagged, and put on record."""
+"""Publish a package in one commit that is safe to repeat; check the result, tag it, and write a receipt."""
 
 import tempfile
 import time
@@ -33,13 +33,13 @@ from distillkit.sources.licences import licence_of_imported, obstacle
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-SMALL = 10 * 2**20  # bytes of a file that is sent from memory
-OURS = (CARD, ".gitattributes")  # what a repository may hold before the first push
+SMALL = 10 * 2**20  # most bytes of a file that is sent from memory
+OURS = (CARD, ".gitattributes")  # files that a repository may have before the first push
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """The outcome: ``sent`` and ``removed`` are paths; both are empty when the Hub had it all."""
+    """The result of a push: ``sent`` and ``removed`` are paths, both empty if the Hub had everything already."""
 
     receipt: Receipt
     sent: list[str]
@@ -48,7 +48,7 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Head:
-    """A commit of the repository: its files, and its manifest if it is a package."""
+    """The newest commit of the repository: its files, and its manifest if it is a package."""
 
     commit: str
     files: Mapping[str, Entry]
@@ -67,12 +67,11 @@ def push(
     may_publish: bool = False,
     wait: Callable[[float], None] = time.sleep,
 ) -> Pushed:
-    """Make ``repo`` hold the package in ``folder`` and nothing of an earlier one; a tag is never moved.
+    """Make ``repo`` contain the package in ``folder``, without files of an earlier package. A tag is never moved.
 
-    ``may_publish`` is the user's word that the licence of the images allows it, for where that cannot be told.
-
-    Raises ArtifactError unless the folder is exactly its manifest, ParamsError for unusable names, and HubError when
-    the Hub refuses, fails for good, or ends up with other bytes. After any of them, running it again is safe.
+    ``may_publish`` is the user's statement that the images' licence allows it, for licences that distillkit cannot
+    judge. Raises ArtifactError unless the folder agrees with its manifest, ParamsError for invalid names, and HubError
+    when the Hub refuses, keeps failing, or has other bytes at the end. After each of these, running it again is safe.
     """
     package = open_package(folder, whole=True)
     check_permitted(package, may_publish)
@@ -96,7 +95,7 @@ def push(
 
 
 def checked_sums(folder: Path) -> dict[str, Sums]:
-    """Checksums of all files to send, sign-offs with them. Raises ArtifactError unless they are the manifest's."""
+    """Checksums of all files to send, including sign-offs. Raises ArtifactError unless they agree with the manifest."""
     records = read_manifest(folder / MANIFEST).files
     sums = {name: sums_of(folder / name) for name in (*records, MANIFEST)}
     if changed := [name for name, record in records.items() if sums[name].sha256 != record.sha256]:
@@ -105,7 +104,7 @@ def checked_sums(folder: Path) -> dict[str, Sums]:
 
 
 def check_permitted(package: Package, may_publish: bool) -> None:
-    """Raise ArtifactError where the images' licence forbids derived sets or is not known; told if the user may."""
+    """Raise ArtifactError if the images' licence forbids derived sets or is unknown; with ``may_publish`` only warn."""
     for recipe in package.recipes:
         record = package.recipe_json(recipe)
         source = record["provenance"].get("source")
@@ -116,14 +115,14 @@ def check_permitted(package: Package, may_publish: bool) -> None:
         if found is None:
             continue
         if not may_publish:
-            mend = "look it up and set data.licence, or import with --licence; say --i-may-publish if you may"
-            raise ArtifactError(f"{printable(found)}; expected one that allows derived sets; {mend}")
+            remedy = "look it up and set data.licence, or import with --licence; say --i-may-publish if you may"
+            raise ArtifactError(f"{printable(found)}; expected one that allows derived sets; {remedy}")
         tell(f"warning: {printable(found)}; published as --i-may-publish says")
         return
 
 
 def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) -> str:
-    """The repository's name, once it is sure that nothing about the request can fail only later."""
+    """The repository's name, after all checks that need no request."""
     name = push_target(repo, tag)
     if receipt is not None:
         check_receipt(receipt)
@@ -137,7 +136,7 @@ def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) ->
 
 
 def ensure_repository(api: "HfApi", repo: str, private: bool) -> None:
-    """Create the dataset repository if need be. Raises HubError when ``private`` is asked for and it is public."""
+    """Create the dataset repository if necessary. Raises HubError when it should be ``private`` and is public."""
     with hub_errors(api, repo):
         api.create_repo(repo, repo_type=DATASET, exist_ok=True, visibility="private" if private else None)
         found = api.dataset_info(repo, timeout=SILENCE)
@@ -146,9 +145,9 @@ def ensure_repository(api: "HfApi", repo: str, private: bool) -> None:
 
 
 def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, Sums]) -> str | None:
-    """The commit a tag is at, if it holds this very package already; None when there is no such tag.
+    """The commit of an existing tag that has this package; None when the tag does not exist.
 
-    Raises HubError when the tag holds something else, or is a branch.
+    Raises HubError when the tag has other files, or is a branch.
     """
     if tag is None:
         return None
@@ -162,12 +161,12 @@ def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, S
     if differing(sums, listing(api, repo, commit)):
         raise HubError(f"{repo} has tag {tag!r} on other files (at {commit[:12]}); tags do not move; choose another")
     if (head := resolve(api, Reference(repo, MAIN))) != commit:
-        tell(f"{repo}: {tag} is this package already; {MAIN} is further on, at commit {head[:12]}, and stays there")
+        tell(f"{repo}: {tag} is this package already; {MAIN} has moved on to commit {head[:12]} and is not changed")
     return commit
 
 
 def read_head(api: "HfApi", repo: str) -> Head:
-    """The newest commit of main. Raises HubError when the repository holds something that is no package."""
+    """The newest commit of main. Raises HubError when the repository has files but is not a package."""
     commit = resolve(api, Reference(repo, MAIN))
     files = listing(api, repo, commit)
     if MANIFEST in files:
@@ -179,7 +178,7 @@ def read_head(api: "HfApi", repo: str) -> Head:
 
 
 def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manifest | None:
-    """The manifest at a commit; None for one that we cannot read, which then lists nothing that may be removed."""
+    """The manifest at a commit; None if it cannot be read. Then no file counts as listed, so none is removed."""
     with tempfile.TemporaryDirectory() as temporary:
         with hub_errors(api, short(repo, commit)), quiet_client():
             path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=DATASET, revision=commit, local_dir=temporary))
@@ -192,7 +191,7 @@ def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manif
 
 
 def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str, Sums], title: str) -> str:
-    """Commit what differs on top of ``before`` unless it has landed already, and return the commit that has it all.
+    """Commit what differs on top of ``before``, unless that has been done, and return the commit with all files.
 
     Raises HubError when the branch has moved to something else.
     """
@@ -214,9 +213,9 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
 
 
 def operations(folder: Path, sums: Mapping[str, Sums], sent: Sequence[str], removed: Sequence[str]) -> list[Any]:
-    """The commit's content: of small files the checked bytes themselves.
+    """The content of the commit. Small files are sent as the checked bytes.
 
-    Raises ArtifactError when a file is not what it was when it was checked.
+    Raises ArtifactError when a file has changed since it was checked.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -231,13 +230,15 @@ def operations(folder: Path, sums: Mapping[str, Sums], sent: Sequence[str], remo
 
 
 def changes(head: Head, sums: Mapping[str, Sums]) -> tuple[list[str], list[str]]:
-    """Files to send, and files of the earlier package to remove. What no manifest lists is left alone."""
+    """Files to send, and files of the earlier package to remove. Files that its manifest does not list are not
+    removed.
+    """
     listed = set(head.manifest.files) if head.manifest else set()
     return differing(sums, head.files), sorted((listed & set(head.files)) - set(sums))
 
 
 def tell_of_edits(head: Head) -> None:
-    """Say which files were changed on the Hub since the last push, because this one replaces them."""
+    """Warn of files that were edited on the Hub since the last push, because this push replaces them."""
     for name, record in head.manifest.files.items() if head.manifest else ():
         entry = head.files.get(name)
         if entry is not None and (entry.size, entry.sha256 or record.sha256) != (record.size, record.sha256):
@@ -245,7 +246,7 @@ def tell_of_edits(head: Head) -> None:
 
 
 def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: str) -> None:
-    """An annotated tag, if one is wanted, on ``commit``; one that is on this commit already is well."""
+    """Create an annotated tag on ``commit``, unless it exists there. Does nothing when ``tag`` is None."""
     if tag is None:
         return
     with hub_errors(api, f"{repo}@{tag}"):
@@ -255,7 +256,7 @@ def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: s
 
 
 def lines(pushed: Pushed) -> Sequence[str]:
-    """The outcome for people."""
+    """The result as lines of text."""
     receipt = pushed.receipt
     where = f"{receipt.repo}@{receipt.tag}" if receipt.tag else receipt.repo
     if not pushed.sent and not pushed.removed:
@@ -266,5 +267,5 @@ def lines(pushed: Pushed) -> Sequence[str]:
 
 
 def as_dict(pushed: Pushed) -> dict[str, Any]:
-    """The outcome for programs."""
+    """The result as plain data."""
     return {**asdict(pushed.receipt), "sent": pushed.sent, "removed": pushed.removed}

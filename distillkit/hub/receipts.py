@@ -1,4 +1,4 @@
-"""Receipts of pushes: what was published where, as a file in the repository."""
+"""Receipts of pushes: a file in the user's repository that lists what was published where."""
 
 import tempfile
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from distillkit.base.outside import content, read_json
 
 @dataclass(frozen=True)
 class Receipt:
-    """What is where: ``commit`` of ``repo`` holds the package whose manifest.json has this SHA-256."""
+    """``commit`` of ``repo`` has the package whose manifest.json has the SHA-256 ``manifest_sha256``."""
 
     repo: str
     endpoint: str
@@ -22,7 +22,7 @@ class Receipt:
 
 
 def check_receipt(path: Path) -> None:
-    """Raise ArtifactError unless receipts can be kept in ``path``, before anything is published."""
+    """Raise ArtifactError unless receipts can be written to ``path``. Called before anything is published."""
     read_receipts(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def check_receipt(path: Path) -> None:
 
 
 def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
-    """Add to the receipts in ``path``: of each repository the last commit pushed, and the commit of every tag."""
+    """Add to the receipts in ``path``: for each repository the last pushed commit, and the commit of each tag."""
     receipts = read_receipts(path)
     entry = receipts.setdefault(receipt.repo, {"tags": {}})
     if is_head or "commit" not in entry:
@@ -44,7 +44,7 @@ def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
 
 
 def read_receipts(path: Path) -> dict[str, Any]:
-    """The receipts so far. Raises ArtifactError when the file is no such record."""
+    """The receipts in the file. Raises ArtifactError when it is not a file of receipts."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,6 @@
-"""Sign-offs beside a published package: files that no manifest lists, so each is small JSON or a signature, or left."""
+"""Sign-offs of a published package. The manifest does not list them, so only small files with known names are
+fetched.
+"""
 
 import shutil
 from pathlib import Path
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path, cache: Path | None = None) -> list[str]:
-    """Put the sign-offs of a commit into the package in ``folder``, and return their paths in it; offline, none.
+    """Download a commit's sign-offs into the package in ``folder`` and return their paths in it; offline, none.
 
-    Raises HubError when one comes with other bytes than the Hub lists.
+    Raises HubError when a file has other bytes than the Hub lists.
     """
     if is_offline():
         return []

@@ -1,1 +1,3 @@
-"""hf:// in plain dvc: a source to import from and a remote to push to. May import base, process and hub."""
+"""``hf://`` addresses in the ordinary ``dvc`` command: as a source to import from and as a remote. May import base,
+process and hub.
+"""

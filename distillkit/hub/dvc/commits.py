@@ -1,8 +1,8 @@
-"""Many changed files, few commits: the Hub limits how often a repository may be committed to.
+"""Commits with many files each, because the Hub limits the number of commits per time.
 
-Files of a push wait until a batch is full; then one commit carries them all. They land in the order in which they came,
-so that DVC's list of a folder never lands before the folder's files. Repeating a commit is safe, as the client leaves
-out what is already there: a failed push is completed by the next.
+The files of a push wait until a batch is full; then one commit uploads the batch. Files are committed in the order in
+which they were added, so that DVC's list of a folder never arrives before the folder's files. A commit may be repeated,
+because the client skips files that are already there: the next push completes a failed one.
 """
 
 import threading
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FILES_PER_COMMIT = 100
-BYTES_PER_COMMIT = 2**29  # the Hub takes 1 GB of small files in one commit, which travel as base64
+BYTES_PER_COMMIT = 2**29  # the Hub accepts 1 GB of small files in one commit, sent as base64
 
 
 class Upload(NamedTuple):
-    """A file on its way: where it goes, and what it holds, a path or bytes."""
+    """A file to upload: its path in the repository, and its content as a local path or bytes."""
 
     path: str
     source: str | bytes
@@ -40,12 +40,14 @@ class CommitQueue:
     branch: str
     waiting: list[Upload] = field(default_factory=list)
     landed: int = 0
-    error: HubError | None = None  # of the push that runs; nothing after it may land
-    lock: threading.Lock = field(default_factory=threading.Lock)  # of the list
-    turn: threading.Lock = field(default_factory=threading.Lock)  # one commit at a time
+    error: HubError | None = None  # of the running push; after an error, nothing more is committed
+    lock: threading.Lock = field(default_factory=threading.Lock)  # for ``waiting``
+    turn: threading.Lock = field(default_factory=threading.Lock)  # for commits, one at a time
 
     def gather(self, upload: Upload) -> None:
-        """Take a file, which lands with the batch it fills or with :meth:`finish`; that is where an error is raised."""
+        """Add a file. It is committed when the batch is full, or by :meth:`finish`, which raises the error if there is
+        one.
+        """
         with self.lock:
             self.waiting.append(upload)
             full = is_full(self.waiting)
@@ -53,7 +55,7 @@ class CommitQueue:
             self.commit_in_order(full_only=True)
 
     def finish(self) -> None:
-        """Send what still waits. Raises HubError if any of it, or an earlier batch, could not be sent."""
+        """Commit the waiting files. Raises HubError if any of them, or an earlier batch, could not be sent."""
         self.commit_in_order()
         error, landed, self.error, self.landed = self.error, self.landed, None, 0
         if error is not None:
@@ -61,7 +63,7 @@ class CommitQueue:
             raise HubError(f"{error}{note}")
 
     def commit_in_order(self, full_only: bool = False) -> None:
-        """Commit batches; after one that failed, or was interrupted, the others are dropped."""
+        """Commit batches. After one that failed or was interrupted, the others are dropped."""
         with self.turn:
             while batch := self.take(full_only):
                 if self.error is None:
@@ -87,7 +89,7 @@ def is_full(uploads: Sequence[Upload]) -> bool:
 
 
 def add_files(api: "HfApi", repo: str, branch: str, uploads: Sequence[Upload]) -> None:
-    """One commit that adds the files; tried again after transient errors."""
+    """Add the files in one commit; retried after transient errors."""
     from huggingface_hub import CommitOperationAdd
 
     def attempt() -> None:
@@ -99,7 +101,7 @@ def add_files(api: "HfApi", repo: str, branch: str, uploads: Sequence[Upload]) -
 
 
 def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> None:
-    """Commits that delete those of the files that are there; tried again after transient errors."""
+    """Delete those of the files that exist, in a few commits; retried after transient errors."""
     from huggingface_hub import CommitOperationDelete
 
     def attempt(some: Sequence[str]) -> None:
@@ -114,7 +116,7 @@ def delete_files(api: "HfApi", repo: str, branch: str, paths: Sequence[str]) -> 
 
 
 def commit(api: "HfApi", repo: str, branch: str, operations: Sequence[Any], message: str) -> None:
-    with quiet_client(on_terminal=True):  # DVC shows bars of its own
+    with quiet_client(on_terminal=True):  # DVC shows its own bars
         api.create_commit(repo, list(operations), commit_message=message, repo_type=DATASET, revision=branch)
 
 
@@ -128,13 +130,13 @@ _queues_lock = threading.Lock()
 
 
 def queue_of(api: "HfApi", repo: str, branch: str) -> CommitQueue:
-    """The one queue of this process for a branch: DVC makes several filesystems in one push."""
+    """The queue of this process for a branch. All filesystems that DVC creates in a push share it."""
     with _queues_lock:
         return _queues.setdefault((api.endpoint, repo, branch), CommitQueue(api, repo, branch))
 
 
 def finish_all() -> None:
-    """Finish all queues; raises the first error, once all have been tried."""
+    """Finish all queues. Raises the first error after all have been tried."""
     errors = []
     for queue in list(_queues.values()):
         try:

@@ -1,7 +1,8 @@
-"""Files of dataset repositories on the Hub by path, ``datasets/owner/name[@revision]/path``, as DVC wants to see them.
+"""Files of dataset repositories by path, ``datasets/owner/name[@revision]/path``, in the form that DVC needs.
 
-A branch is resolved to a commit once, and what is listed, compared and fetched is of that commit. An entry's ``etag``
-is the Hub's checksum (SHA-256 of large files, Git's hash of the others); every fetched file must have it.
+A revision is resolved to a commit once; everything listed, compared and downloaded is from that commit. An entry's
+``etag`` is the Hub's checksum (SHA-256 for large files, Git's hash for others), and every downloaded file must match
+it.
 """
 
 import re
@@ -31,12 +32,12 @@ PATHS_PER_REQUEST = 100
 
 
 class RemoteError(HubError, DvcException):  # type: ignore[misc]  # DVC is not typed
-    """What DVC shows as one line."""
+    """A HubError that DVC shows as one line."""
 
 
 @contextmanager
 def errors_for_dvc() -> Iterator[None]:
-    """Turn a HubError into one that DVC knows."""
+    """Convert a HubError to a RemoteError."""
     try:
         yield
     except RemoteError:
@@ -46,7 +47,7 @@ def errors_for_dvc() -> Iterator[None]:
 
 
 class Place(NamedTuple):
-    """A path in a repository; ``root`` is what stands before it in an address."""
+    """A path in a repository; ``root`` is the part of the address before the path."""
 
     repo: str
     revision: str
@@ -56,7 +57,7 @@ class Place(NamedTuple):
 
 @errors_for_dvc()
 def parse_place(address: str) -> Place:
-    """``datasets/owner/name[@revision][/path]``, with or without ``hf://``. Raises HubError."""
+    """Parse ``datasets/owner/name[@revision][/path]``, with or without ``hf://``. Raises HubError."""
     text = address.removeprefix("hf://").rstrip("/")
     found = ADDRESS.fullmatch(text.removeprefix("datasets/")) if text.startswith("datasets/") else None
     if found is None:
@@ -71,7 +72,7 @@ def parse_place(address: str) -> Place:
 
 
 class HubFiles(HfFileSystem):
-    """The client's filesystem, with listings that carry checksums and are all of one commit."""
+    """The client's filesystem, with checksums in all listings and one commit for each revision."""
 
     cachable = False
 
@@ -80,7 +81,7 @@ class HubFiles(HfFileSystem):
         self.api = self._api = connect()
         self._commits: dict[tuple[str, str], str] = {}
         self._trees: dict[str, dict[str, Entry]] = {}  # folder -> all entries below it, by their path
-        self._entries: dict[str, Entry] = {}  # what was asked for by itself; empty if it is not there
+        self._entries: dict[str, Entry] = {}  # single paths that were requested; empty if the path does not exist
         self._lock = threading.RLock()
 
     @contextmanager
@@ -92,7 +93,7 @@ class HubFiles(HfFileSystem):
 
     @errors_for_dvc()
     def commit_of(self, place: Place) -> str:
-        """The commit that the revision stood for when this was first asked."""
+        """The commit that the revision referred to at the first request."""
         with self._lock:
             key = (place.repo, place.revision)
             if key not in self._commits:
@@ -101,14 +102,14 @@ class HubFiles(HfFileSystem):
             return self._commits[key]
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Forget commits and listings: something has been written."""
+        """Forget commits and listings. Called after a write."""
         with self._lock:
             self._commits.clear()
             self._trees.clear()
             self._entries.clear()
 
     def resolve_path(self, path: str, revision: str | None = None) -> HfFileSystemResolvedRepositoryPath:
-        """For what the client does itself, such as to fetch: the commit inside, the address outside."""
+        """Override for the client's own operations, such as downloads: it uses our commit but keeps the address."""
         place = parse_place(path)
         resolved = HfFileSystemResolvedRepositoryPath(DATASET, place.repo, self.commit_of(place), place.path)
         resolved.root = place.root
@@ -122,7 +123,7 @@ class HubFiles(HfFileSystem):
         return {"name": name, "size": item.size, "type": "file", "etag": etag, "xet_hash": item.xet_hash}
 
     def infos(self, paths: Iterable[str]) -> dict[str, Entry]:
-        """What there is among the paths, asked for in few requests; a path that is not there is left out."""
+        """The entries of those paths that exist, with few requests."""
         known = {path: self.known(path) for path in paths}
         unknown: dict[tuple[str, str], list[str]] = {}
         for path in (path for path, entry in known.items() if entry is None):
@@ -133,7 +134,7 @@ class HubFiles(HfFileSystem):
         return {path: entry for path, entry in known.items() if entry}
 
     def known(self, path: str) -> Entry | None:
-        """The entry without a request; empty for one that is not there, None where the Hub must be asked."""
+        """The entry if no request is needed; empty if the path does not exist, None if the Hub must be asked."""
         place = parse_place(path)
         if not place.path:
             self.commit_of(place)
@@ -144,7 +145,7 @@ class HubFiles(HfFileSystem):
             return self._entries.get(path) if tree is None else tree.get(name, {})
 
     def tree_over(self, name: str) -> dict[str, Entry] | None:
-        """The listing that must have an entry if it exists."""
+        """A cached listing that must have the path's entry if the path exists; None without one."""
         folder = name
         while "/" in folder:
             folder = folder.rpartition("/")[0]
@@ -154,7 +155,7 @@ class HubFiles(HfFileSystem):
 
     @errors_for_dvc()
     def ask_for(self, addresses: Sequence[str]) -> dict[str, Entry]:
-        """The entries of addresses in one repository; empty for what is not there."""
+        """Request the entries of addresses in one repository; empty for those that do not exist."""
         places = {address: parse_place(address) for address in addresses}
         one = places[addresses[0]]
         commit = self.commit_of(one)
@@ -180,7 +181,7 @@ class HubFiles(HfFileSystem):
         return found[path]
 
     def tree(self, path: str) -> dict[str, Entry]:
-        """All entries below a folder; none if there is no such folder."""
+        """All entries below a folder; empty if there is no such folder."""
         place = parse_place(path)
         folder = f"{place.root}/{place.path}".rstrip("/")
         with self._lock:
@@ -248,7 +249,7 @@ class HubFiles(HfFileSystem):
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, revision: str | None = None, **options: Any
     ) -> Any:
-        """The whole file, checked, on this machine's disk while it is open."""
+        """Download the whole file, check it, and open the local copy, which is deleted when it is closed."""
         if mode != "rb":
             raise NotImplementedError(f"hf://{path} cannot be opened with mode {mode!r}")
         file = TemporaryFile()  # noqa: SIM115  the caller closes it
@@ -262,7 +263,7 @@ class HubFiles(HfFileSystem):
 
     @errors_for_dvc()
     def fetch(self, path: str, to: str) -> int:
-        """Copy a file to this machine, whose bytes must have the Hub's checksum; the size. Raises HubError."""
+        """Download a file to ``to`` and check it against the Hub's checksum. Returns the size. Raises HubError."""
         place, entry = parse_place(path), self.info(path)
 
         def attempt() -> None:

@@ -1,4 +1,4 @@
-"""``hf://datasets/owner/name@revision/path`` as a DVC filesystem: a source to import from, and a remote to push to."""
+"""``hf://datasets/owner/name@revision/path`` as a DVC filesystem: a source to import from, and a remote."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from distillkit.hub.dvc.plugin import SCHEME, Gathering
 
 
 class HubFileSystem(ObjectFileSystem):
-    """What DVC asks for: reading is left to HubFiles, writing gathered into few commits."""
+    """The interface that DVC needs. HubFiles does the reading; writes are collected into few commits."""
 
     protocol = SCHEME
     REQUIRES: ClassVar[dict[str, str]] = {"huggingface_hub": "huggingface_hub"}
@@ -38,7 +38,7 @@ class HubFileSystem(ObjectFileSystem):
     def exists(
         self, path: str | list[str], callback: Callback = DEFAULT_CALLBACK, batch_size: int | None = None
     ) -> Any:
-        """Whether it is there; a list of paths costs few requests."""
+        """Whether the path exists, or a list for a list of paths, with few requests."""
         if isinstance(path, str):
             return self.fs.exists(path)
         found = self.fs.infos(path)
@@ -52,7 +52,7 @@ class HubFileSystem(ObjectFileSystem):
         return_exceptions: bool = False,
         **options: Any,
     ) -> Any:
-        """The entry, or entries of a list of paths in few requests."""
+        """The entry of the path, or a list for a list of paths, with few requests."""
         if isinstance(path, str):
             return super().info(path, callback, batch_size, return_exceptions, **options)  # type: ignore[call-overload]
         found = self.fs.infos(path)
@@ -63,7 +63,7 @@ class HubFileSystem(ObjectFileSystem):
     def find(
         self, path: str | list[str], prefix: bool = False, batch_size: int | None = None, **options: Any
     ) -> Iterator[str]:
-        """The files below; for many prefixes of one folder, as in a large remote, the folder is listed once."""
+        """The files below the path. For many prefixes in one folder (a large remote), the folder is listed once."""
         if not isinstance(path, str) and len(path) > 1:
             self.fs.tree(self.commonpath(path))
         yield from super().find(path, prefix=prefix, batch_size=batch_size, **options)
@@ -82,7 +82,7 @@ class HubFileSystem(ObjectFileSystem):
         size: int | None = None,
         **options: Any,
     ) -> None:
-        """In a push, take the file for one of the next commits; else return when it is on the Hub."""
+        """In a push, queue the file for one of the next commits; else upload it before returning."""
         place = parse_place(to_info)
         if place.path.endswith(".tmp"):
             raise RemoteError(f"{to_info}: hf:// takes no --to-remote; import or add it here, then push")
@@ -102,7 +102,7 @@ class HubFileSystem(ObjectFileSystem):
 
     @errors_for_dvc()
     def rm(self, path: str | list[str], recursive: bool = False, **options: Any) -> None:
-        """Delete files, or with ``recursive`` all below a folder, in few commits."""
+        """Delete files, or with ``recursive`` everything below a folder, in few commits."""
         paths = [path] if isinstance(path, str) else path
         found = [name for each in paths for name in (self.fs.find(each) if recursive else [each])]
         branches: dict[tuple[str, str], list[str]] = {}

@@ -1,8 +1,8 @@
-"""``hf://`` in plain ``dvc``: what is added to DVC's modules, each right after it was imported.
+"""``hf://`` in the ordinary ``dvc`` command: additions to DVC's modules, each made after the module's import.
 
-DVC has no entry point for filesystems. Three places of it are touched, all or none of them from the user's view: the
-table of filesystems, the check of remote addresses, and ``push``, so that a whole push goes into few commits. Where a
-place looks other than expected, DVC stays as it is and refuses ``hf://`` itself.
+DVC has no entry point for filesystems. Three places are changed: the table of filesystems, the check of remote
+addresses, and ``push``, so that a whole push makes few commits. If a place is not as expected, DVC stays unchanged and
+rejects ``hf://`` itself.
 """
 
 import sys
@@ -22,24 +22,24 @@ TESTED = "DVC 3.66 and 3.67"
 
 
 class Gathering:
-    """Whether uploads wait for more: ``depth`` counts the pushes that run here; ``finish`` sends what waits."""
+    """Whether uploads wait for more: ``depth`` is the number of nested pushes; ``finish`` sends the waiting uploads."""
 
     depth = 0
-    finish: Callable[[], None] = staticmethod(lambda: None)  # the filesystem puts its own here once it is used
+    finish: Callable[[], None] = staticmethod(lambda: None)  # replaced when the filesystem is imported
 
 
 def after_import(module: ModuleType) -> None:
-    """Add our part to a module of DVC that has just been imported."""
+    """Add our part to a DVC module that has just been imported."""
     ADDITIONS[module.__name__](module)
 
 
 def add_scheme(module: ModuleType) -> None:
-    """``dvc_objects.fs``: which class speaks ``hf://``."""
+    """``dvc_objects.fs``: register the class for ``hf://``."""
     module.known_implementations.setdefault(SCHEME, IMPLEMENTATION)
 
 
 def accept_addresses(module: ModuleType) -> None:
-    """``dvc.config_schema``: an ``hf://`` address is valid, with these options. A token is none of them."""
+    """``dvc.config_schema``: make ``hf://`` addresses valid, with the options OPTIONS. A token is not an option."""
     check = module.SCHEMA["remote"][str]
     check_ours = module.Schema({option: module.REMOTE_COMMON[option] for option in OPTIONS})
 
@@ -55,7 +55,7 @@ def accept_addresses(module: ModuleType) -> None:
 
 
 def is_ready() -> bool:
-    """Whether DVC would find our filesystem; without it, it would take the address for a local path."""
+    """Whether DVC finds our filesystem. Otherwise it would treat the address as a local path."""
     try:
         from dvc_objects.fs import get_fs_cls
 
@@ -65,7 +65,7 @@ def is_ready() -> bool:
 
 
 def gather_pushes(module: ModuleType) -> None:
-    """``dvc.repo.push``: all that one push uploads is gathered."""
+    """``dvc.repo.push``: collect all uploads of a push."""
     push = module.push
 
     @wraps(push)
@@ -73,12 +73,12 @@ def gather_pushes(module: ModuleType) -> None:
         with gathering():
             return push(*arguments, **options)
 
-    setattr(module, "push", gathered)  # noqa: B010  mypy knows no such attribute
+    setattr(module, "push", gathered)  # noqa: B010  mypy does not know this attribute
 
 
 @contextmanager
 def gathering() -> Iterator[None]:
-    """Let uploads wait for more, and send the rest at the end, also when some of them failed for DVC."""
+    """A block in which uploads wait for more. At its end the rest is sent, also after an error of DVC."""
     Gathering.depth += 1
     try:
         yield
@@ -92,7 +92,7 @@ def gathering() -> Iterator[None]:
 
 
 def finish() -> None:
-    """Send what still waits, at the end of the outermost push."""
+    """At the end of the outermost push, send the waiting uploads."""
     if Gathering.depth == 1:
         Gathering.finish()
 
