@@ -243,7 +243,7 @@ def test_a_single_network_tells_nothing_of_noise_and_no_spread_is_no_margin() ->
     single = version(synthetic([0.1]), accuracy={"mean": 0.95, "std": 0.0, "runs": 1})
     found = compare(version(synthetic([0.1])), single)
     assert found.accuracy is not None and found.accuracy.within_noise is None
-    assert any("+5.00 points, of which one network cannot say" in line for line in lines(found))
+    assert any("+5.00 points, and one network cannot show" in line for line in lines(found))
     exact = [version(synthetic([0.1]), accuracy={"mean": mean, "std": 0.0, "runs": 3}) for mean in (0.5, 0.6)]
     assert compare(*exact).accuracy.within_noise is False  # type: ignore[union-attr]
     assert compare(exact[0], exact[0]).same

@@ -360,7 +360,7 @@ LASTING = [
     (403, "may not do that"),
     (404, "does not find it"),
     (409, "conflict"),
-    (412, "committed in between"),
+    (412, "committed meanwhile"),
     (413, "nothing so large"),
     (429, "fewer requests"),
     (500, "answered 500"),

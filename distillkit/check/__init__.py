@@ -1,1 +1,3 @@
-"""Looking at sets: show, verify, sign-offs, diff, training again, one table of several. May import all of the above."""
+"""Checks of finished sets: show, verify, sign-offs, diff, new training, one table of several. May import all rooms
+above.
+"""

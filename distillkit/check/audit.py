@@ -1,4 +1,4 @@
-"""Audit a set that is at rest: find its source, and the parameters that made it, then see what it reveals."""
+"""The audit of a finished set: find its source and the parameters that made it, then measure what it reveals."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,14 +18,20 @@ from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.unfinished import unfinished
 
-DECIDE = ("seed", "expert_shards", "experts", "score", "evaluation")  # sections, beside the recipe's own
+DECIDE = (
+    "seed",
+    "expert_shards",
+    "experts",
+    "score",
+    "evaluation",
+)  # the sections that decide a set, besides its recipe
 
 
 def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: int) -> dict[str, Any]:
-    """The result of an audit of an artifact, or of one recipe of a packaged folder; ``source`` is where its images are.
+    """The result of an audit of an artifact, or of one recipe of a package. ``source`` is the location of its images.
 
-    A package has the parameters that made it; of an artifact params.yaml in this folder has them. Raises ArtifactError
-    for what is damaged or does not fit, ParamsError for wrong options, SourceError when the images cannot be had.
+    The parameters come from the package; for an artifact, from params.yaml in this folder. Raises ArtifactError for
+    damaged or unfitting files, ParamsError for wrong options, SourceError when the images are not available.
     """
     package = open_package(path) if path.is_dir() else None
     if package is None and recipe is not None:
@@ -41,13 +47,13 @@ def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: in
 
 
 def parameters(package: Package | None, name: str, provenance: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """The sections of params.yaml by which recipe ``name`` was made. Raises ArtifactError where one is missing."""
+    """The sections of params.yaml that made recipe ``name``. Raises ArtifactError when one is missing."""
     made = provenance.get("params")
     if package is None:
         admit_all(data := params.load())
         return {**data, "recipes": {name: made}}
     record = package.recipe_json(name)
-    evaluation_recipe(record, images)  # asks for no more than a stranger may
+    evaluation_recipe(record, images)  # checks that the work is within limits
     found = {**record.get("pipeline", {}), "recipes": {name: made}, "evaluation": record["evaluation"]}
     if missing := [key for key in DECIDE if key not in found]:
         raise ArtifactError(
@@ -58,10 +64,10 @@ def parameters(package: Package | None, name: str, provenance: Mapping[str, Any]
 
 
 def source_of(artifact: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> RealData:
-    """The images, normalised and described as when the set was made from them."""
+    """The images, with the normalisation and description that they had when the set was made."""
     try:
         found = source_images(artifact, synthetic, provenance, given)
-    except DistillkitError as error:  # of commands that want test images
+    except DistillkitError as error:  # its messages are for commands with --test
         raise type(error)(str(error).replace("--test", "--source")) from None
     recorded = provenance.get("source")
     told = recorded.get("params", {}) if isinstance(recorded, Mapping) else {}
@@ -69,7 +75,7 @@ def source_of(artifact: Path, synthetic: SyntheticSet, provenance: Mapping[str, 
 
 
 def checked(artifact: Path, synthetic: SyntheticSet, real: RealData) -> RealData:
-    """``real``. Raises ArtifactError unless the set can be of these images."""
+    """``real``. Raises ArtifactError if the set cannot have been made from these images."""
     check_fit(real.test, synthetic)
     if (last := int(synthetic.source_row.max())) >= (rows := len(real.train)):
         found = f"{artifact} names training image {last}, but the source has {rows}"

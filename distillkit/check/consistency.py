@@ -1,7 +1,7 @@
-"""Whether the parts of a package say the same: artifact, parquet, recipe.json and card. Nothing is trained.
+"""Whether the parts of a package agree: artifact, parquet, recipe.json and card. Nothing is trained.
 
-A card is not rendered again for comparison: its front matter depends on the releases of ``datasets`` and
-``huggingface_hub`` that wrote it, and another release must not make an honest package a liar.
+The card is not rendered again for the comparison: its front matter depends on the releases of ``datasets`` and
+``huggingface_hub``, and a new release must not make a correct package look wrong.
 """
 
 import json
@@ -25,17 +25,17 @@ from distillkit.package.folders import CARD
 from distillkit.package.manifest import PARQUET, RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, stated
 
-# as distillkit.package.card.percent writes it
+# in the format of distillkit.package.card.percent
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
 HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
-ROWS = 256  # of a parquet file that are held at once
-ENCODED = 4096  # bytes of a preview beyond twice its pixels'
+ROWS = 256  # rows of a parquet file in memory
+ENCODED = 4096  # most bytes of a preview, in addition to twice its pixels
 
 
 def check_parts(
     package: Package, name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any], record: Mapping[str, Any]
 ) -> None:
-    """Raise ArtifactError unless artifact, parquet, recipe.json and card say the same of recipe ``name``."""
+    """Raise ArtifactError unless artifact, parquet, recipe.json and card agree about recipe ``name``."""
     own = by_path(stated(name, synthetic, provenance))
     said = by_path(record)
     for key, expected in own.items():
@@ -50,7 +50,7 @@ def check_parts(
 
 
 def by_path(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with the numbers of its images one by one, for it holds more of them than the artifact states."""
+    """A record with its image counts as separate keys, because it has more of them than the artifact."""
     return {**record, **{f"images.{key}": value for key, value in record["images"].items()}, "images": None}
 
 
@@ -62,7 +62,7 @@ def contradiction(package: Package, found: str) -> ArtifactError:
 
 
 def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> None:
-    """Raise ArtifactError unless the claim names every network's accuracy, and is their mean, deviation and number."""
+    """Raise ArtifactError unless the claim lists each network's accuracy and agrees with it: mean, std and number."""
     accuracy = record["results"]["accuracy"]
     if (trained := record["evaluation"].get("runs")) != (runs := accuracy["runs"]):
         shown = json.dumps(trained)[:80]
@@ -74,7 +74,7 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
 
 
 def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> None:
-    """Raise ArtifactError unless baselines that are recipes of this package have these recipes' accuracy."""
+    """Raise ArtifactError if a baseline that is a recipe of this package has another accuracy than that recipe."""
     for which, baseline in (record.get("baselines") or {}).items():
         if baseline is None or baseline["recipe"] not in package.recipes:
             continue
@@ -88,10 +88,10 @@ def check_baselines(package: Package, name: str, record: Mapping[str, Any]) -> N
 
 
 def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
-    """Raise ArtifactError unless the card claims for the recipe what its recipe.json does.
+    """Raise ArtifactError unless the card claims the same accuracy as recipe.json.
 
-    That is in the recipe's row of the results, in bold where it is the default, and, where all recipes are here, in all
-    figures with an n.
+    It is checked in the recipe's row of the results; in the bold text, for the default recipe; and, if all recipes are
+    present, in all accuracies with an n.
     """
     try:
         card = (package.folder / CARD).read_text(encoding="utf-8")
@@ -118,10 +118,10 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
 
 
 def differing_column(package: Package, name: str, synthetic: SyntheticSet) -> str | None:
-    """The first column of the parquet that is not what the artifact has; None when all are.
+    """The first column of the parquet that differs from the artifact, or None.
 
-    Form and counts are looked at before any data, for a small file can hold a great many rows. Raises ArtifactError
-    when it cannot be read.
+    The metadata is checked before the data, because a small file can expand to very many rows. Raises ArtifactError
+    when the file cannot be read.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -129,13 +129,15 @@ def differing_column(package: Package, name: str, synthetic: SyntheticSet) -> st
     try:
         with ParquetFile(path) as file:
             return differing_form(file, synthetic) or differing_values(file, synthetic)
-    except Exception as error:  # its decoders raise errors of every kind
+    except Exception as error:  # decoders raise errors of many types
         found = printable(" ".join(str(error).split()))
         raise ArtifactError(f"{path} cannot be read ({found}); expected parquet; do not use it") from None
 
 
 def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
-    """By metadata alone: the first column that has another name, type or number of values; "rows" for their number."""
+    """From metadata alone: the first column with another name, type or number of values; "rows" if their number
+    differs.
+    """
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == sum(group.num_rows for group in groups) == len(synthetic):
         return "rows"
@@ -157,12 +159,12 @@ def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
 
 
 def column_types(schema: Any) -> dict[str, Any]:
-    """The Arrow type of every column, without what ``datasets`` registers beyond."""
+    """The Arrow type of each column, without the extension types of ``datasets``."""
     return {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
 
 
 def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
-    """By the data, a few rows at a time: the first column that has other values."""
+    """From the data, a few rows at a time: the first column with other values."""
     start = 0
     for batch in file.iter_batches(batch_size=ROWS):
         rows = slice(start, start + batch.num_rows)
@@ -179,7 +181,7 @@ def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
 
 
 def is_array(lists: Any, images_NCHW: Tensor) -> bool:
-    """Whether nested lists have the shape and the values of the images."""
+    """Whether nested lists have the shape and values of the images."""
     values = getattr(lists, "storage", lists)
     for size in images_NCHW.shape[1:]:
         if values.null_count or values.value_lengths().unique().to_pylist() != [size]:
@@ -189,7 +191,7 @@ def is_array(lists: Any, images_NCHW: Tensor) -> bool:
 
 
 def is_preview(preview: Any, image_CHW: Tensor) -> bool:
-    """Whether a PNG, decoded, is the image clipped to [0, 1] and rounded to 8 bits."""
+    """Whether the decoded PNG is the image, clipped to [0, 1] and rounded to 8 bits."""
     levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8)
     mode, size = "L" if len(levels_CHW) == 1 else "RGB", (levels_CHW.shape[2], levels_CHW.shape[1])
     try:
@@ -199,6 +201,6 @@ def is_preview(preview: Any, image_CHW: Tensor) -> bool:
             if (image.mode, image.size) != (mode, size):
                 return False
             decoded = torch.from_numpy(np.array(image))
-    except Exception:  # there is none, or it cannot be decoded: decoders raise errors of every kind
+    except Exception:  # it is missing or cannot be decoded; decoders raise errors of many types
         return False
     return torch.equal(decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1), levels_CHW)

@@ -1,6 +1,7 @@
-"""Train again on a set that is at rest, and set the result beside what it claims.
+"""New training on a finished set, to compare the result with the claim.
 
-Packages are other people's: what they ask for is bounded, and of this machine they reach nothing but its network.
+Packages come from other people. So the work that they ask for is limited, and they can use nothing of this machine
+except its network connection.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 
-# Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.
+# Far above the papers' numbers, and still feasible: the row indices of a whole run are in memory.
 LARGEST = {"runs": 1000, "steps": 10_000_000, "weights of a network": 200_000_000, "image visits a run": 200_000_000}
 
 
@@ -42,10 +43,10 @@ def evaluate_again(
     seed: int,
     network: str | None = None,
 ) -> dict[str, Any]:
-    """The accuracy found, what the package claims (None for a single artifact), and the recipe's name.
+    """The accuracy found, the package's claim (None for an artifact), and the recipe's name.
 
-    Raises ArtifactError for what is damaged or asks for too much, ParamsError for wrong options, and SourceError when
-    the test images cannot be had.
+    Raises ArtifactError for a damaged package or one that asks for too much, ParamsError for wrong options, SourceError
+    when the test images are not available.
     """
     packaged = open_package(path) if path.is_dir() else None
     if packaged is None and recipe is not None:
@@ -63,12 +64,12 @@ def evaluate_again(
 def measure(
     synthetic: SyntheticSet, test: ImageSet, evaluation: EvaluationRecipe, runs: int | None, seed: int
 ) -> dict[str, Any]:
-    """Accuracy, in all and by class, of ``runs`` fresh networks; of as many as the recipe says when missing.
+    """Accuracy, in total and by class, of ``runs`` new networks (None: the number in the recipe).
 
-    Raises ArtifactError when the set comes with a schedule that asks for more than LARGEST.
+    Raises ArtifactError when the set's schedule asks for more than LARGEST.
     """
     check_fit(test, synthetic)
-    evaluation = replace(evaluation, runs=runs or evaluation.runs, curve_points=0)  # nobody asks for the curve here
+    evaluation = replace(evaluation, runs=runs or evaluation.runs, curve_points=0)  # the curve is not needed here
     schedule = synthetic.schedule
     batch = counted(min(evaluation.training.batch, len(synthetic)), "image")
     work = f"{counted(evaluation.training.steps, 'update')} of {batch}"
@@ -87,9 +88,9 @@ def measure(
 def evaluation_recipe(
     record: Mapping[str, Any] | None, images: int, params_file: Path | None = None
 ) -> EvaluationRecipe:
-    """Of a package's recipe.json, within bounds, unless a file of parameters is to count.
+    """The evaluation recipe of a package's recipe.json, or of ``params_file`` (without a package: params.yaml).
 
-    Raises ArtifactError when a package asks for more than LARGEST on its ``images``.
+    Raises ArtifactError when a package asks for more than LARGEST; it has so many ``images``.
     """
     if record is not None and params_file is None:
         recipe = params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
@@ -103,10 +104,10 @@ def evaluation_recipe(
 
 
 def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> None:
-    """Import the user's own ``network``, by its import path, for the one that the recipe or the set's schedule names.
+    """Import the user's own ``network``, an import path, if the recipe or the set's schedule needs one.
 
-    What a package names is never imported by itself: raises ParamsError where it names one and the user does not, and
-    where the user names one that nothing asks for.
+    A network that only a package names is never imported. Raises ParamsError when the package names one and the user
+    does not, and when the user names one that is not needed.
     """
     specs = [evaluation.network, *([] if synthetic.schedule is None else [synthetic.schedule.network])]
     own = [spec for spec in specs if isinstance(spec, NetworkFactory)]
@@ -120,9 +121,7 @@ def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: S
 
 def check_within(who: str, network: Network, steps: int, batch: float, runs: int = 1) -> None:
     """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
-    weights = (
-        0 if isinstance(network, NetworkFactory) else 9 * network.depth * network.width**2
-    )  # the former: not known
+    weights = 0 if isinstance(network, NetworkFactory) else 9 * network.depth * network.width**2  # 0: unknown
     asked = {
         "runs": runs,
         "steps": steps,
@@ -135,9 +134,8 @@ def check_within(who: str, network: Network, steps: int, batch: float, runs: int
 
 
 def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
-    """Raise ArtifactError when the set's own order of training asks for more than LARGEST, or starts elsewhere.
-
-    Its initial weights must be as many as its network has.
+    """Raise ArtifactError when the set's schedule asks for more than LARGEST, or its initial weights do not fit its
+    network.
     """
     batch, starts_RP = len(synthetic) / (int(schedule.step_N.max()) + 1), schedule.starts_RP
     check_within("the set's schedule", schedule.network, len(schedule.lr_T), batch)
@@ -155,16 +153,16 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 
 
 def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
-    """The test split for the set at ``path``, see :func:`source_images`."""
+    """The test split for the set at ``path``; see :func:`source_images`."""
     return source_images(path, synthetic, provenance, given).test
 
 
 def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> RealData:
-    """The images that the set at ``path`` was made from: of a real.safetensors, or fetched anew as they are recorded.
+    """The images that the set at ``path`` was made from: from a real.safetensors, or fetched as the set records it.
 
-    ``given`` may also be a folder: where the recorded source lies on this machine. Raises ParamsError when it does not
-    fit, ArtifactError when no source is recorded, and SourceError for one that is not to be had, or is not to be read
-    because somebody else's package names it: a place on this machine.
+    ``given`` is such a file, or the folder of the recorded source on this machine. Raises ParamsError when it does not
+    fit, ArtifactError when no source is recorded, and SourceError when the source is not available, or when it is a
+    path on this machine that only the package names.
     """
     check_test(given)
     if given is not None and real_file(given).is_file():
@@ -178,7 +176,7 @@ def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, 
 
 
 def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> tuple[DataSpec, str | None]:
-    """What the artifact at ``path`` says that it was made from, and at which revision."""
+    """The source that the artifact at ``path`` records, and its revision. Raises ArtifactError or SourceError."""
     source = provenance.get("source")
     if isinstance(source, Mapping) and source.get("kind") == "python":
         raise SourceError(
@@ -189,7 +187,7 @@ def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
         raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --test")
     try:
         spec = params.read(source["params"], DataSpec, "provenance.source.params", path)
-    except (ValueError, OverflowError, RecursionError):  # numbers that no message can show
+    except (ValueError, OverflowError, RecursionError):  # values that the message cannot contain
         raise ArtifactError(f"{path} records no source that can be read; give --test") from None
     shape = tuple(synthetic.images.shape[2:])
     if spec.size not in (None, shape):
@@ -200,7 +198,7 @@ def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
 
 
 def fetchable(path: Path, source: Source, revision: str | None) -> Source:
-    """The recorded source, pinned, if it is one that any machine may fetch. Raises SourceError otherwise."""
+    """The recorded source at the recorded revision, if any machine can fetch it. Raises SourceError otherwise."""
     match source:
         case DigitsSource():
             tell("test images: scikit-learn's digits")
@@ -219,7 +217,7 @@ def fetchable(path: Path, source: Source, revision: str | None) -> Source:
 
 
 def is_on_hub(id: str, revision: str | None) -> bool:
-    """Whether ``datasets`` would take ``id`` for owner/name on the Hub, and for nothing on this machine."""
+    """Whether ``datasets`` reads ``id`` as owner/name on the Hub, and not as a path on this machine."""
     try:
         reference = parse_reference(f"{id}@{revision}" if revision else id)
     except ParamsError:
@@ -228,7 +226,7 @@ def is_on_hub(id: str, revision: str | None) -> bool:
 
 
 def in_folder(source: Source, folder: Path) -> Source:
-    """The recorded source, which lies in ``folder``. Raises ParamsError when it is one without a folder."""
+    """The recorded source, located in ``folder``. Raises ParamsError for a source that has no folder."""
     match source:
         case HuggingFaceSource():
             return replace(source, id=str(folder), revision=None)

@@ -1,4 +1,4 @@
-"""What a file or a packaged folder holds, as plain data and as lines for people."""
+"""The content of a file or a packaged folder, as plain data and as lines of text."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -15,11 +15,11 @@ from distillkit.data.rows import pixel_range
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
 from distillkit.sources import summary
 
-SHOWN = 30  # recipes of a package, in lines
+SHOWN = 30  # most recipes in the text
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """An artifact of any kind, or a folder with a manifest. Raises ArtifactError when it is neither, or damaged."""
+    """Describe an artifact of any kind or a package. Raises ArtifactError when it is neither, or damaged."""
     check_artifact(path)
     if path.is_dir() and not (path / REAL).is_file():
         return describe_package(path)
@@ -77,7 +77,7 @@ def describe_package(folder: Path) -> dict[str, Any]:
 
 
 def lines(description: Mapping[str, Any]) -> Iterator[str]:
-    """The description for people."""
+    """The description as lines of text."""
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
         from distillkit.check import sign_off
@@ -114,7 +114,7 @@ def synthetic_line(recipe: Mapping[str, Any]) -> str:
 
 
 def regime_words(recipe: Mapping[str, Any]) -> str:
-    """What is not as it is with most sets: ZCA whitening, soft labels, an order of training."""
+    """Unusual properties of a set: ZCA whitening, soft labels, a schedule."""
     soft, schedule = recipe["soft_labels"], recipe["schedule"]
     labels = ", to be ZCA-whitened" if recipe["normalisation"] == "zca" else ""
     labels += "" if soft is None else f", labels {labels_words(soft)}"

@@ -1,4 +1,4 @@
-"""Write down what a verification found, for others to check: ``distillkit verify --sign-off``."""
+"""Write the result of a verification, for others to check: ``distillkit verify --sign-off``."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ from distillkit.package.sign_offs import SIGNATURE, Filed, SignOff, covered
 
 
 def sign_off(package: Package, verdict: Verdict, by: str, seed: int, path: Path) -> dict[str, Any]:
-    """Write the verdict on a recipe of the opened package to ``path``, and return what it says."""
+    """Write the verdict on a recipe of the opened package to ``path``, and return its content."""
     check_sign_off(path, by)
     record = package.recipe_json(verdict.recipe)
     said = {
@@ -46,14 +46,14 @@ def sign_off(package: Package, verdict: Verdict, by: str, seed: int, path: Path)
 
 
 def machine() -> dict[str, str]:
-    """What a result can depend on, and no name by which the machine could be found."""
+    """The properties of the machine that can affect a result, without anything that identifies it."""
     device = prepare_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"system": platform.system(), "architecture": platform.machine(), "device": name}
 
 
 def written_lines(path: Path, recipe: str) -> Iterator[str]:
-    """What to do with the file, for people."""
+    """Lines of text on what to do with the file."""
     yield f"{path}: signed off {recipe}"
     yield f"to sign the file: ssh-keygen -Y sign -f KEY -n distillkit {path} (writes {path.name}{SIGNATURE})"
     yield "to put it on the card, add this to package in params.yaml, and run dvc repro:"
@@ -61,7 +61,7 @@ def written_lines(path: Path, recipe: str) -> Iterator[str]:
 
 
 def describe(package: Package, filed: Filed) -> dict[str, Any]:
-    """A sign-off beside a package, as plain data."""
+    """A sign-off of a package, as plain data."""
     said = filed.sign_off
     return {
         "file": filed.path.name,
@@ -76,9 +76,9 @@ def describe(package: Package, filed: Filed) -> dict[str, Any]:
 
 
 def line(described: Mapping[str, Any]) -> str:
-    """The same for people."""
+    """The description of a sign-off as a line of text."""
     found, how = described["found"], "holds" if described["match"] else "does NOT hold"
     signature = "with a signature to check" if described["signature"] else "no signature"
     said = f"{described['recipe']} {how}, {found['mean']:.2%} ± {found['std']:.2%}; {signature}"
-    other = "" if described["of_this_set"] else " — OF ANOTHER SET OR CLAIM than this package has"
+    other = "" if described["of_this_set"] else " — FOR ANOTHER SET OR CLAIM than this package's"
     return f"  sign-off {described['file']}: {described['by']}, {described['date']}: {said}{other}"

@@ -1,4 +1,4 @@
-"""Check what a package claims: its bytes, that its parts agree, and its accuracy, by training on it again."""
+"""Check the claims of a package: its bytes, that its parts agree, and its accuracy, by training on it again."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -16,16 +16,17 @@ from distillkit.package.manifest import Package, printable
 from distillkit.package.recipe_json import digest
 
 CONFIDENCE = 0.99
-FLOOR = 0.01  # two machines round differently, which is another seed at worst; of a claim without deviation
-CEILING = 0.05  # whatever deviation or n a claim chooses for itself
-LONE_FLOOR = 0.03  # when the claim is of a single network, which has no deviation
+FLOOR = 0.01  # even for a std of 0: rounding on another machine can have the effect of another seed
+CEILING = 0.05  # whatever std and n a package claims
+LONE_FLOOR = 0.03  # for a claim of a single network, which has no std
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Both accuracies (``mean``, ``std``, ``runs``) and how far apart they may be; ``files`` were checked.
+    """Both accuracies (``mean``, ``std``, ``runs``) and the largest allowed difference; ``files`` were checked.
 
-    ``source`` is what the package calls its source; ``test_images`` were tested on, the claim's or others.
+    ``source`` is the package's name of its source. ``test_images`` is the number of test images, and
+    ``same_test_images`` whether they are those of the claim.
     """
 
     package: str
@@ -56,10 +57,10 @@ def verify(
     seed: int,
     network: str | None = None,
 ) -> Verdict:
-    """Retrain on one recipe of an opened package (its hashes are checked) under its own evaluation recipe.
+    """Train again on one recipe of an opened package (its hashes are checked) with its own evaluation recipe.
 
     Raises ArtifactError when its parts contradict each other or it asks for too much, and SourceError when the test
-    images cannot be had. ``network`` is as in :func:`~distillkit.check.evaluation.name_network`.
+    images are not available. ``network`` is as in :func:`~distillkit.check.evaluation.name_network`.
     """
     name = recipe or package.default
     synthetic, provenance = load_synthetic(package.artifact(name))
@@ -89,10 +90,11 @@ def verify(
 
 
 def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
-    """How far the mean of ``runs`` new networks may lie from the claimed mean, as a share of 1.
+    """The largest allowed difference between the mean of ``runs`` new networks and the claimed mean, 0 to 1.
 
-    min(t · s · sqrt(1/n + 1/m), 5 points), with the claimed deviation s of n networks, m new ones and Student's t of
-    n - 1 degrees at 99 %; at least one point (three for a claim of one network), and never less than two test images.
+    min(t · s · sqrt(1/n + 1/m), 5 points), with the claimed deviation s of n networks, m new ones and Student's t with
+    n - 1 degrees of freedom at 99 %; at least one point (three for a claim of one network), and at least two test
+    images.
     """
     from scipy.stats import t
 
@@ -105,13 +107,13 @@ def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
 
 
 def lines(verdict: Verdict) -> Iterator[str]:
-    """The verdict for people."""
+    """The verdict as lines of text."""
     files = f"{counted(verdict.files, 'file')}, all as {MANIFEST} says"
     yield f"{verdict.package}: {files}; {verdict.recipe} agrees in all its parts"
     yield f"  claimed  {percent(verdict.claimed)}"
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
-    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (which give {100 * CEILING:g} at most)"
+    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (at most {100 * CEILING:g})"
     yield f"  tested   on {counted(verdict.test_images, 'image')} of {verdict.source}"
     if not verdict.same_test_images:
         yield (

@@ -1,1 +1,1 @@
-"""What differs between two versions of a set or package. May import base to hub."""
+"""The differences between two versions of a set or package. May import base to hub."""

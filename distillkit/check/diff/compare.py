@@ -1,13 +1,12 @@
-"""What differs between two versions of a distilled set: images, parameters, accuracy.
+"""The differences between two versions of a distilled set: images, parameters, accuracy.
 
-Images are matched in this order, each at most once, and what is left is removed or added:
+Images are matched by these rules in this order, each image at most once; the rest is removed or added:
 
-1. unchanged: equal pixels and the same class; equal copies count one by one
+1. unchanged: equal pixels and class; equal copies count separately
 2. relabelled: equal pixels, another class
-3. changed: the same class and training row, in stored order; not where the sets say that their sources differ
-4. changed: the same class, and each is at least twice as near to the other as to any other image of the class, in
-   either set. Only where a training row is unknown (images begun from noise, or imported) or means something else
-   (other sources).
+3. changed: same class and training row, in stored order; not if the sets record different sources
+4. changed: same class, and each is at least twice as near to the other as to any other image of the class in either
+   set; only if a training row is unknown (images that started from noise, or imported) or refers to another source
 
 RMS is the root mean square over all pixels and channels of one image's difference, in pixel space.
 """
@@ -33,11 +32,11 @@ from distillkit.check.diff.result import (
 from distillkit.data.images import SyntheticSet
 from distillkit.report.words import leaves
 
-CONFIDENCE = 0.95  # of the interval within which a difference of accuracies says nothing
+CONFIDENCE = 0.95  # of the interval within which a difference of accuracies counts as noise
 
 
 def compare(before: Version, after: Version) -> Difference:
-    """What became of ``before`` in ``after``. Swapped, it says the same with added and removed swapped."""
+    """The changes from ``before`` to ``after``. With the arguments swapped, added and removed are swapped."""
     incomparable = why_incomparable(before.synthetic, after.synthetic)
     images = Matches() if incomparable else match_images(before, after)
     return Difference(
@@ -54,7 +53,7 @@ def compare(before: Version, after: Version) -> Difference:
 
 
 def compare_packages(before: Mapping[str, Version], after: Mapping[str, Version]) -> PackageDifference:
-    """Two packages, given by recipe."""
+    """Compare two packages, given as versions by recipe."""
     return PackageDifference(
         added={name: version for name, version in after.items() if name not in before},
         removed={name: version for name, version in before.items() if name not in after},
@@ -63,7 +62,7 @@ def compare_packages(before: Mapping[str, Version], after: Mapping[str, Version]
 
 
 def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
-    """A sentence where images or classes are of different kinds, so that no image can be the other's version."""
+    """The reason why images cannot be matched (other shape or classes), or None."""
     shapes = ["x".join(map(str, each.images.shape[1:])) for each in (before, after)]
     if shapes[0] != shapes[1]:
         return f"images are {shapes[0]} before and {shapes[1]} after"
@@ -75,9 +74,10 @@ def why_incomparable(before: SyntheticSet, after: SyntheticSet) -> str | None:
 
 
 def target_changes(before: SyntheticSet, after: SyntheticSet, images: Matches) -> list[TargetChange]:
-    """Matched images whose probabilities differ, the most changed first; none where both sets have hard labels only.
+    """Matched images whose probabilities differ, the most changed first; empty if both sets have only hard labels.
 
-    Distance is ½ Σ|p − q|, 0 to 1: the share of probability that went to other classes. A hard label is one class's.
+    The distance is ½ Σ|p − q|, 0 to 1: the share of the probability that moved to other classes. A hard label is
+    one-hot.
     """
     if before.soft_labels is None and after.soft_labels is None:
         return []
@@ -88,16 +88,16 @@ def target_changes(before: SyntheticSet, after: SyntheticSet, images: Matches) -
 
 
 def probabilities(synthetic: SyntheticSet) -> Tensor:
-    """What is trained on as probabilities (N, K), float64."""
+    """The training targets as probabilities (N, K), float64."""
     targets = synthetic.targets.cpu()
     return (targets if targets.ndim == 2 else one_hot(targets, len(synthetic.class_names))).double()
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Leaves that differ, by dotted name, in the order of ``before`` and then ``after``."""
+    """Leaves that differ, by dotted name, in the order of ``before``, then ``after``."""
     old, new = dict(leaves(before)), dict(leaves(after))
     pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in {**old, **new}}
-    # 1 is 1.0, but neither is true
+    # 1 equals 1.0, but neither counts as equal to True
     return {key: (a, b) for key, (a, b) in pairs.items() if a != b or isinstance(a, bool) != isinstance(b, bool)}
 
 

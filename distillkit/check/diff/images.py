@@ -1,4 +1,4 @@
-"""Which image of one set belongs to which of another."""
+"""Matching of the images of two sets."""
 
 import hashlib
 from collections import defaultdict, deque
@@ -11,19 +11,19 @@ from distillkit.check.diff.result import Matches, Pair, Version
 from distillkit.data.images import SyntheticSet
 from distillkit.evaluation.neighbours import root_mean_square
 
-ORIGIN = ("kind", "id", "revision", "params")  # what of a source decides which image a training row is
+ORIGIN = ("kind", "id", "revision", "params")  # the fields of a source that decide which image a training row is
 
 
 def sources_differ(before: Version, after: Version) -> bool:
-    """Whether both sides say where their images come from, and it is not the same place."""
+    """Whether both sides record their source, and the sources differ."""
     known = bool(before.source and after.source)
     return known and any(before.source.get(key) != after.source.get(key) for key in ORIGIN)
 
 
 def match_images(before: Version, after: Version) -> Matches:
-    """The four rules of this file, in order."""
+    """Match by the four rules in the docstring of ``compare.py``, in order."""
     old, new = (each.synthetic.to(torch.device("cpu")) for each in (before, after))
-    known = not sources_differ(before, after)  # else a row means nothing to the other side; a row of -1 never does
+    known = not sources_differ(before, after)  # rows of another source cannot be compared; −1 is an unknown row
     origins = [[row if known and row >= 0 else None for row in each.source_row.tolist()] for each in (old, new)]
     rest: list[Sequence[int]] = [range(len(old)), range(len(new))]
     found = []
@@ -48,8 +48,8 @@ def without(rows: Sequence[Sequence[int]], pairs: Sequence[Pair]) -> list[Sequen
 
 
 def rule_keys(synthetic: SyntheticSet, origins: Sequence[int | None]) -> Iterator[list[tuple[Hashable, ...]]]:
-    """For rules 1 to 3, what two images must have in common."""
-    images = (image + 0.0 for image in synthetic.pixels())  # -0 is 0
+    """For each of rules 1 to 3, the keys that two images must have in common."""
+    images = (image + 0.0 for image in synthetic.pixels())  # makes -0 equal to 0
     pixels = [hashlib.blake2b(image.numpy(), digest_size=20).digest() for image in images]
     labels = synthetic.labels.tolist()
     yield list(zip(pixels, labels, strict=True))
@@ -58,7 +58,7 @@ def rule_keys(synthetic: SyntheticSet, origins: Sequence[int | None]) -> Iterato
 
 
 def pair_equal(before: Mapping[int, tuple[Hashable, ...]], after: Mapping[int, tuple[Hashable, ...]]) -> list[Pair]:
-    """Rows with equal keys, the first with the first; a key with None in it equals nothing."""
+    """Pairs of rows with equal keys, in order. A key that contains None is equal to nothing."""
     waiting: dict[Hashable, deque[int]] = defaultdict(deque)
     for row, key in after.items():
         waiting[key].append(row)
@@ -68,7 +68,7 @@ def pair_equal(before: Mapping[int, tuple[Hashable, ...]], after: Mapping[int, t
 def pair_nearest(
     old: SyntheticSet, new: SyntheticSet, rest: Sequence[Sequence[int]], origins: Sequence[Sequence[int | None]]
 ) -> list[Pair]:
-    """Rule 4 on the rows in ``rest``."""
+    """Rule 4, for the rows in ``rest``."""
     pairs: list[Pair] = []
     left_of, right_of = by_class(old, rest[0]), by_class(new, rest[1])
     for label in sorted(left_of.keys() & right_of.keys()):
@@ -85,7 +85,7 @@ def pair_nearest(
 
 
 def partners(images_NCHW: Tensor) -> list[tuple[int, int]]:
-    """Pairs of images that are at least twice as near to one another as to any other one of these."""
+    """Pairs of images that are at least twice as near to each other as to any other of these images."""
     pixels = images_NCHW.flatten(1).double()  # float64, because short distances are differences of large squares
     distance = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf)
     (nearest, second), (other, _) = (part.T for part in distance.topk(2, largest=False))

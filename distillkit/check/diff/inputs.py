@@ -1,4 +1,4 @@
-"""The two sides of ``distillkit diff``: artifacts, packaged folders, or packages on the Hub."""
+"""The two inputs of ``distillkit diff``: artifacts, packaged folders, or packages on the Hub."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from distillkit.package.manifest import Package
 
 
 def difference(before: str, after: str, recipe: str | None) -> Difference | PackageDifference:
-    """What differs between two sets; between all recipes of two packages when none is named.
+    """The differences between two sets, or between all recipes of two packages if no recipe is named.
 
-    Raises ParamsError when a recipe is asked of a single artifact, or a package is to be compared with an artifact
-    without saying which of its recipes.
+    Raises ParamsError when a recipe is named but both are artifacts, or when a package with several recipes is compared
+    with an artifact and none is named.
     """
     old, new = read(before, recipe), read(after, recipe)
     if recipe is not None and isinstance(old, Version) and isinstance(new, Version):
@@ -26,7 +26,7 @@ def difference(before: str, after: str, recipe: str | None) -> Difference | Pack
 
 
 def read(text: str, recipe: str | None) -> Version | dict[str, Version]:
-    """An artifact as one version, a package as one for each recipe, or for ``recipe`` only."""
+    """An artifact as one version; a package as one version for each recipe, or for ``recipe`` only."""
     if Path(text).is_file():
         synthetic, provenance = load_synthetic(Path(text))
         return Version(text, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))

@@ -1,4 +1,4 @@
-"""The differences between two sets as a picture."""
+"""The differences between two sets as an image file."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ COLUMNS, LARGEST_FACTOR = 16, 1024
 
 
 def draw(difference: Difference, path: Path, columns: int = COLUMNS) -> None:
-    """A PNG of the most changed images before, after and in difference, then of those relabelled, removed and added.
+    """Write a PNG of the most changed images before, after and as a difference, then the relabelled, removed and added.
 
-    Where there is nothing to show it says so, so that who asks for a picture always gets one.
+    If no image differs, the PNG says so.
     """
     rows = [(name, tiles) for name, tiles in rows_of(difference, columns).items() if tiles]
     found = difference.incomparable or f"{images_words(difference)}{'' if rows else '; no image differs'}"
@@ -28,7 +28,9 @@ def draw(difference: Difference, path: Path, columns: int = COLUMNS) -> None:
 
 
 def rows_of(difference: Difference, columns: int) -> dict[str, list[Image]]:
-    """Tiles by what became of the images; a difference is grey where nothing changed, lighter where it got lighter."""
+    """Rows of tiles, by kind of change. A difference is grey where pixels are equal, lighter where they became
+    lighter.
+    """
     old, new, images = difference.before.synthetic, difference.after.synthetic, difference.images
     changed = images.changed[:columns]
     moves = [(new.image(pair.after) - old.image(pair.before)).cpu() for pair in changed]
@@ -44,6 +46,6 @@ def rows_of(difference: Difference, columns: int) -> dict[str, list[Image]]:
 
 
 def amplification(moves: Sequence[Tensor]) -> float:
-    """The largest power of two that keeps all but a hundredth of the differences inside [-1/2, 1/2]."""
+    """The largest power of two that keeps 99 % of the differences inside [-1/2, 1/2]."""
     usual = float(np.quantile(np.stack([move.abs().numpy() for move in moves]), 0.99)) if moves else 0.0
     return min(LARGEST_FACTOR, 2.0 ** math.floor(math.log2(0.5 / usual))) if usual else 1.0

@@ -1,4 +1,4 @@
-"""What a comparison finds, as plain data."""
+"""The result of a comparison, as plain data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ COUNTED = ("unchanged", "changed", "relabelled", "added", "removed")
 
 
 class Absent(Enum):
-    """A parameter that one side does not have; None is a value."""
+    """A parameter that one side does not have. (None is a possible value.)"""
 
     ABSENT = "–"
 
@@ -25,10 +25,10 @@ Changes = Mapping[str, tuple[Any, Any]]  # by dotted name, before and after
 
 @dataclass(frozen=True)
 class Version:
-    """One side. An empty mapping means that it is not known.
+    """One side. An empty mapping means unknown.
 
-    ``params`` is the recipe's section, ``accuracy`` holds mean, std and runs, ``source`` and ``evaluation`` are as
-    recipe.json has them: where training rows point to, and how the accuracy was measured.
+    ``params`` is the recipe's section. ``accuracy`` has mean, std and runs. ``source`` and ``evaluation`` are as in
+    recipe.json: the source of the training rows, and how the accuracy was measured.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Version:
 
 
 class Pair(NamedTuple):
-    """A row before, the row after, and the RMS between the two images."""
+    """A row before, the row after, and the RMS difference of the two images."""
 
     before: int
     after: int
@@ -48,9 +48,9 @@ class Pair(NamedTuple):
 
 
 class AccuracyChange(NamedTuple):
-    """In percentage points; what is None cannot be said of a single run.
+    """A difference in percentage points; the other fields are None if one side has a single run.
 
-    ``standard_error`` is that √(s₁²/n₁ + s₂²/n₂) of the difference, ``margin`` half its 95 % interval (Welch's).
+    ``standard_error`` is √(s₁²/n₁ + s₂²/n₂), ``margin`` half the 95 % interval (Welch).
     """
 
     points: float
@@ -63,7 +63,7 @@ class AccuracyChange(NamedTuple):
 
 
 class TargetChange(NamedTuple):
-    """A row before, the row after, and how far apart their soft labels are.
+    """A row before, the row after, and the distance of their soft labels.
 
     See :func:`~distillkit.check.diff.compare.target_changes`.
     """
@@ -75,7 +75,7 @@ class TargetChange(NamedTuple):
 
 @dataclass(frozen=True)
 class Matches:
-    """Rows of two sets that belong together, most changed first, and those that stand alone."""
+    """Matched rows of two sets, ``changed`` with the most changed first, and rows without a match."""
 
     unchanged: Sequence[Pair] = ()
     relabelled: Sequence[Pair] = ()
@@ -86,9 +86,9 @@ class Matches:
 
 @dataclass(frozen=True)
 class Difference:
-    """All that differs. ``incomparable`` says why images were not matched, if they were not; ``images`` is then empty.
+    """All differences. ``incomparable`` is the reason why images were not matched, or None; then ``images`` is empty.
 
-    ``params`` and ``evaluation`` are empty where a side does not know its own.
+    ``params`` and ``evaluation`` are empty if they are unknown on one side.
     """
 
     before: Version
@@ -103,13 +103,13 @@ class Difference:
 
     @property
     def reordered(self) -> bool:
-        """Whether the images that stayed stand in another order."""
+        """Whether the unchanged images are in another order."""
         rows = [pair.after for pair in sorted(self.images.unchanged)]
         return rows != sorted(rows)
 
     @property
     def same(self) -> bool:
-        """Whether nothing that both sides know differs."""
+        """Whether everything that is known on both sides is equal."""
         images = self.images
         moved = images.relabelled or images.changed or images.removed or images.added or self.reordered
         noted = self.targets or self.properties or self.params or self.evaluation
@@ -117,7 +117,7 @@ class Difference:
 
     @property
     def remeasured(self) -> bool:
-        """Whether both sides know their accuracy, and it is not the same."""
+        """Whether both sides have an accuracy, and they differ."""
         before, after = self.before.accuracy, self.after.accuracy
         if before is None or after is None:
             return False
@@ -130,7 +130,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class PackageDifference:
-    """Recipes that only one package has, and what differs in those that both have."""
+    """Recipes that only one package has, and the differences in those that both have."""
 
     added: Mapping[str, Version]
     removed: Mapping[str, Version]
@@ -142,7 +142,7 @@ class PackageDifference:
 
 
 def properties(synthetic: SyntheticSet) -> dict[str, Any]:
-    """What a set says of itself beside its images, as plain data."""
+    """Everything about a set except its images, as plain data."""
     normalisation = normalisation_of(synthetic.normalisation)
     for key in ("mean", "std"):
         normalisation[key] = [float(str(np.float32(value))) for value in normalisation[key]]

@@ -1,4 +1,4 @@
-"""The differences between two versions as lines for people, plain data for programs, and a picture."""
+"""The differences between two versions as lines of text and as plain data."""
 
 import json
 import statistics
@@ -13,14 +13,14 @@ from distillkit.check.diff.result import ABSENT, Changes, Difference, PackageDif
 from distillkit.package.card import percent
 from distillkit.report.words import shorten
 
-MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # of a table
+MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # limits of a table
 SPREAD = "± is over networks trained on one set, not over repeated distillations"
 
-# For people
+# Lines of text
 
 
 def lines(difference: Difference) -> Iterator[str]:
-    """One line for versions that are the same, else a compact table."""
+    """One line if the versions are equal, else a compact table."""
     return map(printable, same_lines(difference) if difference.same else table_lines(difference))
 
 
@@ -50,7 +50,7 @@ def table_lines(difference: Difference) -> Iterator[str]:
 
 
 def unknown_parts(difference: Difference) -> list[str]:
-    """What is not compared because a side does not know it."""
+    """The parts that are not compared because they are unknown on one side."""
     before, after = difference.before, difference.after
     known = {
         "parameters": bool(before.params and after.params),
@@ -60,7 +60,7 @@ def unknown_parts(difference: Difference) -> list[str]:
 
 
 def images_words(difference: Difference) -> str:
-    """The counts and, for changed images, how much."""
+    """The counts and, for changed images, the size of the change."""
     before, after = len(difference.before.synthetic), len(difference.after.synthetic)
     if difference.incomparable:
         return f"{before} → {after}, not compared: {difference.incomparable}"
@@ -73,7 +73,7 @@ def images_words(difference: Difference) -> str:
 
 
 def target_words(difference: Difference) -> str:
-    """In how many of the matched images soft labels differ, and how much; nothing where they do not."""
+    """How many matched images have different soft labels, and how different; empty if none."""
     sizes = [change.distance for change in difference.targets]
     if not sizes:
         return ""
@@ -86,7 +86,7 @@ def accuracy_words(difference: Difference) -> str:
     both, change = f"{percent_of(difference.before)} → {percent_of(difference.after)}", difference.accuracy
     if change is None:
         return both
-    noise = "of which one network cannot say whether they are noise"
+    noise = "and one network cannot show whether they are noise"
     if change.margin is not None:
         where = "within" if change.within_noise else "beyond"
         noise = f"{where} noise (± {change.margin:.2f} at {100 * CONFIDENCE:g} %)"
@@ -95,7 +95,7 @@ def accuracy_words(difference: Difference) -> str:
 
 
 def class_table(difference: Difference) -> Iterator[str]:
-    """The counts of each class in which something differs, under its class before."""
+    """The counts for each class with a difference, by the class before."""
     names, images = difference.before.synthetic.class_names, difference.images
     old, new = (each.synthetic.labels.tolist() for each in (difference.before, difference.after))
     counts: dict[str, Counter[int]] = {}
@@ -115,7 +115,7 @@ def class_table(difference: Difference) -> Iterator[str]:
 
 
 def changes_table(difference: Difference) -> Iterator[str]:
-    """Properties, parameters and the evaluation, as far as they differ."""
+    """Properties, parameters and evaluation settings that differ."""
     evaluation = {f"evaluation.{name}": pair for name, pair in difference.evaluation.items()}
     found = {**difference.properties, **difference.params, **evaluation}
     if not found:
@@ -138,26 +138,26 @@ def more(count: int, kind: str) -> Iterator[str]:
 
 
 def cells(pair: tuple[Any, Any]) -> tuple[str, str]:
-    """Both values, cut where they are long, unless it is the rest that differs."""
+    """Both values, shortened if long, unless the shortened values would be equal."""
     full = [written(value) for value in pair]
     short = [text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 1] + "…" for text in full]
     return (short[0], short[1]) if short[0] != short[1] else (full[0], full[1])
 
 
 def written(value: Any) -> str:
-    """A value as the card writes it."""
+    """A value in the format of the card."""
     if value is ABSENT:
         return str(value.value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def printable(text: str) -> str:
-    """Somebody else's text without what would move a terminal's cursor."""
+    """``text`` with non-printable characters replaced, which could move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def package_lines(difference: PackageDifference) -> Iterator[str]:
-    """A line for each recipe, where they are many first for those that differ; one for packages that are the same."""
+    """A line for each recipe; if there are many, those that differ come first. One line if the packages are equal."""
     if difference.same:
         named, rest = list(difference.common)[:MOST_CLASSES], len(difference.common) - MOST_CLASSES
         yield printable(f"every recipe is the same: {', '.join(named)}{f' and {rest} more' if rest > 0 else ''}")
@@ -192,11 +192,11 @@ def percent_of(version: Version) -> str:
     return "not known" if version.accuracy is None else percent(version.accuracy)
 
 
-# For programs
+# Plain data
 
 
 def as_json(difference: Difference) -> dict[str, Any]:
-    """Plain data. A side that lacks a parameter has no entry for it; rows count from 0, RMS is in pixel space."""
+    """Plain data. A side without a parameter has no entry for it. Rows count from 0; RMS is in pixel space."""
     images, before, after = difference.images, difference.before, difference.after
     old, new = ([side.synthetic.class_names[row] for row in side.synthetic.labels.tolist()] for side in (before, after))
     return {

@@ -1,4 +1,4 @@
-"""What packages claim, or what others found and signed off, read from their recipe.json files alone."""
+"""The accuracies that packages claim, or that sign-offs report, read from the recipe.json files alone."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from distillkit.package.manifest import ARTIFACT, RECIPE, RecipeRecord, checked,
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
 
-AGAIN = "expected a package that agrees in itself; do not use it"
+AGAIN = "expected a package whose parts agree; do not use it"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: accuracies ``mean`` and ``std`` over ``runs`` networks are shares of 1.
+    """A row of the table: ``mean`` and ``std`` of the accuracy over ``runs`` networks, 0 to 1.
 
-    ``by`` is who found them, empty for the package's own claim; ``measured`` is how, see
+    ``by`` is who measured it, empty for the package's own claim. ``measured`` is how, see
     :func:`~distillkit.check.leaderboard.measurement.measurement`.
     """
 
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """A package as far as the table needs it: recipe.json and the set's SHA-256 by recipe, and the sign-offs."""
+    """The data of a package for the table: recipe.json and the set's SHA-256 by recipe, and the sign-offs."""
 
     name: str
     records: Mapping[str, Mapping[str, Any]]
@@ -56,9 +56,9 @@ class Source:
 
 
 def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> list[Row]:
-    """The rows of all packages, the most accurate first; of those ``recipes`` only, where any are named.
+    """The rows of all packages, highest accuracy first; only those of ``recipes``, if any are named.
 
-    Raises ParamsError where a named recipe is in none of the packages, or nobody has signed anything off.
+    Raises ParamsError when no package has a named recipe, or when there is no sign-off with ``signed_off``.
     """
     sources = [source_at(place) for place in places]
     known = {name for source in sources for name in source.records}
@@ -72,7 +72,9 @@ def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> 
 
 
 def source_at(place: str) -> Source:
-    """A folder with a package, whose bytes are all checked, or one on the Hub, of which only recipe.json is fetched."""
+    """A package folder, with all bytes checked, or a package on the Hub, of which only recipe.json files are
+    fetched.
+    """
     if (reference := package_reference(place)) is not None:
         return source_on_hub(reference)
     package = open_package(Path(place))
@@ -93,7 +95,7 @@ def source_on_hub(reference: Reference) -> Source:
 
 
 def record_at(path: Path, place: str) -> Mapping[str, Any]:
-    """A recipe.json whose claim follows from its single networks."""
+    """A recipe.json. Raises ArtifactError if its claim does not agree with its single networks."""
     checked(RecipeRecord, path, "no recipe.json of a package")
     record: dict[str, Any] = read_json(content(path))
     if found := contradiction_in(record["results"]["accuracy"]):

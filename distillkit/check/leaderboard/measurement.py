@@ -1,4 +1,4 @@
-"""How an accuracy was measured, in words that two measurements share exactly where they can be compared."""
+"""How an accuracy was measured, as texts. Two measurements can be compared if all texts are equal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,13 +15,13 @@ from distillkit.report.results import starts_trained
 if TYPE_CHECKING:
     from distillkit.check.leaderboard.claims import Row
 
-SCHEDULE = ("steps", "batch")  # of the training, told apart from the rest of it
+SCHEDULE = ("steps", "batch")  # training settings with their own entries
 
 
 def measurement(record: Mapping[str, Any], same_test_images: bool = True) -> dict[str, str]:
-    """Of one recipe.json: network, updates and batch, the rest of the training, labels, order, start, pixels, tests.
+    """The measurement in a recipe.json: network, updates, batch, other training settings, labels, order, and so on.
 
-    The number of networks is no part of it: it decides the error, not what is measured.
+    The number of networks is not included: it affects the error, not what is measured.
     """
     evaluation, params = with_defaults(record["evaluation"]), record["params"]
     told = evaluation.get("training")
@@ -44,7 +44,9 @@ def measurement(record: Mapping[str, Any], same_test_images: bool = True) -> dic
 
 
 def with_defaults(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The evaluation recipe with what it leaves out, as earlier versions did; as it is where that cannot be read."""
+    """The evaluation recipe with defaults filled in, which earlier versions left out; unchanged if it cannot be
+    read.
+    """
     try:
         return asdict(read(evaluation, EvaluationRecipe, "evaluation"))
     except ParamsError:
@@ -52,7 +54,7 @@ def with_defaults(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def network_words(spec: Any) -> str:
-    """The name that papers give the network, where that says all of it."""
+    """The network's name in papers, followed by all settings if these are unusual."""
     try:
         named = NetworkSpec(**spec)
     except (ParamsError, TypeError):
@@ -66,7 +68,7 @@ def compact(value: Any) -> str:
 
 
 def groups_of(rows: Sequence["Row"]) -> list[list["Row"]]:
-    """Rows that were measured alike, in the order of the first of each."""
+    """Groups of rows with the same measurement, in order of their first row."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(canonical_json(dict(row.measured)), []).append(row)
@@ -74,12 +76,12 @@ def groups_of(rows: Sequence["Row"]) -> list[list["Row"]]:
 
 
 def check_alike(groups: Sequence[Sequence["Row"]]) -> None:
-    """Raise ParamsError unless there is one group; it says in what the first two differ."""
+    """Raise ParamsError unless there is one group. The message lists the differences between the first two."""
     if len(groups) > 1:
         one, other = groups[0][0], groups[1][0]
         apart = "; ".join(f"{what} {own} and {others}" for what, own, others in differences(one, other))
         found = f"{one} and {other} were not measured alike: {apart}"
-        raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or say --apart for a table each")
+        raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or use --apart for one table each")
 
 
 def differences(one: "Row", other: "Row") -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""The table as a picture: a bar for each set, with its deviation, one panel for each way of measurement."""
+"""The table as an image: a bar with standard deviation for each set, and a panel for each measurement."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from distillkit.report.results import colour_of
 from distillkit.report.words import shorten
 
 BAR = 0.28  # inches of height
-MOST = 60  # bars of a panel
+MOST = 60  # most bars in a panel
 
 
 def draw(groups: Sequence[Sequence[Row]], path: Path) -> None:
-    """Write the picture as a PNG; of very many sets the most accurate."""
+    """Write the image as a PNG, with at most the MOST most accurate sets of each measurement."""
     several = len({row.package for rows in groups for row in rows}) > 1
     longest = max(min(len(rows), MOST) for rows in groups)
     titles = ["Test accuracy" if len(groups) == 1 else f"Measurement {number + 1}" for number in range(len(groups))]
@@ -32,7 +32,7 @@ def draw(groups: Sequence[Sequence[Row]], path: Path) -> None:
 
 
 def label(row: Row, several: bool) -> str:
-    """The recipe, its package where there are ``several``, and who found the figure."""
+    """The recipe, its package if there are ``several``, and who measured it."""
     package = row.package.rstrip("/").rsplit("/", 1)[-1]
     parts = [row.recipe, *([package] if several else []), *([row.by] if row.by else [])]
     return ", ".join(map(shorten, parts))

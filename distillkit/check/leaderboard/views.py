@@ -14,7 +14,7 @@ COMMON = ("network", "updates", "batch", "labels", "test images")
 
 
 def markdown(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
-    """A table for each group, below a line that says how its rows were measured."""
+    """A table for each group, after a line that says how its rows were measured."""
     for number, rows in enumerate(groups):
         if number:
             yield ""
@@ -34,7 +34,7 @@ def markdown(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
 
 
 def as_csv(groups: Sequence[Sequence[Row]]) -> str:
-    """All rows, with a column ``group`` that counts the ways of measurement from 1."""
+    """All rows, with a column ``group`` that numbers the measurements from 1."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["group", *COLUMNS])
@@ -44,7 +44,7 @@ def as_csv(groups: Sequence[Sequence[Row]]) -> str:
 
 
 def safe(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula."""
+    """``value``, changed if it is text that a spreadsheet would read as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 
