@@ -1,4 +1,4 @@
-"""The ``distillkit`` command. Heavy imports happen inside commands, so that ``--help`` answers at once."""
+"""The ``distillkit`` command. Slow imports are inside the commands, so that ``--help`` answers quickly."""
 
 import json
 import sys
@@ -17,12 +17,12 @@ from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
+IMAGES = "A real.safetensors with the test split, or the source's local folder; by default fetched from the source."
 TEST = click.option("--test", type=Path, help=IMAGES)
-SOURCE = "A real.safetensors, or the source's folder here; fetched from the source when missing."
-NETWORK = click.option("--network", help="package.module:function that builds the network, where the recipe names one.")
+SOURCE = "A real.safetensors, or the source's local folder; by default fetched from the source."
+NETWORK = click.option("--network", help="package.module:function that builds the network, if the recipe names one.")
 
-SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
+SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # choices of `distillkit import`
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DISTILLKIT"})
@@ -31,7 +31,7 @@ def cli() -> None:
     """Make, inspect, publish, fetch and check distilled datasets."""
 
 
-@cli.command(short_help="Show what an artifact or a package holds.")
+@cli.command(short_help="Show what an artifact or a package contains.")
 @click.argument("path", type=Path)
 @JSON
 def show(path: Path, as_json: bool) -> None:
@@ -48,7 +48,7 @@ def show(path: Path, as_json: bool) -> None:
 @click.option("--recipe", help="A recipe of the packaged folder; by default the folder's default recipe.")
 @TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
-@click.option("--runs", type=click.IntRange(1), help="Networks to train; as many as the recipe says when missing.")
+@click.option("--runs", type=click.IntRange(1), help="Networks to train; by default as many as the recipe says.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @NETWORK
 @JSON
@@ -69,17 +69,19 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     answer(as_json, result, [f"{percent(result['accuracy'])} test accuracy{claimed}"])
 
 
-@cli.command(short_help="Measure what a set reveals of its source.")
+@cli.command(short_help="Measure what a set reveals about its source.")
 @click.argument("path", type=Path)
 @click.argument("recipe", required=False)
-@click.option("--shadows", type=click.IntRange(0), default=0, show_default=True, help="Sets to make anew and attack.")
+@click.option(
+    "--shadows", type=click.IntRange(0), default=0, show_default=True, help="Number of shadow sets to make and attack."
+)
 @click.option("--source", type=Path, help=SOURCE)
 @JSON
 def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_json: bool) -> None:
-    """Measure what a set (an artifact, or RECIPE of a packaged folder) reveals of the images that it was made from.
+    """Measure what a set (an artifact, or RECIPE of a packaged folder) reveals about the images that it was made from.
 
-    Without --shadows: copies, and distances to the source. With --shadows N: membership inference against N sets made
-    anew, each from a random half of the source. Each costs as much as the set itself; Ctrl-C keeps those that are done.
+    Without --shadows: copies, and distances to the source. With --shadows N: membership inference with N shadow sets,
+    each made from a random half of the source. Each costs as much as the set itself; Ctrl-C keeps those that are done.
     """
     arguments.check_artifact(path)
     arguments.check_test(source, "--source")
@@ -98,7 +100,9 @@ def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_
 @click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option("--message", help="The commit's message.")
 @click.option("--i-may-publish", is_flag=True, help="Publish although the licence is not known to allow it.")
-@click.option("--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record this.")
+@click.option(
+    "--receipt", type=Path, default=Path("published.json"), show_default=True, help="File for the record of this push."
+)
 @JSON
 def push(
     folder: Path,
@@ -159,12 +163,12 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @cli.command(short_help="Train again and compare with the card.")
 @click.argument("package")
 @click.argument("recipe", required=False)
-@click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; as many as the claim's when missing.")
+@click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; by default as many as in the claim.")
 @TEST
 @click.option("--seed", type=int, default=0, show_default=True)
 @NETWORK
-@click.option("--sign-off", type=Path, help="Write what was found to this new .json file, for others to check.")
-@click.option("--by", help="Who verifies: the name or account that the sign-off gives.")
+@click.option("--sign-off", type=Path, help="Write the result to this new .json file, for others to check.")
+@click.option("--by", help="Who verifies: the name or account in the sign-off.")
 @JSON
 def verify(
     package: str,
@@ -179,8 +183,8 @@ def verify(
 ) -> None:
     """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
 
-    Trains fresh networks on RECIPE (the default one when missing) under the package's own evaluation recipe. Exits 0
-    when the claim holds and 3 when it does not.
+    Trains new networks on RECIPE (by default the package's default) with the package's own evaluation recipe. Exits
+    with 0 when the claim holds and with 3 when it does not.
     """
     arguments.package_reference(package)
     arguments.check_test(test)
@@ -234,9 +238,9 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 
 @cli.command(short_help="Compare the accuracies of several packages.")
 @click.argument("packages", nargs=-1, required=True)
-@click.option("--recipe", "recipes", multiple=True, help="Take this recipe only; may be repeated.")
-@click.option("--signed-off", is_flag=True, help="Take what others found and signed off, not what is claimed.")
-@click.option("--apart", is_flag=True, help="Make a table for each way of measurement.")
+@click.option("--recipe", "recipes", multiple=True, help="Use this recipe only; may be repeated.")
+@click.option("--signed-off", is_flag=True, help="Use the accuracies in sign-offs instead of the claims.")
+@click.option("--apart", is_flag=True, help="Make a separate table for each way of measurement.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values on stdout.")
 @click.option("--plot", type=Path, help="Draw the table into this PNG.")
 @JSON
@@ -279,11 +283,11 @@ def table(
 )
 @click.option("--image-column", "image", help="The column with the images, if several columns could be meant.")
 @click.option("--label-column", "label", help="The column with the labels.")
-@click.option("--train-split", help="Which split, or folder, to train on; . where the folders in it are the classes.")
-@click.option("--test-split", help="Which split, or folder, to test on; none for a part of the training images.")
-@click.option("--follow-links", is_flag=True, default=None, help="Follow links that lead out of the folder.")
-@click.option("--name", help="What the package will be called; by default after the dataset.")
-@click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
+@click.option("--train-split", help="Split or folder to train on; . if the folders in DATASET are the classes.")
+@click.option("--test-split", help="Split or folder to test on; none for a part of the training images.")
+@click.option("--follow-links", is_flag=True, default=None, help="Follow links to files outside the folder.")
+@click.option("--name", help="Name of the package; by default from the dataset's name.")
+@click.option("--ci", is_flag=True, help="Also write a GitHub Actions workflow; only this if FOLDER has a pipeline.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def init(
     folder: Path,
@@ -333,7 +337,7 @@ def init(
 
 
 def options_given(*names: str) -> list[str]:
-    """Those options of the running command that somebody gave, as they are written."""
+    """Those of the running command's options that the user gave, as they are written."""
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
     given = [name for name in names if context.get_parameter_source(name) is not default]
@@ -362,17 +366,17 @@ def doctor(folder: Path, as_json: bool) -> None:
 @click.argument("targets", nargs=-1)
 @click.option("--on", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Engine.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Stages at a time.  [local: 2; ray, slurm: 64]")
-@click.option("--address", help="Ray: the cluster's; by default RAY_ADDRESS, or a cluster started here.")
-@click.option("--partition", help="Slurm: where jobs go.")
-@click.option("--remote", help="Results go through this DVC remote, even where nodes share a file system.")
-@click.option("--work", type=Path, help="Unfinished work goes to this folder, which all nodes see.")
+@click.option("--address", help="Ray: address of the cluster; by default RAY_ADDRESS, or a new local cluster.")
+@click.option("--partition", help="Slurm: partition for the jobs.")
+@click.option("--remote", help="Transfer results through this DVC remote, even if nodes share a file system.")
+@click.option("--work", type=Path, help="Folder for unfinished work, which all nodes can access.")
 @click.option(
-    "--cores", type=click.IntRange(1), help="Of each job; estimated when missing, as are --gpus and --memory."
+    "--cores", type=click.IntRange(1), help="Cores of each job; estimated by default, as are --gpus and --memory."
 )
-@click.option("--gpus", type=click.IntRange(0), help="Of each job.")
-@click.option("--memory", type=click.FloatRange(0, min_open=True), help="Of each job, in GiB.")
-@click.option("--minutes", type=click.IntRange(1), default=None, help="Slurm: the longest that a job may take.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout for everything that happens.")
+@click.option("--gpus", type=click.IntRange(0), help="GPUs of each job.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), help="Memory of each job, in GiB.")
+@click.option("--minutes", type=click.IntRange(1), default=None, help="Slurm: time limit of a job.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each event, each on its own line of stdout.")
 def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **options: Any) -> None:
     """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
@@ -426,15 +430,15 @@ def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
         raise ArtifactError(f"{found}; expected one version of each; keep one in the file, or none and run dvc repro")
 
 
-@cli.command(short_help="List or delete what the pipeline has left over.")
+@cli.command(short_help="List or delete leftovers of the pipeline.")
 @click.argument("folder", type=Path, default=Path())
-@click.option("--delete", is_flag=True, help="Delete it; otherwise it is only listed.")
+@click.option("--delete", is_flag=True, help="Delete the leftovers; otherwise they are only listed.")
 @JSON
 def clean(folder: Path, delete: bool, as_json: bool) -> None:
-    """List what the pipeline in FOLDER (by default this one) has left over, with sizes; --delete deletes it.
+    """List leftovers of the pipeline in FOLDER (by default this one), with sizes; --delete deletes them.
 
-    These are files of removed recipes and shards, packages with other names, and unfinished work. Files under DVC
-    stay in DVC's cache. If you add a recipe again, DVC restores them from there.
+    These are files of removed recipes and shards, packages with other names, and unfinished work. Files under DVC stay
+    in DVC's cache. If you add a recipe again, DVC restores them from there.
     """
     from distillkit.pipeline.clean import clean as clear
     from distillkit.pipeline.clean import lines
@@ -444,18 +448,18 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
     answer(as_json, {"deleted": delete, "found": found, "dvc.lock": entries}, lines(items, entries, delete))
 
 
-@cli.command("import", short_help="Make an artifact of a set that other code saved.")
+@cli.command("import", short_help="Make an artifact from a set that other code saved.")
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
-@click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; asked for when missing.")
-@click.option("--statistics", help="What normalised them: cifar10, mnist, … or mean/std: 0.5,0.5,0.4/0.2,0.2,0.2.")
-@click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
-@click.option("--labels", type=click.Choice(LABELS), help="What soft labels are, or hard: take the likeliest class.")
-@click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
-@click.option("--licence", help="Under which licence the images are, by SPDX where it has a name for it.")
-@click.option("--size", help="Resize pictures to this side, or height x width, such as 64 or 64x48.")
-@click.option("--config", help="Which config of a dataset.")
-@click.option("--split", help="Which split of a dataset, or folder of splits; train when missing.")
+@click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; by default the command asks.")
+@click.option("--statistics", help="How they were normalised: cifar10, mnist, … or mean/std: 0.5,0.5,0.4/0.2,0.2,0.2.")
+@click.option("--classes", help="Class names in order: separated by commas, or a text file with one per line.")
+@click.option("--labels", type=click.Choice(LABELS), help="What the soft labels are; hard uses the likeliest class.")
+@click.option("--index", type=click.IntRange(0), help="Number of the set, from 0, in a file with several experiments.")
+@click.option("--licence", help="Licence of the images; an SPDX identifier if there is one.")
+@click.option("--size", help="Resize pictures to this side, or to height x width, such as 64 or 64x48.")
+@click.option("--config", help="Config of a dataset.")
+@click.option("--split", help="Split of a dataset or of a folder of splits; by default train.")
 @click.option("--image-column", "image", help="The column with the pictures, if several columns could be meant.")
 @click.option("--label-column", "label", help="The column with the labels.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
@@ -474,12 +478,12 @@ def import_(
     as_json: bool,
     **columns: str | None,
 ) -> None:
-    """Make an artifact of images and labels that other code made. Nothing in them is executed.
+    """Make an artifact from images and labels that other code made. Nothing in the files is executed.
 
     FILES are tensors (.pt, .npz or safetensors), or one place with pictures: a folder with a folder for each class, a
-    .parquet file or a folder of them, or a dataset on the Hub (owner/name@revision). Then it is an ordinary recipe:
-    paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of ZCA-whitened sets take the
-    images_zca_*.pt that their code saved beside them, as pixels.
+    .parquet file or a folder of them, or a dataset on the Hub (owner/name@revision). The artifact can be an ordinary
+    recipe: paste the printed lines into params.yaml, and `dvc repro` evaluates and packages it. For ZCA-whitened sets,
+    use the file images_zca_*.pt that their code saved beside them, with --saved-as pixels.
     """
     if arguments.holds_pictures(files):
         arguments.check_new_artifact("out", out, overwrite)
@@ -518,7 +522,8 @@ def import_(
 def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     """Write the image generator of RECIPE (of method diffusion) into a new FOLDER: safetensors and JSON.
 
-    It is trained, unless the recipe's stage has left it; Ctrl-C keeps what is done. diffusers reads its parts.
+    The command trains the generator, unless the recipe's stage has saved it; Ctrl-C keeps finished work. The library
+    diffusers can read its parts.
     """
     arguments.check_new_folder(folder)
     check_recipe(params.load(), recipe)
@@ -533,9 +538,9 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
 @click.argument("folder", type=Path)
 @click.option("--per-class", type=click.IntRange(1), required=True, help="Images of each class.")
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
-@click.option("--guidance", type=float, help="How far towards the class; the recipe's when missing.")
-@click.option("--steps", type=click.IntRange(1, 1000), help="Of DDIM; the recipe's when missing.")
-@click.option("--seed", type=click.IntRange(0), help="The recipe's when missing.")
+@click.option("--guidance", type=float, help="Strength of guidance towards the class; by default the recipe's.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Steps of DDIM; by default the recipe's.")
+@click.option("--seed", type=click.IntRange(0), help="By default the recipe's.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def sample(
@@ -552,13 +557,13 @@ def sample(
 
 
 def check_picture(option: str, path: Path | None) -> None:
-    """Raise UsageError unless a picture may be written to ``path``, which ``option`` gives."""
+    """Raise UsageError unless ``path``, the value of ``option``, is None or ends in .png."""
     if path is not None and path.suffix.lower() != ".png":
         raise click.UsageError(f"{option} is {path}; expected a file name that ends in .png; choose one")
 
 
 def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
-    """What a person answers; where nobody can, the option is missing."""
+    """The user's answer to a question. Raises UsageError if stdin is not a terminal."""
     if not sys.stdin.isatty():
         expected = f"; expected one of {', '.join(choices)}" if choices else ""
         raise click.UsageError(f"{option} is missing{expected}")
@@ -566,7 +571,7 @@ def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
 
 
 def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
-    """One JSON object for programs, lines for people."""
+    """Print one JSON object, or lines of text."""
     from distillkit.process.progress import presentable
 
     click.echo(presentable(json.dumps(value, sort_keys=True) if as_json else "\n".join(people)))
@@ -575,5 +580,5 @@ def answer(as_json: bool, value: dict[str, Any], people: Iterable[str]) -> None:
 def main() -> None:
     """Entry point of the console script."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")  # rather a ? for what the terminal cannot show than a traceback
+        sys.stdout.reconfigure(errors="replace")  # print a ? for unsupported characters, not a traceback
     run(cli)
