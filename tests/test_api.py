@@ -209,7 +209,7 @@ def test_a_folder_is_taken_up_again(data, tmp_path, monkeypatch, capsys):
     resumed = run(tmp_path)
     told = capsys.readouterr().err
     assert "resumed at step" in told and torch.equal(resumed.images, run(None).images)
-    assert torch.equal(run(tmp_path).images, resumed.images) and capsys.readouterr().err.count("taken up from") == 2
+    assert torch.equal(run(tmp_path).images, resumed.images) and capsys.readouterr().err.count("reused from") == 2
 
 
 # Numbers that nobody gave
@@ -284,8 +284,8 @@ def one(data):
         (lambda d, e: dk.train_experts(d, network="resnet"), r"^network is 'resnet' \(did you mean 'resnet18'\?\)"),
         (lambda d, e: dk.distill(d, "random", "5"), "^ipc is str; expected a whole number of images per class"),
         (lambda d, e: dk.distill(d, "random", True), "^ipc is bool; expected a whole number"),
-        (lambda d, e: dk.distill(d.train, "random", 1), "^data is ImageSet; expected what dk.from_torch"),
-        (lambda d, e: dk.train_experts([d]), "^data is list; expected what dk.from_torch"),
+        (lambda d, e: dk.distill(d.train, "random", 1), "^data is ImageSet; expected the result of dk.from_torch"),
+        (lambda d, e: dk.train_experts([d]), "^data is list; expected the result of dk.from_torch"),
         (lambda d, e: dk.distill(d, "mtt", 1, experts=[1]), "^experts is list; expected what dk.train_experts gives"),
         (
             lambda d, e: dk.train_experts(d, network=NoArguments),

@@ -260,7 +260,7 @@ def test_what_is_used_later_throws_no_work_away(data, tmp_path, capsys):
     dk.evaluate(small, data.test, network=own_networks.torchvision_resnet, **TRAINING)
     capsys.readouterr()
     dk.train_experts(data, **EXPERTS, folder=tmp_path)
-    assert "taken up from" in capsys.readouterr().err
+    assert "reused from" in capsys.readouterr().err
 
 
 def inside():

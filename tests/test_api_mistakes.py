@@ -212,7 +212,7 @@ def test_finished_work_that_is_damaged(data, kind, tmp_path):
     call()
     [file] = tmp_path.glob(f"{kind}-*.safetensors")
     file.write_bytes(b"none")
-    with pytest.raises(ArtifactError, match=r"^.* cannot be taken up \(.*\); delete it, and make the same call again$"):
+    with pytest.raises(ArtifactError, match=r"^.* cannot be reused \(.*\); delete it, and make the same call again$"):
         call()
     file.unlink()
     call()

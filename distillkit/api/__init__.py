@@ -1,4 +1,5 @@
-"""What ``import distillkit as dk`` offers: any torch dataset, any network, no DVC. May import all of the above.
+"""The functions of ``import distillkit as dk``: for any torch dataset and any network, without DVC. May import all
+rooms above.
 
-What these functions call is what the stages call: the same numbers give the same bytes.
+They call the same code as the stages, so the same numbers give the same bytes.
 """

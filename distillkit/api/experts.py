@@ -1,4 +1,4 @@
-"""Experts from Python: trained by their numbers, kept in a folder, known by the images that they saw."""
+"""Experts in Python: train them, keep them in a folder, and check that they fit the images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -25,7 +25,7 @@ from distillkit.training.expert_files import ExpertFiles, save_experts
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, ExpertsSpec, in_memory
 
 T = TypeVar("T")
-DATA = "what dk.from_torch, dk.from_arrays or dk.fetch gives"
+DATA = "the result of dk.from_torch, dk.from_arrays or dk.fetch"
 
 
 def train_experts(
@@ -38,18 +38,17 @@ def train_experts(
     folder: str | Path | None = None,
     **options: Any,
 ) -> ExpertsInMemory | ExpertFiles:
-    """Networks trained on the training images, their parameters after every epoch and what they found hard.
+    """Train networks on the training images, and record their parameters after every epoch and each image's difficulty.
 
     Args:
         data: from :func:`from_torch`, :func:`from_arrays` or :func:`fetch`.
-        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``; without one, a
+        network: a name, a NetworkSpec, or a function (image_shape, classes) that returns an ``nn.Module``. Default: a
             ConvNet of width 32 with batch normalisation, whose depth fits the images.
-        epochs: 12 without one.
-        count: how many experts.
-        seed: the same gives the same bytes.
-        folder: where unfinished work and the experts are kept; the same call takes them up again.
+        epochs: default 12.
+        count: the number of experts.
+        seed: the same seed gives the same bytes.
+        folder: a folder for unfinished work and the experts; the same call continues or reuses them.
         **options: ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
-
     """
     expect(data, RealData, "data", DATA)
     with visiting(folder) as kept:
@@ -76,23 +75,23 @@ def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_at(folder: Path, name: str, settings: Any, code: Sequence[Path]) -> Path:
-    """Where finished work is kept, as what depends on these settings and this code; a file that is there is told."""
+    """The path of finished work in ``folder``, by a hash of the settings and code. Prints a line if the file exists."""
     path = Path(f"{work_folder(name, settings, code, folder)}.safetensors")
     if path.exists():
-        tell(f"taken up from {path}")
+        tell(f"reused from {path}")
     return path
 
 
 def read_kept(read: Callable[[Path], T], path: Path) -> T:
-    """What ``read`` finds in finished work. Raises ArtifactError, which says what to do, where that is damaged."""
+    """Read finished work with ``read``. Raises ArtifactError, which says what to do, when it is damaged."""
     try:
         return read(path)
     except ArtifactError as error:
-        raise ArtifactError(f"{path} cannot be taken up ({error}); delete it, and make the same call again") from None
+        raise ArtifactError(f"{path} cannot be reused ({error}); delete it, and make the same call again") from None
 
 
 def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None:
-    """Raise ParamsError for experts that say that they were trained on other images than these."""
+    """Raise ParamsError when the experts were trained on other images, as far as they record them."""
     if experts.trained_on not in ("", data.training_images):
         raise ParamsError(
             f"the experts were trained on other images: {experts.trained_on}; expected those of data.train: "
@@ -101,12 +100,14 @@ def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None
 
 
 def known_of(experts: Experts) -> ExpertsSpec:
-    """What the pipeline's checks want to know of experts."""
+    """The specification of experts that the pipeline's checks need."""
     return ExpertsSpec(len(experts), ExpertRecipe(experts.spec, max(1, experts.snapshots - 1), batch=2, lr=1.0))
 
 
 def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Scores:
-    """Difficulty and confidence (N,) of every training image, of what experts recorded or as given."""
+    """Difficulty (given, or a score from the experts' records) and confidence of each training image, each (N,) or
+    None.
+    """
     found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
     chosen = found.get(difficulty) if isinstance(difficulty, str) else as_scores(difficulty)
     if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
@@ -123,14 +124,14 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
 
 
 def check_difficulty(difficulty: Any) -> None:
-    """Raise ParamsError for a score by a name that there is not."""
+    """Raise ParamsError for a name that is not a score."""
     if isinstance(difficulty, str) and difficulty not in SCORES:
         close = hint(difficulty, SCORES)
         raise ParamsError(f"difficulty is {difficulty!r}{close}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
 
 
 def as_scores(difficulty: Any) -> Tensor:
-    """Numbers as a tensor, float32. Raises ParamsError for what are none."""
+    """Numbers as a float32 tensor. Raises ParamsError if they are not finite numbers."""
     try:
         found = torch.as_tensor(difficulty, dtype=torch.float32)
     except (TypeError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""A distilled set and its accuracy: what the stages of a pipeline do, in Python."""
+"""A distilled set and its accuracy: what the pipeline's stages do, in Python."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -54,7 +54,7 @@ from distillkit.training.expert_files import ExpertFiles
 from distillkit.training.loop import TrainingRecipe
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, KindOfExperts
 
-# Sets
+# Distillation
 
 
 def distill(
@@ -70,25 +70,24 @@ def distill(
     folder: str | Path | None = None,
     **settings: Any,
 ) -> DistilledSet:
-    """A small training set, by one method; what is not given has the usual numbers, and is told.
+    """Make a small training set with a method. Prints the default numbers that it uses.
 
     Args:
-        data: the images; test images are never looked at.
+        data: the images; test images are not used.
         method: an object of a method's class, or a name: full, random, window, confident, herding, k-centre, moderate,
             ccs, optimised, kmeans, average, diffusion, dd, dm, dc, dsa, mtt, att, selmatch or imported.
         ipc: images per class.
-        experts: from :func:`train_experts`; trained here, where the method wants some and there are none.
-        difficulty: a score by name, or a tensor (N,) of your own in which larger is harder.
-        network: the kind of networks, where there are no experts; without it, that of :func:`train_experts`.
-        seed: the same gives the same bytes.
-        name: what the recipe is called: ``mtt-ipc10``.
-        folder: where unfinished work and the set are kept; the same call takes them up again.
-        **settings: those of the method, ``optim`` included; mappings change only what they name.
-
+        experts: from :func:`train_experts`. By default they are trained here, if the method needs them.
+        difficulty: a score by name, or your own tensor (N,), in which larger means harder.
+        network: the networks to use if no experts are given; by default those of :func:`train_experts`.
+        seed: the same seed gives the same bytes.
+        name: the recipe's name; by default such as ``mtt-ipc10``.
+        folder: a folder for unfinished work and the set; the same call continues or reuses them.
+        **settings: the method's settings, including ``optim``. A mapping changes only the entries that it contains.
     """
     expect(data, RealData, "data", DATA)
     if experts is not None:
-        expect(experts, ExpertsInMemory | ExpertFiles, "experts", "what dk.train_experts gives")
+        expect(experts, ExpertsInMemory | ExpertFiles, "experts", "the result of dk.train_experts")
     with visiting(folder) as kept:
         data, seed = as_data(data), whole(seed, "seed")
         epochs = {} if experts is None else {"epochs": experts.snapshots - 1}
@@ -107,7 +106,7 @@ def distill(
         if not uses_experts(recipe.method):
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
         if experts is None:
-            tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to reuse some, give experts=")
+            tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to use yours, give experts=")
         trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
         check_experts(recipe.method, known_of(trained), len(trained))
         return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, kept)
@@ -138,13 +137,13 @@ def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int
 
 
 def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
-    """Which numbers were taken that nobody gave."""
+    """Print the default numbers of the recipe that the user did not give."""
     if taken := not_given(recipe.params, {"method": None, "ipc": None, **given}):
         tell(f"{recipe.name} takes " + "; ".join(f"{key}: {as_yaml(part)}" for key, part in taken.items()))
 
 
 def not_given(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ``params`` is not among those ``given``, also inside of mappings."""
+    """The entries of ``params`` that are not in ``given``, also inside mappings."""
     found = {key: part for key, part in params.items() if key not in given}
     for key in params.keys() & given.keys():
         if isinstance(params[key], Mapping) and isinstance(given[key], Mapping):
@@ -153,13 +152,15 @@ def not_given(params: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 
 def spec_for(network: Network | None, facts: Facts) -> Any:
-    """The networks that experts would be."""
+    """The network of experts that :func:`train_experts` would train."""
     numbers = {"network": network_of(network or "convnet", facts), "epochs": 1, "batch": 2, "lr": 1.0}
     return read(numbers, ExpertRecipe, "experts").network
 
 
 def check_same_network(network: Network | None, experts: Experts, recipe: Recipe, facts: Facts) -> None:
-    """Raise ParamsError where a network is given beside experts of another kind, and the method has none of its own."""
+    """Raise ParamsError if ``network`` differs from the experts', unless the method has a network setting of its
+    own.
+    """
     if network is None or has_own_network(recipe.method):
         return
     if (asked := spec_for(network, facts)) != experts.spec:
@@ -169,7 +170,7 @@ def check_same_network(network: Network | None, experts: Experts, recipe: Recipe
         )
 
 
-# What they are worth
+# Evaluation
 
 
 def evaluate(
@@ -181,19 +182,18 @@ def evaluate(
     seed: int = 0,
     **training: Any,
 ) -> Evaluation:
-    """Accuracy on test images of fresh networks that are trained on the set: mean, std, n, and by class.
+    """Train new networks on the set and measure their accuracy on test images: mean, std, n, and by class.
 
     Args:
         small: the set.
-        test: ``data.test``; or a map-style Dataset of (image, label), or a tuple (images, labels), as for
-            :func:`from_torch` and :func:`from_arrays`, of the set's classes and image size.
-        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``; without one, a
+        test: ``data.test``; or a map-style Dataset of (image, label) or a tuple (images, labels), as for
+            :func:`from_torch` and :func:`from_arrays`, with the set's classes and image size.
+        network: a name, a NetworkSpec, or a function (image_shape, classes) that returns an ``nn.Module``. Default: a
             ConvNet of width 32 with batch normalisation, whose depth fits the images.
-        runs: how many networks; 5 without it.
-        seed: the same gives the same figures, and the same initial weights for every set.
+        runs: the number of networks; default 5.
+        seed: the same seed gives the same accuracies, and the same initial weights for every set.
         **training: ``steps``, ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``,
             ``final_lr_fraction``, ``nesterov``.
-
     """
     expect(small, DistilledSet, "small", "a set from dk.distill or dk.load")
     with visiting():

@@ -1,4 +1,4 @@
-"""Images from wherever they are, and distilled sets that were saved or published."""
+"""Images from any source, and distilled sets that were saved or published."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -26,20 +26,19 @@ def from_torch(
 
     Args:
         train: images are PIL images, or tensors (C, H, W) of uint8 or of floats from 0 to 1, without Normalize; labels
-            are 0 to classes - 1. Each row is read once, so leave random augmentation out.
-        test: the test split; without one a part of ``train`` is drawn (``test_fraction``, 0.25).
-        class_names: those of the dataset (``train.classes``), else the numbers.
-        name: what the set is called in cards; the dataset's class without one.
-        **options: as in ``data`` of params.yaml: ``size=(height, width)`` or one number resizes, ``per_class=500``
-            and ``test_per_class`` take so many of each class at random, ``normalisation={"kind": "zca"}``, ``licence``,
+            are 0 to classes - 1. Each row is read once, so do not use random augmentation.
+        test: the test split; by default a part of ``train`` (``test_fraction``, 0.25).
+        class_names: by default ``train.classes`` if it exists, else the numbers.
+        name: the set's name in cards; by default the dataset's class.
+        **options: as in ``data`` of params.yaml: ``size=(height, width)`` or one number resizes, ``per_class=500`` and
+            ``test_per_class`` take as many random images of each class, ``normalisation={"kind": "zca"}``, ``licence``,
             ``duplicates="drop"``, ``split_seed``, ``background`` for transparent images, ``white`` for 16-bit ones.
 
     Raises:
-        SourceError: a row is no such pair, images differ in size, a class is empty, a dataset has no rows by number.
-
+        SourceError: a row is not such a pair, images differ in size, a class is empty, or a dataset is not map-style.
     """
     with visiting():
-        spec = data_spec(DigitsSource(), options)  # of which the source is not read
+        spec = data_spec(DigitsSource(), options)  # its source is not read
         found = from_datasets(train, test, class_names, name or type(inner(train)).__name__, spec, track)
     return told(found)
 
@@ -47,16 +46,17 @@ def from_torch(
 def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: Any = None, **options: Any) -> Data:
     """Images (N, C, H, W) as tensors, or (N, H, W) or (N, H, W, C) as arrays, with labels (N,).
 
-    Otherwise as :func:`from_torch`.
+    All else is as in :func:`from_torch`.
     """
     test = None if test_images is None and test_labels is None else Rows(test_images, test_labels)
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
 
 def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
-    """Images of ``digits``, a folder of images, ``owner/name`` of the Hub or ``torchvision:Name``, as ``init`` has it.
+    """Images of ``digits``, a folder of images, ``owner/name`` on the Hub or ``torchvision:Name``, as for ``distillkit
+    init``.
 
-    A mapping says more of the source, as ``data.source`` does in params.yaml: ``{"kind": "folder", "path": "flowers",
+    A mapping gives details of the source, like ``data.source`` in params.yaml: ``{"kind": "folder", "path": "flowers",
     "follow_links": True}``. Options are those of :func:`from_torch`.
     """
     with visiting():
@@ -66,7 +66,9 @@ def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
 
 
 def told(found: RealData) -> Data:
-    """The images, after a line for each remark about them, such as copies; test images in train are a warning."""
+    """The images. Prints remarks about them, such as duplicates, and a warning if test images are among the training
+    images.
+    """
     for line in remarks(found.found):
         tell(line)
     if found.found.leaked:
@@ -88,7 +90,7 @@ def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) ->
 
 
 def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
-    """A distilled set from a file, a packaged folder or the Hub (``owner/name@v1.0``), checked.
+    """Load a distilled set from a file, a packaged folder or the Hub (``owner/name@v1.0``), with checks.
 
     See :func:`distillkit.hub.pull.load_with_provenance`.
     """

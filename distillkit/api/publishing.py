@@ -1,4 +1,4 @@
-"""A folder for the Hub from sets that were made in Python."""
+"""A dataset folder for the Hub from sets that were made in Python."""
 
 import tempfile
 from collections.abc import Mapping
@@ -31,26 +31,25 @@ def save_package(
     publication: Mapping[str, Any] | None = None,
     rai: Mapping[str, Any] | None = None,
 ) -> None:
-    """A dataset folder for the Hub with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
+    """Write a dataset folder with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
-    All were made from ``data`` and measured alike; ``random-ipc10`` and ``full`` among them become the baselines.
+    All sets must be made from ``data`` and measured in the same way. ``random-ipc10`` and ``full`` become baselines.
 
     Args:
-        folder: where; its name is the name of the package.
+        folder: where to write; its name becomes the package's name.
         data: the images that all sets were made from.
         sets: (set, evaluation) by name.
-        default: the name of the set that is loaded when nobody names one; the last without it.
+        default: the name of the set that is loaded if none is named; by default the last one.
         overwrite: whether an earlier package in ``folder`` may be replaced.
         publication: where, by whom and when it is published: the section ``package.publication`` (docs/trust.md).
-        rai: what you state about the images: the section ``package.rai``.
+        rai: your statements about the images: the section ``package.rai``.
 
     Raises:
-        ParamsError: there is no set, they were measured differently, or a statement is none of those known.
-        ArtifactError: there is something in ``folder`` that may not be replaced.
-
+        ParamsError: there is no set, they were measured differently, or a statement has an unknown name.
+        ArtifactError: ``folder`` has something that may not be replaced.
     """
     path = check_folder("folder", folder)
-    expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
+    expect(data, RealData, "data", "the result of dk.from_torch, dk.from_arrays or dk.fetch")
     check_sets(sets, data)
     told = said(publication, Publication, "publication"), said(rai, Rai, "rai")
     check_free(path, overwrite)
@@ -83,13 +82,13 @@ def save_package(
 
 
 def said(value: Mapping[str, Any] | None, kind: Any, name: str) -> Any:
-    """A publisher's statements as ``kind``. Raises ParamsError for what is none."""
+    """A publisher's statements as ``kind``. Raises ParamsError when they are invalid."""
     expect({} if value is None else value, Mapping, name, "a mapping")
     return convert(dict(value or {}), kind, name)
 
 
 def check_free(folder: Path, overwrite: bool) -> None:
-    """Raise ArtifactError unless the package may be written there."""
+    """Raise ArtifactError unless the package may be written to ``folder``."""
     check_target(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not overwrite:
@@ -100,7 +99,9 @@ def check_free(folder: Path, overwrite: bool) -> None:
 
 
 def check_sets(sets: Mapping[str, tuple[DistilledSet, Evaluation]], data: RealData) -> None:
-    """Raise ParamsError unless each has its own evaluation, all of them alike and on the test images of ``data``."""
+    """Raise ParamsError unless each set has its own evaluation, all with one recipe and on the test images of
+    ``data``.
+    """
     expect(sets, Mapping, "sets", "{name: (set, evaluation)}")
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")

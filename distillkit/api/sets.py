@@ -1,4 +1,4 @@
-"""What Python is given: images, a distilled set and its accuracy, each with what notebooks and PyTorch want of it."""
+"""The objects of the Python API: images, a distilled set and its accuracy, with methods for notebooks and PyTorch."""
 
 import base64
 import json
@@ -41,7 +41,7 @@ def shape_words(image_shape: tuple[int, ...], classes: int) -> str:
 
 
 def as_html(text: str, picture: Image.Image) -> str:
-    """A line and a picture for a notebook."""
+    """A line of text and an image as HTML for a notebook."""
     file = BytesIO()
     picture.save(file, "PNG")
     escaped = text.replace("&", "&amp;").replace("<", "&lt;")
@@ -50,16 +50,16 @@ def as_html(text: str, picture: Image.Image) -> str:
 
 
 def as_yaml(value: Any) -> str:
-    """A number or a mapping of params.yaml in one line."""
+    """A number or a mapping in one line, as in params.yaml."""
     return json.dumps(value, sort_keys=True).replace('"', "")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Data(RealData):
-    """Training and test images: ``train`` and ``test`` hold ``images`` (N, C, H, W) uint8 and ``labels`` (N,).
+    """Training and test images: ``train`` and ``test`` have ``images`` (N, C, H, W) uint8 and ``labels`` (N,).
 
-    ``normalisation`` is of the training images; distillkit applies it wherever a network sees images. Two are equal
-    when their images, labels, class names and normalisation are.
+    ``normalisation`` is computed from the training images; distillkit applies it whenever a network gets images. Two
+    objects are equal when their images, labels, class names and normalisation are equal.
     """
 
     def __eq__(self, other: object) -> bool:
@@ -82,7 +82,7 @@ class Data(RealData):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the training images, their labels and how they are normalised; computed once."""
+        """SHA-256 of the training images, their labels and normalisation; computed once."""
         statistics = normalisation_tensors(self.normalisation).values()
         return fingerprint(*chunks(self.train.images), self.train.labels, *statistics)
 
@@ -93,22 +93,22 @@ class Data(RealData):
 
     @cached_property
     def contents(self) -> tuple[str, str, tuple[str, ...]]:
-        """What makes two equal: fingerprints of both splits, and the class names."""
+        """The values that decide equality: fingerprints of both splits, and the class names."""
         return self.fingerprint, digest(self.test), self.class_names
 
     @property
     def training_images(self) -> str:
-        """The training images in a line that no others have."""
+        """A unique text for the training images, in one line."""
         counts = f"{len(self.train):,} images of {shape_words(self.train.image_shape, len(self.class_names))}"
         return f"{counts}, sha256 {self.fingerprint[:16]}"
 
     def show(self, columns: int = 10) -> Image.Image:
-        """A picture of some training images, a row for each of the first 20 classes."""
+        """An image of some training images: a row for each of the first 20 classes."""
         rows = spread_rows(self.train.labels, 20 * columns)
         return grid(real_subset(self.train, rows, self.normalisation), columns)
 
     def as_dataset(self, split: Split = "train", normalised: bool = True) -> TensorDataset:
-        """(image, label) for a DataLoader; images as networks are to see them, or in pixels from 0 to 1."""
+        """(image, label) for a DataLoader. Images are normalised for networks, or in pixels from 0 to 1."""
         if split not in get_args(Split):
             raise ParamsError(f"split is {split!r}; expected one of {', '.join(get_args(Split))}")
         images: ImageSet = getattr(self, split)
@@ -116,12 +116,12 @@ class Data(RealData):
         return TensorDataset(self.normalisation.apply(pixels) if normalised else pixels, images.labels)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
+        """Write a safetensors file like a pipeline's ``artifacts/real.safetensors``, for ``verify --test``."""
         save_real(check_new_file(path, overwrite), self)
 
 
 def as_data(found: RealData) -> Data:
-    """Images as Python has them."""
+    """Images as an object of the Python API."""
     if isinstance(found, Data):
         return found
     return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
@@ -129,12 +129,12 @@ def as_data(found: RealData) -> Data:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class DistilledSet(SyntheticSet):
-    """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
+    """A small training set. As a sequence it has pairs of an image (C, H, W) in pixels and its label.
 
-    ``images`` are float32 in pixel space. ``provenance`` says how it was made, ``history`` has a
-    :class:`~distillkit.matching.distillation.Step` for each update of the images in the call that made it, ``experts``
-    what it was learned from; ``source`` is the digest of the training images, where it was made in this process. Two
-    are equal when their images and labels are.
+    ``images`` are float32 in pixel space. ``provenance`` says how it was made. ``history`` has a
+    :class:`~distillkit.matching.distillation.Step` for each update of the images in the call that made it. ``experts``
+    describes the experts. ``source`` is the digest of the training images if the set was made in this process, else
+    empty. Two sets are equal when their images and labels are equal.
     """
 
     images: Tensor
@@ -167,7 +167,7 @@ class DistilledSet(SyntheticSet):
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The method and all its numbers: a recipe of params.yaml."""
+        """The method and all its settings: a recipe as in params.yaml."""
         found: Mapping[str, Any] = self.provenance.get("params", {})
         return found
 
@@ -177,27 +177,27 @@ class DistilledSet(SyntheticSet):
         return fingerprint(self.images, self.targets)
 
     def show(self, columns: int = 10) -> Image.Image:
-        """A picture: a row for each of the first 20 classes, what is learned framed in orange."""
+        """An image with a row for each of the first 20 classes; learned images have an orange frame."""
         return grid(self, columns)
 
     def as_dataset(self, normalised: bool = True) -> TensorDataset:
-        """(image, label) for a DataLoader; images as networks are to see them, or in pixels.
+        """(image, label) for a DataLoader. Images are normalised for networks, or in pixels.
 
-        Labels are classes, or probabilities (K,) in a set with soft labels: ``cross_entropy`` takes both.
+        Labels are classes, or probabilities (K,) in a set with soft labels; ``cross_entropy`` accepts both.
         """
         return TensorDataset(self.normalisation.apply(self.images) if normalised else self.images, self.targets)
 
     def to_hf(self) -> Any:
-        """A ``datasets.Dataset``: image (8 bits, for the eye), label, pixels (the floats) and where they come from."""
+        """A ``datasets.Dataset``: image (8 bits, for viewing), label, pixels (float32) and the training rows."""
         return as_hf(self)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
-        """A safetensors file that ``distillkit.load`` and the command read: lossless, and nothing is pickled."""
+        """Write a lossless safetensors file for ``distillkit.load`` and the commands. Nothing is pickled."""
         artifact.save_synthetic(check_new_file(path, overwrite), self, self.provenance)
 
 
 def check_new_file(given: str | Path, overwrite: bool) -> Path:
-    """The path. Raises ArtifactError unless a file may be written there, ParamsError for what is no path."""
+    """The path. Raises ArtifactError if the file exists and ``overwrite`` is False, ParamsError for an invalid path."""
     path = check_path(given, "path")
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists; expected a new file; choose another name, or give overwrite=True")
@@ -207,7 +207,7 @@ def check_new_file(given: str | Path, overwrite: bool) -> Path:
 
 
 def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
-    """A synthetic set as Python has it, on the CPU."""
+    """A synthetic set as an object of the Python API, on the CPU."""
     parts = synthetic.to(torch.device("cpu"))
     parts = replace(parts, images=parts.pixels())
     return DistilledSet(**{part.name: getattr(parts, part.name) for part in fields(SyntheticSet)}, **more)
@@ -215,10 +215,11 @@ def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
 
 @dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
+    """Test accuracies, 0 to 1, of ``n`` networks trained from scratch on a set. ``per_class`` is the mean for each
+    class.
 
-    ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them; ``of`` is the
-    fingerprint of the set, ``tested_on`` that of the ``images`` test images.
+    ``recipe`` is how they were trained. ``metrics`` are as in the pipeline's metrics file. ``of`` is the fingerprint of
+    the set, ``tested_on`` that of the test images, whose number is ``images``.
     """
 
     mean: float
@@ -238,7 +239,7 @@ class Evaluation:
     def __repr__(self) -> str:
         worst = min(self.per_class, key=lambda name: self.per_class[name])
         training = self.recipe.training
-        spread = f" ± {100 * self.std:.2f}" if self.n > 1 else ""  # one network has no deviation
+        spread = f" ± {100 * self.std:.2f}" if self.n > 1 else ""  # one network has no standard deviation
         tested = f", on {counted(self.images, 'test image')}"
         return (
             f"Evaluation: accuracy {100 * self.mean:.2f}{spread} % (n = {self.n}){tested}\n"
@@ -248,7 +249,7 @@ class Evaluation:
 
 
 def test_images(test: Any, small: SyntheticSet) -> ImageSet:
-    """Those that are meant: of ours, of a map-style dataset of (image, label), or (images, labels).
+    """Test images from a Data object, a map-style dataset of (image, label), or a tuple (images, labels).
 
     Raises ParamsError for anything else, SourceError as :func:`~distillkit.sources.python.images_of` does.
     """

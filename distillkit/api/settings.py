@@ -1,4 +1,4 @@
-"""From what people write in Python to recipes as stages read them: networks, methods, numbers that are left out."""
+"""Convert arguments of the Python API to recipes: networks, methods, default numbers."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,24 +29,24 @@ from distillkit.process.interruption import guest
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import EXPERTS, RECIPES, Facts, values
 
-ARGUMENTS = ("experts", "difficulty", "network", "seed", "name", "folder")  # of dk.distill, beside settings
+ARGUMENTS = ("experts", "difficulty", "network", "seed", "name", "folder")  # of dk.distill, besides the settings
 Network = str | NetworkSpec | NetworkFactory | Mapping[str, Any] | Callable[[tuple[int, int, int], int], nn.Module]
 
 
 def expect(value: Any, kind: Any, name: str, expected: str) -> None:
-    """Raise ParamsError unless ``value``, the argument ``name``, is a ``kind``."""
+    """Raise ParamsError unless ``value``, the argument ``name``, has type ``kind``. A bool is never accepted."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}")
 
 
 def check_path(value: Any, name: str) -> Path:
-    """The argument ``name`` as a path. Raises ParamsError for what is none."""
+    """The argument ``name`` as a path. Raises ParamsError if it is not a path."""
     expect(value, str | Path, name, "a path")
     return Path(value)
 
 
 def check_given(given: Iterable[str], known: Iterable[str], arguments: Iterable[str]) -> None:
-    """Raise ParamsError for a keyword that is none of the ``known`` settings; it may be a misspelt argument."""
+    """Raise ParamsError for a keyword that is not in ``known``. The hint also considers misspelt ``arguments``."""
     known = list(known)
     for key in given:
         if key not in known:
@@ -55,7 +55,9 @@ def check_given(given: Iterable[str], known: Iterable[str], arguments: Iterable[
 
 
 def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number") -> int:
-    """The argument ``name`` as an int, numpy's included. Raises ParamsError for anything else, and below ``low``."""
+    """The argument ``name`` as an int; numpy integers are accepted. Raises ParamsError for other types and below
+    ``low``.
+    """
     try:
         found = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
@@ -66,7 +68,7 @@ def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number")
 
 
 def check_folder(name: str, folder: Any) -> Path:
-    """The argument ``name`` as a path. Raises ParamsError unless there is a folder, or one can be made there."""
+    """The argument ``name`` as a path. Raises ParamsError unless it is a folder or one can be created there."""
     expect(folder, str | Path, name, "the path of a folder")
     path = Path(folder).expanduser()
     there = next(part for part in (path.absolute(), *path.absolute().parents) if part.exists())
@@ -77,10 +79,10 @@ def check_folder(name: str, folder: Any) -> Path:
 
 @contextmanager
 def visiting(kept: str | Path | Literal[False] | None = False) -> Iterator[Path | None]:
-    """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and speaks of arguments, not params.yaml.
+    """A block that restores torch's state, stops on Ctrl-C at safe points, and uses words of Python in messages.
 
-    Gives the folder where work is ``kept``: None where the caller gave none, False where the function takes none. In
-    both cases an interruption says that nothing is kept.
+    Yields the folder ``kept`` for work: None where the caller gave None, or False because the function has no folder.
+    In both cases, the message of an interruption says that nothing is kept.
     """
     try:
         with python_words(), own_torch(), guest():
@@ -94,7 +96,7 @@ def visiting(kept: str | Path | Literal[False] | None = False) -> Iterator[Path 
 
 @contextmanager
 def own_torch() -> Iterator[None]:
-    """A block that finds torch as a new process has it, whatever surrounds it, and leaves it as it was."""
+    """A block in which torch has the settings of a new process. Restores the caller's settings."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     kind, cpu = torch.get_default_dtype(), torch.device("cpu")
     torch.set_default_dtype(torch.float32)
@@ -102,7 +104,7 @@ def own_torch() -> Iterator[None]:
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            nullcontext() if torch.get_default_device() == cpu else cpu,  # the latter slows each call down
+            nullcontext() if torch.get_default_device() == cpu else cpu,  # as a context it slows down each call
         ):
             yield
     finally:
@@ -117,7 +119,7 @@ def facts_of(images: ImageSet, epochs: int = 12) -> Facts:
 
 
 def network_of(network: Network, facts: Facts) -> dict[str, Any]:
-    """A network as recipes have it. Raises ParamsError for what is none."""
+    """A network as in recipes. Raises ParamsError for anything else."""
     if isinstance(network, NetworkSpec | NetworkFactory):
         return asdict(network)
     if isinstance(network, Mapping):
@@ -137,11 +139,11 @@ def network_of(network: Network, facts: Facts) -> dict[str, Any]:
 
 
 def known(factory: Any) -> NetworkFactory:
-    """What recipes call a factory. Warns where the name meant another network until now: a cell was run again."""
+    """The name in recipes of a factory. Warns if this name was another network before, because a cell was run again."""
     earlier = dict(factories.FACTORIES)
     spec = known_as(factory)
     before = earlier.get(spec.factory, factory)
-    with suppress(ParamsError):  # where no text can be read
+    with suppress(ParamsError):  # the source code cannot be read
         if before is not factory and text_of(str(spec), before) != text_of(str(spec), factory):
             tell(
                 f"warning: network {spec} has changed; experts that were trained with the earlier one no longer fit it"
@@ -150,7 +152,7 @@ def known(factory: Any) -> NetworkFactory:
 
 
 def tell_if_typed(*networks: Any) -> None:
-    """Warn of networks that are in no module: whoever gets what is made with them cannot check it."""
+    """Warn about networks that are not in a module, because other people cannot check results with them."""
     names = {found.get("factory", "") for found in map(plain, map(as_mapping, networks))}
     for name in sorted(name for name in names if name.startswith("__main__:")):
         tell(
@@ -164,9 +166,9 @@ def as_mapping(network: Any) -> Any:
 
 
 def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """``numbers`` with those that are ``given`` in their place, also inside of mappings; networks are never mixed.
+    """``numbers`` updated with ``given``, also inside mappings. Networks are replaced as a whole.
 
-    Raises ParamsError for values that no recipe can have, such as tensors.
+    Raises ParamsError for values that a recipe cannot have, such as tensors.
     """
     found = dict(numbers)
     for key, value in given.items():
@@ -189,12 +191,12 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
 
 
 def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, given: Mapping[str, Any]) -> Recipe:
-    """The recipe of a method, by name, class or object, with what is given and usual numbers for the rest."""
+    """The recipe of a method (name, class or object) with the given settings, and default numbers for the rest."""
     size = {} if ipc is None else {"ipc": whole(ipc, "ipc", 1, "a whole number of images per class")}
     called = method if isinstance(method, str) else name_of(method)
     kind = method_called(called)
     check_given(given, [*signature(kind).parameters, "optim"], ARGUMENTS)
-    known = getattr(kind, "defaults", None)  # a method in somebody else's package may have some
+    known = getattr(kind, "defaults", None)  # a method of another package may have this function
     if is_dataclass(method) and not isinstance(method, type):
         usual = {key: part for key, part in asdict(method).items() if part is not None}
         optim = values(RECIPES.get(called, ""), facts, usual.get("ipc", 1)).get("optim")
@@ -202,14 +204,14 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     else:
         usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
     if str(given.get("initialisation")).endswith("pretrained"):
-        usual = {key: part for key, part in usual.items() if key != "network"}  # which is the experts'
+        usual = {key: part for key, part in usual.items() if key != "network"}  # it is the experts' network
     params = plain({"method": called, **size, **merged(usual, given, facts)})
     title = check_set_name(name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called))
     return read_recipe({"recipes": {title: params}}, title)
 
 
 def check_set_name(name: Any) -> str:
-    """The name of a set. Raises ParamsError for one that no recipe, file or config can have."""
+    """The name of a set. Raises ParamsError if it is not valid as a recipe name."""
     expect(name, str, "name", "text")
     if not is_recipe_name(name):
         raise ParamsError(
@@ -220,15 +222,15 @@ def check_set_name(name: Any) -> str:
 
 
 def has_own_network(method: Any) -> bool:
-    """Whether the method's settings say which networks it trains, as DD's do."""
+    """Whether the method has a setting for the networks that it trains, like DD."""
     kind = method_called(method if isinstance(method, str) else name_of(method))
     return "network" in signature(kind).parameters
 
 
 def name_of(method: Any) -> str:
-    """What recipes call the class of a method. Raises ParamsError for one that they cannot name."""
+    """The name of a method's class in recipes. Raises ParamsError if it has none."""
     kind = method if isinstance(method, type) else type(method)
-    others = entry_points(group=GROUP)  # whose modules are imported, if there is a class of theirs
+    others = entry_points(group=GROUP)  # if ``kind`` comes from one, its module is imported already
     found = [name for name, ours in METHODS.items() if kind is ours]
     found += [entry.name for entry in others if getattr(sys.modules.get(entry.module), entry.attr, None) is kind]
     if not found:

@@ -1,4 +1,4 @@
-"""What the pipeline says, in the words of Python: its settings are arguments here, and there are no stages."""
+"""Translation of the pipeline's messages for the Python API, which has arguments instead of params.yaml and stages."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from distillkit.process.progress import in_words
 from distillkit.sources.fetch import DataSpec
 
 OF_DATA = "|".join(field.name for field in fields(DataSpec))
-RULES = [  # in this order
+RULES = [  # applied in this order
     (r"evaluation\.runs in params\.yaml", "runs"),
     (r"write into the recipe in params\.yaml: (\w+): ", r"give \1="),
     (r"params\.yaml: (?:(?:data|experts|evaluation\.training|evaluation|recipes\.[\w-]+)\.)?", ""),
@@ -33,7 +33,7 @@ COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in RULES
 
 
 def in_python(text: str) -> str:
-    """A message of the pipeline as Python says it."""
+    """A message of the pipeline in words of the Python API."""
     for pattern, replacement in COMPILED:
         text = pattern.sub(replacement, text)
     return text
@@ -41,7 +41,7 @@ def in_python(text: str) -> str:
 
 @contextmanager
 def python_words() -> Iterator[None]:
-    """A block whose errors and lines speak of arguments, not of params.yaml."""
+    """A block whose errors and lines name arguments instead of entries in params.yaml."""
     try:
         with in_words(in_python):
             yield
