@@ -286,7 +286,10 @@ def one(data):
         (lambda d, e: dk.distill(d, "random", True), "^ipc is bool; expected a whole number"),
         (lambda d, e: dk.distill(d.train, "random", 1), "^data is ImageSet; expected the result of dk.from_torch"),
         (lambda d, e: dk.train_experts([d]), "^data is list; expected the result of dk.from_torch"),
-        (lambda d, e: dk.distill(d, "mtt", 1, experts=[1]), "^experts is list; expected what dk.train_experts gives"),
+        (
+            lambda d, e: dk.distill(d, "mtt", 1, experts=[1]),
+            "^experts is list; expected the result of dk.train_experts",
+        ),
         (
             lambda d, e: dk.train_experts(d, network=NoArguments),
             r"cannot be built \(TypeError: .*; expected a function",

@@ -353,7 +353,7 @@ def test_a_near_copy_is_nearer_than_test_images_are(source):
 @pytest.mark.parametrize(
     ("audit", "message"),
     [
-        ({"recipes": ["randon"], "shadows": 4}, "recipe 'randon' is to be audited, but does not exist (did you mean"),
+        ({"recipes": ["randon"], "shadows": 4}, "recipe 'randon' should be audited, but does not exist (did you mean"),
         ({"recipes": ["random", "random"]}, "recipes to audit are random, random; expected each once; remove"),
         ({"shadows": 3}, "audit.shadows is 3; expected 0 for none, or at least 4"),
         ({"recipes": ["imported"]}, "the set of recipe imported was made elsewhere; expected one that can be made"),

@@ -67,7 +67,7 @@ def test_what_is_right_is_let_through(digits):
         (
             "package.recipes",
             ["mtt-ipc5", "mtt-ipc6"],
-            "package: recipe 'mtt-ipc6' is to be packaged, but does",
+            "package: recipe 'mtt-ipc6' should be packaged, but does",
         ),
         (
             "package.recipes",

@@ -215,7 +215,7 @@ def test_experts_come_from_the_file_that_the_recipe_means(material, monkeypatch,
         (SHARD, r"^shard.safetensors is not the file that the recipe means: found SHA-256 [0-9a-f]{64}, expected 000"),
         (
             replace(SHARD, file="x"),
-            "^file x does not exist; expected what a training of experts wrote; import or",
+            "^file x does not exist; expected what expert training wrote; import or",
         ),
         (replace(SHARD, file="../x"), r"^file is \.\./x; expected a path inside this repository"),
     ):

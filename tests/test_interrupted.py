@@ -167,7 +167,7 @@ def test_damaged_work_is_told_and_done_again(whole, before):
     for path in work:
         path.write_bytes(path.read_bytes()[:-1])
     again = forked.run(project, command("distill"))
-    assert len(re.findall(r"^warning: .* cannot be taken up \(.*\); computing it again$", again.said, re.M)) == 2
+    assert len(re.findall(r"^warning: .* cannot be reused \(.*\); computing it again$", again.said, re.M)) == 2
     assert len(re.findall(r"^warning: .* cannot be resumed \(.*\); starting again$", again.said, re.M)) == 1
     assert contents(project) == whole[1]["distill"]
 
@@ -191,7 +191,7 @@ def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
         assert running.poll() is None
         assert contents(project).keys() - whole[1]["reference"].keys()  # the lock
     ended = forked.end(project, running)
-    line = f"waiting for another process to end that runs the same: {' '.join(command('score'))}\n"
+    line = f"waiting for the end of another process that runs the same: {' '.join(command('score'))}\n"
     assert (ended.code, ended.said) == (0, line)
     assert not list(project.rglob("*.lock"))
 

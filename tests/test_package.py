@@ -851,7 +851,7 @@ def test_links_to_the_files_are_as_good_as_the_files(built: Package, tmp_path: P
         ({"packaged": [*PACKAGED, "a/b"]}, "recipes has the name 'a/b'; expected letters, digits"),
         ({"packaged": [*PACKAGED, ".."]}, r"recipes has the name '\.\.'"),
         ({"packaged": [*PACKAGED, "mtt-ipc2\n"]}, "recipes has the name 'mtt-ipc2.n'"),
-        ({"packaged": [*PACKAGED, "mtt-ipc20"]}, "'mtt-ipc20' is to be packaged, but does not exist .did you mean"),
+        ({"packaged": [*PACKAGED, "mtt-ipc20"]}, "'mtt-ipc20' should be packaged, but does not exist .did you mean"),
         ({"packaged": [*PACKAGED, "mtt-ipc2"]}, "expected each once"),
         ({"packaged": [*PACKAGED, "default"]}, "recipes has the name 'default'"),
         ({"packaged": ["README.MD"], "default": "README.MD"}, "recipes has the name 'README.MD'"),

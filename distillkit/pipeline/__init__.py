@@ -1,4 +1,3 @@
-"""Recipes, params.yaml checked as a whole, how a stage begins, and what it keeps when it is stopped.
-
-May import base to sources.
+"""Recipes, the check of the whole params.yaml, the start of a stage, and the work that an interrupted stage keeps. May
+import base to sources.
 """

@@ -1,4 +1,4 @@
-"""Work that can be interrupted: its state at some step, in the folder for unfinished work."""
+"""Checkpoints of work that can be interrupted, in the folder for unfinished work."""
 
 import math
 import time
@@ -18,11 +18,11 @@ from distillkit.process.progress import Counter, tell, track
 from distillkit.training.compute import Finisher, Stepwise
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-UNUSABLE = (ArtifactError, KeyError, RuntimeError, TypeError, ValueError)  # what a state that does not fit raises
+UNUSABLE = (ArtifactError, KeyError, RuntimeError, TypeError, ValueError)  # errors from a state that does not fit
 
 
 def resumed(work: Stepwise, path: Path) -> None:
-    """Bring ``work`` to the checkpoint at ``path``, if there is a readable one."""
+    """Restore ``work`` from the checkpoint at ``path``, if it exists and can be read."""
     if not path.exists():
         return
     fresh = {name: tensor.clone() for name, tensor in work.state().items()}
@@ -35,15 +35,15 @@ def resumed(work: Stepwise, path: Path) -> None:
 
 
 def kept(work: Stepwise, path: Path) -> Iterator[Any]:
-    """The steps of ``work``, saving a checkpoint now and then, and before it ends because a signal has come.
+    """Yield the steps of ``work``. Saves a checkpoint every SECONDS_BETWEEN_CHECKPOINTS, and after a signal.
 
-    Raises Interrupted in that case.
+    Raises Interrupted after a signal.
     """
     return keeping(work, lambda: save_state(path, work.state()))
 
 
 def keeping(work: Stepwise, save: Callable[[], None]) -> Iterator[Any]:
-    """:func:`kept`, but ``save`` keeps what has been done."""
+    """:func:`kept`, with ``save`` to save what has been done."""
     saved, since = time.monotonic(), work.done
     try:
         while work.done < work.steps:
@@ -59,17 +59,17 @@ def keeping(work: Stepwise, save: Callable[[], None]) -> Iterator[Any]:
 
 
 class Growing(Stepwise, Protocol):
-    """Work whose state grows with every step, so that it is kept in parts, each written once."""
+    """Work whose state grows with every step; it is saved in parts, each written once."""
 
     def state(self, since: int = 0) -> dict[str, Tensor]:
-        """What the steps after ``since`` have added, and all else that the rest of the work depends on."""
+        """The results of the steps after ``since``, and everything else that the remaining work depends on."""
         ...
 
 
 def finish_in_parts(work: Growing, stem: Path | None, count: Counter) -> None:
-    """Take ``work`` to its end, from its parts if there are some, and leave all of it there; nothing without a stem.
+    """Run ``work`` to its end, starting from saved parts, and save the rest. Without ``stem`` nothing is saved.
 
-    Parts are called ``stem`` and the step that they go on from. ``count`` is told of every step.
+    A part's name is ``stem`` with the step at which it starts. ``count`` is called for every step.
     """
     since = 0
 
@@ -91,7 +91,7 @@ def finish_in_parts(work: Growing, stem: Path | None, count: Counter) -> None:
 
 
 def resumed_in_parts(work: Growing, stem: Path) -> int:
-    """Bring ``work`` to the end of its parts, as far as they are readable; how many of its steps are done."""
+    """Restore ``work`` from its parts, as far as they can be read. Returns the number of finished steps."""
     done = -1
     while done < work.done < work.steps and (path := part(stem, work.done)).exists():
         done = work.done
@@ -112,15 +112,14 @@ class Learning(Stepwise, Protocol):
     """Work that learns a set."""
 
     def result(self) -> SyntheticSet:
-        """The set as it stands."""
+        """The current set."""
         ...
 
 
 def checkpointed(run: Learning, path: Path, provenance: Mapping[str, Any]) -> Iterator[Any]:
-    """:func:`kept` steps of a distillation.
+    """:func:`kept` for a distillation.
 
-    When the run leaves the finite numbers, the last good set is saved beside the checkpoint's folder and named in the
-    error.
+    When the run diverges, the last good set is saved beside the checkpoint's folder, and the error names its path.
     """
     try:
         yield from kept(run, path)
@@ -130,9 +129,10 @@ def checkpointed(run: Learning, path: Path, provenance: Mapping[str, Any]) -> It
 
 
 def finishing(folder: Path, name: str) -> Finisher:
-    """Takes work to its end, from its state in ``folder`` if there is one, and leaves its last state there.
+    """A Finisher that runs work to its end, starting from a state in ``folder``, and saves the last state there.
 
-    One process at a time; another that wants the same waits, and finds it done. A signal waits until a step is kept.
+    One process at a time does this; another one with the same work waits and then finds it finished. A signal takes
+    effect when a step has been saved.
     """
 
     def finish(work: Stepwise, what: str) -> None:
@@ -154,7 +154,7 @@ def finishing(folder: Path, name: str) -> Finisher:
 
 
 def keep(run: Learning, path: Path, provenance: Mapping[str, Any]) -> str:
-    """Save the set as it stands, if all its numbers are finite, and say so."""
+    """Save the current set if all its numbers are finite, and return a text that says so."""
     synthetic, done = run.result(), f"the set after step {run.done}"
     if not (synthetic.pixels().isfinite().all() and math.isfinite(synthetic.student_lr or 0)):
         return f"{done} is not finite either, so nothing is kept"

@@ -1,7 +1,7 @@
-"""params.yaml as a whole: every section that is there, and what they say of one another, before anything is trained.
+"""The check of the whole params.yaml: each section, and whether the sections fit together, before anything is trained.
 
-Every stage looks at all of it before it begins, so that the last has nothing left to refuse. What is checked here
-changes no result: a stage depends on the sections that it works with, not on these.
+Every stage runs it first, so that the last stage cannot fail on a parameter. These checks change no result: a stage
+depends on the sections that it uses, not on this check.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,9 @@ from distillkit.training.features import check_count
 from distillkit.training.score_file import ScoreSpec
 from distillkit.training.trajectories import ExpertsSpec
 
-TWICE = {kind for kind in METHODS.values() if hasattr(kind, "loss")} - {DistributionMatching}  # differentiate twice
+TWICE = {kind for kind in METHODS.values() if hasattr(kind, "loss")} - {
+    DistributionMatching
+}  # methods that differentiate twice
 SECTIONS: dict[str, Any] = {
     "seed": int,
     "data": DataSpec,
@@ -51,9 +53,9 @@ SECTIONS: dict[str, Any] = {
 
 
 def check_params(data: Mapping[str, Any]) -> None:
-    """Raise ParamsError when a section cannot be read, or asks for what others do not give.
+    """Raise ParamsError when a section cannot be read, or sections do not fit together.
 
-    Networks of one's own are imported here, as it is the user's own file that names them.
+    The user's own networks are imported here: params.yaml is the user's own file.
     """
     admit_all(data)
     found = {name: section(data, name, kind) for name, kind in SECTIONS.items() if name in data}
@@ -76,7 +78,7 @@ def check_params(data: Mapping[str, Any]) -> None:
 
 
 def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
-    """Raise ParamsError where what is to be audited does not exist, or cannot be."""
+    """Raise ParamsError when a recipe to audit does not exist or cannot be audited."""
     spec.check_known([recipe.name for recipe in recipes])
     for recipe in recipes:
         if spec.shadows and recipe.name in spec.recipes:
@@ -93,14 +95,16 @@ def admit_all(value: Any) -> None:
 
 
 def check_images(data: Mapping[str, Any], train: ImageSet) -> None:
-    """Raise a DistillkitError when a recipe or a network does not go with the training images."""
+    """Raise a DistillkitError when a recipe or a network does not fit the training images."""
     check_facts(data, train.image_shape, dict(zip(train.class_names, train.class_counts, strict=True)))
 
 
 def check_facts(
     data: Mapping[str, Any], shape: tuple[int, int, int], counts: Mapping[str, int], folder: Path = Path()
 ) -> None:
-    """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
+    """:func:`check_images`, given the images' (C, H, W) and the image count of each class. Paths in recipes are
+    relative to ``folder``.
+    """
     audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
     experts = section(data, "experts", ExpertsSpec).recipe.network if "experts" in data else None
     for recipe in all_recipes(data):
@@ -124,7 +128,7 @@ def all_recipes(data: Mapping[str, Any]) -> list[Recipe]:
 
 @contextmanager
 def placed(where: Recipe | str) -> Iterator[None]:
-    """A block whose errors begin with the recipe or section that they are about."""
+    """A block whose error messages begin with the recipe or section that they are about."""
     try:
         yield
     except DistillkitError as error:
@@ -133,7 +137,7 @@ def placed(where: Recipe | str) -> Iterator[None]:
 
 
 def check_experts(method: Selection, spec: ExpertsSpec, trained: int | None) -> None:
-    """Raise ParamsError when a method wants other experts, or more of them, than are ``trained``, if that is known."""
+    """Raise ParamsError when a method needs other experts than ``spec``, or more than ``trained`` (None: unknown)."""
     if isinstance(matching := getattr(method, "matching", None), Matching):
         matching.check_against(spec.recipe.epochs + 1)
     if trained is not None:
@@ -146,16 +150,16 @@ def check_experts(method: Selection, spec: ExpertsSpec, trained: int | None) -> 
 
 
 def check_learns(method: Selection, experts: Network | None, shape: tuple[int, int, int], classes: int) -> None:
-    """Raise ParamsError where a method cannot learn images through the networks that it uses: its own, or experts."""
+    """Raise ParamsError when a method cannot learn images through its networks (its own, or the experts')."""
     spec = getattr(method, "network", None) or experts
     if isinstance(method, Method) and spec is not None:
         check_learnable(spec, shape, classes, twice=type(method) in TWICE)
 
 
 def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
-    """Raise WindowError when a method takes more real images than a class has, or a window past its end.
+    """Raise WindowError when a method needs more real images than a class has, or its window ends after the class.
 
-    ParamsError when it attacks a class that there is not.
+    Raises ParamsError when it attacks a class that does not exist.
     """
     if (attack := getattr(method, "attack", None)) is not None:
         attack.numbers(tuple(counts))
@@ -175,7 +179,7 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
 
 
 def check_halves(method: Selection, counts: Mapping[str, int]) -> None:
-    """Raise ParamsError when no set can be made from half of the images, as an audit does."""
+    """Raise ParamsError when no set can be made from half of the images, which an audit does."""
     try:
         check_classes(method, {name: images // 2 for name, images in counts.items()})
     except DistillkitError as error:
@@ -183,19 +187,21 @@ def check_halves(method: Selection, counts: Mapping[str, int]) -> None:
 
 
 def real_per_class(method: Selection) -> int | None:
-    """Real images that a method takes of every class; None where it makes its own, or takes what there is."""
+    """The number of real images per class that a method needs; None if it needs none or has no fixed number."""
     others = isinstance(method, Diffusion | Imported) or getattr(method, "start", None) == "noise"
     return None if others or not getattr(method, "balanced", True) else getattr(method, "ipc", None)
 
 
 def check_imported(method: Imported, file: Path, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
-    """Raise ParamsError when the set that is meant does not go with the images; one that is not here yet is let be."""
+    """Raise ParamsError when the imported set does not fit the images. A missing or different file is not checked
+    here.
+    """
     if file.is_file() and files.sha256(file) == method.sha256:
         method.check_against(artifact.load_synthetic(file)[0], shape, class_names)
 
 
 def check_network(where: str, spec: Network, shape: tuple[int, int, int], classes: int) -> None:
     """Raise ParamsError when the network cannot be built for the images."""
-    own = isinstance(spec, NetworkFactory)  # tried with numbers
+    own = isinstance(spec, NetworkFactory)  # built with real tensors
     with placed(where), nullcontext() if own else torch.device("meta"):
         build_network(spec, shape, classes, seed=0)

@@ -1,4 +1,4 @@
-"""``distillkit clean``: what params.yaml no longer asks for, and what is left of work that was given up."""
+"""``distillkit clean``: files that params.yaml no longer needs, and abandoned unfinished work."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 class Item(NamedTuple):
-    """A file or folder that may go, why, and how many bytes it takes."""
+    """A file or folder that can be deleted, why, and its size in bytes."""
 
     path: Path
     why: str
@@ -27,40 +27,44 @@ class Item(NamedTuple):
 
 
 def found(folder: Path) -> Iterator[tuple[Path, str]]:
-    """All that may go in the pipeline's ``folder``, and why. Raises ParamsError when its params.yaml cannot be read."""
+    """Everything in the pipeline's ``folder`` that can be deleted, and why. Raises ParamsError for an unreadable
+    params.yaml.
+    """
     data = params.load(folder / params.FILE)
     unwanted = (unnamed(folder / name, stems(data, section)) for section, names in FOLDERS.items() for name in names)
-    for path in dict.fromkeys(path for paths in unwanted for path in paths):  # metrics/audit lies in metrics
-        yield path, "of nothing that params.yaml names"
+    for path in dict.fromkeys(
+        path for paths in unwanted for path in paths
+    ):  # without duplicates: metrics/audit is inside metrics
+        yield path, "it belongs to nothing in params.yaml"
     if (folder / LEFT_OVER).exists():
-        yield folder / LEFT_OVER, "moved there: of nothing that params.yaml named"
+        yield folder / LEFT_OVER, "files moved there because they belonged to nothing in params.yaml"
     package = params.section(data, "package", dict).get("name")
     for path in sorted((folder / PACKAGES).glob("*/manifest.json")):
         if path.parent.name != package:
-            yield path.parent, f"a package of another name than {package}"
+            yield path.parent, f"a package with another name than {package}"
     for path in (path for name in KEPT_FOR_LATER for path in sorted((folder / name).glob("*"))):
-        yield path, f"unfinished work, last touched {age(path)} ago; its stage would go on from it"
+        yield path, f"unfinished work, last written {age(path)} ago; its stage would continue it"
     for path in (path for name in WRITTEN for path in sorted((folder / name).rglob(".*.tmp"))):
-        yield path, "half a file, left by a process that was killed"
+        yield path, "an incomplete file of a process that was killed"
 
 
 def age(path: Path) -> str:
-    """How long ago anything in it was written, in words."""
+    """The time since anything in ``path`` was written, as text."""
     newest = max(part.stat().st_mtime for part in [path, *path.rglob("*")])
     hours = (time.time() - newest) / 3600
     return f"{hours / 24:.0f} days" if hours > 48 else f"{hours:.0f} hours" if hours >= 1 else "less than an hour"
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all that is in a folder."""
+    """The bytes of a file, or of all files in a folder."""
     paths = [path, *path.rglob("*")] if path.is_dir() else [path]
     return sum(part.lstat().st_size for part in paths if not part.is_dir())
 
 
 def clean(folder: Path, delete: bool) -> tuple[list[Item], list[str]]:
-    """What may go, and which entries of dvc.lock; with ``delete`` it is gone when this returns.
+    """Find, and with ``delete`` delete, items and entries of dvc.lock that are not needed. Returns both.
 
-    Raises ParamsError when a stage is running there, whose work it would take away.
+    Raises ParamsError when a stage is running in ``folder``, because deletion would remove its work.
     """
     if delete and is_held(folder):
         raise ParamsError(f"a stage is running in {folder}; expected none; wait for its end, and clean again")
@@ -75,7 +79,7 @@ def clean(folder: Path, delete: bool) -> tuple[list[Item], list[str]]:
 
 
 def lines(items: Sequence[Item], entries: Sequence[str], deleted: bool) -> Iterator[str]:
-    """For people."""
+    """The result as lines of text."""
     verb = "deleted" if deleted else "would delete"
     for item in items:
         yield f"{verb} {item.path} ({item.size / MIB:.1f} MiB): {item.why}"

@@ -1,6 +1,6 @@
-"""Which code a stage can run: its script and the files of distillkit that the script imports, directly or not.
+"""The code that a stage can run: its script and the files of distillkit that it imports, directly or indirectly.
 
-Stages depend on a list of these files, not on folders: an edit runs again what it can change, and nothing else.
+Stages depend on a list of these files, not on folders, so that an edit runs only the stages that it can affect.
 """
 
 import ast
@@ -16,13 +16,15 @@ NO_RESULT = {"process"} | {f"pipeline/{name}.py" for name in ("__init__", "check
 
 
 def listing(script: Path) -> str:
-    """A line for each of :func:`files_of`: its SHA-256 and its path in the package, or in the pipeline's folder."""
+    """A line for each of :func:`files_of`: its SHA-256, and its path relative to the package or the pipeline's
+    folder.
+    """
     roots = {path: script.parents[1] if path == script else PACKAGE.parent for path in files_of(script)}
     return "".join(f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path, root in roots.items())
 
 
 def files_of(script: Path) -> list[Path]:
-    """The script, the modules that it reaches, and what else lies in their folders (templates), sorted."""
+    """The script, the modules that it can import, and other files in their folders (templates), sorted."""
     found: set[Path] = set()
     waiting = set(imported(script))
     while waiting:
@@ -35,19 +37,19 @@ def files_of(script: Path) -> list[Path]:
 
 
 def changes_nothing(path: Path) -> bool:
-    """Whether a module changes no result, whoever imports it."""
+    """Whether a module cannot affect any result."""
     inside = path.relative_to(PACKAGE)
     return inside.as_posix() in NO_RESULT or inside.parts[0] in NO_RESULT
 
 
 @cache
 def imported(path: Path) -> frozenset[Path]:
-    """Files of the package that ``path`` imports, wherever in the file, with the folders' ``__init__`` on the way."""
+    """Files of the package that ``path`` imports anywhere in its code, with the ``__init__`` of their folders."""
     return frozenset(file for name in names_imported(path) for file in modules_on_the_way(name))
 
 
 def names_imported(path: Path) -> Iterator[str]:
-    """Modules that ``path`` imports, and what it imports from them, which may be modules too."""
+    """Modules that ``path`` imports, and the names imported from them, which can be modules too."""
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:

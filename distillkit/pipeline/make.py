@@ -1,4 +1,4 @@
-"""The set of one recipe: the same bytes from a stage and from Python."""
+"""Make the set of one recipe: the same bytes from a stage and from Python."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -30,12 +30,12 @@ from distillkit.training.executors import UNROLLED, plan_compute
 from distillkit.training.expert_files import ExpertFiles
 from distillkit.training.trajectories import Experts
 
-Scores = tuple[Tensor | None, Tensor | None]  # difficulty (N,), and the probability (N,) that experts gave each label
+Scores = tuple[Tensor | None, Tensor | None]  # difficulty (N,), and the experts' probability (N,) of each label
 NO_SCORES: Scores = None, None
 
 
 def material_for(recipe: Recipe, source: RealData, experts: Experts, scores: Scores) -> Material:
-    """What a recipe's method works from, on this machine's device, with the files that it names."""
+    """The inputs of a recipe's method, on this machine's device, with the files that it names."""
     source = source.to(device := prepare_device())
     train, classes = source.train, len(source.train.class_names)
     difficulty_N, confidence_N = (None if score is None else score.to(device) for score in scores)
@@ -45,21 +45,25 @@ def material_for(recipe: Recipe, source: RealData, experts: Experts, scores: Sco
 
 
 def with_files(method: Selection, material: Material) -> Material:
-    """The same with the files that the method names, if it names some."""
+    """``material`` with the files that the method names, if any."""
     if isinstance(method, Imported):
         imported = artifact.load_synthetic(pinned(method.file, method.sha256, "distillkit import"))[0]
         return replace(material, imported=imported.to(material.real.images.device))
     wanted = getattr(method, "pretrained", None)
     if isinstance(wanted, Pretrained):
-        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "a training of experts")]))
+        return replace(material, pretrained=ExpertFiles([pinned(wanted.file, wanted.sha256, "expert training")]))
     return material
 
 
 def pinned(file: str, sha256: str, made_by: str) -> Path:
-    """A file that a recipe names, if it is the one that the recipe means."""
+    """The path of a file that a recipe names. Raises ParamsError or ArtifactError unless it exists inside the
+    repository and has the SHA-256 of the recipe.
+    """
     path = Path(file)
     if path.is_absolute() or Path(os.path.normpath(path)).parts[:1] == ("..",):
-        raise ParamsError(f"file is {path}; expected a path inside this repository, where others find it too; copy it")
+        raise ParamsError(
+            f"file is {path}; expected a path inside this repository, so that others have it too; copy it there"
+        )
     if not path.is_file():
         raise ParamsError(f"file {path} does not exist; expected what {made_by} wrote; import or pull it first")
     found = files.sha256(path)
@@ -80,8 +84,9 @@ def make(
     models: Path | None = None,
     live: Path | None = None,
 ) -> tuple[SyntheticSet, list[Step]]:
-    """The set and its loss curve. Unfinished work is kept in ``folder`` and trained generators in ``models``, where
-    there are such; the curve so far in ``live``.
+    """The set and its loss curve.
+
+    ``folder`` keeps unfinished work, ``models`` trained generators, and ``live`` the current curve; None keeps nothing.
     """
     compute = material.compute
     if folder is not None:
@@ -100,7 +105,7 @@ def make(
 
 @contextmanager
 def own_network(recipe: Recipe, experts: Experts | None) -> Iterator[None]:
-    """A block in which what torch says of a network of one's own is one line that names it, as ParamsError."""
+    """A block that converts errors of torch in a user's own network to a ParamsError of one line."""
     spec = getattr(recipe.method, "network", None) or (None if experts is None else experts.spec)
     try:
         yield
@@ -117,7 +122,9 @@ def own_network(recipe: Recipe, experts: Experts | None) -> Iterator[None]:
 def learn(
     run: Distillation, name: str, folder: Path | None, provenance: Mapping[str, Any], live: Path | None = None
 ) -> None:
-    """Take ``run`` to its end, from its checkpoint if there is one; a signal waits until a step is done and kept."""
+    """Run ``run`` to its end, from its checkpoint if there is one. A signal takes effect when a step is finished and
+    saved.
+    """
     if folder is None:
         steps = keeping(run, lambda: None)
     else:

@@ -1,4 +1,4 @@
-"""What a set is worth, by its evaluation recipe: the same figures from a stage, from the command and from Python."""
+"""The accuracy of a set by its evaluation recipe: the same numbers from a stage, the command and Python."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def measure_set(
     folder: Path | None = None,
     name: str = "the set",
 ) -> Report:
-    """Train and test fresh networks on this machine; trained ones are kept in ``folder``, where there is one."""
+    """Train and test new networks on this machine. Finished ones are kept in ``folder``, if given."""
     device, (spec, visits), updates = prepare_device(), workload(synthetic, recipe), updates_of(synthetic, recipe)
     compute = plan_compute(device, test.image_shape, spec, len(test.class_names), visits)
     with counting(f"updates of the networks on {name}", recipe.runs * updates) as count:

@@ -1,4 +1,4 @@
-"""The user's own code behind networks and methods: kept work must not be taken up with another."""
+"""The user's own code of networks and methods. Kept work is continued only if this code is unchanged."""
 
 import hashlib
 import inspect
@@ -12,10 +12,10 @@ from distillkit.data import factories
 
 
 def own_code(names: str) -> list[tuple[str, str]]:
-    """File names and SHA-256 of the user's code behind networks and methods that ``names``, a JSON text, mentions.
+    """Names and SHA-256 of the user's code for the networks and methods in ``names``, a JSON text.
 
-    Of a package, all modules count. What was typed into a notebook counts by its text; raises ParamsError where Python
-    cannot read that.
+    For a package, all modules count. For code in a notebook, its text counts. Raises ParamsError when Python cannot
+    read that text.
     """
     known: dict[str, Any] = {**factories.FACTORIES, **factories.OTHERS}
     used = {name: part for name, part in known.items() if canonical_json(name) in names}
@@ -28,7 +28,7 @@ def own_code(names: str) -> list[tuple[str, str]]:
 
 
 def files_of_module(name: str) -> list[Path]:
-    """The module's file, or those of the package that it is in; none in a notebook."""
+    """The module's file, or all files of its top-level package; empty for a notebook."""
     top = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
     if top is not None and Path(top).name == "__init__.py":
         return list(Path(top).parent.rglob("*.py"))
@@ -37,7 +37,9 @@ def files_of_module(name: str) -> list[Path]:
 
 
 def text_of(name: str, part: Any) -> str:
-    """The source of a function or class, and of what it uses of its notebook: functions, classes, bases and numbers."""
+    """The source of a function or class, and of what it uses from its notebook: functions, classes, base classes,
+    constants.
+    """
     waiting, found, told = [part], {}, dict[str, str]()
     while waiting:
         used = waiting.pop()
@@ -59,6 +61,6 @@ def source_of(name: str, function: Any) -> str:
         return inspect.getsource(function)
     except (OSError, TypeError):
         raise ParamsError(
-            f"the code of {name} cannot be read, so that nobody could tell whether kept work still goes with it; "
+            f"the code of {name} cannot be read, so distillkit cannot tell whether kept work still fits it; "
             "expected a module; put it into one, or leave folder= out"
         ) from None

@@ -1,4 +1,4 @@
-"""The ``package`` section of params.yaml: what is packaged, and what its publisher states of it."""
+"""The ``package`` section of params.yaml: which recipes are packaged, and the publisher's statements."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,9 +16,9 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 @settings
 class Rai:
-    """What the publisher states of the images, in sentences; None is not stated.
+    """The publisher's statements about the images, in sentences; None means no statement.
 
-    It stands in the card and, under the names of the Croissant RAI vocabulary, in croissant.json.
+    They are shown in the card and, with the names of the Croissant RAI vocabulary, in croissant.json.
     """
 
     collection: str | None = None
@@ -32,7 +32,7 @@ class Rai:
 
 @settings
 class Publication:
-    """Where, by whom and when the package is published, as far as that is known; ``version`` is MAJOR.MINOR.PATCH."""
+    """Where, by whom and when the package is published, if known. ``version`` is MAJOR.MINOR.PATCH."""
 
     url: str | None = None
     creators: tuple[str, ...] = ()
@@ -52,10 +52,10 @@ class Publication:
 
 @settings
 class PackageSpec:
-    """The ``package`` section: the folder's name, the default recipe and which others go with it.
+    """The ``package`` section: the folder's name, the default recipe, and which recipes are packaged.
 
-    All recipes but the full set are packaged when ``recipes`` is missing. ``sign_offs`` are files of
-    ``distillkit verify --sign-off``, each with its SHA-256, by which DVC notices a change.
+    Without ``recipes``, all recipes except the full set are packaged. ``sign_offs`` are files of ``distillkit verify
+    --sign-off``, each with its SHA-256, so that DVC notices changes.
     """
 
     name: str
@@ -67,7 +67,7 @@ class PackageSpec:
 
     def __post_init__(self) -> None:
         for path, sha256 in self.sign_offs.items():
-            check_sha256(f"sign_offs.{path}", sha256, "as distillkit verify told them")
+            check_sha256(f"sign_offs.{path}", sha256, "as distillkit verify printed them")
 
     def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
         if self.recipes is not None:
@@ -76,17 +76,17 @@ class PackageSpec:
 
 
 def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
-    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
+    """Raise ParamsError unless the package's name is valid and it has only ``known`` recipes, including the default."""
     check_package_name(name)
     check_recipe_names(packaged)
     for recipe in packaged:
         if recipe not in known:
             raise ParamsError(
-                f"recipe {recipe!r} is to be packaged, but does not exist{hint(recipe, known)}; "
+                f"recipe {recipe!r} should be packaged, but does not exist{hint(recipe, known)}; "
                 f"expected some of {', '.join(known)}"
             )
     if len(set(packaged)) != len(packaged):
-        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
+        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove duplicates")
     if default not in packaged:
         meant = "" if default in known else hint(default, packaged)
         raise ParamsError(

@@ -1,4 +1,4 @@
-"""Named recipes, as params.yaml has them."""
+"""Named recipes of params.yaml."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from distillkit.methods import method_called, names
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named section of ``recipes``: a method and, if it learns anything, the outer optimiser."""
+    """An entry of ``recipes``: a method and, if it learns something, the outer optimiser."""
 
     name: str
     method_name: str
@@ -26,20 +26,20 @@ class Recipe:
     params: Mapping[str, Any]
 
     def visits(self, classes: int) -> int:
-        """Images shown to networks while it learns."""
+        """The number of images shown to networks while it learns."""
         return self.optim.steps * self.method.visits(classes) if self.optim and isinstance(self.method, Method) else 0
 
 
 def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
-    """The recipe called ``name``."""
+    """Read the recipe ``name``. Raises ParamsError."""
     recipes = section(data, "recipes", dict[str, Any])
     where = f"recipes.{name}"
     check_recipe(data, name)
     params = read(recipes[name], dict[str, Any], where)
     if "method" not in params:
         close = get_close_matches("method", map(str, params), n=1)
-        mend = f"found {close[0]!r}; rename it; " if close else ""
-        raise ParamsError(f"params.yaml: {where}.method is missing; {mend}expected one of {', '.join(names())}")
+        remedy = f"found {close[0]!r}; rename it; " if close else ""
+        raise ParamsError(f"params.yaml: {where}.method is missing; {remedy}expected one of {', '.join(names())}")
     method_name = params["method"]
     if not isinstance(method_name, str):
         raise ParamsError(f"params.yaml: {where}.method is {method_name!r}; expected one of {', '.join(names())}")
@@ -54,7 +54,7 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
 
 
 def check_names(params: Mapping[str, Any], kind: type[Selection], where: str) -> None:
-    """Raise ParamsError for what is no parameter of a recipe of this method; ``optim`` has a check of its own."""
+    """Raise ParamsError for an unknown parameter of the method's recipe; :func:`read_optim` checks ``optim``."""
     known = ["method", *signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else [])]
     for key in params:
         if key not in (*known, "optim"):
@@ -67,7 +67,7 @@ def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Opti
     learns = isinstance(method, Method)
     if learns and "optim" not in params:
         raise ParamsError(
-            f"params.yaml: {where}.optim is missing; expected steps, image_lr and what else the method learns"
+            f"params.yaml: {where}.optim is missing; expected steps, image_lr and the rates of all else that it learns"
         )
     if not learns and "optim" in params:
         raise ParamsError(
@@ -78,26 +78,26 @@ def read_optim(params: Mapping[str, Any], method: Selection, where: str) -> Opti
     optim = read(params["optim"], Optim, f"{where}.optim")
     check_useful(optim, method, f"params.yaml: {where}.optim")
     if method.student != (optim.student_lr_init is not None):
-        found, mend = (
-            ("missing", "add it") if method.student else ("given, but the method has no use for it", "remove it")
+        found, remedy = (
+            ("missing", "add it") if method.student else ("given, but the method does not use it", "remove it")
         )
-        raise ParamsError(f"params.yaml: {where}.optim.student_lr_init is {found}; {mend}")
+        raise ParamsError(f"params.yaml: {where}.optim.student_lr_init is {found}; {remedy}")
     return optim
 
 
 def check_useful(optim: Optim, method: Method, where: str) -> None:
-    """Raise ParamsError for rates of what the method does not learn."""
+    """Raise ParamsError for learning rates of parts that the method does not learn."""
     if optim.student_lr_lr > 0 and not (method.student or method.about.ordered):
         raise ParamsError(
             f"{where}.student_lr_lr is {optim.student_lr_lr:g}, but the method learns no step size; remove it"
         )
     if optim.label_lr is not None and (labels := getattr(method, "labels", None)) != "learned":
-        found, mend = (
+        found, remedy = (
             ("the method learns no labels", "remove it")
             if labels is None
             else (f"labels is {labels}", "remove it, or set labels: learned")
         )
-        raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
+        raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {remedy}")
 
 
 # The audit
@@ -105,9 +105,9 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
 
 @settings
 class AuditSpec:
-    """The ``audit`` section: which ``recipes`` to audit, by default none, and with how many shadow sets.
+    """The ``audit`` section: the ``recipes`` to audit (default none), and the number of shadow sets.
 
-    With 0 ``shadows`` only what the set itself shows is measured.
+    With ``shadows`` 0, only measurements on the set itself are made.
     """
 
     recipes: tuple[str, ...] = ()
@@ -117,18 +117,18 @@ class AuditSpec:
         check_shadows(self.shadows)
 
     def check_known(self, known: Collection[str]) -> None:
-        """Raise ParamsError where a recipe to audit does not exist, or is named twice."""
+        """Raise ParamsError when a recipe to audit does not exist, or is named twice."""
         for recipe in self.recipes:
             if recipe not in known:
-                found = f"recipe {recipe!r} is to be audited, but does not exist{hint(recipe, known)}"
+                found = f"recipe {recipe!r} should be audited, but does not exist{hint(recipe, known)}"
                 raise ParamsError(f"{found}; expected some of {', '.join(known)}")
         if len(set(self.recipes)) != len(self.recipes):
             names = ", ".join(self.recipes)
-            raise ParamsError(f"recipes to audit are {names}; expected each once; remove what is double")
+            raise ParamsError(f"recipes to audit are {names}; expected each once; remove duplicates")
 
 
 def check_makes_shadows(recipe: Recipe) -> None:
-    """Raise ParamsError where a set of the recipe cannot be made again from half of the images."""
+    """Raise ParamsError when the recipe's set cannot be made from half of the images."""
     if recipe.method_name == "imported":
         found = f"the set of recipe {recipe.name} was made elsewhere"
         raise ParamsError(f"{found}; expected one that can be made from half of the images; set shadows to 0")

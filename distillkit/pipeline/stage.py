@@ -1,4 +1,4 @@
-"""How a stage runs: alone, checked first, and ending with the dvc that started it."""
+"""How a stage runs: one process at a time, with params.yaml checked first, and ending when its dvc ends."""
 
 import hashlib
 import os
@@ -18,10 +18,9 @@ from distillkit.process.progress import presentable
 
 
 def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
-    """Run a stage like any command, while no other process runs the same one; under dvc it ends with dvc.
+    """Run a stage like a command, while no other process runs the same stage. Under dvc it ends when dvc ends.
 
-    What is wrong with params.yaml, for whatever stage, is told first, where ``checked``. A signal is seen where the
-    stage's own work is safe to stop.
+    With ``checked``, the whole params.yaml is checked first. A signal takes effect at the stage's safe points.
     """
     check_params: Callable[[], None] = checker() if checked else lambda: None
 
@@ -38,7 +37,7 @@ def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
 
 
 def checker() -> Callable[[], None]:
-    """The check of params.yaml as a whole. Imported here: a stage that does without imports nothing heavy."""
+    """The check of the whole params.yaml. The import is here, so that a stage without the check has no slow imports."""
     from distillkit.base import params
     from distillkit.pipeline import checks
 
@@ -47,11 +46,11 @@ def checker() -> Callable[[], None]:
 
 @contextmanager
 def sole(command: Sequence[str]) -> Iterator[None]:
-    """A block that one process at a time runs for one command line; a killed process holds nobody up.
+    """A block that one process at a time runs for one command line. The lock of a killed process does not block others.
 
-    A stage that outlived its dvc is waited for, so that it cannot write what a later run has already written anew.
+    It waits for a stage that outlived its dvc, which could otherwise overwrite files of a later run.
     """
     name = f"{Path(command[0]).stem}-{hashlib.sha256(repr(command[1:]).encode()).hexdigest()[:16]}"
-    waiting = f"waiting for another process to end that runs the same: {' '.join(command)}"
+    waiting = f"waiting for the end of another process that runs the same: {' '.join(command)}"
     with one_at_a_time(name, presentable(waiting)):
         yield

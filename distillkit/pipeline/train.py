@@ -1,4 +1,4 @@
-"""Experts trained by their numbers: the same bytes from a stage and from Python."""
+"""Train experts: the same bytes from a stage and from Python."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,9 @@ def train_experts(
     folder: Path | None,
     name: str,
 ) -> list[Expert]:
-    """The experts of these numbers, each from a seed of its own; epochs are kept in ``folder``, where there is one."""
+    """Train the experts with the numbers ``members``, each from its own seed. ``folder`` keeps finished epochs, if
+    given.
+    """
     source = source.to(device := prepare_device())
     train, epochs = source.train, len(members) * recipe.epochs
     compute = plan_compute(device, train.image_shape, recipe.network, len(train.class_names), epochs * len(train))

@@ -1,7 +1,7 @@
-"""Unfinished work of a stage, kept outside its outputs so that DVC's run-cache stays on.
+"""Unfinished work of a stage. It is not an output of the stage, so that DVC's run-cache can be used.
 
-It lies in an ignored folder under a name made from everything the work depends on, so it is never taken up with other
-inputs, and it is removed when the stage ends well.
+It is in an ignored folder, under a name made from everything that the work depends on, so it is never continued with
+other inputs. It is removed when the stage succeeds.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 WORK = Path(".distillkit/work")
-MODEL = ("base", "data", "training", "matching", "methods")  # rooms that a generator comes from
+MODEL = ("base", "data", "training", "matching", "methods")  # rooms whose code trains a generator
 
 
 @contextmanager
 def unfinished(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Iterator[Path]:
-    """The folder for unfinished work of one stage; it goes when the block ends well, and when going on makes no sense.
+    """Yield the folder for unfinished work. It is removed when the block succeeds, or raises DivergedError.
 
-    ``settings`` and the contents of ``inputs`` are what the work depends on, beside this machine; the stage's code
-    (:func:`distillkit.pipeline.code.files_of`) is among the inputs. The code of the user's own networks and
-    methods that ``settings`` name counts, too.
+    The work depends on ``settings``, the contents of ``inputs`` (including the stage's code,
+    :func:`distillkit.pipeline.code.files_of`), this machine, and the user's own networks and methods named in
+    ``settings``.
     """
     folder = work_folder(name, settings, inputs, root)
     try:
@@ -52,7 +52,7 @@ def unfinished(name: str, settings: Any, inputs: Sequence[Path], root: Path = WO
 
 
 def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = WORK) -> Path:
-    """Where the work called ``name`` is kept, for these very settings, inputs and arithmetic."""
+    """The folder of the work ``name`` with these settings, inputs, code and this version of torch."""
     chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
     machine = [torch.__version__, torch.cuda.is_available(), chosen]
     contents = [(path.name, sha256(path)) for path in inputs] + own_code(canonical_json(settings))
@@ -61,7 +61,7 @@ def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = W
 
 
 def model_folder(params: Mapping[str, Any], seed: int, real: Path) -> Path:
-    """Where recipes of one method with the same ``model`` keep it: trained once, for all of them."""
+    """The folder of a trained ``model``, shared by recipes of one method with equal ``model`` settings."""
     rooms = (Path(__file__).parents[1] / room for room in MODEL)
     code = [path for room in rooms for path in sorted(room.rglob("*.py"))]
     return work_folder("model", [params["method"], params.get("model"), seed], [real, *code])
@@ -74,13 +74,11 @@ def remembering(
     count: Counter | None = None,
     updates: Callable[[Any], int] = lambda _: 0,
 ) -> Compute:
-    """``compute``, but what its tasks give is kept in ``folder``, and what is there already is not computed again.
+    """``compute`` with a ``run`` that saves results of tasks in ``folder`` and does not compute saved ones again.
 
-    Without a folder nothing is kept, and ``count`` is told all the same.
-
-    Tasks give a ``kind``: a tensor on the CPU, or a NamedTuple of such. They must not depend on one another, and a
-    stage must map the same tasks in the same order each time. ``count`` is told of every update of a network, of which
-    a task takes ``updates(task)``.
+    Without a folder nothing is saved. A task returns a ``kind``: a tensor on the CPU, or a NamedTuple of such tensors.
+    Tasks must be independent, and a stage must map the same tasks in the same order each time. ``count`` is called for
+    every update of a network; a task has ``updates(task)`` of them.
     """
     calls = counter(1)
 
@@ -119,18 +117,18 @@ def remembering(
 
 
 def recalled(path: Path, kind: type[Any]) -> Any:
-    """The ``kind`` kept at ``path``, None if there is none; one that cannot be read is told."""
+    """The ``kind`` saved at ``path``; None if there is none. Warns if it cannot be read."""
     if not path.exists():
         return None
     try:
         return rebuilt(kind, load_state(path))
     except (ArtifactError, KeyError) as error:
-        tell(f"warning: {path} cannot be taken up ({' '.join(str(error).split())}); computing it again")
+        tell(f"warning: {path} cannot be reused ({' '.join(str(error).split())}); computing it again")
         return None
 
 
 def named_tensors(value: Any, name: str = "value") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a tensor, or of a NamedTuple of such, under their paths in it."""
+    """The tensors in a tensor or a nested NamedTuple, with their path as name."""
     if isinstance(value, Tensor):
         yield name, value
     else:
