@@ -142,7 +142,7 @@ def test_a_remote_in_a_folder(repository):
     later = remote(repository, "../later")
     assert later.status == "warning" and later.remedy == "dvc push makes it"
     gone = remote(repository, "/nowhere/at/all")
-    assert gone.status == "failure" and "neither the folder nor what should hold it exists" in gone.found
+    assert gone.status == "failure" and "neither the folder nor its parent exists" in gone.found
     (repository / "file").write_text("")
     assert remote(repository, "../file").status == "failure"
 
@@ -378,5 +378,5 @@ def test_half_a_lock_is_a_failure(repository):
     assert "dvc.lock" not in examined(repository)
     (repository / "dvc.lock").touch()
     found = examined(repository)["dvc.lock"]
-    assert (found.status, found.remedy) == ("failure", "distillkit repro puts back what Git and the run-cache have")
+    assert (found.status, found.remedy) == ("failure", "distillkit repro restores it from Git and the run-cache")
     assert examined(repository)["git"].status == "warning"

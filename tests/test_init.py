@@ -258,7 +258,7 @@ def test_what_is_written_is_what_is_said(bare):
     given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
     assert init(*given).stdout == "wrote 16 files to pipe; next: dvc repro pipe/dvc.yaml\n"
     before = files(bare)
-    said = "nothing to write: all 16 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
+    said = "nothing to write: all 16 files are in pipe already, with the same content; next: dvc repro pipe/dvc.yaml\n"
     assert init(*given).stdout == said
     assert files(bare) == before
     (bare / "pipe/params.yaml").unlink()
@@ -338,7 +338,7 @@ def test_lines_that_end_otherwise_are_a_difference(bare):
     new_files.write(there)
     (bare / "pipe/dvc.yaml").write_text(there.files[Path("dvc.yaml")].rstrip("\n"))
     ended = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
-    assert ended.exit_code == 2 and ended.stdout == "pipe/dvc.yaml differs in how its lines end\n"
+    assert ended.exit_code == 2 and ended.stdout == "pipe/dvc.yaml differs in its line endings\n"
 
 
 @pytest.mark.parametrize("name", ["x: y", "../evil", "a b", "", "CON"])
@@ -391,7 +391,7 @@ def test_a_pipeline_among_its_own_images(bare, folder):
 
 def test_images_among_what_the_pipeline_writes(bare):
     images_in(bare / "artifacts/mine")
-    with pytest.raises(ParamsError, match="which is for what the pipeline writes"):
+    with pytest.raises(ParamsError, match="where the pipeline writes its own files"):
         planned(Path(), dataset="artifacts/mine")
     assert planned(Path()).files, "images in another folder of the pipeline's are no obstacle"
 
@@ -453,7 +453,7 @@ def test_a_dataset_of_the_hub_is_not_downloaded(repository):
     ran = distillkit(repository, "init", "distill", *options, HF_HUB_OFFLINE="1")
     assert ran.returncode == 0 and len(ran.stderr.splitlines()) == 1
     assert "someone/flowers@v1.0 is not on this machine (" in ran.stderr
-    assert ": assumed 10 classes and images of 32x32; look over data.size" in ran.stderr
+    assert ": assumed 10 classes and images of 32x32; check data.size" in ran.stderr
     source = read(repository / "distill")["data"]["source"]
     assert source == {"kind": "huggingface", "id": "someone/flowers", "revision": "v1.0"}
 

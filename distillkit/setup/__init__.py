@@ -1,3 +1,3 @@
-"""A pipeline in another repository: init writes it, doctor says whether a machine is ready for it. May import all
-of the above.
+"""A pipeline in another repository: init writes it, doctor checks whether a machine is ready for it. May import all
+rooms above.
 """

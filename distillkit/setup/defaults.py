@@ -1,6 +1,6 @@
-"""Numbers to begin with: what ``init`` writes into params.yaml, and what Python takes where none is given.
+"""Default numbers: ``init`` writes them into params.yaml, and the Python API uses them for missing arguments.
 
-They are text of params.yaml, with its comments; ``$name`` follows from the images and the images per class.
+They are parts of the text of params.yaml, with comments. ``$name`` is computed from the images and images per class.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ CONDENSING = "matching: {inner_epochs: 20, network_lr: 0.05}  # of the networks 
 SLOW = (
     "optim: {steps: 200, image_lr: 0.3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 10000 and 0.1\n"
 )
-RECIPES: dict[str, str] = {  # by method, beside ipc; a method that is not here has no number without a default
+RECIPES: dict[str, str] = {  # settings of each method, without ipc; other methods need none
     "window": WINDOW,
     "mtt": MATCHING,
     "att": MATCHING,
@@ -71,7 +71,7 @@ model:
 sampling: {steps: 25, guidance: 3, guided: [0.1, 0.6]}
 """,
 }
-EXPERTS_COUNT = 8  # in all: two shards
+EXPERTS_COUNT = 8  # in total: two shards
 EXPERTS = """\
 experts:
   per_shard: 4
@@ -91,8 +91,8 @@ evaluation:               # one recipe and one number of updates for every set; 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the numbers follow from: ``size`` is (height, width), ``images`` are the training split's, ``epochs`` of
-    experts.
+    """The facts that the numbers depend on: ``size`` (height, width), ``classes``, the number of training ``images``,
+    and the experts' ``epochs``.
     """
 
     size: tuple[int, int]
@@ -101,9 +101,9 @@ class Facts:
     epochs: int = 12
 
     def numbers(self, ipc: int) -> dict[str, Any]:
-        """A ConvNet that halves the images down to 4 pixels (to 2 those of 8), batches that the classes fill.
+        """The values of all ``$name``. The ConvNet halves images down to 4 pixels (images of 8 to 2).
 
-        At one image a class, early and short stretches of trajectories, as published, and smaller steps of DM.
+        With one image per class, it uses early and short parts of trajectories, as published, and smaller steps for DM.
         """
         side, batch = max(self.size), 50 if self.classes <= 10 else 128
         alone, dd_steps = ipc == 1, max(steps for steps in range(1, 6) if ipc % steps == 0)
@@ -125,11 +125,11 @@ class Facts:
 
 
 def filled(text: str, facts: Facts, ipc: int = 1) -> str:
-    """A text with its numbers."""
+    """A text with its numbers filled in."""
     return Template(text).substitute(facts.numbers(ipc))
 
 
 def values(text: str, facts: Facts, ipc: int = 1) -> dict[str, Any]:
-    """A text with its numbers, as the stages read it."""
+    """A text with its numbers filled in, parsed as the stages do."""
     found: dict[str, Any] = read_yaml(filled(text, facts, ipc).encode()) or {}
     return found

@@ -1,4 +1,4 @@
-"""What ``distillkit doctor`` finds: a line each, also when the looking itself fails or never ends."""
+"""The findings of ``distillkit doctor``, one line each. A check that fails or does not end gives a finding, too."""
 
 import re
 import threading
@@ -16,9 +16,9 @@ PLUGIN = re.compile(r"'(dvc-\w+)'")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty where there is nothing to mend.
+    """One line of the report. ``remedy`` is empty if there is nothing to correct.
 
-    ``numbers`` are what an estimate is made of, for programs: bytes or seconds, by stage or by what they are of.
+    ``numbers`` are the parts of an estimate, for programs: bytes or seconds, by stage or kind.
     """
 
     check: str
@@ -28,7 +28,7 @@ class Finding:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """For programs; ``numbers`` only where there are some."""
+        """Plain data, with ``numbers`` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "numbers" or value}
 
 
@@ -38,7 +38,9 @@ def brief(error: Exception) -> str:
 
 
 def mistake(check: str, error: DistillkitError) -> Finding:
-    """The finding for an error of ours, whose last part says what to do, unless it says what was expected."""
+    """The finding for a DistillkitError. The remedy is the last part of its message, unless that says what was
+    expected.
+    """
     found, _, remedy = str(error).removeprefix(check).lstrip(": ").rpartition("; ")
     if not found or remedy.startswith("expected"):
         found, remedy = f"{found}; {remedy}" if found else remedy, "correct it"
@@ -46,25 +48,27 @@ def mistake(check: str, error: DistillkitError) -> Finding:
 
 
 def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a check; an error of any kind is one more, and not the end of the report."""
+    """Yield the findings of a check. An error of any type becomes a finding and does not end the report."""
     try:
         yield from look()
     except DistillkitError as error:
         yield mistake(check, error)
     except Exception as error:  # the report must go on
-        remedy = "if this is no fault of the machine, report it with this line"
+        remedy = "if the machine is not the cause, report this line"
         yield Finding(check, "failure", f"cannot be checked: {type(error).__name__}: {brief(error)}", remedy)
 
 
 def answered(check: str, question: Callable[[], Finding]) -> Finding:
-    """The finding, or a failure when the question raises or takes too long; nobody waits for it then, not at the end
-    of the process either."""
+    """The finding, or a failure if ``question`` raises or takes too long.
+
+    It runs in a daemon thread, so that a hanging question blocks neither the report nor the end of the process.
+    """
     answers: SimpleQueue[Finding | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
             answers.put(question())
-        except Exception as error:  # every kind of remote raises errors of its own
+        except Exception as error:  # each kind of remote has its own errors
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
@@ -76,7 +80,7 @@ def answered(check: str, question: Callable[[], Finding]) -> Finding:
 
 
 def remedy_for(error: Exception) -> str:
-    """What to do about an error of DVC's: install a plugin that it misses, else look at address and credentials."""
+    """The remedy for an error of DVC: install a missing plugin, else check the address and credentials."""
     if plugin := PLUGIN.search(str(error)):
         return f"pip install {plugin[1]}"
     return "check its address and your credentials: dvc remote modify --local"

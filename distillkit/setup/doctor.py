@@ -1,4 +1,4 @@
-"""``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and how to mend it."""
+"""``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and what to do."""
 
 import shlex
 import shutil
@@ -33,7 +33,9 @@ HERE = "activate the environment that distillkit is installed in"
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Everything that the pipeline in ``folder`` needs, one finding after the other; no error keeps the others back."""
+    """Yield a finding for everything that the pipeline in ``folder`` needs. An error in one check does not stop the
+    others.
+    """
     yield from guarded("python", lambda: [interpreter("python", "failure", f"stages call it: {HERE}")])
     yield from guarded("dvc", lambda: [interpreter("dvc", "warning", HERE)])
     yield from guarded("torch", lambda: [torch_pair()])
@@ -50,7 +52,7 @@ def examine(folder: Path) -> Iterator[Finding]:
 
 
 def lines(findings: list[Finding]) -> Iterator[str]:
-    """For people."""
+    """The findings as lines of text."""
     for finding in findings:
         yield f"{finding.status:8} {finding.check}: {finding.found}"
         if finding.remedy:
@@ -61,7 +63,7 @@ def lines(findings: list[Finding]) -> Iterator[str]:
 
 
 def interpreter(command: str, otherwise: Status, remedy: str) -> Finding:
-    """Whether a command of the PATH belongs to the environment that runs this."""
+    """Whether a command on the PATH belongs to the environment of this process."""
     found = shutil.which(command)
     if found is None:
         return Finding(command, "failure", "not on the PATH", remedy)
@@ -71,11 +73,11 @@ def interpreter(command: str, otherwise: Status, remedy: str) -> Finding:
 
 
 def torch_pair() -> Finding:
-    """torch and torchvision of different builds fail only when they are imported together."""
+    """Whether torch and torchvision can be imported together: different builds fail only then."""
     try:
         import torch
         import torchvision
-    except Exception as error:  # mismatched builds raise errors of every kind
+    except Exception as error:  # mismatched builds raise errors of many types
         remedy = "install both from one index: pip install --force-reinstall torch torchvision"
         return Finding("torch", "failure", brief(error), remedy)
     return Finding("torch", "ok", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
@@ -102,7 +104,7 @@ def device() -> Finding:
 
 
 def git(folder: Path) -> Finding:
-    """Whether there is a commit, which experiments need, and whether files wait for one."""
+    """Whether there is a commit, which experiments need, and the number of uncommitted files."""
     if shutil.which("git") is None:
         return Finding("git", "failure", "not on the PATH", "install Git")
     if not run("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
@@ -116,20 +118,20 @@ def git(folder: Path) -> Finding:
 
 
 def run(*command: str) -> str:
-    """What a command prints; nothing when it fails."""
+    """The output of a command; empty when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def lock(folder: Path) -> Iterator[Finding]:
-    """What a DVC that was killed while it wrote dvc.lock has left; nothing to say where it is whole."""
+    """A finding if dvc.lock is broken because DVC was killed while writing it; else none."""
     if is_broken(folder / NAME):
-        remedy = "distillkit repro puts back what Git and the run-cache have"
-        yield Finding(NAME, "failure", "half a file, left by a dvc that was killed", remedy)
+        remedy = "distillkit repro restores it from Git and the run-cache"
+        yield Finding(NAME, "failure", "incomplete, as after a killed dvc", remedy)
 
 
 def token() -> Finding:
-    """Whether there is a token for the Hub; it is never shown."""
+    """Whether there is a token for the Hub. The token is never shown."""
     from huggingface_hub import get_token
 
     if get_token():
@@ -143,7 +145,7 @@ def token() -> Finding:
 
 
 def pipeline(folder: Path) -> Iterator[Finding]:
-    """Whether params.yaml can be read, and what its recipes will take."""
+    """Whether params.yaml is valid, and what its recipes need."""
     file = folder / params.FILE
     if not file.is_file():
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
@@ -171,7 +173,7 @@ def version(data: dict[str, Any]) -> Finding:
 
 
 def extras(data: dict[str, Any]) -> Iterator[Finding]:
-    """What only some recipes need, where it is missing."""
+    """Findings for missing packages that only some recipes need."""
     recipes = params.section(data, "recipes", dict[str, Any]).items()
     wanted = [name for name, recipe in recipes if isinstance(recipe, dict) and recipe.get("method") == "diffusion"]
     if wanted and find_spec("diffusers") is None:
@@ -180,7 +182,7 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def source_images(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
-    """Whether clones will have images that lie on this machine."""
+    """Whether clones will have the images, if these are on this machine."""
     if (local := local_folder(params.section(data, "data", DataSpec).source, folder)) is None:
         return
     place = (folder / local).resolve()
@@ -191,12 +193,12 @@ def source_images(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     elif in_dvc(place, folder):
         yield Finding("source", "ok", f"{local}, in DVC")
     else:
-        found = f"{local} is in neither Git nor DVC, so that clones and CI have not got the images"
-        yield Finding("source", "warning", found, f"dvc add {shlex.quote(local)}; move it into the repository before")
+        found = f"{local} is in neither Git nor DVC, so clones and CI do not have the images"
+        yield Finding("source", "warning", found, f"dvc add {shlex.quote(local)}; move it into the repository first")
 
 
 def in_dvc(place: Path, folder: Path) -> bool:
-    """Whether DVC tracks what is there, or a part or the whole of which it is a part."""
+    """Whether DVC tracks ``place``, something inside it, or a folder that contains it."""
     from dvc.repo import Repo
 
     with Repo(str(folder)) as repo:
@@ -205,13 +207,13 @@ def in_dvc(place: Path, folder: Path) -> bool:
 
 
 def fetched_images(folder: Path) -> Iterator[Finding]:
-    """What was fetched, as ``fetch`` told it."""
+    """The summary of the fetched images, as ``fetch`` printed it."""
     if (real := fetched_file(folder)) is not None:
         yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
 
 
 def images(folder: Path) -> Images | None:
-    """What has been fetched, if anything."""
+    """The fetched images' shape and numbers, or None."""
     if (real := fetched_file(folder)) is None:
         return None
     opened = Opened(real, "real")
@@ -221,13 +223,13 @@ def images(folder: Path) -> Images | None:
 
 
 def fetched_file(folder: Path) -> Path | None:
-    """The file that describes the images that were fetched; None where none were."""
-    places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the latter before images had a folder
+    """The file that describes the fetched images; None if nothing was fetched."""
+    places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the second is from earlier versions
     return next((place for place in places if place.is_file()), None)
 
 
 def class_counts(folder: Path) -> dict[str, int]:
-    """The training images of every class that have been fetched."""
+    """The number of fetched training images of each class."""
     opened = Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")
     names = class_names_of(opened)
     counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()

@@ -1,7 +1,7 @@
-"""How long a pipeline will take on this machine: an estimate from a few measured training steps.
+"""An estimate of the pipeline's duration on this machine, from a few measured training steps.
 
-Steps are those of the very networks, batches and sizes, on random images. Passes that were not measured are counted as
-``training/executors.py`` counts them: a training step as three forward passes, a step of an unroll as twelve.
+The steps use the pipeline's networks, batches and sizes, on random images. Other passes are estimated as in
+``training/executors.py``: a training step costs three forward passes, a step of an unroll twelve.
 """
 
 import time
@@ -28,14 +28,14 @@ from distillkit.training.loop import Lot, constant, train
 from distillkit.training.stacking import stack
 from distillkit.training.trajectories import ExpertsSpec
 
-START = 2.5  # seconds until a stage has imported what it needs
-DECODED = 40e6  # values of JPEGs of a usual size that a core decodes, resizes and hashes in a second
-SECONDS = 0.4  # for which steps are measured, after the first
-LARGEST = 2e10  # FLOP of a measured step; of larger batches a part is measured
+START = 2.5  # seconds for the imports of a stage
+DECODED = 40e6  # values of JPEGs of usual sizes that a core decodes, resizes and hashes per second
+SECONDS = 0.4  # duration of a measurement, after the first step
+LARGEST = 2e10  # most FLOP of a measured step; for larger batches, a part is measured
 
 
 class Speeds(NamedTuple):
-    """Images a second of this machine in training: by all experts at work, all evaluation networks, one student."""
+    """Training speeds of this machine in images per second: all experts, all evaluation networks, one student."""
 
     experts: float
     evaluation: float
@@ -43,7 +43,7 @@ class Speeds(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """What one measured step is like: its batch, the networks that are trained as one, and the workers at once."""
+    """The form of a measured step: batch, networks trained as one, and workers in parallel."""
 
     batch: int
     networks: int = 1
@@ -53,7 +53,7 @@ class Shape(NamedTuple):
 
 
 def speeds_of(data: Mapping[str, Any], images: Images | None) -> Speeds:
-    """Measured, in a few seconds. Raises ParamsError for parameters that cannot be read."""
+    """Measure the speeds in a few seconds. Raises ParamsError for invalid parameters."""
     images = images or assumed(data)
     spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
     recipe, training = spec.recipe, evaluation.training
@@ -70,7 +70,7 @@ def speeds_of(data: Mapping[str, Any], images: Images | None) -> Speeds:
 
 
 def measured(job: Job, shape: Shape) -> float:
-    """Images a second, of all workers."""
+    """Images per second of all workers together."""
     device = prepare_device()
     compute, classes = replace(job.compute_on(device), compile=False), job.images.classes
     most = int(LARGEST / (TRAINED * shape.networks * max(1, forward_flops(job.spec, job.images.shape, classes))))
@@ -108,7 +108,7 @@ def measured(job: Job, shape: Shape) -> float:
 
 
 def steps_a_second(steps: Any, device: torch.device) -> float:
-    """Of an endless training, after its first step."""
+    """Steps per second of an endless training, without its first step."""
 
     def now() -> float:
         if device.type == "cuda":
@@ -120,11 +120,11 @@ def steps_a_second(steps: Any, device: torch.device) -> float:
     for done, _ in enumerate(steps, start=1):
         if (took := now() - began) > SECONDS:
             return done / took
-    raise AssertionError("a training without end has ended")
+    raise AssertionError("an endless training has ended")
 
 
 def seconds_of(data: Mapping[str, Any], images: Images | None, speeds: Speeds) -> dict[str, float]:
-    """Seconds of every stage, one after the other. Raises ParamsError for parameters that cannot be read."""
+    """Seconds of each stage, if they run one after another. Raises ParamsError for invalid parameters."""
     images = images or assumed(data)
     spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
     shards = len(section(data, "expert_shards", list[int]))
@@ -143,14 +143,14 @@ def seconds_of(data: Mapping[str, Any], images: Images | None, speeds: Speeds) -
 
 
 def tested_seconds(recipe: EvaluationRecipe, images: Images, count: int, speeds: Speeds, curve: bool = True) -> float:
-    """Of training networks on a set of so many images and testing them."""
+    """Seconds to train the networks on a set of ``count`` images and test them."""
     points = max(0, recipe.curve_points - 1) * min(images.test, CURVE_IMAGES) if curve else 0
     trained = recipe.training.steps * (min(recipe.training.batch, count) if count else recipe.training.batch)
     return START + recipe.runs * (trained + (images.test + points) / TRAINED) / speeds.evaluation
 
 
 def distill_visits(recipe: Recipe, images: Images) -> float:
-    """Images that are shown in training, or what takes as long: of the window scan, and of the unrolled student."""
+    """The work of a distillation (window scan and student), as a number of images in training steps."""
     method, scan = recipe.method, scan_of(recipe)
     passes = UNROLLED / TRAINED if isinstance(method, Method) and method.student else 1.0
     learning = passes * recipe.visits(images.classes)

@@ -1,4 +1,4 @@
-"""What the pipeline will take, against what this machine has: memory, disk and time, a line each for ``doctor``."""
+"""Estimates of the pipeline's memory, disk and time, compared with this machine: one line each for ``doctor``."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -26,10 +26,10 @@ from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
 
 GIB = 2**30
-SHOWN = 4  # stages, those that take longest
-COPIES = 2  # of a set: its artifact, and that in the package
-PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # bytes of a value in the package's parquet, compressed
-PLACES = {  # where it lies
+SHOWN = 4  # most stages in the line; the slowest ones are shown
+COPIES = 2  # copies of a set: its artifact, and the one in the package
+PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # compressed bytes per value in the package's parquet
+PLACES = {  # the paths of each part
     "images": ["artifacts/real"],
     "experts": ["artifacts/experts"],
     "scores": ["artifacts/difficulty.safetensors"],
@@ -38,7 +38,7 @@ PLACES = {  # where it lies
 
 
 def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> Iterator[Finding]:
-    """The estimates for the images that were fetched, else for those that the source says it has."""
+    """Yield the estimates for the fetched images, or else for the images that the source describes."""
     images, note = fetched, ""
     if fetched is None:
         images = expected(section(data, "data", DataSpec), folder)
@@ -47,12 +47,12 @@ def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> It
         note = f", for the {counted(images.train, 'training image')} of the source, not fetched yet"
     yield (found := memory(peaks_of(data, images), note))
     yield disk(disk_of(data, images), folder)
-    if found.status == "ok":  # else no step can be tried here
+    if found.status == "ok":  # else the measured steps may not fit into memory
         yield duration(seconds_of(data, images, speeds_of(data, images)), note)
 
 
 def expected(spec: DataSpec, folder: Path) -> Images | None:
-    """The images as the source itself says, without decoding all; None where it must be downloaded to know them."""
+    """The images as the source describes them, without decoding all; None if that needs a download."""
     source = seen_from(spec.source, folder)
     try:
         if isinstance(source, TorchvisionSource):
@@ -65,7 +65,7 @@ def expected(spec: DataSpec, folder: Path) -> Images | None:
         train = cap(splits.train, spec.per_class, spec.split_seed)
         test = cap(splits.test, spec.test_per_class, spec.split_seed)
         shapes = shapes_of(train)
-    except DistillkitError:  # fetch will tell
+    except DistillkitError:  # fetch will report it
         return None
     height, width = spec.size or shapes[0][1:]
     channels = max(shape[0] for shape in shapes)
@@ -73,7 +73,7 @@ def expected(spec: DataSpec, folder: Path) -> Images | None:
 
 
 def memory(peaks: Mapping[str, int], note: str) -> Finding:
-    """The peak of the largest stage against what is available."""
+    """Compare the largest stage's peak with the available memory."""
     largest = max(peaks, key=lambda name: peaks[name])
     available, where = memory_here()
     found = f"about {peaks[largest] / GIB:.2f} GiB on a CPU ({largest}{note}); {available / GIB:.1f} {where}"
@@ -84,7 +84,7 @@ def memory(peaks: Mapping[str, int], note: str) -> Finding:
 
 
 def disk(parts: Mapping[str, int], folder: Path) -> Finding:
-    """What is still to come against what is free; what lies there already takes no more."""
+    """Compare the bytes that are still to be written with the free space."""
     left = {name: max(0, size - there(folder, name)) for name, size in parts.items()}
     total, free = sum(left.values()), shutil.disk_usage(folder).free
     each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in left.items())
@@ -96,10 +96,10 @@ def disk(parts: Mapping[str, int], folder: Path) -> Finding:
 
 
 def disk_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
-    """Bytes in the workspace in the end, by what they are; DVC's cache holds all of them again.
+    """Bytes in the workspace at the end, by kind. DVC's cache has all of them again.
 
-    Experts are parameters after every epoch and what they recorded of each image. Raises ParamsError for parameters
-    that cannot be read.
+    Experts are parameters after every epoch, and their records about each image. Raises ParamsError for invalid
+    parameters.
     """
     images, spec = images or assumed(data), section(data, "experts", ExpertsSpec)
     experts = len(section(data, "expert_shards", list[int])) * spec.per_shard
@@ -113,7 +113,7 @@ def disk_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
 
 
 def set_bytes(data: Mapping[str, Any], name: str, images: Images) -> int:
-    """Of a recipe's set and its copies in the package; the full set refers to the images where they are many."""
+    """Bytes of a recipe's set and its copies in the package. A large full set refers to the images and has no copy."""
     recipe = read_recipe(data, name)
     if recipe.method_name == "full":
         return 0 if images.held < images.stored else images.floats(images.train) // FLOAT
@@ -123,7 +123,7 @@ def set_bytes(data: Mapping[str, Any], name: str, images: Images) -> int:
 
 
 def there(folder: Path, part: str) -> int:
-    """Bytes of a part that lie in the workspace already."""
+    """Bytes of a part that are in the workspace already."""
     found = 0
     for place in PLACES[part]:
         path = folder / place
@@ -133,7 +133,7 @@ def there(folder: Path, part: str) -> int:
 
 
 def duration(seconds: Mapping[str, float], note: str) -> Finding:
-    """Of all stages one after the other, and of those that take longest."""
+    """The time for all stages one after another, and for the slowest kinds of stages."""
     kinds: dict[str, float] = {}
     for name, value in seconds.items():
         kinds[name.split()[0]] = kinds.get(name.split()[0], 0.0) + value
@@ -144,7 +144,7 @@ def duration(seconds: Mapping[str, float], note: str) -> Finding:
 
 
 def in_words(seconds: float) -> str:
-    """A duration to two digits or so."""
+    """A duration with about two digits."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
@@ -152,7 +152,7 @@ def in_words(seconds: float) -> str:
 
 
 def memory_here() -> tuple[int, str]:
-    """Bytes that a stage can have where it will run, and a word on them."""
+    """Bytes available to a stage on its device, and a text that describes them."""
     if (chosen := prepare_device()).type == "cuda":
-        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, whose need is only roughly the same"
+        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, which needs roughly the same"
     return memory_available(), "available"

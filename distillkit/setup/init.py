@@ -1,5 +1,6 @@
-"""``distillkit init``: the pipeline of this very repository, as ordinary files of somebody else's, filled in for their
-images. Nothing that is there is ever overwritten."""
+"""``distillkit init``: this repository's own pipeline as files for the user's repository, with numbers that fit their
+images. It never overwrites a file.
+"""
 
 import os
 import re
@@ -30,11 +31,9 @@ from distillkit.sources.readers import (
 )
 
 USUAL = ("window", "mtt", "selmatch")
-IGNORED = (
-    "/*\n!/.gitignore\n"  # else DVC writes a .gitignore into each folder that is a dependency, which changes its hash
-)
+IGNORED = "/*\n!/.gitignore\n"  # else DVC would write a .gitignore into each dependency folder and change its hash
 WRITTEN = (".distillkit", "artifacts", "metrics", "reports", "stages")
-OURS = "    - distillkit"  # the code of this checkout, which a repository of theirs has not
+OURS = "    - distillkit"  # the code of this checkout; the user's repository does not have it
 FETCH = "    - artifacts/code/fetch.txt"
 
 
@@ -47,12 +46,11 @@ def plan_for(
     workflow: bool,
     given: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The files of a pipeline in ``folder`` for a dataset as people name it, with what they say of its source.
+    """The files of a pipeline in ``folder`` for the dataset named ``dataset``; ``given`` are settings of its source.
 
-    Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown, a class has fewer images
-    than an IPC asks for or the stages could not read what would be written, and SourceError when the images cannot be
-    read. Of what would have to be downloaded no more is read than a card on the Hub. Where a pipeline is already, a
-    workflow is written alone.
+    Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has fewer images
+    than an IPC, or the stages could not read the new files; SourceError when the images cannot be read. Nothing is
+    downloaded except a card on the Hub. If ``folder`` has a pipeline already, only a workflow is planned.
     """
     top = git_root(folder)
     if name is not None:
@@ -83,14 +81,14 @@ def plan_for(
 
 
 def is_here(source: Source, folder: Path) -> bool:
-    """Whether the images can be looked at without a download."""
+    """Whether the images can be read without a download."""
     if isinstance(source, HuggingFaceSource):
         return Path(os.path.normpath(folder / source.id)).is_dir()
     return not isinstance(source, TorchvisionSource)
 
 
 def from_afar(source: Source, dataset: str) -> Inspection | None:
-    """What can be known without a download: what a card on the Hub says, else nothing. What is assumed is told."""
+    """What is known without a download: the content of a card on the Hub, or None. Prints what is assumed."""
     reason, found = "", None
     if isinstance(source, TorchvisionSource):
         torchvision_dataset(source.name)
@@ -100,16 +98,16 @@ def from_afar(source: Source, dataset: str) -> Inspection | None:
         except HubError as error:
             reason = f" ({error})"
     if found is None:
-        known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; look over data.size, the"
+        known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; check data.size, the"
     else:
         known = f"has {counted(found.images, 'training image')} in {counted(found.classes, 'class')}, says its card"
-        assumed = "images of 32x32; look over data.size, the"
+        assumed = "images of 32x32; check data.size, the"
     tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
     return found
 
 
 def check_apart(source: Source, folder: Path) -> None:
-    """Raise ParamsError where the pipeline would lie among its own images, or the images among what it writes."""
+    """Raise ParamsError if the pipeline would be inside the images' folder, or the images in folders that it writes."""
     if (local := local_folder(source, folder)) is None:
         return
     here = folder.resolve()
@@ -120,22 +118,22 @@ def check_apart(source: Source, folder: Path) -> None:
             "name another folder: distillkit init distill"
         )
     if any(images.is_relative_to(here / part) for part in WRITTEN):
-        raise ParamsError(f"--dataset is {local}, which is for what the pipeline writes; move the images elsewhere")
+        raise ParamsError(f"--dataset is {local}, where the pipeline writes its own files; move the images elsewhere")
 
 
 def tell_if_outside(source: Source, folder: Path, top: Path) -> None:
-    """Warn of images that no clone of the repository at ``top`` will have."""
+    """Warn about images that clones of the repository at ``top`` will not have."""
     if (local := local_folder(source, folder)) is None:
         return
     if not (images := (folder.resolve() / local).resolve()).is_relative_to(top):
         tell(
-            f"warning: {images} lies outside the repository, so that clones, CI and experiments in copies have not got "
-            "them; move them inside and track them: dvc add"
+            f"warning: {images} is outside the repository, so clones, CI and experiments in copies do not have the "
+            "images; move them inside and track them: dvc add"
         )
 
 
 def named(dataset: str) -> str:
-    """A package's name for a dataset: the last part of what people call it."""
+    """A package name for a dataset: the last part of its name."""
     last = Path(dataset.partition("@")[0]).name.rpartition(":")[2]
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.").lower() or "images"
 
@@ -145,7 +143,7 @@ def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequen
     if found is not None and max(ipcs) > found.smallest_class:
         raise ParamsError(
             f"--ipc is {max(ipcs)}, but the smallest class has {counted(found.smallest_class, 'training image')}"
-            f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most so many"
+            f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most that many"
         )
 
 
@@ -153,10 +151,11 @@ def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequen
 
 
 def pipeline_text(source: Source, folder: Path) -> str:
-    """The pipeline; in place of this checkout's code it depends on the version in params.yaml, and the fetch stage on
-    the images if they lie in the repository."""
+    """The text of dvc.yaml. The stage code depends on the version in params.yaml instead of the files of this checkout,
+    and fetch depends on the images if they are in a local folder.
+    """
     lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    lines = list(with_inputs(lines, as_dvc_has_it(local_folder(source, folder))))
+    lines = list(with_inputs(lines, escaped_path(local_folder(source, folder))))
     return HEAD.format(version=__version__) + "\n".join(lines) + "\n"
 
 
@@ -167,23 +166,23 @@ def with_inputs(lines: Iterable[str], folder: str | None) -> Iterator[str]:
             yield f"    - {quoted(folder)}"
 
 
-def as_dvc_has_it(folder: str | None) -> str | None:
-    """A path in dvc.yaml, where ``${`` would begin a variable."""
+def escaped_path(folder: str | None) -> str | None:
+    """A path for dvc.yaml, with ``${`` escaped, which would begin a variable."""
     return folder and folder.replace("${", "\\${")
 
 
 def check_stages(text: str, folder: str | None) -> None:
-    """Raise ParamsError unless dvc.yaml reads as stages of which the first depends on ``folder``."""
+    """Raise ParamsError unless dvc.yaml can be parsed and its stage fetch depends on ``folder``."""
     try:
         found = YAML(typ="safe").load(text)["stages"]["fetch"]["deps"]
     except (YAMLError, KeyError, TypeError):
         found = []
-    if not found or (folder is not None and as_dvc_has_it(folder) not in found):
-        raise ParamsError(f"dvc.yaml could not name {folder!r} among what fetch depends on; rename the folder")
+    if not found or (folder is not None and escaped_path(folder) not in found):
+        raise ParamsError(f"dvc.yaml cannot have {folder!r} as a dependency of fetch; rename the folder")
 
 
 def local_folder(source: Source, folder: Path) -> str | None:
-    """Where the images lie, if on this machine."""
+    """The folder of the images, if they are on this machine."""
     if isinstance(source, FolderSource):
         return source.path
     return source.id if isinstance(source, HuggingFaceSource) and is_here(source, folder) else None

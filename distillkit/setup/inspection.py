@@ -1,4 +1,4 @@
-"""A first look at a dataset, without decoding all of it: its classes, their sizes, and the shapes of its images."""
+"""A first inspection of a dataset without decoding all images: classes, their sizes, and the shapes of images."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -19,13 +19,16 @@ from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSo
 from distillkit.sources.summary import Summary
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
-LOOKED_AT = 64  # images, spread over the training split
+LOOKED_AT = 64  # most images whose shape is read, spread over the training split
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """``smallest_class`` counts training images, or bounds them from above; ``shapes`` are the distinct (C, H, W) among
-    the images looked at, none where there is but a card. ``summary`` is for people, None for a card."""
+    """The facts found. ``smallest_class`` is the number of its training images, or an upper bound.
+
+    ``shapes`` are the distinct (C, H, W) of the inspected images; empty if only a card was read. ``summary`` is the
+    text for the user, None if only a card was read.
+    """
 
     classes: int
     images: int
@@ -40,10 +43,10 @@ class Inspection:
 
 
 def parse_dataset(text: str, root: Path, given: Mapping[str, Any] | None = None) -> Source:
-    """The source that a person means by ``digits``, a folder, ``owner/name`` or ``torchvision:Name``.
+    """The source for ``digits``, a folder, ``owner/name`` or ``torchvision:Name``; ``given`` are settings of the
+    source.
 
-    A folder is named as seen from ``root``, where the pipeline will run; ``given`` are settings of the source by name.
-    Raises ParamsError for anything else.
+    A folder's path becomes relative to ``root``, where the pipeline will run. Raises ParamsError for anything else.
     """
     source = source_called(text, root)
     for name in given or {}:
@@ -68,12 +71,12 @@ def source_called(text: str, root: Path) -> Source:
 
 
 def relative_to(folder: Path, root: Path) -> str:
-    """The path from ``root``, with as many ``..`` as it takes."""
+    """The path relative to ``root``, with ``..`` if needed."""
     return Path(os.path.relpath(folder, root)).as_posix()
 
 
 def files_to(folder: Path, depth: int) -> Iterator[Path]:
-    """Regular files in ``folder`` and so many levels of folders below, but for what systems made."""
+    """Regular files in ``folder`` and ``depth`` levels of subfolders, except system files."""
     for path in sorted(folder.iterdir()):
         if is_made_by_system(path.name):
             continue
@@ -88,12 +91,12 @@ def holds_pictures(folder: Path) -> bool:
 
 
 def holds_metadata(folder: Path) -> bool:
-    """Whether files say which image has which label, as the ImageFolder of ``datasets`` reads them."""
+    """Whether files list the labels of images, in the format of ImageFolder in ``datasets``."""
     return any(path.name in METADATA for path in files_to(folder, 2))
 
 
 def inspect_source(source: Source, root: Path) -> Inspection:
-    """What the source holds, read from ``root``. Raises SourceError when it cannot be read."""
+    """The content of the source, with paths relative to ``root``. Raises SourceError when it cannot be read."""
     train, test, _, found = open_splits(DataSpec(seen_from(source, root)))
     counts, shapes = train.counts(), shapes_of(train)
     smallest = min(counts, key=counts.__getitem__)
@@ -103,14 +106,14 @@ def inspect_source(source: Source, root: Path) -> Inspection:
 
 
 def by_its_card(source: HuggingFaceSource) -> Inspection:
-    """What the card of a dataset on the Hub says that it holds; nothing but the card is fetched.
+    """The content of a dataset on the Hub according to its card. Nothing but the card is downloaded.
 
-    Raises HubError when the Hub cannot be asked or the card says nothing of classes and images.
+    Raises HubError when the Hub cannot be reached, or the card does not describe classes and images.
     """
     from datasets import logging
     from datasets.info import DatasetInfosDict
 
-    logging.set_verbosity_error()  # it warns of what it does not understand in a card
+    logging.set_verbosity_error()  # no warnings about unknown entries in a card
     reference, api = Reference(source.id, source.revision), connect()
     with hub_errors(api, str(reference)):
         card = api.dataset_info(source.id, revision=source.revision, timeout=CARD_PATIENCE).card_data
@@ -119,7 +122,7 @@ def by_its_card(source: HuggingFaceSource) -> Inspection:
         info = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
         classes = len(info.features[label_column(info.features, source.label)].names) if info else 0
         images = int(info.splits[source.train_split].num_examples) if info else 0
-    except Exception:  # a card is what people write: anything may be missing, or be something else
+    except Exception:  # cards are written by hand: anything can be missing or of another type
         classes = images = 0
     if not 2 <= classes <= images:
         raise HubError(f"{reference}: its card does not say which classes and how many images there are")
@@ -127,7 +130,7 @@ def by_its_card(source: HuggingFaceSource) -> Inspection:
 
 
 def seen_from(source: Source, root: Path) -> Source:
-    """The source with its folder as seen from here instead of from ``root``."""
+    """The source, with its folder relative to the current folder instead of to ``root``."""
     if isinstance(source, FolderSource):
         return replace(source, path=os.path.normpath(root / source.path))
     if isinstance(source, HuggingFaceSource) and (local := Path(os.path.normpath(root / source.id))).is_dir():
@@ -141,6 +144,6 @@ def shapes_of(split: Split) -> list[tuple[int, int, int]]:
     for row in split.rows[::step][:LOOKED_AT].tolist():
         try:
             shapes.add(picture_pixels(split.read(row)).values.shape)
-        except Exception as error:  # image decoders raise errors of every kind
+        except Exception as error:  # image decoders raise errors of many types
             raise unreadable(split.where(row), error) from None
     return sorted(shapes)

@@ -1,4 +1,4 @@
-"""Files to be written into other people's repositories: all of them or none, and never over anything."""
+"""Writing of files into the user's repository: all or none, and without overwriting."""
 
 import difflib
 import os
@@ -12,25 +12,27 @@ from distillkit.base.errors import ParamsError
 from distillkit.base.files import write_text
 from distillkit.sources.summary import Summary
 
-TEMPLATES = Path(__file__).parents[1] / "template"  # in the wheel; in a checkout the files themselves
+TEMPLATES = Path(__file__).parents[1] / "template"  # in the wheel; in a checkout, the original files are used
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[2]
 HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: text by path from the folder of the pipeline; ``summary`` is of the images, if they were read."""
+    """The files to write: text by path relative to the pipeline's ``folder``. ``summary`` describes the images, if
+    read.
+    """
 
     folder: Path
     files: Mapping[Path, str]
     summary: Summary | None = None
 
     def target(self, path: Path) -> Path:
-        """Where a file goes; the folder need not be there for the ``..`` in a path."""
+        """The absolute path of a file. The folder need not exist for a ``..`` in the path."""
         return Path(os.path.normpath(self.folder.resolve() / path))
 
     def conflicts(self) -> list[str]:
-        """What stands in the way: what is no folder where one is needed, and files that say something else."""
+        """Reasons not to write: existing files where folders are needed, and files with another content."""
         blocked = sorted({found for path in self.files for found in self.no_folders(path)})
         differing = [f"{self.named(path)} is there already and differs" for path in self.differing()]
         return [*(f"{path} is there already and is no folder" for path in blocked), *differing]
@@ -47,7 +49,7 @@ class Plan:
         return Path(os.path.normpath(self.folder / path))
 
     def found(self, path: Path) -> str | None:
-        """What a file says; None when it cannot be read as text."""
+        """The text of an existing file; None when it cannot be read as text."""
         try:
             return self.target(path).read_text(encoding="utf-8")
         except (UnicodeDecodeError, OSError):
@@ -55,14 +57,14 @@ class Plan:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything at all, be it a link to nothing."""
+    """Whether the path exists, even as a broken link."""
     return os.path.lexists(path)
 
 
 def write(planned: Plan) -> list[Path]:
-    """Write every file, each whole, or none, and say which. Raises ParamsError when something stands in the way.
+    """Write all files or none, and return the new ones. Raises ParamsError for a conflict.
 
-    What is there already and says the same is left alone.
+    Existing files with the same content are not written again.
     """
     if conflicts := planned.conflicts():
         raise ParamsError(f"{conflicts[0]}; expected nothing there; nothing was written")
@@ -80,35 +82,35 @@ def write(planned: Plan) -> list[Path]:
 
 
 def outcome(planned: Plan, written: list[Path]) -> str:
-    """What :func:`write` did, in a line."""
+    """The result of :func:`write` in one line."""
     kept, following = len(planned.files) - len(written), f"next: {next_command(planned.folder)}"
     if not written:
         there = "the file is" if kept == 1 else f"all {kept} files are"
-        return f"nothing to write: {there} in {planned.folder} already, as it would be written; {following}"
+        return f"nothing to write: {there} in {planned.folder} already, with the same content; {following}"
     what = f"{len(written)} files to {planned.folder}" if len(written) > 1 else str(planned.named(written[0]))
     return f"wrote {what}{f' ({kept} were there already)' if kept else ''}; {following}"
 
 
 def unmake(made: list[Path]) -> None:
-    """Remove files, and the folders that were made for them, where they are empty."""
+    """Remove new files, and new folders if they are empty."""
     for path in sorted(made, key=lambda path: len(path.parts), reverse=True):
         with suppress(OSError):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
 def differences(planned: Plan) -> Iterator[str]:
-    """What would change in files that are there, as unified diffs."""
+    """The differences between existing files and the new ones, as unified diffs."""
     for path in planned.differing():
         name, found = planned.named(path), planned.found(path)
         if found is None:
-            yield f"{name} is there, but cannot be read as text"
+            yield f"{name} exists, but cannot be read as text"
             continue
         old, new = found.splitlines(), planned.files[path].splitlines()
         changes = list(difflib.unified_diff(old, new, f"{name} (yours)", f"{name} (distillkit's)", lineterm=""))
-        yield from changes or [f"{name} differs in how its lines end"]
+        yield from changes or [f"{name} differs in its line endings"]
 
 
 def next_command(folder: Path) -> str:
-    """What to run where one stands."""
+    """The next command to run in the current folder."""
     here = Path(os.path.relpath(folder.resolve()))
     return "dvc repro" if here == Path() else f"dvc repro {shlex.quote((here / 'dvc.yaml').as_posix())}"

@@ -1,4 +1,4 @@
-"""params.yaml of this very repository, filled in for somebody else's images."""
+"""params.yaml of this repository, with numbers that fit the user's images."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from distillkit.sources.readers import Source
 def params_text(
     source: Source, found: Inspection | None, ipcs: Sequence[int], methods: Sequence[str], package: PackageSpec
 ) -> str:
-    """params.yaml of this repository with its comments, filled in for the images."""
+    """The text of params.yaml of this repository, with its comments and with numbers that fit the images."""
     size = size_for(found)
     facts = Facts(size, 10, 1000) if found is None else Facts(size, found.classes, found.images)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -38,12 +38,12 @@ def params_text(
     sections["evaluation"] = [*filled(EVALUATION, facts).splitlines(), ""]
     sections["package"] = ["package:", f"  name: {quoted(package.name)}", f"  default: {quoted(package.default)}"]
     joined = "\n".join(line for lines in sections.values() for line in lines) + "\n"
-    version = f"distillkit: {__version__}  # what made the results; after a change, stages whose code differs run again"
+    version = f"distillkit: {__version__}  # version of the results; if you change it, stages with other code run again"
     return HEAD.format(version=__version__) + version + "\n" + joined
 
 
 def size_for(found: Inspection | None) -> tuple[int, int]:
-    """The images' own size where they have one of at most 128 pixels, else a square that a laptop can bear."""
+    """The images' own size if all have the same and at most 128 pixels, else 32x32, which a laptop can train on."""
     if found is not None and found.uniform and max(found.shapes[0][1:]) <= 128:
         return found.shapes[0][1:]
     return 32, 32
@@ -54,7 +54,7 @@ def default_recipe(ipcs: Sequence[int], methods: Sequence[str]) -> str:
 
 
 def said(source: Source) -> dict[str, Any]:
-    """A source's kind and the settings that are not as they are anyway; torchvision's folder in any case."""
+    """A source's kind and its settings that differ from the defaults; always with torchvision's folder."""
     usual = {field.name: field.default for field in fields(source)}
     return {key: value for key, value in asdict(source).items() if key in ("kind", "root") or value != usual[key]}
 
@@ -66,7 +66,7 @@ def flow(values: Mapping[str, Any]) -> str:
 
 
 def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:
-    """The file's top-level sections by name, each with the comment above it; first what stands before them all."""
+    """The file's top-level sections by name, each with the comment before it. The first has an empty name."""
     name, lines = "", list[str]()
     comment: list[str] = []
     for line in text.splitlines():
@@ -83,7 +83,7 @@ def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence[str], facts: Facts) -> Iterator[str]:
-    """The recipes section for every IPC and method, each with all its numbers."""
+    """The section ``recipes``, with every IPC and method and all numbers."""
     yield from template[: template.index("recipes:") + 1]
     yield "  full: {method: full}"
     for ipc in sorted(set(ipcs)):
@@ -97,7 +97,7 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
 
 
 def read_back(text: str, source: Source, found: Inspection | None, package: PackageSpec) -> None:
-    """Read params.yaml as the stages will. Raises ParamsError when they could not, or would read something else."""
+    """Parse params.yaml as the stages will. Raises ParamsError if that fails or gives other values."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / params.FILE
         try:

@@ -1,5 +1,6 @@
-"""Whether DVC's remotes answer: asked in a way that raises where nobody does, as ``exists`` of many filesystems does
-not."""
+"""Whether DVC's remotes can be reached. The checks use calls that raise when there is no answer; ``exists`` of many
+filesystems does not raise.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,7 +31,7 @@ def dvc_remotes(folder: Path) -> Iterator[Finding]:
 
 
 def reached(repo: Any, name: str) -> Finding:
-    """What a remote says of its own folder. Raises what its filesystem raises when it does not answer."""
+    """The state of a remote's folder. Raises the filesystem's errors when it does not answer."""
     check, remote = f"dvc remote {name}", repo.cloud.get_remote(name)
     files, protocol = remote.fs, str(remote.fs.protocol)
     if protocol in WEB:
@@ -41,12 +42,12 @@ def reached(repo: Any, name: str) -> Finding:
         return Finding(check, "ok", f"{protocol} answers")
     if any(entry_of(files, parent) is not None for parent in parents(files, remote.path)):
         return Finding(check, "warning", f"{protocol} answers, but the folder does not exist yet", "dvc push makes it")
-    remedy = f"correct its address: dvc remote modify {name} url URL; is a disk not mounted, a bucket not made?"
-    return Finding(check, "failure", f"{protocol}: neither the folder nor what should hold it exists", remedy)
+    remedy = f"correct its address: dvc remote modify {name} url URL; or mount the disk, or create the bucket"
+    return Finding(check, "failure", f"{protocol}: neither the folder nor its parent exists", remedy)
 
 
 def entry_of(files: Any, path: str) -> dict[str, Any] | None:
-    """What there is at a path; None when the filesystem answers that there is nothing."""
+    """The entry at a path; None when the filesystem answers that it does not exist."""
     try:
         found: dict[str, Any] = files.info(path)
     except FileNotFoundError:
@@ -55,7 +56,7 @@ def entry_of(files: Any, path: str) -> dict[str, Any] | None:
 
 
 def parents(files: Any, path: str) -> list[str]:
-    """Where the folder would be made: the folder above it; in an object store, where folders are but names, any."""
+    """The parent folder; in an object store, where folders are only names, all parents."""
     from dvc_objects.fs.base import ObjectFileSystem
 
     above = [str(parent) for parent in files.parents(path) if str(parent) not in ("", ".", path)]
@@ -63,7 +64,7 @@ def parents(files: Any, path: str) -> list[str]:
 
 
 def status_of(files: Any, url: str) -> int:
-    """The HTTP status that a request for the remote's folder gets, with the remote's own credentials."""
+    """The HTTP status of a request for the remote's folder, with the remote's credentials."""
     from fsspec.asyn import sync
 
     async def ask() -> int:
@@ -76,10 +77,10 @@ def status_of(files: Any, url: str) -> int:
 
 
 def from_the_web(check: str, protocol: str, status: int) -> Finding:
-    """Of a web server's answer: what is not there may be that a folder has no page, as anywhere."""
+    """The finding for a web server's status. 404 is no failure, because a folder often has no page."""
     if status in REFUSED:
         remedy = "check your credentials: dvc remote modify --local"
         return Finding(check, "failure", f"{protocol} answers {status}: access is refused", remedy)
     if status >= 500:
-        return Finding(check, "failure", f"{protocol} answers {status}", "look after the server, or try again later")
+        return Finding(check, "failure", f"{protocol} answers {status}", "check the server, or try again later")
     return Finding(check, "ok", f"{protocol} answers")

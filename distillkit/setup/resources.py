@@ -1,9 +1,10 @@
-"""What a pipeline will take on a CPU: an estimate of memory from the numbers of params.yaml.
+"""An estimate of the pipeline's memory on a CPU, from the numbers in params.yaml.
 
-Images are read by rows, so none of it grows with their number but what experts record of each.
-Each peak in ``benchmarks/results/demand-cpu.json`` is of a fresh process on two cores with the CUDA build of torch.
-Cases of ``benchmarks/demand.py`` that are not in that file are reasoned, not measured: compiled steps, bfloat16,
-kept graphs beyond their budget, long trajectories.
+Images are read by rows, so only the experts' records grow with the number of images.
+
+The peaks in ``benchmarks/results/demand-cpu.json`` are from new processes on two cores with the CUDA build of torch.
+Cases of ``benchmarks/demand.py`` that are not in that file are estimated, not measured: compiled steps, bfloat16, kept
+graphs beyond their budget, long trajectories.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,24 +36,24 @@ from distillkit.training.trajectories import DYNAMICS, ExpertsSpec
 
 MIB = 2**20
 FLOAT = 4  # bytes
-BASE = (670 if torch.version.cuda else 370) * MIB  # a stage that has imported what it needs; without CUDA: a guess
-LARGE = 210 * MIB  # beside, where the network is large: what counts its FLOP, and what its layers need of their own
-COMPILING = 500 * MIB  # beside, where it is compiled: a guess
-STEP = 2  # what a training step takes, in copies of all layers' outputs
-TEST, TESTED = 4, 1000  # what testing takes, in copies of the largest layer's output, of so many images at a time
+BASE = (670 if torch.version.cuda else 370) * MIB  # a stage after its imports; without CUDA: a guess
+LARGE = 210 * MIB  # in addition for a large network: counting its FLOP, and workspace of its layers
+COMPILING = 500 * MIB  # in addition with compilation: a guess
+STEP = 2  # memory of a training step, in copies of all layers' outputs
+TEST, TESTED = 4, 1000  # memory of testing, in copies of the largest layer's output, for this many images at a time
 COPIES = 3  # of images as floats while they are normalised
-GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' outputs
-SCATTERED = 1.2  # what kept graphs take up for each of their bytes
+GRAPH = 1.33  # memory that a step of the unroll saves, in copies of all layers' outputs
+SCATTERED = 1.2  # bytes allocated per byte of kept graphs
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
-ADJOINT = 2  # what the way back takes beside, in graphs of one step
-LEARNED = 14  # copies of a set that is learned: its start, what changes, gradients, the next step, the checkpoint
-RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes of what an expert records of an image in an epoch
-SCORING = 2  # what scoring takes, in copies of what one expert recorded, as floats
+ADJOINT = 2  # additional memory of the backward pass, in graphs of one step
+LEARNED = 14  # copies of a learned set: start, current values, gradients, next step, checkpoint
+RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes that an expert records per image and epoch
+SCORING = 2  # memory of scoring, in copies of one expert's records as floats
 
 
 @dataclass(frozen=True)
 class Images:
-    """What there is to train and to test on: shape of an image, number of classes and of images."""
+    """The images: shape, number of classes, of training and of test images."""
 
     shape: tuple[int, int, int]
     classes: int
@@ -60,36 +61,36 @@ class Images:
     test: int
 
     def floats(self, count: int) -> int:
-        """Bytes of so many images as float32."""
+        """Bytes of ``count`` images as float32."""
         channels, height, width = self.shape
         return FLOAT * count * channels * height * width
 
     @property
     def stored(self) -> int:
-        """Bytes of all of them as they are kept."""
+        """Bytes of all images as stored (uint8)."""
         return self.floats(self.train + self.test) // FLOAT
 
     @property
     def held(self) -> int:
-        """Bytes of them that a stage holds: splits that are small; others are read by rows."""
+        """Bytes of images in a stage's memory: small splits are in memory, large ones are read by rows."""
         splits = (self.floats(count) // FLOAT for count in (self.train, self.test))
         return sum(split for split in splits if split <= IN_MEMORY)
 
     def seen(self, count: int, at_once: int, workers: int = 1) -> int:
-        """Bytes that it takes to normalise so many: all together while they are few, else a batch for each worker."""
+        """Bytes to normalise ``count`` images: few images all at once, many in one batch per worker."""
         if self.floats(count) <= READY:
             return COPIES * self.floats(count)
         return COPIES * workers * self.floats(min(at_once, self.chunk))
 
     @property
     def chunk(self) -> int:
-        """How many are tested at once, at most."""
+        """The largest number of images that are tested at once."""
         return max(1, min(TESTED, FLOAT * CHUNK // self.floats(1)))
 
 
 @dataclass(frozen=True)
 class Job:
-    """Networks of one kind that are shown ``visits`` images in all, each for ``passes`` forward passes."""
+    """Networks of one kind that get ``visits`` images in all, each at the cost of ``passes`` forward passes."""
 
     spec: Network
     images: Images
@@ -98,7 +99,7 @@ class Job:
 
     @property
     def compute(self) -> Compute:
-        """How the stage will go about it on a CPU."""
+        """How the stage will run this on a CPU."""
         return self.compute_on(torch.device("cpu"))
 
     def compute_on(self, device: torch.device) -> Compute:
@@ -108,18 +109,18 @@ class Job:
 
     @property
     def workers(self) -> int:
-        """As many as ``side_by_side`` starts."""
+        """The number of workers that ``side_by_side`` starts."""
         return cores() if self.compute.run is side_by_side else 1
 
     @property
     def base(self) -> int:
-        """Of the process with its images, before it does anything."""
+        """Bytes of the process with its images, before the work."""
         compiling = COMPILING if self.compute.compile else 0
         return BASE + self.images.held + compiling + (0 if self.compute.run is side_by_side else LARGE)
 
     @property
     def theta(self) -> int:
-        """Bytes of its parameters."""
+        """Bytes of the parameters of one network."""
         return layers(self.spec, self.images.shape, self.images.classes)[0]
 
     @property
@@ -143,7 +144,7 @@ def layers(spec: Network, shape: tuple[int, int, int], classes: int) -> tuple[in
 
 @contextmanager
 def weightless(spec: Network, shape: tuple[int, int, int]) -> Iterator[None]:
-    """A block that builds and runs networks without their numbers, so that none is too large to be looked at.
+    """A block that builds and runs networks on the meta device, so that no network is too large.
 
     Raises ParamsError for sizes that no tensor can have.
     """
@@ -157,9 +158,10 @@ def weightless(spec: Network, shape: tuple[int, int, int]) -> Iterator[None]:
 
 
 def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
-    """Bytes at the peak of every stage that takes much; before anybody knows the images, without counting them.
+    """Bytes at the peak of each demanding stage. Without ``images``, their shape is assumed and their number not
+    counted.
 
-    Raises ParamsError for parameters that cannot be read.
+    Raises ParamsError for invalid parameters.
     """
     images = images or assumed(data)
     spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
@@ -183,27 +185,31 @@ def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
 
 
 def set_size(recipe: Recipe, images: Images) -> int:
-    """Images of a recipe's set."""
+    """The number of images of a recipe's set."""
     return images.train if recipe.method_name == "full" else images.classes * int(getattr(recipe.method, "ipc", 0))
 
 
 def real_set(images: Images, count: int) -> int:
-    """Bytes that so many unchanged images take beside the source: small sets as floats, others are read by rows."""
+    """Bytes of ``count`` unchanged images in addition to the source: small sets are floats in memory, large ones are
+    read by rows.
+    """
     return images.floats(count) if images.floats(count) // FLOAT <= IN_MEMORY else 0
 
 
 def trajectory(spec: ExpertsSpec, job: Job) -> int:
-    """Bytes of one expert's parameters."""
+    """Bytes of one expert's trajectory."""
     return (spec.recipe.epochs + 1) * job.theta
 
 
 def recorded(spec: ExpertsSpec, images: Images) -> int:
-    """Bytes of what one expert records of the images."""
+    """Bytes of one expert's records about the images."""
     return RECORDED * spec.recipe.epochs * images.train
 
 
 def experts_peak(spec: ExpertsSpec, images: Images) -> int:
-    """Each worker normalises the images for itself; what experts record is held as it comes, and joined at the end."""
+    """Peak of the experts stage: each worker normalises the images; finished experts are in memory and joined at the
+    end.
+    """
     job = Job(spec.recipe.network, images, spec.visits(images.train))
     batch = min(spec.recipe.batch, images.train or spec.recipe.batch)
     step = STEP * batch * sum(job.outputs) + images.seen(images.train, batch)
@@ -212,13 +218,13 @@ def experts_peak(spec: ExpertsSpec, images: Images) -> int:
 
 
 def score_peak(spec: ExpertsSpec, images: Images, shards: int) -> int:
-    """What one expert after the other recorded, and all scores of each."""
+    """Peak of the score stage: the records of one expert at a time, and all scores of all experts."""
     one = recorded(spec, images) + SCORING * FLOAT * spec.recipe.epochs * images.train
     return BASE + images.held + one + FLOAT * images.train * len(SCORES) * spec.per_shard * shards
 
 
 def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> int:
-    """Networks trained on so many images, of which so many bytes are held, and the test images."""
+    """Peak of training networks on ``count`` images, which take ``held`` bytes, and of testing them."""
     images, batch = job.images, recipe.training.batch
     tested = min(images.chunk, images.test or TESTED)
     at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
@@ -228,7 +234,9 @@ def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> i
 
 
 def distill_peak(recipe: Recipe, job: Job) -> int:
-    """The kept graphs of the unroll, or of one step where it is compiled; its parameter vectors; and the images."""
+    """Peak of a distillation: the kept graphs of the unroll, or one step's if compiled; its parameter vectors; the
+    images.
+    """
     matching, images = getattr(recipe.method, "matching", None), job.images
     largest = getattr(recipe.method, "real_batch", 256)
     steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", largest)
@@ -242,25 +250,25 @@ def distill_peak(recipe: Recipe, job: Job) -> int:
 
 
 def scan_of(recipe: Recipe) -> WindowScan | None:
-    """The scan of window starts that comes before a set is made, if there is one."""
+    """The recipe's scan of window starts, if it has one."""
     found = getattr(recipe.method, "window_start", None)
     return found if isinstance(found, WindowScan) else None
 
 
 def scan_peak(recipe: Recipe, images: Images) -> int:
-    """The images that a scan holds out."""
+    """Bytes of the images that a scan holds out."""
     scan = scan_of(recipe)
     return 0 if scan is None else images.seen(round(scan.holdout * images.train), TESTED)
 
 
 def assumed(data: Mapping[str, Any]) -> Images:
-    """The images as far as params.yaml says what they are."""
+    """The images as far as params.yaml describes them."""
     shape = shape_in(data)
     return Images(shape, CLASSES, 1347, 450) if shape == DIGITS else Images(shape, CLASSES, 0, 0)
 
 
 def shape_in(data: Mapping[str, Any]) -> tuple[int, int, int]:
-    """The image shape as far as params.yaml says it. Raises ParamsError as the stage fetch does."""
+    """The image shape as far as params.yaml gives it. Raises ParamsError for an invalid section ``data``."""
     spec = section(data, "data", DataSpec)
     channels, height, width = DIGITS if isinstance(spec.source, DigitsSource) else SHAPE
     return (channels, *spec.size) if spec.size else (channels, height, width)

@@ -1,4 +1,4 @@
-"""The GitHub Actions workflow that ``distillkit init --ci`` writes, for the pipeline of one folder."""
+"""The GitHub Actions workflow of ``distillkit init --ci``, for the pipeline in one folder."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,9 @@ VERSIONS = "constraints.txt"
 
 
 def name_of_pipeline(folder: Path) -> str | None:
-    """The package's name, if ``folder`` has a pipeline of ours. Raises ParamsError when params.yaml does not say it."""
+    """The package's name if ``folder`` has a pipeline of distillkit, else None. Raises ParamsError for an invalid
+    one.
+    """
     if not is_pipeline(folder):
         return None
     name = section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
@@ -25,7 +27,7 @@ def name_of_pipeline(folder: Path) -> str | None:
 
 
 def git_root(folder: Path) -> Path:
-    """The folder that holds ``.git``. Raises ParamsError outside a Git and DVC repository."""
+    """The folder that contains ``.git``. Raises ParamsError outside a Git and DVC repository."""
     parents = [folder.resolve(), *folder.resolve().parents]
     top = next((path for path in parents if (path / ".git").exists()), None)
     if top is None or not any((path / ".dvc").is_dir() for path in parents):
@@ -34,7 +36,7 @@ def git_root(folder: Path) -> Path:
 
 
 def workflow_files(folder: Path, top: Path, name: str) -> dict[Path, str]:
-    """The workflow's text by its path, as Plan has it, and the versions it installs, unless the folder says its own."""
+    """Files by path, as in Plan: the workflow, and the versions that it installs if the folder has no such file."""
     target = Path(os.path.relpath(top / ".github/workflows/distill.yml", folder.resolve()))
     files = {target: workflow_text(folder.resolve(), top, name)}
     if not (folder / VERSIONS).exists():
@@ -43,11 +45,13 @@ def workflow_files(folder: Path, top: Path, name: str) -> dict[Path, str]:
 
 
 def workflow_text(folder: Path, top: Path, name: str) -> str:
-    """The CI workflow for the pipeline in ``folder`` of the repository at ``top``, with package ``name``.
+    """The workflow for the pipeline in ``folder`` of the repository at ``top``, with package ``name``.
 
-    Raises ParamsError when DVC's repository is not inside Git's, where no clone would find it.
+    Raises ParamsError when DVC's repository is not inside Git's, because clones would not contain it.
     """
-    data = next(path for path in (folder, *folder.parents) if (path / ".dvc").is_dir())  # of `dvc init --subdir`, too
+    data = next(
+        path for path in (folder, *folder.parents) if (path / ".dvc").is_dir()
+    )  # also after `dvc init --subdir`
     if not data.is_relative_to(top):
         raise ParamsError(
             f"--ci: the DVC repository of {folder.name} lies above the Git repository; expected it inside; "
@@ -66,7 +70,7 @@ def workflow_text(folder: Path, top: Path, name: str) -> str:
 
 
 def replaced(text: str, old: str, new: str) -> str:
-    """A template filled in. Raises DistillkitError when it has no such place, which is a mistake of ours."""
+    """``text`` with ``old`` replaced. Raises DistillkitError if ``old`` is missing, which is a defect of distillkit."""
     if old not in text:
         raise DistillkitError(
             f"internal error: a template of distillkit {__version__} has no {old!r}; report this line"
