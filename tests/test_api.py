@@ -471,7 +471,7 @@ class Endless(IterableDataset):
             "pixels from 2.5 to 2.5; expected 0 to 1; leave Normalize out",
         ),
         (rows(torch.full((4, 1, 2, 2), torch.nan), [0, 1, 0, 1]), "pixels from nan to nan; expected 0 to 1"),
-        (rows(ONES, [0, 1, 0]), "there are 4 images and 3 labels; expected as many"),
+        (rows(ONES, [0, 1, 0]), "there are 4 images and 3 labels; expected equal numbers"),
         (rows(ONES, [0, 1, 0, -1]), "train row 3 has label -1; expected a whole number from 0"),
         (rows(ONES, [0, 2, 0, 2]), "no training images in '1'"),
         (rows(ONES, [0.0, 1.0, 0.0, 1.0]), "has label float '0.0'; expected a whole number from 0"),
@@ -479,7 +479,7 @@ class Endless(IterableDataset):
         (rows(ONES, [0, 10**9, 0, 1]), "has label 1000000000; expected 0 to classes - 1"),
         (rows(ONES, [0, 0, 0, 0]), "the only class is '0'; expected at least 2"),
         (lambda: dk.from_arrays(ONES, [0, 1, 0, 1], class_names=["a"]), "label 1; expected 0 to 0 for 1 class;"),
-        (lambda: dk.from_torch(Endless()), "is Endless, which has no length or rows by number; expected a map-style"),
+        (lambda: dk.from_torch(Endless()), "is Endless, which has no __len__ or no __getitem__; expected a map-style"),
         (
             lambda: dk.from_torch([{"image": 1}]),
             r"train row 0 is dict; expected \(image, label\); wrap it: \[\(row\['image'",

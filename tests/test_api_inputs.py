@@ -317,7 +317,7 @@ def test_grey_test_images_of_a_set_in_colour(data):
     [
         (lambda i, n: n, "^test is Tensor; expected data.test, a map-style Dataset of"),
         (lambda i, n: "test", "^test is str; expected data.test, a map-style Dataset of"),
-        (lambda i, n: 3, "^the test dataset is int, which has no length or rows by number"),
+        (lambda i, n: 3, "^the test dataset is int, which has no __len__ or no __getitem__"),
         (lambda i, n: (i, n[:3]), "^there are 30 images and 3 labels"),
         (lambda i, n: (i, n + 2), r"^test row \d+ has label 1[01]; expected 0 to 9 for 10 classes"),
         (lambda i, n: (i[:, :, :4], n), r"^test images are \(1, 4, 8\) in 10 classes, distilled ones \(1, 8, 8\)"),
@@ -410,7 +410,7 @@ def test_images_that_are_random_are_told(random, capsys):
 
     few = Noisy(torch.zeros(8, 1), torch.zeros(8))
     assert dk.from_torch(few, few).train.images[:2, 0, 0, 0].tolist() == ([1, 12] if random else [0, 10])
-    told = "warning: train row 0 is another image each time that it is read"
+    told = "warning: train row 0 is a different image each time that it is read"
     assert (told in capsys.readouterr().err) == random
 
 

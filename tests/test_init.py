@@ -278,7 +278,7 @@ def test_images_that_no_clone_will_have(bare, tmp_path_factory):
     for dataset in (str(outside / "images"), "linked"):
         ended = init("pipe", "--dataset", dataset, "--ipc", "1", "--method", "mtt", "--dry-run")
         assert ended.exit_code == 0
-        assert f"warning: {outside / 'images'} lies outside the repository, so that clones, CI" in ended.stderr
+        assert f"warning: {outside / 'images'} is outside the repository, so clones, CI" in ended.stderr
     assert "warning" not in init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt").stderr
 
 

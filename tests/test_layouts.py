@@ -84,7 +84,7 @@ def test_two_folders_that_could_each_be_a_split_need_a_choice(tmp_path: Path) ->
         fetch_folder(tmp_path)
     real = fetch_folder_as(tmp_path, test_split="held")
     assert first_pixels(real.test.images) == [1, 3]
-    assert real.found.left_out == {"images beside the splits in use": (2, "TESTING/cat/0.png")}
+    assert real.found.left_out == {"images outside the splits in use": (2, "TESTING/cat/0.png")}
 
 
 def fetch_folder_as(root: Path, **source: Any) -> RealData:
@@ -121,7 +121,7 @@ def test_no_test_split_can_be_asked_for(tmp_path: Path) -> None:
 def test_unlabelled_test_images_are_told(tmp_path: Path) -> None:
     write_folder(flat_pets(tmp_path / "train").parent, {"test/0.png": grey((1, 1)), "test/1.png": grey((1, 1))})
     found = fetch_folder(tmp_path).found
-    assert (found.test, found.left_out) == (None, {"images beside the splits in use": (2, "test/0.png")})
+    assert (found.test, found.left_out) == (None, {"images outside the splits in use": (2, "test/0.png")})
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_files_left_out_are_counted_with_an_example(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "train/dog/pipe.png")
     assert fetch_folder(tmp_path).found.left_out == {
         "files or folders hidden or made by a system": (2, "train/cat/._0.png"),
-        "files that are no images of a format that is read": (2, "train/dog/notes.txt"),
+        "files that are not images in a supported format": (2, "train/dog/notes.txt"),
         "pipes and other files that are not regular": (1, "train/dog/pipe.png"),
     }
 
@@ -167,7 +167,7 @@ def test_two_unicode_spellings_are_one_class(tmp_path: Path) -> None:
     real = fetch_folder(write_folder(tmp_path, {**images, **{f"dog/{row}.png": grey((row, 3)) for row in range(4)}}))
     assert real.train.class_names == (spelled[0], "dog")
     assert (real.train.class_counts, real.test.class_counts) == ([6, 3], [2, 1])
-    assert "folders taken for one class, as their names differ in Unicode spelling alone (1): café" in told(real)
+    assert "folders used as one class, because their names differ only in Unicode form (1): café" in told(real)
 
 
 def test_two_unicode_spellings_meet_across_splits(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_links_to_files_stored_by_their_hash_are_followed(tmp_path: Path, stored
     assert fetch_folder(tmp_path / "pets").train.images[0].tolist() == [[[0, 255]]]
 
 
-@pytest.mark.parametrize(("target", "message"), [("nowhere", "a link to nothing"), ("..", "that it lies in")])
+@pytest.mark.parametrize(("target", "message"), [("nowhere", "a link to nothing"), ("..", "that contains it")])
 def test_links_that_lead_nowhere_or_in_a_circle(tmp_path: Path, target: str, message: str) -> None:
     (pets(tmp_path) / "train/cat/more").symlink_to(target)
     with pytest.raises(SourceError, match=f"more is {message}|more is a link .*{message}"):
@@ -248,7 +248,7 @@ def test_class_folders_can_overrule_metadata(tmp_path: Path) -> None:
     assert isinstance(parse_dataset(str(tmp_path / "pets"), tmp_path), HuggingFaceSource)
     assert parse_dataset(f"folder:{tmp_path / 'pets'}", tmp_path) == FolderSource(path="pets")
     left_out = fetch_folder(tmp_path / "pets").found.left_out
-    assert left_out == {"files of metadata, as folders name the classes": (1, "train/metadata.csv")}
+    assert left_out == {"metadata files, because folders name the classes": (1, "train/metadata.csv")}
 
 
 def test_images_that_datasets_does_not_read_are_counted(tmp_path: Path) -> None:

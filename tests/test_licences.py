@@ -44,9 +44,9 @@ def test_every_name_of_the_hub_is_known_to_spdx_but_families():
         ("MIT AND CC-BY-ND-4.0", "forbids derived works"),
         ("", "no licence of the source is recorded"),
         ("unknown", "no licence of the source is recorded"),
-        ("cc", "'cc', is none that is known"),
-        ("mit, unknown", "'unknown', is none that is known"),
-        ("LicenseRef-mine", "'LicenseRef-mine', is none that is known"),
+        ("cc", "'cc', has no known SPDX"),
+        ("mit, unknown", "'unknown', has no known SPDX"),
+        ("LicenseRef-mine", "'LicenseRef-mine', has no known SPDX"),
     ],
 )
 def test_what_keeps_a_derived_set_from_being_published(text, found):

@@ -19,7 +19,7 @@ from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.own_files import Home, check_builder
 from distillkit.sources.readers import HuggingFaceSource
 
-LEADS_OUT = "leads out of the dataset's own files"
+LEADS_OUT = "is not one of the dataset's own files"
 
 
 def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
@@ -70,7 +70,7 @@ def test_a_cell_that_names_another_place_is_refused(tmp_path: Path, secret: Path
     root = write_cells(tmp_path / "pets", [cell(path.format(secret=secret)), cell(image=grey((1, 1)))])
     write_cells(root, [cell(image=grey((1, 1))), cell(image=grey((2, 2)))], "test")
     (root / ".hidden.png").symlink_to(secret)
-    expected = r"train row 0 cannot be read \((its path .*leads out|there is no file|.*is not in its archive)"
+    expected = r"train row 0 cannot be read \((its path .*not one of the|there is no file|.*is not in its archive)"
     with pytest.raises(SourceError, match=expected) as caught:
         fetch_hub(root)
     assert "\n" not in str(caught.value)
@@ -170,9 +170,9 @@ def refuse(*_: Any, **__: Any) -> None:
 def broken(kind: str) -> tuple[bytes, str]:
     whole = encoded(Image.effect_noise((64, 64), 90))
     return {
-        "eps": (eps(), "it is none of AVIF, BMP"),
-        "text": (b"no image", "it is none of AVIF, BMP"),
-        "empty": (b"", "it is none of AVIF, BMP"),
+        "eps": (eps(), "it is not one of AVIF, BMP"),
+        "text": (b"no image", "it is not one of AVIF, BMP"),
+        "empty": (b"", "it is not one of AVIF, BMP"),
         "truncated": (whole[: len(whole) // 2], "OSError"),
         "bomb": (encoded(Image.new("1", (20_000, 5_000))), "it has more than [0-9,]+ pixels"),
     }[kind]

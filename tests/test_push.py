@@ -96,7 +96,7 @@ def from_source(licence, **changes):
     [
         (from_source("unknown"), "no licence of the source is recorded"),
         (from_source("cc-by-nc-nd-4.0"), "the licence of the source, CC-BY-NC-ND-4.0, forbids derived works"),
-        (from_source("Research only"), "'Research only', is none that is known by an SPDX identifier"),
+        (from_source("Research only"), "'Research only', has no known SPDX identifier"),
         (from_source("mit", method="imported"), "no licence of the imported images of random-ipc1 is recorded"),
     ],
 )

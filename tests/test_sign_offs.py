@@ -109,7 +109,7 @@ def test_show_lists_it_and_says_whether_it_is_of_this_set(folder, tmp_path):
     ):
         (folder / f"sign-offs/changed-{number}.json").write_text(json.dumps(said | change))
     assert [each["of_this_set"] for each in shown(folder)] == [True] + [False] * 6
-    assert ran("show", folder).stdout.count("OF ANOTHER SET OR CLAIM") == 6
+    assert ran("show", folder).stdout.count("FOR ANOTHER SET OR CLAIM") == 6
 
 
 def test_it_stays_true_when_only_the_card_changes(folder, tmp_path):

@@ -683,7 +683,7 @@ def test_missing_local_dataset(tmp_path: Path) -> None:
 
 
 def test_folder_without_class_folders(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="has no folders; expected one folder of images a class"):
+    with pytest.raises(SourceError, match="has no folders; expected one folder of images for each class"):
         fetch_folder(write_folder(tmp_path, {"0.png": grey((1, 2))}))
 
 

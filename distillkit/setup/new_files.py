@@ -14,7 +14,7 @@ from distillkit.sources.summary import Summary
 
 TEMPLATES = Path(__file__).parents[1] / "template"  # in the wheel; in a checkout, the original files are used
 ROOT = TEMPLATES if TEMPLATES.is_dir() else Path(__file__).parents[2]
-HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
+HEAD = "# Written by `distillkit init`, version {version}; you can edit this file.\n"
 
 
 @dataclass(frozen=True)

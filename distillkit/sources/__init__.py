@@ -1,1 +1,1 @@
-"""Where real images come from: one file for each kind of source. May import base, process and data."""
+"""Sources of real images: one file for each kind of source. May import base, process and data."""

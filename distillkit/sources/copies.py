@@ -1,4 +1,4 @@
-"""Images that are there twice: in one class, in two, or in train and test, where they make accuracies lie."""
+"""Duplicate images: in one class, in two classes, or in train and test, where they make accuracies too high."""
 
 import hashlib
 
@@ -9,19 +9,19 @@ from distillkit.sources.readers import Split
 
 
 class Copies:
-    """Looks out for images whose pixels were there before, as rows come by: all of train, then all of test.
+    """Finds images with equal pixels while rows are read: first all of train, then all of test.
 
-    They are counted in ``notes``. Where copies are to ``drop``, training images that repeat an earlier one of their
-    class are, and test images that are training images, too.
+    They are counted in ``notes``. With ``drop``, a training image that repeats an earlier one of its class is dropped,
+    and a test image that is also a training image.
     """
 
     def __init__(self, drop: bool, notes: Tally):
         self.drop, self.notes = drop, notes
-        self.label: dict[bytes, int] = {}  # of the first image with these pixels
+        self.label: dict[bytes, int] = {}  # label of the first image with these pixels
         self.more: set[tuple[bytes, int]] = set()  # further labels of the same pixels
 
     def is_kept(self, split: Split, row: int, label: int, digest: bytes) -> bool:
-        """Whether a row stays; ``digest`` is the hash of its pixels."""
+        """Whether a row is kept; ``digest`` is the hash of its pixels."""
         dropped_or_kept = "dropped" if self.drop else "kept"
         if split.name == "test":
             if digest not in self.label:
@@ -42,5 +42,5 @@ class Copies:
 
 
 def pixel_hash(image: np.ndarray) -> bytes:
-    """Of the pixels (C, H, W) uint8, 16 bytes."""
+    """A hash of 16 bytes of the pixels (C, H, W) uint8."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()

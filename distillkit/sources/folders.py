@@ -1,4 +1,4 @@
-"""Images in folders: which files count, which folder is which split, and one folder a class."""
+"""Images in folders: which files are used, which folder is which split, and one folder for each class."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ from distillkit.sources.readers import (
     option,
 )
 
-MADE_BY_SYSTEMS = {  # beside names that begin with a dot: what archives, NAS, Windows and Python leave among files
+MADE_BY_SYSTEMS = {  # files and folders of archives, NAS, Windows and Python; also names that begin with a dot
     *("__macosx", "__pycache__", "@eadir", "@__thumb", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
     *("system volume information", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"),
 }
@@ -34,7 +34,9 @@ ADDRESSED_BY_CONTENT = re.compile(r"/([0-9a-f]{2}/[0-9a-f]{30}|blobs/[0-9a-f]{40
 
 
 class Files(NamedTuple):
-    """Paths relative to a folder, sorted: regular files that count, and others with the reason why they do not."""
+    """Paths relative to a folder, sorted: regular files that are used, and other files with the reason why they are
+    not.
+    """
 
     kept: list[Path]
     others: list[tuple[Path, str]]
@@ -45,10 +47,9 @@ def is_made_by_system(name: str) -> bool:
 
 
 def files_in(folder: Path, follow_links: bool = False) -> Files:
-    """All files below ``folder``; nothing of what systems made is looked into.
+    """All files below ``folder``. System folders are not searched.
 
-    Raises SourceError for a link that leads to nothing, round in a circle or out of the folder, and for a name that is
-    no text.
+    Raises SourceError for a link that is broken, circular or leads out of the folder, and for a name that is not UTF-8.
     """
     root, kept, others = folder.resolve(), [], []
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -69,7 +70,7 @@ def files_in(folder: Path, follow_links: bool = False) -> Files:
 
 
 def check_text(path: Path) -> None:
-    """Raise SourceError for a name that artifacts, cards and params.yaml cannot hold."""
+    """Raise SourceError for a name that is not UTF-8, which artifacts, cards and params.yaml cannot contain."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -77,13 +78,15 @@ def check_text(path: Path) -> None:
 
 
 def check_link(path: Path, root: Path, follow_links: bool = False) -> None:
-    """Raise SourceError unless a link leads to a place in ``root``, or to a file that is stored under its hash."""
+    """Raise SourceError unless a link leads to a path in ``root``, or to a file in a cache that is named by its
+    hash.
+    """
     try:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError):
         raise SourceError(f"{path} is a link to nothing; expected a file; restore or remove it") from None
     if path.parent.resolve().is_relative_to(target):
-        raise SourceError(f"{path} is a link to a folder that it lies in; expected a file; remove it")
+        raise SourceError(f"{path} is a link to a folder that contains it; expected a file; remove it")
     if not (follow_links or target.is_relative_to(root) or ADDRESSED_BY_CONTENT.search(target.as_posix())):
         raise SourceError(
             f"{path} is a link out of its folder; expected files in it; copy them there, or, for folders of classes, "
@@ -92,7 +95,7 @@ def check_link(path: Path, root: Path, follow_links: bool = False) -> None:
 
 
 def content_hash(folder: Path, files: Files) -> str:
-    """SHA-256 of the lines that ``sha256sum`` prints for the files, by relative path."""
+    """SHA-256 of the lines that ``sha256sum`` would print for the files, with relative paths."""
     lines = hashlib.sha256()
     for path in files.kept:
         with (folder / path).open("rb") as file:
@@ -104,13 +107,15 @@ def content_hash(folder: Path, files: Files) -> str:
 def open_folder(source: FolderSource) -> OpenedSource:
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
-        raise SourceError(f"no folder {source.path}; expected one folder of images a class; check data.source.path")
+        raise SourceError(
+            f"no folder {source.path}; expected one folder of images for each class; check data.source.path"
+        )
     files = files_in(folder, source.follow_links)
     train, test = split_folders(source, folder)
     info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files), "")
     found = Found("train" if train == "." else train, test)
     for path in beside(files, {train, test}):
-        count(found.left_out, "images beside the splits in use", path.as_posix())
+        count(found.left_out, "images outside the splits in use", path.as_posix())
     for path, reason in files.others:
         count(found.left_out, reason, path.as_posix())
     opened = folder_split("train", folder, train, test, files.kept, found)
@@ -119,9 +124,9 @@ def open_folder(source: FolderSource) -> OpenedSource:
 
 
 def split_folders(source: FolderSource, folder: Path) -> tuple[str, str | None]:
-    """The folders that hold the class folders of training and test images; "." is ``folder`` itself.
+    """The folders that contain the class folders of training and test images; "." is ``folder`` itself.
 
-    Raises SourceError where folders could be splits as well as classes.
+    Raises SourceError when folders can be either splits or classes.
     """
     names = [path.name for path in subfolders(folder)]
     nested = [name for name in names if subfolders(folder / name)]
@@ -150,15 +155,15 @@ def words(name: str) -> list[str]:
 
 
 def beside(files: Files, splits: set[str | None]) -> Iterator[Path]:
-    """Pictures that lie in no split."""
+    """Pictures that are in no split."""
     if "." not in splits:
         yield from (path for path in files.kept if path.parts[0] not in splits and path.suffix.lower() in suffixes())
 
 
 def folder_split(name: str, folder: Path, part: str, test: str | None, kept: list[Path], found: Found) -> Split:
-    """The images in the folders in ``part`` of ``folder``, one folder a class; nested ones belong to the class above.
+    """The images in the class folders in ``part`` of ``folder``. Images in nested folders belong to the class above.
 
-    What is left out is added to ``found``.
+    Files that are left out are added to ``found``.
     """
     depth = len(PurePath(part).parts)
     inside = [path for path in kept if is_in(path, part) and not (part == "." and path.parts[0] == test)]
@@ -169,12 +174,12 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, kept: lis
         if is_picture(folder / path):
             pictures.append(path)
             if loose:
-                where = f"{folder / path} lies beside the folders of the classes"
+                where = f"{folder / path} is not in the folder of a class"
                 raise SourceError(f"{where}; expected every image inside one; move or remove it")
         elif path.name in METADATA:
-            count(found.left_out, "files of metadata, as folders name the classes", path.as_posix())
+            count(found.left_out, "metadata files, because folders name the classes", path.as_posix())
         elif not loose:
-            count(found.left_out, "files that are no images of a format that is read", path.as_posix())
+            count(found.left_out, "files that are not images in a supported format", path.as_posix())
     position = {class_name: label for label, class_name in enumerate(class_names)}
     return labelled(
         name,
@@ -187,21 +192,23 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, kept: lis
 
 
 def classes_in(folder: Path, other: str | None, found: Found) -> tuple[str, ...]:
-    """The names of the folders, each in one Unicode spelling; ``other`` is none of them."""
+    """The names of the class folders, each in one Unicode form; ``other`` is not a class."""
     names: dict[str, str] = {}
     for path in subfolders(folder):
         if path.name == other:
             continue
         if (name := composed(path.name)) in names:
-            count(found.notes, "folders taken for one class, as their names differ in Unicode spelling alone", name)
+            count(found.notes, "folders used as one class, because their names differ only in Unicode form", name)
         names[name] = path.name
     if not names:
-        raise SourceError(f"{folder} has no folders; expected one folder of images a class; check data.source.path")
+        raise SourceError(
+            f"{folder} has no folders; expected one folder of images for each class; check data.source.path"
+        )
     return tuple(sorted(names))
 
 
 def composed(name: str) -> str:
-    """A name in the spelling that has one character for a letter with its accent."""
+    """A name in Unicode form NFC, which has one character for a letter with its accent."""
     return unicodedata.normalize("NFC", name)
 
 

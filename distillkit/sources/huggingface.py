@@ -1,7 +1,7 @@
-"""Datasets as the library ``datasets`` reads them, from the Hub or from a folder here.
+"""Datasets that the library ``datasets`` reads, from the Hub or from a local folder.
 
-A dataset is what somebody else wrote. Of its rows only the labels and the encoded images are read, and no path, address
-or pattern in it is followed out of its own files.
+A dataset is other people's data. Only labels and encoded images of its rows are read, and no path, URL or pattern in it
+is followed to anything but the dataset's own files.
 """
 
 import re
@@ -48,7 +48,7 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     else:
         info = hub_info(source)
         parts, read = load_parts(source.id, source.config, revision=info.revision)
-        info = replace(info, revision=settled_revision(info, parts))
+        info = replace(info, revision=loaded_revision(info, parts))
     train, test = split_names(list(parts), source)
     home = home_of(source.id, info.revision.removeprefix("sha256:"))
     found = Found(train, test, left_out=unused(parts, {train, test}))
@@ -63,7 +63,7 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
 
 
 def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str | None]:
-    """The splits to train and to test on; no test split where a part of the training images is to be drawn."""
+    """The splits to train and to test on; the latter is None if test images will be drawn from the training images."""
     train = choice(names, source.train_split, TRAIN_NAMES)
     if train is None:
         raise SourceError(f"splits are {listed(sorted(names))}; expected 'train'; set {option('train_split')}")
@@ -74,20 +74,20 @@ def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str |
 
 
 def unused(parts: Any, used: set[str | None]) -> Tally:
-    """Images of splits that are neither trained nor tested on."""
+    """The number of images in splits that are not used."""
     rest = {name: data.num_rows for name, data in parts.items() if name not in used}
     return {f"images in the split {name!r}": (rows, f"{name} row 0") for name, rows in rest.items() if rows}
 
 
 def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -> None:
-    """Count the pictures in ``folder`` that are in no row. Raises SourceError for rows that systems made."""
+    """Count the pictures in ``folder`` that are in no row. Raises SourceError for rows that are system files."""
     root, read = folder.resolve(), set[Path]()
     for data in parts.values():
         for chunk in data.data.column("image").chunks if "image" in data.column_names else ():
             read |= {Path(path) for path in chunk.field("path").to_pylist() if path}
     for path in read:
         if path.is_relative_to(root) and any(map(is_made_by_system, path.relative_to(root).parts)):
-            raise SourceError(f"{path} was made by a system or an archive; expected images; remove it")
+            raise SourceError(f"{path} is a file of a system or an archive; expected images; remove it")
     for kept in files.kept:
         if root / kept not in read and is_picture(folder / kept):
             count(left_out, "images in no row of the dataset", kept.as_posix())
@@ -96,7 +96,9 @@ def check_image_files(parts: Any, folder: Path, files: Files, left_out: Tally) -
 
 
 def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceInfo:
-    """A local folder is known by its name and its content; the licence is in its README."""
+    """The description of a local folder: its name, a hash of its content as revision, and the licence from its
+    README.
+    """
     revision = content_hash(folder, files)
     if source.revision not in (None, revision):
         raise SourceError(f"{source.id} has revision {revision}; expected {source.revision}; set data.source.revision")
@@ -104,7 +106,7 @@ def local_info(source: HuggingFaceSource, folder: Path, files: Files) -> SourceI
 
 
 def hub_info(source: HuggingFaceSource) -> SourceInfo:
-    """The commit and the licence of a dataset on the Hub; offline, the given revision and no licence."""
+    """The commit and licence of a dataset on the Hub; offline, the given revision and no licence."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -113,13 +115,13 @@ def hub_info(source: HuggingFaceSource) -> SourceInfo:
         found = HfApi().dataset_info(source.id, revision=source.revision)
     except (HfHubHTTPError, HFValidationError) as error:
         raise cannot_load(source.id, error) from error
-    except Exception:  # offline: which error says so depends on the HTTP library beneath
+    except Exception:  # offline: the type of error depends on the HTTP library
         return SourceInfo("huggingface", source.id, source.revision or "", "", homepage)
     return SourceInfo("huggingface", source.id, found.sha or "", card_licence(found.card_data), homepage)
 
 
 def front_matter(readme: Path) -> Any:
-    """The metadata of a dataset's card, None without one. Raises SourceError for what is no YAML."""
+    """The metadata in a dataset's card; None without a card. Raises SourceError for invalid YAML."""
     try:
         text = content(readme) if readme.exists() else b""
         matter = re.match(rb"\s*---[ \t]*\r?\n(.*?)(^---[ \t]*\r?$)", text, re.DOTALL | re.MULTILINE)
@@ -129,13 +131,17 @@ def front_matter(readme: Path) -> Any:
 
 
 def card_licence(card: Any) -> str:
-    """The licences that a card's metadata name, and nothing for what are none."""
+    """The licences in a card's metadata; entries that are not text are ignored."""
     found = card.get("license") if isinstance(card, Mapping) else getattr(card, "license", None)
     return ", ".join(part for part in (found if isinstance(found, list) else [found]) if isinstance(part, str))
 
 
-def settled_revision(info: SourceInfo, parts: Any) -> str:
-    """The commit that was loaded, as the cache folder is named; offline, ``datasets`` may load another than asked."""
+def loaded_revision(info: SourceInfo, parts: Any) -> str:
+    """The commit that was loaded, from the name of the cache folder. Offline, ``datasets`` may load another than
+    requested.
+
+    Raises SourceError if it is unknown or another one.
+    """
     files = next(iter(parts.values())).cache_files
     folder = Path(files[0]["filename"]).parent.name if files else ""
     loaded = folder if re.fullmatch("[0-9a-f]{40}", folder) else info.revision
@@ -151,8 +157,8 @@ def load_parts(
 ) -> tuple[Any, Mapping[str, Sequence[str]]]:
     """The splits by name, a ``datasets.DatasetDict``, and the files of each.
 
-    A local folder is cached by its ``content``. By itself ``datasets`` knows local files by path and time only, and
-    would load the old ones for others of that time.
+    A local folder is cached by a hash of its ``content``. ``datasets`` itself identifies local files by path and time
+    only, and would load old files for new ones with the same time.
     """
     import datasets
 
@@ -165,12 +171,12 @@ def load_parts(
             check_builder(builder, home_of(id, content))
             builder.download_and_prepare()
             return builder.as_dataset(), builder.config.data_files or {}
-        except Exception as error:  # its readers and its HTTP library raise errors of every kind
+        except Exception as error:  # its readers and its HTTP library raise errors of many types
             raise cannot_load(id, error) from error
 
 
 def cards(id: str, revision: str) -> Iterator[Path]:
-    """The files in which a dataset says which files are its data; of the Hub, those that can be had."""
+    """The files that may list the dataset's data files; for a dataset on the Hub, those that are available."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -182,13 +188,13 @@ def cards(id: str, revision: str) -> Iterator[Path]:
             continue
         try:
             yield Path(hf_hub_download(id, name, repo_type="dataset", revision=revision or None))
-        except EntryNotFoundError:  # also what is raised offline: then the cache has what was loaded before
+        except EntryNotFoundError:  # its subclass is raised offline: then an earlier load has checked the card
             continue
 
 
 def cannot_load(id: str, error: Exception) -> SourceError:
     if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # which says what is wrong
+        error = error.__cause__  # the cause has the useful message
     if Path(id).is_dir():
         expected = "expected a folder of images, parquet or other data files; check them and data.source.config"
     else:
@@ -199,7 +205,7 @@ def cannot_load(id: str, error: Exception) -> SourceError:
 
 @contextmanager
 def quiet_unless_terminal() -> Iterator[None]:
-    """Hide the progress bars of datasets and huggingface_hub while stderr is no terminal."""
+    """Hide the progress bars of datasets and huggingface_hub if stderr is not a terminal."""
     import datasets
     from huggingface_hub import utils
 
@@ -217,7 +223,7 @@ def quiet_unless_terminal() -> Iterator[None]:
 def huggingface_split(
     name: str, data: Any, source: HuggingFaceSource, home: Home, own_name: str, files: Sequence[str]
 ) -> Split:
-    """Encoded images are read row by row from the memory map; a wanted column of bytes or paths is read as images."""
+    """Encoded images are read row by row from the memory map. A chosen column of bytes or paths is read as images."""
     import datasets
 
     features = data.features
@@ -226,7 +232,7 @@ def huggingface_split(
         encoded = data.select_columns([image]).cast_column(image, datasets.Image(decode=False))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise unclear_column(features, "an image column", source.image, "image") from error
-    column = encoded.data.column(image)  # of the memory map
+    column = encoded.data.column(image)  # in the memory map
     cells = cells_of(column)
     where = place_namer(own_name, files, cells, home)
     check_present(cells, home, where)
@@ -239,18 +245,18 @@ def huggingface_split(
 
 
 def composed_labels(values: list[Any], names: Sequence[str]) -> tuple[list[Any], tuple[str, ...] | None]:
-    """Labels, and the classes they are positions in, with each name in one Unicode spelling."""
+    """Labels, and the class names that they are indices of, each name in one Unicode form."""
     class_names = tuple(map(composed, names))
-    if len(set(class_names)) < len(class_names):  # positions of one name become that name
+    if len(set(class_names)) < len(class_names):  # replace indices by names, because a name has several indices
         known = dict(enumerate(class_names))
         return [known.get(value, value) for value in values], None
     return [composed(value) if isinstance(value, str) else value for value in values], class_names or None
 
 
 def image_column(features: Any, wanted: str | None) -> str:
-    """``wanted``, or the only column of images; of several, that called image.
+    """``wanted``, or the only image column; if there are several, the one called image.
 
-    Where no column says that it holds images, one of encoded bytes is taken, alone or beside a path.
+    If no column has the type Image, the only column of encoded bytes (with or without a path) is used.
     """
     images = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
     images = images or [column for column, feature in features.items() if is_encoded(feature)]
@@ -261,13 +267,13 @@ def image_column(features: Any, wanted: str | None) -> str:
 
 
 def is_encoded(feature: Any) -> bool:
-    """Whether a column holds bytes, or mappings of bytes and a path."""
+    """Whether a column has bytes, or mappings of bytes and a path."""
     inner = feature.get("bytes") if isinstance(feature, dict) and feature.keys() <= {"bytes", "path"} else feature
     return str(getattr(inner, "dtype", "")) in ("binary", "large_binary")
 
 
 def label_column(features: Any, wanted: str | None) -> str:
-    """``wanted``, or the only ClassLabel, or the only integer or string column with a label's name."""
+    """``wanted``, or the only ClassLabel column, or the only integer or string column with a usual name."""
     classes = [column for column, feature in features.items() if type(feature).__name__ == "ClassLabel"]
     plain = [column for column in features if LABEL_TYPES.fullmatch(str(getattr(features[column], "dtype", "")))]
     candidates: list[str] = classes or [column for column in plain if column in LABEL_COLUMNS]

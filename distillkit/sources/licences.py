@@ -1,4 +1,4 @@
-"""Licences as people write them: the Hub's identifiers, SPDX's, and whether they let a derived set be published."""
+"""Licences in the Hub's and SPDX's identifiers, and whether they allow a derived set to be published."""
 
 import re
 from collections.abc import Mapping
@@ -17,20 +17,22 @@ cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 c
 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gfdl gpl gpl-2.0 gpl-3.0 isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr
 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 osl-3.0 pddl postgresql unknown unlicense wtfpl zlib
 """
-OTHER_NAMES = {  # of the Hub for what SPDX calls otherwise
+OTHER_NAMES = {  # the Hub's identifiers that differ from SPDX's
     "c-uda": "C-UDA-1.0",
     "lgpl-lr": "LGPLLR",
     "odbl": "ODbL-1.0",
     "odc-by": "ODC-By-1.0",
     "pddl": "PDDL-1.0",
 }
-FAMILIES = ("bsd", "gfdl", "gpl", "lgpl")  # of the Hub: several licences, each of which allows derived works
-WEB = re.compile(r"https?://[^\s<>\"]+")  # no other scheme is ever a link
+FAMILIES = ("bsd", "gfdl", "gpl", "lgpl")  # the Hub's names of families whose licences all allow derived works
+WEB = re.compile(r"https?://[^\s<>\"]+")  # links have no other scheme
 IDENTIFIER = re.compile(r"[A-Za-z]+(-[A-Za-z0-9.]+)+")
 
 
 def licence(source: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded licence as the Hub's ``license`` and, where it has no identifier, ``license_name`` and ``_link``."""
+    """The recorded licence as the Hub's ``license`` and, without an identifier, ``license_name`` and
+    ``license_link``.
+    """
     text, homepage = source["licence"].strip(), source.get("homepage", "")
     homepage = homepage if WEB.fullmatch(homepage) else ""
     known = [licence_identifier(part) for part in text.split(", ")]
@@ -46,14 +48,14 @@ def licence(source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def licence_identifier(text: str) -> str | None:
-    """The Hub's identifier for a licence as people write it, such as "CC BY 4.0" or "MIT License"; None without one."""
+    """The Hub's identifier for a licence in free text, such as "CC BY 4.0" or "MIT License"; None without one."""
     words = re.findall(r"[a-z0-9.]+", text.lower())
     candidates = ("-".join(words), "-".join(word for word in words if word not in ("the", "license", "licence")))
     return next((candidate for candidate in candidates if candidate in LICENCES.split()), None)
 
 
 def spdx(text: str) -> str | None:
-    """The SPDX expression that one licence stands for, as SPDX spells it; None where there is none."""
+    """The SPDX expression for one licence, in SPDX's spelling; None without one."""
     identifier = licence_identifier(text) or text
     try:
         return str(canonicalize_license_expression(OTHER_NAMES.get(identifier, identifier)))
@@ -62,7 +64,7 @@ def spdx(text: str) -> str | None:
 
 
 def check_licence(name: str, text: str | None) -> None:
-    """Raise ParamsError for what was meant as an identifier and is none; a licence in other words may be anything."""
+    """Raise ParamsError for a misspelt identifier. Any text that does not look like one is accepted."""
     for part in (text or "").split(", "):
         meant = hint(part.lower(), LICENCES.split())
         if IDENTIFIER.fullmatch(part) and meant and spdx(part) is None:
@@ -71,7 +73,7 @@ def check_licence(name: str, text: str | None) -> None:
 
 
 def licence_of_imported(record: Mapping[str, Any]) -> str:
-    """Under which licence a recipe's images were imported; "unknown" where that is not recorded, nothing for others."""
+    """The licence of an imported recipe's images; "unknown" if not recorded; empty for other methods."""
     if record["method"] != "imported":
         return ""
     notes = record.get("notes")
@@ -81,7 +83,9 @@ def licence_of_imported(record: Mapping[str, Any]) -> str:
 
 
 def obstacle(text: str, whose: str = "the source") -> str | None:
-    """Why a set derived from images under this licence may not be published as things are; None if nothing says so."""
+    """The reason why a set derived from images under this licence should not be published without a check; None without
+    one.
+    """
     if text.strip() in ("", "unknown"):
         return f"no licence of {whose} is recorded"
     for part in text.strip().split(", "):
@@ -89,5 +93,5 @@ def obstacle(text: str, whose: str = "the source") -> str | None:
         if known is not None and "-ND-" in known:
             return f"the licence of {whose}, {known}, forbids derived works"
         if (known is None or known.startswith("LicenseRef-")) and identifier not in FAMILIES:
-            return f"the licence of {whose}, {part!r}, is none that is known by an SPDX identifier"
+            return f"the licence of {whose}, {part!r}, has no known SPDX identifier"
     return None

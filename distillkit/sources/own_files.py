@@ -1,4 +1,4 @@
-"""Nothing but a dataset's own files is opened, whatever its rows and its card say."""
+"""Checks that only a dataset's own files are opened, whatever its rows and its card say."""
 
 import os
 import re
@@ -11,16 +11,25 @@ from zipfile import BadZipFile, ZipFile
 from distillkit.base.errors import SourceError
 from distillkit.sources.folders import ADDRESSED_BY_CONTENT
 
-BUILDERS = ("arrow", "cache", "csv", "imagefolder", "json", "parquet", "text", "webdataset")  # open what they are given
-CARDS = ("README.md", ".huggingface.yaml")  # where a dataset may say which files are its data
+BUILDERS = (
+    "arrow",
+    "cache",
+    "csv",
+    "imagefolder",
+    "json",
+    "parquet",
+    "text",
+    "webdataset",
+)  # these open only the given files
+CARDS = ("README.md", ".huggingface.yaml")  # files that may list the dataset's data files
 IN_ARCHIVE = re.compile(r"zip://(?P<inner>[^:]+)::(?P<archive>[^:]+)")
-LARGEST = 2**28  # bytes of a picture in an archive
+LARGEST = 2**28  # most bytes of a picture in an archive
 
 
 class Home(NamedTuple):
-    """Where a dataset's own files are: relative paths start at the first of ``places``; all are absolute.
+    """The absolute folders of a dataset's own files; relative paths start at the first of ``places``.
 
-    ``address`` is what files of the Hub begin with, before they are downloaded.
+    ``address`` is the prefix of files on the Hub before they are downloaded.
     """
 
     places: tuple[Path, ...]
@@ -28,7 +37,7 @@ class Home(NamedTuple):
 
 
 def home_of(id: str, content: str) -> Home:
-    """A folder here with its cache for this ``content``, or what the Hub's client keeps of a dataset."""
+    """A local folder and its cache for this ``content``, or the Hub client's cache of a dataset."""
     import datasets
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
@@ -41,7 +50,7 @@ def home_of(id: str, content: str) -> Home:
 
 
 def own_file(path: str, home: Home) -> Path:
-    """The regular file that ``path`` means. Raises SourceError for any that is not the dataset's own."""
+    """The regular file at ``path``. Raises SourceError if it is not one of the dataset's own."""
     if "://" not in path and "::" not in path:
         place = Path(os.path.normpath(home.places[0] / path))
         real = place.resolve()
@@ -51,11 +60,11 @@ def own_file(path: str, home: Home) -> Path:
                 if not real.exists() or not stat.S_ISREG(real.stat().st_mode):
                     raise SourceError(f"there is no file {path!r}")
                 return real
-    raise SourceError(f"its path {path!r} leads out of the dataset's own files")
+    raise SourceError(f"its path {path!r} is not one of the dataset's own files")
 
 
 def picture_bytes(cell: Mapping[str, Any] | None, home: Home) -> bytes:
-    """The encoded image of a cell: its bytes, or else the file of the dataset that its path names."""
+    """The encoded image in a cell: its bytes, or the content of the dataset's file at its path."""
     if cell is None or (cell["bytes"] is None and cell["path"] is None):
         raise SourceError("it names no image")
     if cell["bytes"] is not None:
@@ -72,7 +81,7 @@ def picture_bytes(cell: Mapping[str, Any] | None, home: Home) -> bytes:
 
 
 def check_card(path: Path) -> None:
-    """Raise SourceError where a card, or the YAML file that may stand for it, names data files that are elsewhere."""
+    """Raise SourceError if a card (or the YAML file in its place) lists data files outside the dataset."""
     from huggingface_hub import DatasetCard
     from ruamel.yaml import YAML
 
@@ -90,7 +99,7 @@ def check_card(path: Path) -> None:
 
 
 def data_files_of(configs: Any) -> Iterator[str]:
-    """Every text below ``data_files`` and ``data_dir``."""
+    """All texts inside ``data_files`` and ``data_dir``."""
     if isinstance(configs, Mapping):
         for key, value in configs.items():
             yield from texts(value) if key in ("data_files", "data_dir") else data_files_of(value)
@@ -108,9 +117,11 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def check_builder(builder: Any, home: Home) -> None:
-    """Raise SourceError unless ``datasets`` would read nothing but own files, by a reader that opens no others."""
+    """Raise SourceError unless ``datasets`` will read only the dataset's own files, with a reader that opens no
+    others.
+    """
     if builder.name not in BUILDERS:
-        raise SourceError(f"it is of kind {builder.name!r}, and {', '.join(BUILDERS)} are read")
+        raise SourceError(f"it is of kind {builder.name!r}; expected one of {', '.join(BUILDERS)}")
     for files in (builder.config.data_files or {}).values():
         for path in files:
             if not (home.address and path.startswith(home.address)):

@@ -1,6 +1,7 @@
-"""A picture as people store it, decoded into 8-bit pixels: a list of formats, and nothing is guessed.
+"""Decoding of picture files into 8-bit pixels, for a fixed list of formats.
 
-Only decoders that read the bytes they are given are used: others of Pillow start programs (EPS) or open other files.
+Only decoders that read nothing but the given bytes are used. Other decoders of Pillow start programs (EPS) or open
+other files.
 """
 
 import textwrap
@@ -19,17 +20,17 @@ from PIL.JpegImagePlugin import JpegImageFile
 from distillkit.base.errors import SourceError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-WHITE = 65535  # of 16-bit pixels
+WHITE = 65535  # the largest 16-bit value
 LARGEST_PLAIN = 2**18  # bytes; at six bits for 64 pixels, far fewer pixels than Pillow's limit
-MARKS = (b"Exif\0", b"http://ns.adobe.com/xap/", b"MPF\0")  # of orientation, or of several images
-ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # what may say which side is up
+MARKS = (b"Exif\0", b"http://ns.adobe.com/xap/", b"MPF\0")  # markers of an orientation, or of several images
+ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # metadata that can contain the orientation
 
 
 class Pixels(NamedTuple):
-    """``values`` (C, H, W) uint8, one channel for grey and three for colour; and what had to be decided.
+    """``values`` (C, H, W) uint8, with one channel (grey) or three (colour); and facts about the decoding.
 
-    ``deepest`` is the highest value of 16-bit pixels, of colours by their higher bytes, None where they have 8;
-    ``clear`` says that something shone through, ``frames`` that there were more pictures in the file than this one.
+    ``deepest`` is the largest value of 16-bit pixels (for colours, from their upper bytes), None for 8 bits. ``clear``:
+    some pixels were transparent. ``frames``: the file has more pictures than this one.
     """
 
     values: np.ndarray
@@ -40,13 +41,13 @@ class Pixels(NamedTuple):
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Those of FORMATS that the Pillow of this machine reads."""
+    """The formats of FORMATS that the installed Pillow can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The picture in a file's bytes. Raises SourceError for anything else, and for one of too many pixels."""
+    """The picture in a file's bytes. Raises SourceError for other data, and for too many pixels."""
     return identified(BytesIO(data))
 
 
@@ -56,14 +57,14 @@ def identified(file: BinaryIO) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return Image.open(file, formats=formats())
     except UnidentifiedImageError:
-        raise SourceError(f"it is none of {', '.join(formats())}") from None
+        raise SourceError(f"it is not one of {', '.join(formats())}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise SourceError(f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels") from None
 
 
 @contextmanager
 def known_formats_only() -> Iterator[None]:
-    """A block in which pictures that others open with Pillow are of these formats, too."""
+    """A block in which other libraries also open only these formats with Pillow."""
     known, before = formats(), Image.ID[:]
     Image.ID[:] = known
     try:
@@ -74,12 +75,12 @@ def known_formats_only() -> Iterator[None]:
 
 @cache
 def suffixes() -> frozenset[str]:
-    """The endings of FORMATS, as Pillow knows them."""
+    """The file name extensions of the formats."""
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats())
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a regular file is a picture, by its ending or else by its first bytes."""
+    """Whether a regular file is a picture, by its extension or else by its first bytes."""
     if path.suffix.lower() in suffixes():
         return True
     try:
@@ -87,28 +88,30 @@ def is_picture(path: Path) -> bool:
             identified(file)
     except SourceError as error:
         return "pixels" in str(error)
-    except Exception:  # decoders raise errors of every kind
+    except Exception:  # decoders raise errors of many types
         return False
     return True
 
 
 def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE) -> Pixels:
-    """The picture upright and opaque, with 8 bits.
+    """The picture with its orientation applied, opaque, with 8 bits.
 
-    What is transparent lies on grey of level ``background``. 16-bit values are divided by ``white``, which is 255 then;
-    of 16-bit colours Pillow gives the higher bytes. Raises SourceError where nothing is left to see, for values above
-    ``white``, for 16-bit colours with another white than 65535, and for pixels of 32 bits.
+    Transparent pixels are drawn on grey of level ``background``. 16-bit values are scaled so that ``white`` becomes
+    255; for 16-bit colours Pillow gives the upper bytes. Raises SourceError if a transparent picture is uniform on the
+    background, for values above ``white``, for 16-bit colours if ``white`` is not 65535, and for 32-bit pixels.
     """
     if not isinstance(image, Image.Image):
         raise SourceError(f"it is {type(image).__name__}")
-    frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # which has a preview beside the picture
+    frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # MPO files have a preview as second frame
     deep, deepest = image.mode.startswith("I;16"), None
     if not deep and ";16" in str(getattr(image, "tile", "")) and image.mode != "I":
         if white != WHITE:
-            raise SourceError(f"its colours have 16 bits, of which 8 are read, and data.white is {white}; make them 8")
+            raise SourceError(
+                f"its colours have 16 bits, of which 8 are read, and data.white is {white}; save it with 8 bits"
+            )
         deepest = int(np.asarray(image)[..., :3].max()) * 257
     image.load()
-    if image.format not in ("JPEG", "PNG") or ORIENTED & image.info.keys():  # it takes as long as to decode
+    if image.format not in ("JPEG", "PNG") or ORIENTED & image.info.keys():  # this takes as long as decoding
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         raise SourceError(f"its pixels have 32 bits, mode {image.mode}")
@@ -127,22 +130,22 @@ def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE
 
 
 def plain_jpeg(data: bytes) -> np.ndarray | None:
-    """The pixels (C, H, W) of a JPEG that needs no second look, in half of the time; None for any other file.
+    """The pixels (C, H, W) of a simple JPEG, decoded in half the time; None for any other file.
 
-    It has three channels or one, nothing says which side is up, and it is too small to be a bomb.
+    Simple means: one or three channels, no orientation, and too small to be a decompression bomb.
     """
     if not data.startswith(b"\xff\xd8\xff") or len(data) > LARGEST_PLAIN or any(mark in data for mark in MARKS):
         return None
     try:
         image = JpegImageFile(BytesIO(data))
         pixels = np.asarray(image) if image.mode in ("L", "RGB") else None
-    except Exception:  # which is told when the file is looked at again
+    except Exception:  # picture_pixels will report it
         return None
     return pixels if pixels is None else pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:
-    """The picture on its background, and whether something shone through; grey stays grey."""
+    """The picture on its background, and whether it had transparent pixels. Grey pictures stay grey."""
     if not image.has_transparency_data:
         return image, False
     grey = image.mode in ("1", "L", "LA", "La")
@@ -151,12 +154,12 @@ def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:
     alpha = np.asarray(drawn.getchannel("A"))
     shown = Image.alpha_composite(ground, drawn).convert("RGB")
     if np.ptp(alpha) and not np.ptp(np.asarray(shown), (0, 1)).any():
-        raise SourceError(f"nothing of it can be seen on a background of {background}; set data.background")
+        raise SourceError(f"it is invisible on a background of {background}; set data.background")
     return shown.convert("L") if grey else shown, bool(alpha.min() < 255)
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """uint8 (C, H, W) of this height and width."""
+    """The uint8 pixels (C, H, W) with this height and width."""
     if size is None or size == pixels.shape[1:]:
         return pixels
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
@@ -165,7 +168,7 @@ def resized(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 
 
 def brief(error: Exception) -> str:
-    """An error on one line: its message, with its kind if it is not one of ours."""
+    """An error in one line: its message, with the type unless it is a SourceError."""
     text = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
     return textwrap.shorten(text, 300, placeholder=" ...")
 

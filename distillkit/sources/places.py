@@ -1,4 +1,4 @@
-"""What people call a row of a dataset: the line of the table that names it, its own file, or its number from 0 on."""
+"""The name of a dataset's row in messages: the line of a table, the image's file, or its number from 0."""
 
 import csv
 from collections.abc import Callable, Collection, Sequence
@@ -11,18 +11,18 @@ from distillkit.sources.folders import METADATA
 from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
 from distillkit.sources.pictures import unreadable
 
-TABLES = (".csv", ".jsonl")  # a row is a line
+TABLES = (".csv", ".jsonl")  # files in which a row is a line
 
 
 class Cells(NamedTuple):
-    """Of every row, whether its encoded image is in it, and otherwise the path of its file."""
+    """For every row, whether its encoded image is embedded, and otherwise the path of its file."""
 
     embedded: Sequence[bool]
     paths: Sequence[str | None]
 
 
 def cells_of(column: Any) -> Cells:
-    """``column`` is Arrow's, of structures of bytes and a path."""
+    """The cells of an Arrow ``column`` of structs of bytes and a path."""
     import pyarrow.compute as pc
 
     embedded = pc.is_valid(pc.struct_field(column, "bytes"))
@@ -30,7 +30,7 @@ def cells_of(column: Any) -> Cells:
 
 
 def place_namer(split: str, files: Collection[str], cells: Cells, home: Home) -> Callable[[int], str]:
-    """Names rows of a split that was read from ``files``."""
+    """A function from rows of a split, which was read from ``files``, to their names."""
     named, own = [Path(file) for file in files], frozenset(files)
     tables = [file for file in named if file.name in METADATA] or named
     if not all(table.suffix in TABLES and table.is_file() for table in tables):
@@ -54,7 +54,7 @@ def relative(path: Path, home: Home) -> str:
 
 @cache
 def line_numbers(table: Path) -> list[int]:
-    """For each row of a CSV file with a header, or of a JSON Lines file, the line on which it ends, from 1 on."""
+    """For each row of a CSV file with a header or a JSON Lines file, the number of its last line, from 1."""
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if table.suffix == ".jsonl":
             return [number for number, line in enumerate(file, 1) if line.strip()]
@@ -63,7 +63,7 @@ def line_numbers(table: Path) -> list[int]:
 
 
 def check_present(cells: Cells, home: Home, where: Callable[[int], str]) -> None:
-    """Raise SourceError for a row that has neither an encoded image nor a file."""
+    """Raise SourceError for a row without an encoded image or a file of the dataset."""
     for row, (embedded, path) in enumerate(zip(cells.embedded, cells.paths, strict=True)):
         try:
             if not embedded:

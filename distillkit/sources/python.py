@@ -1,4 +1,4 @@
-"""Images that are in Python already: map-style torch datasets of (image, label), and arrays."""
+"""Images in Python objects: map-style torch datasets of (image, label), and arrays."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -29,10 +29,10 @@ SHAPES = "a PIL image, a tensor (C, H, W) or an array (H, W, C) of uint8, or of 
 def from_datasets(
     train: Any, test: Any | None, class_names: Sequence[str] | None, name: str, spec: DataSpec, track: Track
 ) -> RealData:
-    """The images of two torch datasets as the pipeline has them; without ``test`` a part of ``train`` is drawn.
+    """The images of two torch datasets in the pipeline's form; without ``test``, a part of ``train`` is used for it.
 
-    Of ``spec`` all counts but the source. Raises SourceError for what is no map-style dataset of (image, label), and as
-    :func:`~distillkit.sources.fetch.fetch` does.
+    Every field of ``spec`` is used except ``source``. Raises SourceError unless the objects are map-style datasets of
+    (image, label), and as :func:`~distillkit.sources.fetch.fetch` does.
     """
     notes: Tally = {}
     known = class_names or names_of(train)
@@ -55,9 +55,9 @@ def from_datasets(
 
 
 def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: int, track: Track) -> ImageSet:
-    """The images of a torch dataset whose labels are numbers of ``class_names``; grey ones become the ``channels``.
+    """The images of a torch dataset whose labels are indices of ``class_names``; grey images get ``channels`` channels.
 
-    Raises SourceError where the dataset has other names for its classes, and as :func:`from_datasets` does.
+    Raises SourceError if the dataset has other class names, and as :func:`from_datasets` does.
     """
     named = tuple(names_of(dataset) or class_names)
     if named != class_names:
@@ -65,7 +65,7 @@ def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: i
             f"the {name} dataset has the classes {listed(named)}; expected {listed(class_names)}, as the set has; give "
             f"the {name} split of the same source"
         )
-    spec, notes = DataSpec(DigitsSource()), dict[str, tuple[int, str]]()  # of which the source is not read
+    spec, notes = DataSpec(DigitsSource()), dict[str, tuple[int, str]]()  # its source is not read
     split = read_split(dataset, name, class_names, spec, notes, track)
     pixels = decode([split], Reading(None, spec.background, spec.white, drop=False), track, notes)[0].images[:]
     colours = channels if pixels.shape[1] == 1 else 1
@@ -73,7 +73,7 @@ def images_of(dataset: Any, name: str, class_names: tuple[str, ...], channels: i
 
 
 def inner(dataset: Any) -> Any:
-    """What a Subset, or a ConcatDataset of one kind, is made of."""
+    """The dataset inside a Subset, or inside a ConcatDataset whose parts are of one kind."""
     parts = getattr(dataset, "datasets", None) or [getattr(dataset, "dataset", None)]
     if hasattr(dataset, "classes") or not isinstance(parts, list) or parts[0] is None:
         return dataset
@@ -83,7 +83,7 @@ def inner(dataset: Any) -> Any:
 
 
 def names_of(dataset: Any) -> Sequence[str] | None:
-    """The classes' names as torchvision's datasets have them."""
+    """The class names in the form of torchvision's datasets, or None."""
     found = getattr(inner(dataset), "classes", None)
     return None if found is None else [part[0] if isinstance(part, tuple) else str(part) for part in found]
 
@@ -91,7 +91,11 @@ def names_of(dataset: Any) -> Sequence[str] | None:
 def read_split(
     dataset: Any, name: str, class_names: tuple[str, ...] | None, spec: DataSpec, notes: Tally, track: Track
 ) -> Split:
-    """A dataset read once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest."""
+    """Read a dataset once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest
+    label.
+
+    Raises SourceError for anything but a map-style dataset of (image, label).
+    """
     if isinstance(dataset, type):
         called = dataset.__name__
         raise SourceError(f"the {name} dataset is the class {called}; expected an object of it; give {called}(...)")
@@ -104,7 +108,7 @@ def read_split(
         raise SourceError(f"the {name} dataset is a DataLoader; expected a map-style Dataset; give its dataset")
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         raise SourceError(
-            f"the {name} dataset is {type(dataset).__name__}, which has no length or rows by number; expected a "
+            f"the {name} dataset is {type(dataset).__name__}, which has no __len__ or no __getitem__; expected a "
             "map-style Dataset; list an iterable one first, or give its images to from_arrays"
         )
     pictures: list[Image.Image] = []
@@ -114,7 +118,7 @@ def read_split(
         where = f"{name} row {row}"
         try:
             item = dataset[row]
-        except Exception as error:  # whatever a dataset raises
+        except Exception as error:  # a dataset may raise any type of error
             raise unreadable(where, error) from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             how = ": [(row['image'], row['label']) for row in dataset], for example" if isinstance(item, dict) else ""
@@ -133,18 +137,18 @@ def read_split(
 def tell_if_random(
     dataset: Any, name: str, read: Callable[[Any], Image.Image], pictures: Sequence[Image.Image], rows: int = 5
 ) -> None:
-    """Warn where one of the first rows, read again, is another image: it was augmented at random."""
+    """Warn if one of the first rows is another image when it is read again, because of random augmentation."""
     for row, before in enumerate(pictures[:rows]):
         if read(dataset[row]).tobytes() != before.tobytes():
             tell(
-                f"warning: {name} row {row} is another image each time that it is read, and was taken as it was first; "
+                f"warning: {name} row {row} is a different image each time that it is read; the first one was used; "
                 "leave random augmentation out of the dataset"
             )
             return
 
 
 def as_label(label: Any, where: str) -> int:
-    """A class's number. Raises SourceError for anything else."""
+    """The class index. Raises SourceError for anything else."""
     if isinstance(label, torch.Tensor | np.ndarray | np.generic) and label.ndim == 0:
         label = label.item()
     if isinstance(label, bool) or not isinstance(label, int):
@@ -156,17 +160,17 @@ def as_label(label: Any, where: str) -> int:
 
 
 def check_first_label(labels: Sequence[int], name: str, class_names: Sequence[str] | None) -> None:
-    """Raise SourceError where the classes are numbered from 1, not from 0."""
+    """Raise SourceError if the classes are numbered from 1, not from 0."""
     if min(labels, default=0) == 1 and (class_names is None or max(labels) == len(class_names)):
         raise SourceError(f"the {name} labels start at 1, up to {max(labels)}; expected them from 0; subtract 1")
 
 
 def as_picture(image: Any, where: str, spec: DataSpec, notes: Tally) -> Image.Image:
-    """An image of a dataset as 8-bit grey or RGB of ``spec.size``. Raises SourceError for what cannot be one."""
+    """An image of a dataset as 8-bit grey or RGB of ``spec.size``. Raises SourceError if that is not possible."""
     if isinstance(image, Image.Image):
         try:
             read = picture_pixels(image, spec.background, spec.white or WHITE)
-        except Exception as error:  # decoders raise errors of every kind
+        except Exception as error:  # decoders raise errors of many types
             raise unreadable(where, error) from error
         if read.clear:
             count(notes, f"transparent images, put on {ground(spec.background)}", where)
@@ -178,7 +182,7 @@ def as_picture(image: Any, where: str, spec: DataSpec, notes: Tally) -> Image.Im
 
 
 def channels_first(image: Any, where: str) -> np.ndarray:
-    """A tensor or array as (C, H, W), C being 1 or 3."""
+    """A tensor or array as (C, H, W), with C 1 or 3."""
     if isinstance(image, torch.Tensor):
         values, order = image.detach().cpu().numpy(), "(C, H, W)"
     elif isinstance(image, np.ndarray):
@@ -194,7 +198,7 @@ def channels_first(image: Any, where: str) -> np.ndarray:
 
 
 def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
-    """uint8 as it is, floats from 0 to 1 rounded to 8 bits, which is noted where it changes them."""
+    """uint8 values unchanged; floats from 0 to 1 rounded to 8 bits, with a note if that changes them."""
     if values.dtype == np.uint8:
         return values
     if not np.issubdtype(values.dtype, np.floating):
@@ -213,13 +217,13 @@ def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
 
 
 class Rows:
-    """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when they are not as many."""
+    """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when their numbers differ."""
 
     def __init__(self, images: Any, labels: Any):
         if images is None or labels is None:
             raise SourceError("there are images without labels, or labels without images; expected both; give both")
         if len(images) != len(labels):
-            raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected as many")
+            raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected equal numbers")
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:

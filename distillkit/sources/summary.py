@@ -1,4 +1,4 @@
-"""What a source held and what became of it: the same lines in ``init``, ``fetch``, ``show`` and ``doctor``."""
+"""A summary of a source and of how it was read: the same lines in ``init``, ``fetch``, ``show`` and ``doctor``."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ from distillkit.data.files.real_images import read_found, split_shape
 from distillkit.data.images import RealData
 from distillkit.data.origin import Found, Tally
 
-SHOWN = 5  # classes, and shapes
+SHOWN = 5  # most classes, and most shapes, in a line
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``classes`` counts the training images of each, ``shapes`` are the distinct (C, H, W) among the images."""
+    """``classes`` has the number of training images of each class; ``shapes`` are the distinct (C, H, W) of the
+    images.
+    """
 
     classes: Mapping[str, int]
     test: int
@@ -31,7 +33,7 @@ def summary_of(data: RealData) -> Summary:
 
 
 def read_summary(opened: Opened) -> Summary:
-    """Of an artifact of real images, without reading them."""
+    """The summary of an artifact of real images, without reading the images."""
     names = class_names_of(opened)
     counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
     train, test = (split_shape(opened, split) for split in ("train", "test"))
@@ -51,13 +53,13 @@ def lines(summary: Summary) -> Iterator[str]:
 
 
 def remarks(found: Found) -> Iterator[str]:
-    """What was left out, and what was read in one of several ways or is there twice."""
+    """Lines on images that were left out, duplicates, and decisions in reading."""
     yield from (f"left out: {line}" for line in tallied(found.left_out))
     yield from (f"note: {line}" for line in tallied(found.notes))
 
 
 def more(count: int) -> str:
-    """How many of so many are not shown."""
+    """How many of ``count`` are not shown, as text."""
     return f" and {count - SHOWN:,} more" if count > SHOWN else ""
 
 
@@ -67,5 +69,5 @@ def tallied(tally: Tally) -> Iterator[str]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Summary:
-    """A summary from what ``asdict`` makes of it."""
+    """The inverse of ``asdict`` for a summary."""
     return Summary(**{**values, "found": Found(**values["found"])})
