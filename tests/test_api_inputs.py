@@ -90,7 +90,7 @@ def test_the_fingerprint_is_computed_once(data, monkeypatch):
 def test_experts_of_two_sets_of_images_do_not_go_together(data, tmp_path):
     dk.train_experts(data, **EXPERTS, folder=tmp_path)
     dk.train_experts(others(data)["images"], **EXPERTS, folder=tmp_path)
-    with pytest.raises(DistillkitError, match=r"is of other images than .*; train both again"):
+    with pytest.raises(DistillkitError, match=r"is for other images than .*; train both again"):
         ExpertFiles(sorted(tmp_path.glob("experts-*.safetensors")))
 
 

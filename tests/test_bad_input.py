@@ -450,9 +450,8 @@ def test_what_nobody_foresaw_is_one_line_that_says_where_the_details_are(capsys,
         kept.mkdir()
     done = ends(ZeroDivisionError("by\x1b[31m\nhttps://me:secret@host/"), capsys, monkeypatch)
     assert (done.code, done.out) == (70, "")
-    line = (
-        r"error: ZeroDivisionError: by�\[31m https://host/; nobody foresaw this; please report it: the details are in "
-    )
+    line = r"error: ZeroDivisionError: by�\[31m https://host/; this error is unexpected; "
+    line += "please report it: the details are in "
     details = Path(re.fullmatch(line + r"(.+)\n", done.err)[1])
     assert details.parent == kept
     assert details.read_text().startswith("Traceback (most recent call last):")

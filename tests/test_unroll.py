@@ -292,5 +292,6 @@ def test_where_nothing_compiles_the_eager_kernel_does_the_work(monkeypatch):
     eager, found = (case.gradients(case.ours(k), False) for k in (None, kernel))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(found[1], eager[1], strict=True))
     assert said == [
-        f"cannot compile {what} here (no C++ compiler); going on without" for what in ("the inner step", "its adjoint")
+        f"cannot compile {what} here (no C++ compiler); running it uncompiled"
+        for what in ("the inner step", "its adjoint")
     ]

@@ -130,7 +130,7 @@ def test_a_package_of_200_recipes_in_lines():
     every = dict.fromkeys(recipes(), described)
     package = {"path": "p", "kind": "package", "bytes": 1, "files": 900, "default": "full", "recipes": every}
     lines = list(show.lines(package | {"absent": [f"absent-{number}" for number in range(40)]}))
-    assert len(lines) == 3 + show.SHOWN + 1 and lines[-1] == "  and 170 recipes more; --json tells all"
+    assert len(lines) == 3 + show.SHOWN + 1 and lines[-1] == "  and 170 recipes more; --json shows all"
     assert lines[2].endswith("absent-29 and 10 more")
 
 

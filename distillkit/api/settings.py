@@ -90,7 +90,7 @@ def visiting(kept: str | Path | Literal[False] | None = False) -> Iterator[Path 
     except KeyboardInterrupt as stopped:
         lost = "interrupted; nothing is kept; make the same call again"
         if kept is None:
-            lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
+            lost = "interrupted; nothing is kept; give folder=, and the next call will continue where this one stopped"
         raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
 
 

@@ -70,7 +70,7 @@ def check_plain(value: Any) -> None:
             raise too_deep()
         for text in (text for part in level for text in texts(part)):
             if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise UnreadableError(f"it holds {text[:40]!a}, which is no text")
+                raise UnreadableError(f"it holds {text[:40]!a}, which is not valid Unicode")
         level, depth = [inner for part in level for inner in parts(part)], depth + 1
 
 

@@ -92,7 +92,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
         if (more := len(description["recipes"]) - SHOWN) > 0:
-            yield f"  and {counted(more, 'recipe')} more; --json tells all"
+            yield f"  and {counted(more, 'recipe')} more; --json shows all"
         yield from map(sign_off.line, description.get("sign_offs", []))
         return
     if description["kind"] == "synthetic":

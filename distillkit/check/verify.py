@@ -109,7 +109,7 @@ def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
 def lines(verdict: Verdict) -> Iterator[str]:
     """The verdict as lines of text."""
     files = f"{counted(verdict.files, 'file')}, all as {MANIFEST} says"
-    yield f"{verdict.package}: {files}; {verdict.recipe} agrees in all its parts"
+    yield f"{verdict.package}: {files}; all parts of {verdict.recipe} agree"
     yield f"  claimed  {percent(verdict.claimed)}"
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"

@@ -118,7 +118,7 @@ def resolve(api: "HfApi", reference: Reference) -> str:
     with hub_errors(api, str(reference)):
         found = api.dataset_info(reference.repo, revision=reference.revision, timeout=SILENCE).sha
     if not isinstance(found, str) or not COMMIT.fullmatch(found):
-        raise HubError(f"{reference}: the Hub names no commit; expected 40 hexadecimal digits; is this a Hub?")
+        raise HubError(f"{reference}: the Hub names no commit; expected 40 hexadecimal digits; check HF_ENDPOINT")
     return found
 
 

@@ -115,9 +115,11 @@ def check_permitted(package: Package, may_publish: bool) -> None:
         if found is None:
             continue
         if not may_publish:
-            remedy = "look it up and set data.licence, or import with --licence; say --i-may-publish if you may"
+            remedy = (
+                "look it up and set data.licence, or import with --licence; use --i-may-publish if you have permission"
+            )
             raise ArtifactError(f"{printable(found)}; expected one that allows derived sets; {remedy}")
-        tell(f"warning: {printable(found)}; published as --i-may-publish says")
+        tell(f"warning: {printable(found)}; published because of --i-may-publish")
         return
 
 
@@ -252,7 +254,7 @@ def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: s
     with hub_errors(api, f"{repo}@{tag}"):
         api.create_tag(repo, tag=tag, revision=commit, tag_message=message, repo_type=DATASET, exist_ok=True)
     if (found := resolve(api, Reference(repo, tag))) != commit:
-        raise HubError(f"{repo} has it all in commit {commit}, but tag {tag!r} is on {found}; choose another tag")
+        raise HubError(f"{repo} has all files in commit {commit}, but tag {tag!r} is on {found}; choose another tag")
 
 
 def lines(pushed: Pushed) -> Sequence[str]:
@@ -260,7 +262,7 @@ def lines(pushed: Pushed) -> Sequence[str]:
     receipt = pushed.receipt
     where = f"{receipt.repo}@{receipt.tag}" if receipt.tag else receipt.repo
     if not pushed.sent and not pushed.removed:
-        return [f"{where}: nothing to send, commit {receipt.commit} has it all"]
+        return [f"{where}: nothing to send, commit {receipt.commit} has all files"]
     removed = f", {len(pushed.removed)} removed" if pushed.removed else ""
     changed = f"{counted(len(pushed.sent), 'file')} sent{removed}"
     return [f"{where}: {changed}, commit {receipt.commit}"]

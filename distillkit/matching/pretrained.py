@@ -24,7 +24,7 @@ class Pretrained:
     sha256: str
 
     def __post_init__(self) -> None:
-        check_sha256("pretrained.sha256", self.sha256, "as sha256sum tells them")
+        check_sha256("pretrained.sha256", self.sha256, "as sha256sum prints them")
 
 
 def population(pretrained: Pretrained | None, material: Material) -> Experts:

@@ -98,7 +98,7 @@ def resumed_in_parts(work: Growing, stem: Path) -> int:
         try:
             work.restore(load_state(path))
         except UNUSABLE as error:
-            tell(f"warning: {path} cannot be resumed ({' '.join(str(error).split())}); going on from before it")
+            tell(f"warning: {path} cannot be resumed ({' '.join(str(error).split())}); continuing from earlier parts")
     if 0 < work.done < work.steps:
         tell(f"resumed at step {work.done} of {work.steps} from {stem}")
     return work.done

@@ -85,7 +85,7 @@ def of_the_machine(error: Exception) -> str | None:
     """One line for an error of the operating system (memory, threads, files); None for any other error."""
     text = str(error)
     if isinstance(error, MemoryError) or any(words in text for words in MEMORY) or is_errno(error, errno.ENOMEM):
-        found = f"there is not enough memory ({text[:200] or 'no more is said'})"
+        found = f"there is not enough memory ({text[:200] or 'no details given'})"
         return f"{found}; lower batch, width or data.size, or use a machine with more"
     if "can't start new thread" in text or is_errno(error, errno.EAGAIN):
         return f"the system allows no more threads or processes ({text}); end others, or raise the limit: ulimit -u"
@@ -119,7 +119,7 @@ def unforeseen(error: Exception) -> str:
     found = f"{type(error).__name__}: {str(error)[:200] or 'no reason given'}"
     if isinstance(error, ImportError):
         return f"{found}; expected distillkit with all it needs; activate its environment, or install it again: {kept}"
-    return f"{found}; nobody foresaw this; please report it: {kept}"
+    return f"{found}; this error is unexpected; please report it: {kept}"
 
 
 def fail(line: str, code: int = 1) -> NoReturn:

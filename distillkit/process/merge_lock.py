@@ -124,7 +124,7 @@ def install(rerun: bool = False) -> list[str]:
     if ATTRIBUTE in text.splitlines():
         return [f"Git merges {NAME} by stage; .gitattributes says so already"]
     write_text(path, text + "\n" * (bool(text) and not text.endswith("\n")) + ATTRIBUTE + "\n")
-    return [f"Git merges {NAME} by stage; commit .gitattributes; every clone runs this command once"]
+    return [f"Git merges {NAME} by stage; commit .gitattributes, and run this command once in every clone"]
 
 
 def git(*arguments: str) -> str:

@@ -143,7 +143,7 @@ def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
                 result = candidate(*arguments)
         except Exception as error:  # no compiler, an unsupported platform, ...: ``plain`` always works
             works = False
-            say(f"cannot compile {name} here ({first_reason(error)}); going on without")
+            say(f"cannot compile {name} here ({first_reason(error)}); running it uncompiled")
             return plain(*arguments)
         told, seconds = True, time.perf_counter() - started
         if seconds > 1:  # shapes that this process has compiled before take no time

@@ -51,7 +51,7 @@ class ExpertFiles:
             if spec != specs[0] or shape[1:] != shapes[0][1:]:
                 raise ArtifactError(f"{shard.path} holds other networks than {self.shards[0].path}; train both again")
             if shard.header.get("trained_on", "") != self.trained_on:
-                raise ArtifactError(f"{shard.path} is of other images than {self.shards[0].path}; train both again")
+                raise ArtifactError(f"{shard.path} is for other images than {self.shards[0].path}; train both again")
         self.snapshots: int = shapes[0][1]
         self.index = [(part, row) for part, shape in zip(self.slices, shapes, strict=True) for row in range(shape[0])]
 
