@@ -79,7 +79,7 @@ def fingerprint(*tensors: Tensor | None) -> str:
     return found.hexdigest()
 
 
-# For people
+# As text
 
 
 def labels_words(soft: Mapping[str, Any] | None) -> str:

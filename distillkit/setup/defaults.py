@@ -31,7 +31,7 @@ optim:
   student_lr_lr: 0.01 # of the step size relative to its start
 """
 FRACTION = "distill_fraction: $learned # the easier part of the window is learned, the harder part stays real\n"
-CONDENSING = "matching: {inner_epochs: 20, network_lr: 0.05}  # of the networks that are matched, between updates\n"
+CONDENSING = "matching: {inner_epochs: 20, network_lr: 0.05}  # trains the matched networks between updates\n"
 SLOW = (
     "optim: {steps: 200, image_lr: 0.3, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 10000 and 0.1\n"
 )
@@ -40,7 +40,7 @@ RECIPES: dict[str, str] = {  # settings of each method, without ipc; other metho
     "mtt": MATCHING,
     "att": MATCHING,
     "selmatch": WINDOW + FRACTION + MATCHING,
-    "ccs": "hardest_dropped: 0.1  # share of each class, as likely to be mislabelled; fit it to your data\n",
+    "ccs": "hardest_dropped: 0.1  # share of each class to drop as probably mislabelled; adapt it\n",
     "dm": """\
 augmentation: {kind: none}  # published: dsa; leave out flip where left and right matter
 optim: {steps: 200, image_lr: $mean_lr, momentum: 0.5}  # good on 8x8 digits; published for CIFAR-10: 20000 and 1

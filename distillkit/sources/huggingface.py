@@ -188,7 +188,7 @@ def cards(id: str, revision: str) -> Iterator[Path]:
             continue
         try:
             yield Path(hf_hub_download(id, name, repo_type="dataset", revision=revision or None))
-        except EntryNotFoundError:  # its subclass is raised offline: then an earlier load has checked the card
+        except EntryNotFoundError:  # its subclass is raised offline; then only data of an earlier load is available
             continue
 
 
