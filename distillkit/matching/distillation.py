@@ -66,7 +66,8 @@ class Distillation:
     def advance(self) -> Step:
         """One gradient step.
 
-        Raises DivergedError when the loss or gradient is not finite or the student stops; the state is then unchanged.
+        Raises DivergedError when the loss or gradient is not finite or the student stops; all learned values stay
+        unchanged.
         """
         optim, done, iterate = self.optim, len(self.history), self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
@@ -153,7 +154,9 @@ class Distillation:
         raise DivergedError(f"distillation step {record.step}: {found}; lower {knobs}")
 
     def check_student(self, record: Step) -> None:
-        """Raise DivergedError when the student has stopped: its step size is near 0, or the loss stays at 1."""
+        """Raise DivergedError when the student has stopped: its step size fell below 1 % of its start, or the loss
+        stays at 1.
+        """
         if self.step_sizes is None or record.student_lr is None:
             return
         start, lower = self.step_sizes.start.mean().item(), f"lower optim.student_lr_lr ({self.optim.student_lr_lr:g})"
