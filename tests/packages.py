@@ -47,10 +47,11 @@ def build_package(
     change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
     normalisation: ChannelWise | ZCA = BY_CHANNEL,
     sign_offs: dict[str, str] | None = None,
+    audit: dict[str, Any] | None = None,
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
-    measured, unless ``claim`` overrides them."""
+    measured, unless ``claim`` overrides them; ``audit`` is that of the last."""
     real, work = digits_data(normalisation), folder.parent / f"{folder.name}-artifacts"
     entries = []
     for ipc in ipcs:
@@ -61,7 +62,7 @@ def build_package(
         recipe, artifact = f"random-ipc{ipc}", work / f"random-ipc{ipc}.safetensors"
         save_synthetic(artifact, synthetic, provenance_of(recipe, "random", params, seed, real))
         accuracy = measure(synthetic, real.test, EVALUATION, None, 0)["accuracy"] | (claim_of(**claim) if claim else {})
-        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params))
+        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params, audit if ipc == ipcs[-1] else None))
     build(
         folder,
         name=name,

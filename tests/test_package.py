@@ -956,6 +956,14 @@ def test_a_folder_of_something_else_is_never_replaced(entries: dict[str, Entry],
     assert (tmp_path / "thesis" / "draft.tex").read_text() == "Introduction"
 
 
+def test_a_users_file_in_an_earlier_package_is_not_removed(entries: dict[str, Entry], copied: Path) -> None:
+    (copied / "mtt-ipc2" / "notes.txt").write_text("keep me")
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with pytest.raises(ArtifactError, match=r"has files that its manifest does not list, such as mtt-ipc2/notes.txt"):
+        build_from(entries, copied)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
 def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of settings that this version cannot read nothing is known; the method is cited all the same."""
     correction = {"matching": {**MATCHING, "difficulty_correction": {"weight": 0.1}}}
