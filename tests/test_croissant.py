@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as arrow
 import pytest
 import torch
-from packages import build_package, rewritten
+from packages import AUDIT, build_package, rewritten
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import sha256
@@ -44,20 +44,6 @@ def soft(tmp_path_factory) -> Path:
         return replace(synthetic, soft_labels=labels)
 
     return build_package(tmp_path_factory.mktemp("soft") / "soft", ipcs=(2,), learned=0.01, change=softened)
-
-
-AREA = {"auc": {"value": 0.583, "standard_error": 0.006}}
-FOUND = {"value": 0.06, "standard_error": 0.005}
-AUDIT = {
-    "recipe": "random-ipc2",
-    "set": {"images": 20, "copies": 20, "near_copies": 20},
-    "attack": {
-        "shadows": 16,
-        "random": {**AREA, "tpr_at_1_in_100": FOUND},
-        "exposed": {**AREA, "tpr_at_1_in_100": FOUND},
-        "better_than_chance": True,
-    },
-}
 
 
 @pytest.fixture(scope="module")
