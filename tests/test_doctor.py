@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
@@ -23,7 +25,9 @@ from distillkit import __version__
 from distillkit.base import machine, params
 from distillkit.base.errors import HubError
 from distillkit.cli import cli
+from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.files.real_images import save_real
+from distillkit.data.images import real_subset
 from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
 from distillkit.setup.duration import Speeds
@@ -414,6 +418,17 @@ def test_a_licence_that_only_the_hub_knows(repository, monkeypatch):
     assert list(doctor.source_licence(spec, repository)) == []
     save_real(repository / "artifacts/real/real.safetensors", digits_data())
     assert [told.found for told in doctor.source_licence(spec, repository)] == ["cc-by-4.0"]
+
+
+def test_a_licence_of_imported_images_is_told_too(repository):
+    data = digits_data()
+    rows = torch.arange(0, 80, 8)
+    for name, notes in {"one": {}, "two": {"imported": {"licence": "mit"}}}.items():
+        synthetic = replace(real_subset(data.train, rows, data.normalisation), notes=notes)
+        save_synthetic(repository / f"{name}.safetensors", synthetic, {})
+    recipes = {name: {"method": "imported", "file": f"{name}.safetensors"} for name in ("one", "two", "missing")}
+    (told,) = doctor.imported_licences({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
+    assert told.found == "no licence of the imported images of one is recorded" and "--licence" in told.remedy
 
 
 def test_the_licence_is_one_of_the_findings(repository):

@@ -69,7 +69,7 @@ def card_text(
         source_images=first["provenance"].get("source_images", {}),
         has_pixels="pixels" in infos[default].features,
         methods={method: about(method).summary for method in methods(recipes)},
-        **{name: [recipe for recipe in recipes if belongs(recipe)] for name, belongs in GROUPS.items()},
+        **groups(recipes),
         imported_licences=grouped(recipes, licence_of_imported),
         held_out=any(key.endswith("holdout") for recipe in recipes for key, _ in leaves(recipe["params"])),
         all_imported=methods(recipes) == ["imported"],
@@ -121,6 +121,10 @@ GROUPS: Mapping[str, Callable[[Recipe], Any]] = {  # recipes that the template s
     "scheduled": lambda recipe: recipe.get("schedule"),
     "audited": lambda recipe: "audit" in recipe,
 }
+
+
+def groups(recipes: Sequence[Recipe]) -> dict[str, Any]:
+    return {name: [recipe for recipe in recipes if belongs(recipe)] for name, belongs in GROUPS.items()}
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:

@@ -28,9 +28,10 @@ from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
-from distillkit.sources.licences import obstacle
+from distillkit.sources.licences import licence_of_imported, obstacle
 
 GIB = 2**30
+STOPS = "distillkit push stops, unless --i-may-publish says that you may"
 HERE = "activate the environment that distillkit is installed in"
 
 
@@ -157,6 +158,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         checks.check_params(data)
         yield from source_images(data, folder)
         yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
+        yield from guarded("licence", lambda: imported_licences(data, folder))
         if (fetched := images(folder)) is not None:
             checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
@@ -208,8 +210,17 @@ def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
     if (found := obstacle(licence)) is None:
         yield Finding("licence", "ok", licence)
     else:
-        remedy = "look it up and set data.licence; distillkit push stops, unless --i-may-publish says that you may"
-        yield Finding("licence", "warning", found, remedy)
+        yield Finding("licence", "warning", found, f"look it up and set data.licence; {STOPS}")
+
+
+def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """The same of imported sets that are there."""
+    for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
+        if recipe.get("method") != "imported" or not (file := folder / str(recipe.get("file"))).is_file():
+            continue
+        record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
+        if found := obstacle(licence_of_imported(record), f"the imported images of {name}"):
+            yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
 
 
 def recorded_licence(real: Path) -> str:
