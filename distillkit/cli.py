@@ -498,20 +498,31 @@ def import_(
         return
     if given := options_given("size", *columns):
         raise click.UsageError(f"{given[0]} is for pictures, but {files[0]} holds tensors; drop it")
-    saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
-    if saved_as == "normalised" and statistics is None:
-        statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
+    saved_as, statistics = how_saved(saved_as, statistics)
     arguments.check_new_artifact("out", out, overwrite)
-    if statistics is not None:
-        arguments.statistics_numbers(statistics)
-    if classes is not None:
-        arguments.classes_named(classes)
+    check_named(statistics, classes)
     from distillkit.foreign.importing import import_files, lines
 
     settings: dict[str, Any] = {"statistics": statistics, "classes": classes, "labels": labels, "index": index}
     settings |= {"licence": licence, "overwrite": overwrite}
     found = import_files([Path(file) for file in files], out, saved_as=saved_as, **settings)
     answer(as_json, found, lines(found))
+
+
+def how_saved(saved_as: str | None, statistics: str | None) -> tuple[Any, str | None]:
+    """Both options of a set of tensors, asked for where they are missing."""
+    saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
+    if saved_as == "normalised" and statistics is None:
+        statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
+    return saved_as, statistics
+
+
+def check_named(statistics: str | None, classes: str | None) -> None:
+    """Raise ParamsError for statistics or class names that cannot be read."""
+    if statistics is not None:
+        arguments.statistics_numbers(statistics)
+    if classes is not None:
+        arguments.classes_named(classes)
 
 
 @cli.command(short_help="Write the image generator of a recipe.")

@@ -32,6 +32,19 @@ from distillkit.training.loop import TrainingRecipe
 BY_CHANNEL = ChannelWise()
 EVALUATION = EvaluationRecipe(NetworkSpec("convnet", "batch", depth=1, width=4), TrainingRecipe(20, 20, 0.05), runs=3)
 
+AREA = {"auc": {"value": 0.583, "standard_error": 0.006}}
+FOUND = {"value": 0.06, "standard_error": 0.005}
+AUDIT = {
+    "recipe": "random-ipc2",
+    "set": {"images": 20, "copies": 20, "near_copies": 20},
+    "attack": {
+        "shadows": 16,
+        "random": {**AREA, "tpr_at_1_in_100": FOUND},
+        "exposed": {**AREA, "tpr_at_1_in_100": FOUND},
+        "better_than_chance": True,
+    },
+}
+
 
 def digits_data(normalisation: ChannelWise | ZCA = BY_CHANNEL) -> RealData:
     """Eight digits a class to train, thirty to test."""
@@ -47,10 +60,11 @@ def build_package(
     change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
     normalisation: ChannelWise | ZCA = BY_CHANNEL,
     sign_offs: dict[str, str] | None = None,
+    audit: dict[str, Any] | None = None,
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
-    measured, unless ``claim`` overrides them."""
+    measured, unless ``claim`` overrides them; ``audit`` is that of the last."""
     real, work = digits_data(normalisation), folder.parent / f"{folder.name}-artifacts"
     entries = []
     for ipc in ipcs:
@@ -61,7 +75,7 @@ def build_package(
         recipe, artifact = f"random-ipc{ipc}", work / f"random-ipc{ipc}.safetensors"
         save_synthetic(artifact, synthetic, provenance_of(recipe, "random", params, seed, real))
         accuracy = measure(synthetic, real.test, EVALUATION, None, 0)["accuracy"] | (claim_of(**claim) if claim else {})
-        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params))
+        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params, audit if ipc == ipcs[-1] else None))
     build(
         folder,
         name=name,

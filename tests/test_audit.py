@@ -489,6 +489,38 @@ def test_pipeline_is_read_from_params():
     assert isinstance(found, Pipeline) and found.evaluation.runs == shadows.NETWORKS and found.shards == [0]
 
 
+def test_rows_of_the_benchmark_are_joined_with_those_of_the_file(tmp_path, monkeypatch):
+    """Each says by what it was measured; with --resume those stay that would be measured so again, and no others."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    benchmark = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks/audit.py"))
+    done, out = [], tmp_path / "found.json"
+
+    def measure(name, source, data, ipc, shadows, kept):
+        done.append(name)
+        return {"row": name, **outcome(True), **benchmark["conditions"](data["seed"], shadows), "cpu_s": 1}
+
+    benchmark["main"].callback.__globals__["measure"] = measure
+
+    def run(*options: str) -> list[tuple[str, int]]:
+        done.clear()
+        ran = CliRunner().invoke(benchmark["main"], ["--out", str(out), *options])
+        assert ran.exit_code == 0, ran.output
+        return [(row["row"], row["shadows"]) for row in json.loads(out.read_text())["results"]]
+
+    assert run("--only", "dm", "--only", "noise") == [("noise", 16), ("dm", 16)] and done == ["dm", "noise"]
+    assert run("--only", "dm", "--shadows", "4") == [("noise", 16), ("dm", 4)]
+    assert ("diffusion", 8) in run("--resume") and "noise" not in done and done.count("dm") == 1 and len(done) == 8
+    run("--resume")
+    assert done == []
+    edited = json.loads(out.read_text())
+    edited["results"][0]["versions"]["torch"] = "1.0"
+    out.write_text(json.dumps(edited))
+    run("--resume")
+    assert done == ["noise"]
+    ran = CliRunner().invoke(benchmark["main"], ["--out", str(out), "--ipc", "1"])
+    assert ran.exit_code and "found.json has rows of other sets" in str(ran.exception)
+
+
 @pytest.mark.slow
 def test_the_benchmark_finds_members_and_nothing_in_noise(tmp_path):
     script, out = Path(__file__).parents[1] / "benchmarks/audit.py", tmp_path / "found.json"

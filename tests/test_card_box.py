@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 from datasets import load_dataset
-from packages import build_package
+from packages import AUDIT, build_package
 
-from distillkit.package.card_box import box, licence_words, publisher, real, verified
+from distillkit.audit.result import audit_words
+from distillkit.base.about import About
+from distillkit.package.card_box import Words, box, licence_words, publisher, real, verified
 from distillkit.package.card_tables import FOLDED, NAMED, named
 from distillkit.package.croissant.document import licences
 from distillkit.package.front_matter import shared_licence, tags
@@ -30,38 +32,66 @@ RECIPE = {
     "provenance": {"source": {"licence": "cc-by-4.0", "homepage": ""}},
     "rai": asdict(Rai()),
     "publication": asdict(Publication()),
+    "evaluation": {"network": {"name": "convnet"}, "training": {"steps": 200, "batch": 50}},
 }
 
 
 def rows(recipe: dict) -> dict[str, str]:
-    return dict(box(recipe, "DM", lambda accuracy: f"{100 * accuracy['mean']:g} %", []))
+    words = Words(lambda accuracy: f"{100 * accuracy['mean']:g} %", lambda network: network["name"], lambda source: "A")
+    return dict(box(recipe, About("DM", "Distribution matching. More of it."), words, []))
 
 
 def test_what_is_known_and_what_is_not():
     found = rows(RECIPE)
-    assert found["Method"] == "DM"
+    assert found["Method"] == "DM: Distribution matching. [More](#how-it-was-made)"
+    assert found["Made from"] == "A; [details](#source-and-licence)"
     assert found["Images"] == "8 in 4 classes, 8 x 16 pixels, colour; 2 of each class (IPC)"
     assert found["Real"] == (
-        "25 % are unchanged source images; 50 % were learned from a source image; "
-        "25 % were made from the source, but from no single image"
+        "25 % (2 of 8) are unchanged images of the source; 50 % (4 of 8) were learned from a source image; "
+        "25 % (2 of 8) were made from the source, but from no single image"
     )
-    assert found["Test accuracy"] == "**50 %** on 300 test images, of networks trained from scratch on this set"
+    assert found["Test accuracy"] == (
+        "**50 %** on 300 test images: mean ± standard deviation of n networks, each trained from scratch on this set "
+        "alone"
+    )
+    assert found["Measured with"] == (
+        "convnet, 200 updates of at most 50 images each, the same for all configs; [details](#results)"
+    )
     assert found["All training images"] == "90 %" and "As many random images" not in found
-    assert found["Privacy audit"].startswith("none was made")
+    assert found["Privacy audit"].startswith("**none was made of this config**")
     assert found["Personal data"] == "the publisher states nothing about it"
     assert found["Published"] == "the publisher states neither who, where nor when"
-    assert found["Licence"] == "`CC-BY-4.0`, the source's"
-    assert found["Verified"].startswith("by nobody else, as far as this card knows")
+    assert found["Licence"] == "`CC-BY-4.0` is that of the source; take it to hold for this set, too"
+    assert found["Verified"].startswith("by nobody yet, as far as this card knows")
+    assert "previews" in found["How to load"]
+    assert found["Do not conclude"].startswith("that the images are anonymous; that another network")
     assert "private" not in str(found).lower()
+
+
+def test_a_set_of_learned_or_of_real_images_alone():
+    """How many are unchanged is told in any case; real images can be taken as a viewer shows them."""
+    images = RECIPE["images"] | {"real": 0, "learned": 8, "learned_from_source": 8}
+    unchanged, learned = "are unchanged images of the source", "were learned from a source image"
+    assert real(RECIPE | {"images": images}) == f"0 % (0 of 8) {unchanged}; 100 % (8 of 8) {learned}"
+    chosen = RECIPE | {"images": RECIPE["images"] | {"real": 8, "learned": 0, "learned_from_source": 0}}
+    assert real(chosen) == f"100 % (8 of 8) {unchanged}" and "previews" not in rows(chosen)["How to load"]
+
+
+def test_how_a_set_was_trained_on():
+    """One network has no deviation; a set with an order of its own is not trained on as others are."""
+    one = RECIPE | {"results": {"accuracy": ACCURACY | {"runs": 1}}}
+    assert rows(one)["Test accuracy"].endswith(": one network trained from scratch on this set alone")
+    own = rows(RECIPE | {"schedule": {"network": {"name": "mlp"}}})["Measured with"]
+    assert own.startswith("mlp, trained in the order that the set has;")
 
 
 def test_what_the_publisher_states():
     rai = asdict(Rai(personal_information="Faces | of <b>people</b>\nin `code`."))
     told = {"url": "https://a.b/c", "creators": ["A. Person", "B"], "published": "2026-11-28", "version": "1.0.0"}
-    found = rows(RECIPE | {"rai": rai, "publication": told, "audit": {"tpr": 0.1}})
+    found = rows(RECIPE | {"rai": rai, "publication": told, "audit": AUDIT})
     assert found["Personal data"] == "the publisher states: Faces / of &lt;b>people&lt;/b> in 'code'."
     assert found["Published"] == "by `A. Person`, `B` at <https://a.b/c> on 2026-11-28 as version 1.0.0"
-    assert found["Privacy audit"] == "an attack was tried: what it found is [below](#limits)"
+    assert found["Privacy audit"] == audit_words(AUDIT) and "did better than chance" in found["Privacy audit"]
     assert publisher(asdict(Publication(version="2.0.0"))) == "as version 2.0.0"
 
 
@@ -69,9 +99,13 @@ def test_what_the_publisher_states():
     ("licence", "method", "expected"),
     [
         ("unknown", "dm", "**not recorded**: look it up at the source before you share this"),
-        ("Research only", "dm", "`Research only`, the source's"),
-        ("mit, odbl", "dm", "`MIT, ODbL-1.0`, the source's"),
-        ("mit", "imported", "`MIT`, the source's; that of the imported images is not recorded"),
+        ("Research only", "dm", "`Research only` is that of the source; take it to hold for this set, too"),
+        ("mit, odbl", "dm", "`MIT, ODbL-1.0` is that of the source; take it to hold for this set, too"),
+        (
+            "mit",
+            "imported",
+            "`MIT` is that of the source; that of the imported images is not recorded",
+        ),
     ],
 )
 def test_the_licence_in_words(licence, method, expected):
@@ -80,7 +114,7 @@ def test_the_licence_in_words(licence, method, expected):
 
 def test_a_licence_that_was_recorded_on_import_stands_everywhere():
     recipe = RECIPE | {"method": "imported", "notes": {"imported": {"licence": "CC BY-SA 4.0"}}}
-    assert licence_words(recipe) == "`CC-BY-4.0`, the source's; that of the imported images `CC-BY-SA-4.0`"
+    assert licence_words(recipe) == "`CC-BY-4.0` is that of the source; that of the imported images is `CC-BY-SA-4.0`"
     source = RECIPE["provenance"]["source"]
     assert shared_licence(source, [RECIPE, recipe]) == {"license": ["cc-by-4.0", "cc-by-sa-4.0"]}
     assert shared_licence(source, [RECIPE]) == {"license": "cc-by-4.0"}
@@ -93,7 +127,7 @@ def test_a_licence_that_was_recorded_on_import_stands_everywhere():
 def test_imported_images_come_from_nobody_knows_where():
     images = RECIPE["images"] | {"learned_from_source": 0}
     assert real(RECIPE | {"method": "imported", "images": images}).startswith("not known")
-    assert next(verified(RECIPE, [])).startswith("by nobody else")
+    assert next(verified(RECIPE, [])).startswith("by nobody yet")
 
 
 def test_many_names_are_cut():
@@ -130,6 +164,17 @@ def test_many_configs_are_folded_and_complete(tmp_path, monkeypatch):
     assert "<details><summary>Results of all 2 configs</summary>\n\n| Config |" in card
     assert re.search(r"\| `random-ipc1` \| Random .*\n\| `random-ipc2` .*\n\n</details>\n\nHow the accuracy", card)
     assert "\n\n\n" not in card
+
+
+def test_audits_have_a_section_where_there_is_one(first, tmp_path, monkeypatch):
+    assert "## Privacy audit" not in card_of(first) and "No audit was made." in card_of(first)
+    folder = build_package(tmp_path / "tiny", audit=AUDIT)
+    card = card_of(folder)
+    found = f"- `random-ipc2`: {audit_words(AUDIT)}"
+    section = card.split("## Privacy audit")[1].split("\n## ")[0]
+    assert found in section and "Configs that are not named here were not audited." in section
+    assert f"| Privacy audit | {audit_words(AUDIT)} |" in card and "No audit was made." not in card
+    assert "<details><summary>Audits" not in card and "\n\n\n" not in card
 
 
 def test_many_classes_are_folded(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as arrow
 import pytest
 import torch
-from packages import build_package, rewritten
+from packages import AUDIT, build_package, rewritten
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import sha256
@@ -46,6 +46,12 @@ def soft(tmp_path_factory) -> Path:
     return build_package(tmp_path_factory.mktemp("soft") / "soft", ipcs=(2,), learned=0.01, change=softened)
 
 
+@pytest.fixture(scope="module")
+def looked_at(tmp_path_factory) -> Path:
+    """Of two recipes, one was audited."""
+    return build_package(tmp_path_factory.mktemp("audited") / "audited", audit=AUDIT)
+
+
 def written(folder: Path) -> dict:
     return json.loads((folder / "croissant.json").read_text())
 
@@ -68,7 +74,7 @@ def without_datasets():
 
 
 @pytest.mark.filterwarnings("ignore")  # that library's
-@pytest.mark.parametrize("which", ["first", "soft"])
+@pytest.mark.parametrize("which", ["first", "soft", "looked_at"])
 def test_it_is_valid_and_loads_record_by_record_as_the_artifact(which, request, without_datasets):
     folder = request.getfixturevalue(which)
     dataset = opened(folder)
@@ -132,6 +138,19 @@ def test_the_publishers_own_words_stand_beside_ours():
     assert said["rai:dataCollection"].endswith(" My collection.")
     assert said["rai:dataUseCases"] == ["My uses."] and said["rai:dataSocialImpact"] == "My social_impact."
     assert said["rai:dataReleaseMaintenancePlan"] == "My maintenance."
+
+
+def test_what_an_audit_found_stands_there(first, looked_at):
+    """Of the recipe that was audited, in the card's words; never that a set is private."""
+    said = written(looked_at)["rai:personalSensitiveInformation"]
+    assert said[:2] == written(first)["rai:personalSensitiveInformation"]
+    (found,) = said[2:]
+    assert found == (
+        "Audit of random-ipc2: Membership inference did better than chance: it recognised 6.0 ± 0.5 % of the images "
+        "that a set was made from, 6.0 ± 0.5 % of the most exposed, and took 1 % of the others for them (AUC 0.583 ± "
+        "0.006, 16 shadow sets)."
+    )
+    assert found.partition(": ")[2] in (looked_at / "README.md").read_text()
 
 
 def test_there_is_no_address_person_or_date_but_the_publishers():

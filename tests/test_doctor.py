@@ -7,24 +7,32 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 from interpreter import PYTHON, SCRIPTS, path
+from packages import digits_data
 from test_init import QUIET, distillkit, run
 
 from distillkit import __version__
-from distillkit.base import machine
+from distillkit.base import machine, params
+from distillkit.base.errors import HubError
 from distillkit.cli import cli
+from distillkit.data.files.artifact import save_synthetic
+from distillkit.data.files.real_images import save_real
+from distillkit.data.images import real_subset
 from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
 from distillkit.setup.duration import Speeds
 from distillkit.setup.resources import Images
+from distillkit.sources.fetch import DataSpec
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = (ROOT / "params.yaml").read_text()
@@ -372,6 +380,63 @@ def test_images_that_no_clone_will_have_are_told(repository):
     subprocess.run(["git", "rm", "-rq", "--cached", "data"], cwd=repository, check=True)
     assert run(repository, sys.executable, "-m", "dvc", "add", "-q", "data").returncode == 0
     assert examined(repository)["source"].found == "data/pets, in DVC"
+
+
+@pytest.mark.parametrize(
+    ("source", "licence", "found"),
+    [
+        ("{kind: digits}", None, None),
+        ("{kind: digits}", "CC-BY-ND-4.0", "the licence of the source, CC-BY-ND-4.0, forbids derived works"),
+        ("{kind: folder, path: data/pets}", None, "no licence of the source is recorded"),
+        ("{kind: folder, path: data/pets}", "Research only", "'Research only', is none that is known by an SPDX"),
+        ("{kind: torchvision, name: CIFAR10}", None, "no licence of the source is recorded"),
+        ("{kind: huggingface, id: cards}", None, "the licence of the source, CC-BY-NC-ND-4.0, forbids derived works"),
+    ],
+)
+def test_a_licence_that_stops_a_push_is_told_before_anything_runs(repository, source, licence, found):
+    (repository / "cards").mkdir()
+    (repository / "cards/README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
+    change(repository, "{kind: digits}", source)
+    if licence:
+        change(repository, "  test_fraction", f"  licence: {licence}\n  test_fraction")
+    (told,) = doctor.source_licence(spec_of(repository), repository)
+    assert (found or "cc-by-4.0") in told.found
+    assert told.status == ("warning" if found else "ok") and ("--i-may-publish" in told.remedy) == bool(found)
+
+
+def test_a_licence_that_only_the_hub_knows(repository, monkeypatch):
+    """Nothing is said where it does not answer; what fetch recorded comes before."""
+    change(repository, "{kind: digits}", "{kind: huggingface, id: someone/cats}")
+    spec = spec_of(repository)
+    monkeypatch.setattr("distillkit.setup.inspection.card_of", lambda _: {"license": "mit"})
+    assert [told.found for told in doctor.source_licence(spec, repository)] == ["mit"]
+
+    def silent(_):
+        raise HubError("the Hub does not answer")
+
+    monkeypatch.setattr("distillkit.setup.inspection.card_of", silent)
+    assert list(doctor.source_licence(spec, repository)) == []
+    save_real(repository / "artifacts/real/real.safetensors", digits_data())
+    assert [told.found for told in doctor.source_licence(spec, repository)] == ["cc-by-4.0"]
+
+
+def test_a_licence_of_imported_images_is_told_too(repository):
+    data = digits_data()
+    rows = torch.arange(0, 80, 8)
+    for name, notes in {"one": {}, "two": {"imported": {"licence": "mit"}}}.items():
+        synthetic = replace(real_subset(data.train, rows, data.normalisation), notes=notes)
+        save_synthetic(repository / f"{name}.safetensors", synthetic, {})
+    recipes = {name: {"method": "imported", "file": f"{name}.safetensors"} for name in ("one", "two", "missing")}
+    (told,) = doctor.imported_licences({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
+    assert told.found == "no licence of the imported images of one is recorded" and "--licence" in told.remedy
+
+
+def test_the_licence_is_one_of_the_findings(repository):
+    assert examined(repository)["licence"] == Finding("licence", "ok", "cc-by-4.0")
+
+
+def spec_of(folder: Path) -> DataSpec:
+    return params.section(params.load(folder / "params.yaml"), "data", DataSpec)
 
 
 def test_half_a_lock_is_a_failure(repository):

@@ -618,7 +618,7 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
     assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
-    assert "| Licence | `MIT`, the source's; that of the imported images is not recorded |" in text
+    assert "| Licence | `MIT` is that of the source; that of the imported images is not recorded |" in text
     assert "was made with" not in text
     assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
     assert (
@@ -954,6 +954,14 @@ def test_a_folder_of_something_else_is_never_replaced(entries: dict[str, Entry],
     with pytest.raises(ArtifactError, match="exists and is no package"):
         build_from(entries, tmp_path / "thesis")
     assert (tmp_path / "thesis" / "draft.tex").read_text() == "Introduction"
+
+
+def test_a_users_file_in_an_earlier_package_is_not_removed(entries: dict[str, Entry], copied: Path) -> None:
+    (copied / "mtt-ipc2" / "notes.txt").write_text("keep me")
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with pytest.raises(ArtifactError, match=r"has files that its manifest does not list, such as mtt-ipc2/notes.txt"):
+        build_from(entries, copied)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
 def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ never say more than the last ``dvc repro`` and the last benchmark.
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,27 @@ def speed() -> str:
 def audit() -> str:
     """What the attack finds, of benchmarks/results/audit_digits.json."""
     found = load(Path("benchmarks/results/audit_digits.json"))
-    names = [f"`{row['row']}`" if row["row"] in METHODS else row["row"] for row in found["results"]]
-    shadows = [str(row["attack"]["shadows"]) for row in found["results"]]
-    rows = [[*both, *table_row(row)[1:]] for *both, row in zip(names, shadows, found["results"], strict=True)]
+    results = found["results"]
+    names = [f"`{row['row']}`" if row["row"] in METHODS else row["row"] for row in results]
+    rows = [[name, str(row["shadows"]), *table_row(row)[1:]] for name, row in zip(names, results, strict=True)]
     header = ["set", "shadow sets", *COLUMNS[1:]]
     lines = [f"| {' | '.join(line)} |" for line in [header, ["---"] + ["---:"] * (len(header) - 1), *rows]]
-    random = found["results"][0]["attack"]["random"]
-    minutes = sum(row["cpu_s"] for row in found["results"]) / 60
+    random = results[0]["attack"]["random"]
+    minutes = sum(row["cpu_s"] for row in results) / 60
     conditions = (
-        f"`{found['command']}` on {found['device']}, torch {found['versions']['torch']}, {minutes:.0f} CPU minutes: "
-        f"{found['ipc']} images a class, shadow sets from halves of {found['records']:,} training images (for "
-        f"{found['shadows']} sets {random['members']:,} times in and {random['non_members']:,} times out). Recipes and "
-        "experts are those of [the table of methods](methods/README.md). Rates are in percent, ± one standard error."
+        f"`python benchmarks/audit.py`, measured with seed {several(str(row['seed']) for row in results)} on "
+        f"{several(row['device'] for row in results)}, torch {several(row['versions']['torch'] for row in results)}, "
+        f"{minutes:.0f} CPU minutes in all. Each set has {found['ipc']} images for each class. Shadow sets are made "
+        f"from halves of {found['records']:,} training images: with {results[0]['shadows']} of them, images are "
+        f"{random['members']:,} times in and {random['non_members']:,} times out. Recipes and experts are those of "
+        "[the table of methods](methods/README.md). Rates are in percent, ± one standard error."
     )
     return "\n".join([conditions, "", *lines])
+
+
+def several(values: Iterable[str]) -> str:
+    """What rows agree on; where they do not, all that they have."""
+    return " and ".join(dict.fromkeys(values))
 
 
 SHOWN = {

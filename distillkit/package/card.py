@@ -14,7 +14,7 @@ from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import method_called
 from distillkit.package import card_tables
-from distillkit.package.card_box import box
+from distillkit.package.card_box import Words, box
 from distillkit.package.card_tables import FOLDED, code, is_comparable, origins, settings, starts_trained
 from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
@@ -69,24 +69,17 @@ def card_text(
         source_images=first["provenance"].get("source_images", {}),
         has_pixels="pixels" in infos[default].features,
         methods={method: about(method).summary for method in methods(recipes)},
-        ordered=[recipe for recipe in recipes if about(recipe["method"]).ordered],
-        attacks=[recipe for recipe in recipes if recipe["notes"].get("attack")],
-        apart=[recipe for recipe in recipes if not is_comparable(recipe)],
-        unnamed=[recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
-        trained=[recipe for recipe in recipes if starts_trained(recipe)],
-        imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
+        **groups(recipes),
         imported_licences=grouped(recipes, licence_of_imported),
         held_out=any(key.endswith("holdout") for recipe in recipes for key, _ in leaves(recipe["params"])),
         all_imported=methods(recipes) == ["imported"],
         uses_experts=any(about(method).experts for method in methods(recipes)),
-        learned=[recipe for recipe in recipes if recipe["nearest_source"]],
         inputs={path: md5 for recipe in recipes for path, md5 in recipe["inputs"].items()},
-        soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
-        scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
-        box=box(first, title(first["method"]), percent, filed),
+        box=box(first, about(first["method"]), Words(percent, network, source_name), filed),
         most_classes=CLASSES,
         many=len(recipes) > FOLDED,
+        folded=FOLDED,
         options=options(recipes),
         zca=whitening(first),
         uses=first["rai"]["uses"] or USES,
@@ -114,6 +107,24 @@ def about(method: str) -> About:
         return method_called(method).about
     except ParamsError:
         return About(method.capitalize(), "See `recipe.json`.")
+
+
+GROUPS: Mapping[str, Callable[[Recipe], Any]] = {  # recipes that the template says something of, and whether one is
+    "ordered": lambda recipe: about(recipe["method"]).ordered,
+    "attacks": lambda recipe: recipe["notes"].get("attack"),
+    "apart": lambda recipe: not is_comparable(recipe),
+    "unnamed": lambda recipe: origins(recipe)[2] not in ("0", "not known"),
+    "trained": starts_trained,
+    "imported": lambda recipe: recipe["method"] == "imported",
+    "learned": lambda recipe: recipe["nearest_source"],
+    "soft": lambda recipe: recipe.get("soft_labels"),
+    "scheduled": lambda recipe: recipe.get("schedule"),
+    "audited": lambda recipe: "audit" in recipe,
+}
+
+
+def groups(recipes: Sequence[Recipe]) -> dict[str, Any]:
+    return {name: [recipe for recipe in recipes if belongs(recipe)] for name, belongs in GROUPS.items()}
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """The box at the top of a dataset card: what a reviewer asks first, of the default config."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from distillkit.audit.result import audit_words
+from distillkit.base.about import About
 from distillkit.base.errors import counted
 from distillkit.evaluation.protocol import labels_words
 from distillkit.package.card_tables import (
@@ -19,42 +21,66 @@ from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
 from distillkit.sources.licences import licence_of_imported, spdx
 
+UNCHANGED = "are unchanged images of the source"  # told of every set
 SHOWN = 5  # sign-offs in the box; show lists all of them
+LOOK_UP = "look it up at the source before you share this"
+NO_CONCLUSION = (
+    "that the images are anonymous; that another network, other training or other test images give this accuracy; "
+    "that another seed gives as good a set; how often anything occurs in the source ([limits](#limits))"
+)
 
 
-def box(recipe: Recipe, title: str, percent: Any, filed: Sequence[Filed]) -> list[tuple[str, str]]:
-    """The rows: what each is called, and what it says. ``percent`` writes an accuracy, ``title`` is the method's."""
+class Words(NamedTuple):
+    """How the card writes an accuracy, a network and a source."""
+
+    percent: Callable[[Mapping[str, Any]], str]
+    network: Callable[[Mapping[str, Any]], str]
+    source: Callable[[Mapping[str, Any]], str]
+
+
+def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> list[tuple[str, str]]:
+    """The rows: what each is called, and what it says. ``about`` is of the recipe's method."""
     images, shape = recipe["images"], recipe["image_shape"]
     size = f"{shape[1]} x {shape[2]} pixels, {'grey' if shape[0] == 1 else 'colour'}"
     many = f"{images['total']:,} in {counted(len(recipe['class_names']), 'class')}, {size}"
     rows = [
-        ("Method", f"{title}{marks(recipe)}"),
+        ("Method", f"{about.title}{marks(recipe)}: {first_sentence(about.summary)} [More](#how-it-was-made)"),
         ("Images", f"{many}; {images_per_class(recipe)} of each class (IPC)"),
+        ("Made from", f"{words.source(recipe['provenance']['source'])}; [details](#source-and-licence)"),
         ("Real", real(recipe)),
         ("Labels", labels_words(recipe.get("soft_labels"))),
-        ("Test accuracy", f"**{percent(recipe['results']['accuracy'])}** {how(recipe)}"),
-        *beside(recipe, percent),
+        ("Test accuracy", f"**{words.percent(recipe['results']['accuracy'])}** {how(recipe)}"),
+        *beside(recipe, words.percent),
+        ("Measured with", f"{measured(recipe, words.network)}; [details](#results)"),
         ("Privacy audit", audited(recipe)),
         ("Personal data", personal(recipe)),
         ("Licence", licence_words(recipe)),
         ("Published", publisher(recipe["publication"])),
         ("Verified", "; ".join(verified(recipe, filed))),
+        ("How to load", loading(recipe)),
+        ("Do not conclude", NO_CONCLUSION),
     ]
     return [(name, said) for name, said in rows if said]
 
 
+def first_sentence(text: str) -> str:
+    first, more, _ = text.partition(". ")
+    return f"{first}." if more else first
+
+
 def real(recipe: Recipe) -> str:
-    """Which share of the images is real, in percent, and what the others are."""
+    """How many of the images are real, their share in percent, and what the others are."""
     images = recipe["images"]
     if start_is_unknown(recipe):
         return "not known: all were imported, and what they started from is not recorded"
     parts = {
-        "are unchanged source images": images["real"],
+        UNCHANGED: images["real"],
         "were learned from a source image": images["learned_from_source"],
         "were made from the source, but from no single image": images["learned"] - images["learned_from_source"],
     }
     total = images["total"]
-    return "; ".join(f"{100 * count / total:.4g} % {what}" for what, count in parts.items() if count)
+    shares = {what: f"{100 * count / total:.4g} % ({count:,} of {total:,})" for what, count in parts.items()}
+    return "; ".join(f"{share} {what}" for what, share in shares.items() if parts[what] or what == UNCHANGED)
 
 
 def how(recipe: Recipe) -> str:
@@ -62,9 +88,20 @@ def how(recipe: Recipe) -> str:
     tested = f"on {counted(recipe['test']['images'], 'test image')}"
     if leaked := recipe["test"].get("in_train"):
         tested += f" (**{leaked:,} of them are training images, too**)"
+    one = recipe["results"]["accuracy"]["runs"] == 1
+    of = "one network" if one else "mean ± standard deviation of n networks, each"
     if starts_trained(recipe):
-        return f"{tested}, of networks trained on real images before{before(recipe)} and then on this set"
-    return f"{tested}, of networks trained from scratch on this set"
+        return f"{tested}: {of} trained on real images before{before(recipe)} and then on this set"
+    return f"{tested}: {of} trained from scratch on this set alone"
+
+
+def measured(recipe: Recipe, network: Callable[[Mapping[str, Any]], str]) -> str:
+    """Which network was trained for how long: by the order of the set, where it has one."""
+    if schedule := recipe.get("schedule"):
+        return f"{network(schedule['network'])}, trained in the order that the set has"
+    training = recipe["evaluation"]["training"]
+    trained = f"{counted(training['steps'], 'update')} of at most {counted(training['batch'], 'image')} each"
+    return f"{network(recipe['evaluation']['network'])}, {trained}, the same for all configs"
 
 
 def beside(recipe: Recipe, percent: Any) -> Iterator[tuple[str, str]]:
@@ -77,10 +114,12 @@ def beside(recipe: Recipe, percent: Any) -> Iterator[tuple[str, str]]:
 
 
 def audited(recipe: Recipe) -> str:
-    """Whether an attack was tried; what it found is told where there is room."""
+    """What an audit found, if there was one."""
     if recipe.get("audit") is None:
-        return "none was made: how well members of the training images can be told was not measured"
-    return "an attack was tried: what it found is [below](#limits)"
+        return (
+            "**none was made of this config**: how well a stranger can tell which images it was made from is not known"
+        )
+    return audit_words(recipe["audit"])
 
 
 def personal(recipe: Recipe) -> str:
@@ -103,14 +142,12 @@ def publisher(publication: Mapping[str, Any]) -> str:
 def licence_words(recipe: Recipe) -> str:
     """The source's and that of imported images, by SPDX where that has a name for them."""
     text, imported = recipe["provenance"]["source"]["licence"].strip(), licence_of_imported(recipe)
-    if text in ("", "unknown"):
-        found = "**not recorded**: look it up at the source before you share this"
-    else:
-        found = f"{code(by_spdx(text))}, the source's"
+    known = text not in ("", "unknown")
+    found = f"{code(by_spdx(text))} is that of the source" if known else f"**not recorded**: {LOOK_UP}"
     if not imported:
-        return found
-    own = "is not recorded" if imported == "unknown" else code(by_spdx(imported))
-    return f"{found}; that of the imported images {own}"
+        return f"{found}; take it to hold for this set, too" if known else found
+    own = "not recorded" if imported == "unknown" else code(by_spdx(imported))
+    return f"{found}; that of the imported images is {own}"
 
 
 def by_spdx(text: str) -> str:
@@ -128,5 +165,12 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
     if len(own) > SHOWN:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
-        yield "by nobody else, as far as this card knows"
-    yield "`distillkit verify REPOSITORY` does it again, `distillkit show` lists later sign-offs"
+        yield "by nobody yet, as far as this card knows"
+    yield "`distillkit verify` trains on it again ([how](#loading)), `distillkit show` lists later sign-offs"
+
+
+def loading(recipe: Recipe) -> str:
+    """Where it says how to load the set; of learned images, that they are not what a viewer shows."""
+    if not recipe["images"]["learned"]:
+        return "see [Loading](#loading)"
+    return "see [Loading](#loading); train on the exact pixels, not on the previews that a viewer shows"

@@ -63,9 +63,11 @@ def check_only_listed(folder: Path) -> None:
 def replacing(folder: Path) -> Iterator[Path]:
     """An empty folder that takes the place of ``folder`` when the block ends well; what the Hub added stays.
 
-    Raises ArtifactError for what a package may not take the place of.
+    Raises ArtifactError for what a package may not take the place of, and for a package with a user's files in it.
     """
     check_target(folder)
+    if (folder / MANIFEST).is_file():
+        check_only_listed(folder)
     with atomic_folder(folder) as built:
         yield built
         for name in (*FROM_THE_HUB, SIGN_OFFS):

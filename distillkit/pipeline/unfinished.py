@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count as counter
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -88,25 +89,8 @@ def remembering(
             return
         tasks = list(items)
         paths = [folder / f"{call}-{number}.safetensors" for call in [next(calls)] for number in range(len(tasks))]
-        if found := sum(path.exists() for path in paths):
-            tell(f"going on with {found} of {counted(len(paths), 'part')} from {folder}")
-
-        def once(task: tuple[Path, A]) -> B:
-            path, item = task
-            kept: B | None = recalled(path, kind)
-            if kept is not None and count is not None:
-                count(updates(item), earlier=True)
-            if kept is None:
-                check()
-                kept = function(item)
-                save_state(path, dict(named_tensors(kept)))
-            return kept
-
-        try:
-            yield from compute.run(once, zip(paths, tasks, strict=True))
-        except Interrupted as stopped:
-            done = f"{sum(path.exists() for path in paths)} of {counted(len(paths), 'part')}"
-            raise Interrupted(str(stopped) or f"interrupted with {done} done, kept; {AGAIN}") from None
+        with kept_parts(paths, folder):
+            yield from compute.run(partial(once, function, kind, count, updates), zip(paths, tasks, strict=True))
 
     def on_update() -> None:
         compute.on_update()
@@ -114,6 +98,37 @@ def remembering(
             count()
 
     return replace(compute, run=run, on_update=on_update)
+
+
+@contextmanager
+def kept_parts(paths: Sequence[Path], folder: Path) -> Iterator[None]:
+    """Tell how many parts are there already, and where the block is interrupted how many there are by then."""
+    if found := sum(path.exists() for path in paths):
+        tell(f"going on with {found} of {counted(len(paths), 'part')} from {folder}")
+    try:
+        yield
+    except Interrupted as stopped:
+        done = f"{sum(path.exists() for path in paths)} of {counted(len(paths), 'part')}"
+        raise Interrupted(str(stopped) or f"interrupted with {done} done, kept; {AGAIN}") from None
+
+
+def once(
+    function: Callable[[A], B],
+    kind: type[Any],
+    count: Counter | None,
+    updates: Callable[[Any], int],
+    task: tuple[Path, A],
+) -> B:
+    """What ``function`` gives for the item, kept at the path of the task."""
+    path, item = task
+    kept: B | None = recalled(path, kind)
+    if kept is not None and count is not None:
+        count(updates(item), earlier=True)
+    if kept is None:
+        check()
+        kept = function(item)
+        save_state(path, dict(named_tensors(kept)))
+    return kept
 
 
 def recalled(path: Path, kind: type[Any]) -> Any:

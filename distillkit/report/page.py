@@ -60,18 +60,12 @@ def write_report(
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
     write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
     write_text(folder / "summary.json", pretty_json(summary(rows)))
-    first, bold, previewed = leading(rows), best(rows), [row for row in rows if row.recipe in pictures]
-    losses = draw_plots(folder, first, loss_curves, training_curves)
-    if previewed:
-        with atomic_write(folder / "preview.png") as temporary:
-            temporary.write_bytes(pictures[most_telling(previewed)].read_bytes())
+    previewed = [row for row in rows if row.recipe in pictures]
+    losses = draw_plots(folder, leading(rows), loss_curves, training_curves)
+    write_preview(folder, pictures, previewed)
     shown = within({row.recipe: pictures[row.recipe] for row in leading(previewed)})
     page = template().render(
-        columns=DETAILS,
-        rows=[(details(row, rows), row.recipe in bold) for row in first],
-        every=[(details(row, rows), row.recipe in bold) for row in rows],
-        part=part_words(len(first), len(rows), "all of them below"),
-        cut=f" Of more than {CURVES} recipes, the best of each method and IPC." if len(rows) > CURVES else "",
+        **table_parts(rows),
         warnings=notes[:-1],
         note=notes[-1],
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
@@ -97,6 +91,25 @@ def tables(rows: Sequence[Row]) -> str:
         return markdown_table(rows)
     words = part_words(len(first), len(rows), "all of them below")
     return f"{words}\n\n{markdown_table(rows, first)}\nAll recipes:\n\n{markdown_table(rows)}"
+
+
+def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the page says in its table: the rows to look at first, all of them, and which are in bold."""
+    first, bold = leading(rows), best(rows)
+    return {
+        "columns": DETAILS,
+        "rows": [(details(row, rows), row.recipe in bold) for row in first],
+        "every": [(details(row, rows), row.recipe in bold) for row in rows],
+        "part": part_words(len(first), len(rows), "all of them below"),
+        "cut": f" Of more than {CURVES} recipes, the best of each method and IPC." if len(rows) > CURVES else "",
+    }
+
+
+def write_preview(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row]) -> None:
+    """preview.png, where a recipe has a preview."""
+    if rows:
+        with atomic_write(folder / "preview.png") as temporary:
+            temporary.write_bytes(pictures[most_telling(rows)].read_bytes())
 
 
 def draw_plots(

@@ -14,7 +14,7 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import DistillkitError, counted
+from distillkit.base.errors import DistillkitError, HubError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened, class_names_of
 from distillkit.data.files.real_images import REAL, split_shape
@@ -23,12 +23,15 @@ from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake
 from distillkit.setup.estimates import demands
 from distillkit.setup.init import local_folder
+from distillkit.setup.inspection import licence_stated
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
+from distillkit.sources.licences import licence_of_imported, obstacle
 
 GIB = 2**30
+STOPS = "distillkit push stops, unless --i-may-publish says that you may"
 HERE = "activate the environment that distillkit is installed in"
 
 
@@ -156,6 +159,8 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield from extras(data)
         checks.check_params(data)
         yield from source_images(data, folder)
+        yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
+        yield from guarded("licence", lambda: imported_licences(data, folder))
         if (fetched := images(folder)) is not None:
             checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
@@ -195,6 +200,34 @@ def source_images(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     else:
         found = f"{local} is in neither Git nor DVC, so clones and CI do not have the images"
         yield Finding("source", "warning", found, f"dvc add {shlex.quote(local)}; move it into the repository first")
+
+
+def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
+    """Whether the licence of the source lets a set be published; nothing where it is not known without the Hub."""
+    fetched = fetched_file(folder)
+    try:
+        licence = spec.licence or (recorded_licence(fetched) if fetched else licence_stated(spec, folder))
+    except HubError:  # fetch will tell
+        return
+    if (found := obstacle(licence)) is None:
+        yield Finding("licence", "ok", licence)
+    else:
+        yield Finding("licence", "warning", found, f"look it up and set data.licence; {STOPS}")
+
+
+def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """The same of imported sets that are there."""
+    for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
+        if recipe.get("method") != "imported" or not (file := folder / str(recipe.get("file"))).is_file():
+            continue
+        record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
+        if found := obstacle(licence_of_imported(record), f"the imported images of {name}"):
+            yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
+
+
+def recorded_licence(real: Path) -> str:
+    """The licence that ``fetch`` recorded."""
+    return str(Opened(real, "real").field("source", dict).get("licence", ""))
 
 
 def in_dvc(place: Path, folder: Path) -> bool:

@@ -13,9 +13,17 @@ from distillkit.hub.client import connect
 from distillkit.hub.errors import hub_errors
 from distillkit.sources.fetch import DataSpec, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
-from distillkit.sources.huggingface import label_column
+from distillkit.sources.huggingface import card_licence, front_matter, label_column
 from distillkit.sources.pictures import is_picture, picture_pixels, unreadable
-from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, Split, TorchvisionSource
+from distillkit.sources.readers import (
+    DigitsSource,
+    FolderSource,
+    HuggingFaceSource,
+    Source,
+    Split,
+    TorchvisionSource,
+    open_digits,
+)
 from distillkit.sources.summary import Summary
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
@@ -114,9 +122,7 @@ def by_its_card(source: HuggingFaceSource) -> Inspection:
     from datasets.info import DatasetInfosDict
 
     logging.set_verbosity_error()  # no warnings about unknown entries in a card
-    reference, api = Reference(source.id, source.revision), connect()
-    with hub_errors(api, str(reference)):
-        card = api.dataset_info(source.id, revision=source.revision, timeout=CARD_PATIENCE).card_data
+    card = card_of(source)
     try:
         infos = DatasetInfosDict.from_dataset_card_data(card or {})
         info = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
@@ -125,8 +131,33 @@ def by_its_card(source: HuggingFaceSource) -> Inspection:
     except Exception:  # cards are written by hand: anything can be missing or of another type
         classes = images = 0
     if not 2 <= classes <= images:
+        reference = Reference(source.id, source.revision)
         raise HubError(f"{reference}: its card does not say which classes and how many images there are")
     return Inspection(classes, images, images // classes, [])
+
+
+def card_of(source: HuggingFaceSource) -> Any:
+    """The metadata of a dataset's card on the Hub, None without one. Raises HubError when the Hub cannot be asked."""
+    api = connect()
+    with hub_errors(api, str(Reference(source.id, source.revision))):
+        return api.dataset_info(source.id, revision=source.revision, timeout=CARD_PATIENCE).card_data
+
+
+def licence_stated(spec: DataSpec, root: Path) -> str:
+    """The licence that the source has before it is fetched, nothing where it states none.
+
+    Raises HubError when the Hub cannot be asked, SourceError for a card that cannot be read.
+    """
+    if spec.licence:
+        return spec.licence
+    match seen_from(spec.source, root):
+        case DigitsSource():
+            return open_digits().info.licence
+        case HuggingFaceSource(id=place) as source:
+            folder = Path(place)
+            return card_licence(front_matter(folder / "README.md") if folder.is_dir() else card_of(source))
+        case _:
+            return ""
 
 
 def seen_from(source: Source, root: Path) -> Source:

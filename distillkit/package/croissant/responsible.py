@@ -6,6 +6,7 @@ Its keys are those that NeurIPS 2026 asks of every dataset, and the collection's
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distillkit.audit.result import audit_words
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.sources.licences import WEB, spdx
 
@@ -40,6 +41,7 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             said["personal_information"] or UNSTATED,
             "A distilled set is not anonymised: real images in it are unchanged, and learned images may show or give "
             "away what the source images showed.",
+            *audits(recipes),
         ],
         "rai:dataUseCases": [said["uses"] or USES],
         "rai:dataSocialImpact": said["social_impact"] or UNSTATED,
@@ -55,6 +57,11 @@ def leaked(test: Mapping[str, Any]) -> str | None:
     if not test.get("in_train"):
         return None
     return f"{test['in_train']:,} of the {test['images']:,} test images are training images, too: accuracies are high."
+
+
+def audits(recipes: Sequence[Recipe]) -> list[str]:
+    """What the audit of each recipe found; nothing of those that were not audited."""
+    return [f"Audit of {recipe['name']}: {audit_words(recipe['audit'])}" for recipe in recipes if "audit" in recipe]
 
 
 def given(text: str | None) -> list[str]:
