@@ -20,6 +20,7 @@ from distillkit.hub.errors import hub_errors, patiently
 from distillkit.package.folders import MANIFEST, check_target, files_in, replacing
 from distillkit.package.manifest import (
     ARTIFACT,
+    PARQUET,
     FileRecord,
     Manifest,
     Package,
@@ -144,8 +145,8 @@ def load_with_provenance(
     remote = open_remote(connect(), parse_reference(str(reference)), cache)
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
-    artifact = f"{name}/{ARTIFACT}"
-    return load_synthetic(fetch_all(remote, {artifact})[artifact])
+    artifact, images = f"{name}/{ARTIFACT}", f"{name}/{PARQUET}"  # which lie side by side in the cache
+    return load_synthetic(fetch_all(remote, {artifact, images})[artifact])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import method_called
-from distillkit.package import card_tables
+from distillkit.package import card_tables, loading
 from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.process.progress import presentable
@@ -50,7 +50,6 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         **{key: first[key] for key in SHARED},
         source=first["provenance"]["source"],
         source_images=first["provenance"].get("source_images", {}),
-        has_pixels="pixels" in infos[default].features,
         methods={method: about(method).summary for method in methods(recipes)},
         ordered=[recipe for recipe in recipes if about(recipe["method"]).ordered],
         attacks=[recipe for recipe in recipes if recipe["notes"].get("attack")],
@@ -67,7 +66,7 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         papers=papers(recipes),
         options=options(recipes),
         zca=whitening(first),
-        **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
+        **{function.__name__: function for function in (*card_tables.WORDS, *loading.WORDS, *WORDS)},
     )
     return f"{card}\n"
 
@@ -100,7 +99,8 @@ def percent(accuracy: Mapping[str, Any]) -> str:
 
 def share(recipe: Recipe) -> str:
     """The set's bytes as a share of the source's."""
-    return f"{100 * recipe['storage']['safetensors'] / recipe['storage']['source_train']:.1f} %"
+    bytes_kept = recipe["storage"]["safetensors"] + recipe["storage"]["parquet"]
+    return f"{100 * bytes_kept / recipe['storage']['source_train']:.1f} %"
 
 
 def distance(value: float) -> str:

@@ -10,6 +10,7 @@ from distillkit.base.errors import ParamsError
 from distillkit.base.names import check_package_name, check_recipe, check_recipe_names, hint
 from distillkit.base.params import read, section
 from distillkit.base.settings import settings
+from distillkit.data.files.packed import Storage
 from distillkit.matching.method import Method, Selection
 from distillkit.matching.optim import Optim
 from distillkit.methods import method_called, names
@@ -107,12 +108,14 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
 class PackageSpec:
     """The ``package`` section: the folder's name, the default recipe and which others go with it.
 
-    All recipes but the full set are packaged when ``recipes`` is missing.
+    All recipes but the full set are packaged when ``recipes`` is missing. ``storage`` is the type that learned images
+    are kept as; networks are evaluated on images so rounded.
     """
 
     name: str
     default: str
     recipes: tuple[str, ...] | None = None
+    storage: Storage = "float32"
 
     def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
         if self.recipes is not None:

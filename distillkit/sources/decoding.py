@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from itertools import compress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,12 +19,21 @@ from torch import Tensor
 
 from distillkit.base.errors import SourceError
 from distillkit.base.machine import cores
-from distillkit.data.files.shards import Collector
+from distillkit.data.files.shards import Collector, Files
 from distillkit.data.origin import Tally, count
-from distillkit.data.rows import Images
+from distillkit.data.rows import Encoded, Images
 from distillkit.process.interruption import check
 from distillkit.sources.copies import Copies, pixel_hash
-from distillkit.sources.pictures import WHITE, Pixels, picture_pixels, plain_jpeg, resized, unreadable
+from distillkit.sources.pictures import (
+    WHITE,
+    Pixels,
+    is_plain,
+    open_picture,
+    picture_pixels,
+    plain_jpeg,
+    resized,
+    unreadable,
+)
 from distillkit.sources.readers import Split
 
 A = TypeVar("A")
@@ -62,28 +72,39 @@ class Reading(NamedTuple):
     def pixels(self, split: Split, row: int) -> Pixels:
         """Raises SourceError, with what people call the row, for what cannot be read."""
         try:
-            if self.quick and split.encoded and (values := plain_jpeg(split.encoded(row))) is not None:
-                return Pixels(resized(values, self.size))
-            read = picture_pixels(split.read(row), self.background, self.white or WHITE)
-            return read._replace(values=resized(read.values, self.size))
+            data = b"" if split.encoded is None else split.encoded(row)
+            if self.quick and (values := plain_jpeg(data)) is not None:
+                read = Pixels(values, file=data)
+            else:
+                image = open_picture(data) if data else split.read(row)
+                plain = bool(data) and is_plain(image)  # asked before it is decoded
+                read = picture_pixels(image, self.background, self.white or WHITE)
+                read = read._replace(file=data if plain and read.deepest is None else b"")
+            values = resized(read.values, self.size)
+            return read._replace(values=values, file=read.file if values is read.values else b"")
         except Exception as error:  # image decoders raise errors of every kind
             raise unreadable(split.where(row), error) from error
 
 
 class Block(NamedTuple):
-    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is."""
+    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is.
+
+    ``files`` are those of the images, empty for an image that differs from its file.
+    """
 
     images: np.ndarray
+    files: list[bytes]
     hashes: list[bytes]
     deepest: tuple[int, str] | None
     notes: Tally
 
 
 class Decoded(NamedTuple):
-    """The images that were kept, and a mask (N,) of those among all rows of the split."""
+    """The images that were kept, a mask (N,) of those among all rows of the split, and their files."""
 
     images: Images
     kept: Tensor
+    encoded: Encoded | None
 
 
 class ColourError(Exception):
@@ -132,6 +153,7 @@ def decode_as(
     rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
     for split in splits:
         kept, collector = torch.ones(len(split.rows), dtype=torch.bool), Collector(folder, split.name, image_shape)
+        files = Files(folder, split.name)
         spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
         blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
         for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
@@ -139,11 +161,13 @@ def decode_as(
             known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
             keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
             collector.append(block.images if all(keep) else block.images[keep])
+            if split.name == "train":
+                files.append(list(compress(block.files, keep)))
             kept[span.start : span.stop] = torch.tensor(keep)
             deepest += [] if block.deepest is None else [block.deepest]
             for what, (times, first) in block.notes.items():
                 notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
-        found.append(Decoded(collector.result(), kept))
+        found.append(Decoded(collector.result(), kept, files.result()))
     check_depth(deepest, reading.white)
     return found
 
@@ -151,6 +175,7 @@ def decode_as(
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
     """The images at some places of a split."""
     images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
+    files: list[bytes] = []
     for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
         read, where = reading.pixels(split, row), split.where(row)
         pixels = read.values
@@ -161,6 +186,7 @@ def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Re
         if len(pixels) > image_shape[0]:
             raise ColourError
         images[number] = pixels
+        files.append(read.file if len(pixels) == len(images[number]) else b"")
         if read.deepest is not None:
             deepest[:] = [max([*deepest, (read.deepest, where)])]
         if read.deepest is not None and len(pixels) == 3:
@@ -169,7 +195,7 @@ def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Re
             count(notes, f"transparent images, put on {ground(reading.background)}", where)
         if read.frames:
             count(notes, SEVERAL, where)
-    return Block(images, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
+    return Block(images, files, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
 
 
 def ground(level: int) -> str:

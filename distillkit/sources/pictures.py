@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from distillkit.base.errors import SourceError
 
@@ -27,6 +27,7 @@ ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # what
 class Pixels(NamedTuple):
     """``values`` (C, H, W) uint8, one channel for grey and three for colour; and what had to be decided.
 
+    ``file`` are the bytes of a JPEG or PNG that shows nothing else than these values, where they are known.
     ``deepest`` is the highest value of 16-bit pixels, of colours by their higher bytes, None where they have 8;
     ``clear`` says that something shone through, ``frames`` that there were more pictures in the file than this one.
     """
@@ -35,6 +36,7 @@ class Pixels(NamedTuple):
     deepest: int | None = None
     clear: bool = False
     frames: bool = False
+    file: bytes = b""
 
 
 @cache
@@ -123,6 +125,14 @@ def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE
         image = image.convert("RGB")
     pixels = np.asarray(image)
     return Pixels(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), deepest, clear, frames)
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether a picture is a JPEG or PNG whose pixels of 8 bits, decoded by anybody, are those of picture_pixels."""
+    simple = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and not image.has_transparency_data
+    if not simple or getattr(image, "n_frames", 1) != 1:
+        return False
+    return not ORIENTED & image.info.keys() or image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def plain_jpeg(data: bytes) -> np.ndarray | None:
