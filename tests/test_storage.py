@@ -1,5 +1,6 @@
 """Sets as small as they can be: real images as their source had them, learned ones rounded, all given back exactly."""
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 import torch
@@ -121,7 +123,9 @@ def rewritten(package: Package, name: str, column: str, change: Any) -> None:
     table = parquet.read_table(path)
     place = table.schema.get_field_index(column)
     values = [change(value) for value in table[column].to_pylist()]
-    parquet.write_table(table.set_column(place, table.schema.field(column), [values]), path)
+    field = table.schema.field(column)
+    array = arrow.array(values, field.type)
+    parquet.write_table(table.set_column(place, field, array), path)
 
 
 def uint8_package(folder: Path) -> Package:
@@ -145,7 +149,10 @@ def test_a_parquet_of_another_scale_is_told(tmp_path: Path, column: str) -> None
         (lambda _: {"bytes": encoded(np.zeros((5, 4), np.uint8), "PNG"), "path": None}, "decodes to images of SHA-256"),
         (lambda _: {"bytes": encoded(np.zeros((4, 5), np.uint8), "PNG"), "path": None}, "row 0, has no image of 1x5x4"),
         (lambda _: {"bytes": encoded(np.zeros((5, 4), np.uint8), "BMP"), "path": None}, "row 0, has no image of 1x5x4"),
-        (lambda _: {"bytes": bytes(9_000), "path": None}, "20 rows and .* bytes of images.; expected a parquet file"),
+        (
+            lambda _: {"bytes": os.urandom(9_000), "path": None},
+            "20 rows and .* bytes of images.; expected a parquet file",
+        ),
         (lambda _: None, "row 0, has no image"),
     ],
     ids=["others", "turned", "of no known format", "too many bytes", "none"],
@@ -240,6 +247,7 @@ def test_fetch_keeps_the_files_that_show_the_images(source, tmp_path, monkeypatc
     assert bool(list(folder.glob("train-encoded-*.safetensors"))) == (most == 0)
 
 
+@pytest.mark.filterwarnings("ignore:.*TorchVision are deprecated:DeprecationWarning")
 def test_the_quick_way_keeps_the_same_files(source, monkeypatch) -> None:
     monkeypatch.setattr(decoding, "FEW", 1)
     assert files_of(fetch(DataSpec(FolderSource(path=str(source))))) == files_in(source)
@@ -268,8 +276,9 @@ def test_ends_that_are_none_are_told(tmp_path: Path, ends: list[int]) -> None:
     from distillkit.data.files.container import KEY, Opened
     from distillkit.data.rows import Encoded
 
-    real = real_data(images_of((1, 5, 4)).take(torch.tensor([0, 1])))
-    real = replace(real, test=real.train, encoded=Encoded(torch.arange(4).byte(), torch.tensor([2, 4])))
+    real = real_data(images_of((1, 5, 4)))
+    train = real.train.take(torch.tensor([0, 1]))
+    real = replace(real, train=train, encoded=Encoded(torch.arange(4).byte(), torch.tensor([2, 4])))
     save_real(tmp_path / REAL, real)
     tensors = {**load_file(tmp_path / REAL), "train_encoded_ends": torch.tensor(ends)}
     save_file(tensors, tmp_path / REAL, {KEY: Opened(tmp_path / REAL).file.metadata()[KEY]})

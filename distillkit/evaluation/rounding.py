@@ -26,7 +26,10 @@ def to_levels(pixels_NCHW: Tensor, fitted_N: Tensor) -> Levels:
 
 def levels_of(synthetic: SyntheticSet, storage: Storage, rows: slice) -> Levels:
     """What the parquet shows of some rows: images as they are where they have 8 bits in a package, else previews."""
-    return to_levels(synthetic.pixels(rows), synthetic.learned[rows] & (storage == "uint8"))
+    pixels = synthetic.pixels(rows)
+    return to_levels(
+        pixels.half().float() if storage == "float16" else pixels, synthetic.learned[rows] & (storage == "uint8")
+    )
 
 
 def stored(synthetic: SyntheticSet, storage: Storage) -> SyntheticSet:

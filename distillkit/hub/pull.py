@@ -14,6 +14,8 @@ from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
 from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
 from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.container import Opened
+from distillkit.data.files.packed import ELSEWHERE
 from distillkit.data.images import SyntheticSet
 from distillkit.hub.client import DATASET, Entry, announced, connect, is_offline, quiet_client, resolve, short, sums_of
 from distillkit.hub.errors import hub_errors, patiently
@@ -145,8 +147,11 @@ def load_with_provenance(
     remote = open_remote(connect(), parse_reference(str(reference)), cache)
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
-    artifact, images = f"{name}/{ARTIFACT}", f"{name}/{PARQUET}"  # which lie side by side in the cache
-    return load_synthetic(fetch_all(remote, {artifact, images})[artifact])
+    artifact = f"{name}/{ARTIFACT}"
+    fetched = fetch_all(remote, {artifact})[artifact]
+    if ELSEWHERE in Opened(fetched, "synthetic").header:
+        fetch_all(remote, {f"{name}/{PARQUET}"})  # which comes to lie beside it in the cache
+    return load_synthetic(fetched)
 
 
 @contextmanager

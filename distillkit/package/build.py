@@ -1,7 +1,7 @@
 """A folder ready for the Hub: one config per packaged recipe, a card, and the checksums of every file.
 
-``distillkit.load`` reads ``<recipe>/distilled.safetensors``, and ``datasets.load_dataset`` the parquet beside it; images
-of 8 bits are in the parquet alone, for both. The same artifacts and metrics give the same bytes.
+``distillkit.load`` reads ``<recipe>/distilled.safetensors``, ``datasets.load_dataset`` the parquet beside it. Images of
+8 bits are in the parquet alone, for both. The same artifacts and metrics give the same bytes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

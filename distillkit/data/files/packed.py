@@ -102,7 +102,7 @@ def read_levels(path: Path, exact_N: Tensor, image_shape: tuple[int, ...]) -> Te
             shape = "x".join(map(str, image_shape))
             raise ArtifactError(f"{path}, row {row}, has no image of {shape}; expected a JPEG or PNG; {again}")
         found.append(pixels)
-    return torch.from_numpy(np.stack(found))
+    return torch.from_numpy(np.array(found, dtype=np.uint8).reshape(-1, *image_shape))
 
 
 def encoded_images(path: Path, rows: int, each: int) -> Iterator[Any]:
