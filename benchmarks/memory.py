@@ -4,10 +4,11 @@
     python benchmarks/memory.py --dataset FOLDER --images 20000 --stage evaluate
 
 FOLDER holds parquet files of encoded images with a train and a test split, such as CIFAR-10 in JPEG; larger sources are
-made by repeating its rows. Each stage runs in a process of its own. ``peak_mb`` is its largest resident set, above what
-a stage takes that has imported everything and read one image (``base_mb``); ``anonymous_mb`` is the same without pages
-of files, which the system takes back when it needs them. ``cpu_s`` counts the stage's children too. Sizes and stages
-that are not measured keep what the file has of them.
+made by repeating its rows. Each stage runs in a process of its own. ``peak_mb`` is its largest resident set;
+``anonymous_mb`` is the same without pages of files, which the system takes back when it needs them. What a stage takes
+with 1,000 images is about what importing takes: the table shows what the others take beyond that. ``cpu_s`` counts the
+stage's children, too. Sizes and stages that are not measured keep what the file has of them. ``before`` is of the
+commit before sources were read by rows.
 """
 
 import json
@@ -29,8 +30,16 @@ from record import ROOT, aligned, conditions, options, write
 from ruamel.yaml import YAML
 
 MB = 1e6
+SMALLEST = 1_000  # images
 RESULTS = ROOT / "benchmarks/results/memory-cpu.json"
-SIZES = {"20k": (20_000, 32), "50k": (50_000, 32), "200k": (200_000, 32), "100k of 64x64": (100_000, 64)}
+SIZES = {
+    "1k": (1_000, 32),
+    "20k": (20_000, 32),
+    "50k": (50_000, 32),
+    "200k": (200_000, 32),
+    "1k of 64x64": (1_000, 64),
+    "100k of 64x64": (100_000, 64),
+}
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "batch"}
 TRAINING = {"steps": 20, "batch": 64, "lr": 0.01}
 SCAN = {"candidates": [0.2, 0.6], "holdout": 0.2, "runs": 1, "training": TRAINING}
@@ -169,22 +178,17 @@ def measured(dataset: Path, images: int, side: int, stages: Sequence[str]) -> It
                 yield stage, used
 
 
-def base() -> Used:
-    """A stage of three images, which is what importing takes."""
-    code = (
-        "import torch, torchvision.io, datasets; from distillkit.evaluation import evaluate; "
-        "from distillkit.pipeline import make; torch.ones(3, 3) @ torch.ones(3, 3)"
-    )
-    return run([sys.executable, "-c", code], ROOT)
-
-
 def table(sizes: Mapping[str, Any]) -> str:
-    """Peaks above the base, in MB: a row for each stage, a column for each size."""
-    stages = list(dict.fromkeys(stage for found in sizes.values() for stage in found["stages"]))
-    rows = [["stage, MB above the base", *sizes]]
+    """Peaks above those of 1,000 images, in MB: a row for each stage, a column for each size."""
+    shown = {name: found for name, found in sizes.items() if found["images"] > SMALLEST}
+    floors = {found["side"]: found["stages"] for found in sizes.values() if found["images"] <= SMALLEST}
+    stages = list(dict.fromkeys(stage for found in shown.values() for stage in found["stages"]))
+    rows = [["MB above 1,000 images", *shown]]
     for stage in stages:
-        cells = [found["stages"].get(stage) for found in sizes.values()]
-        rows.append([stage, *("" if cell is None else f"{cell['peak_mb']:.0f}" for cell in cells)])
+        pairs = [(found["stages"].get(stage), floors.get(found["side"], {}).get(stage)) for found in shown.values()]
+        rows.append(
+            [stage, *(f"{own['peak_mb'] - floor['peak_mb']:.0f}" if own and floor else "" for own, floor in pairs)]
+        )
     return aligned(rows)
 
 
@@ -198,21 +202,21 @@ def main(
 ) -> None:
     """Measure, and write what was found."""
     del rounds
-    sizes = {"quick": (500, 32)} if quick else {name: SIZES[name] for name in names or SIZES}
-    kept = json.loads(RESULTS.read_text())["sizes"] if RESULTS.is_file() and not quick else {}
-    floor = base()
+    sizes = {"quick": (1_000, 32)} if quick else {name: SIZES[name] for name in names or SIZES}
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not quick else {}
+    kept, before = known.get("sizes", {}), {key: known[key] for key in known.keys() & {"before"}}
     os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp())
     for name, (images, side) in sizes.items():
         found = kept.setdefault(name, {"images": images, "side": side, "stages": {}})
         for stage, used in measured(dataset, images, side, stages):
             found["stages"][stage] = {
-                "peak_mb": round((used.peak - floor.peak) / MB, 1),
-                "anonymous_mb": round((used.anonymous - floor.anonymous) / MB, 1),
+                "peak_mb": round(used.peak / MB, 1),
+                "anonymous_mb": round(used.anonymous / MB, 1),
                 "cpu_s": round(used.cpu, 2),
                 "wall_s": round(used.wall, 2),
             }
             click.echo(f"{name}, {stage}: {found['stages'][stage]}", err=True)
-            write({**conditions("memory"), "base_mb": round(floor.peak / MB, 1), "sizes": kept}, out, quick)
+            write({**conditions("memory"), "sizes": kept, **before}, out, quick)
     click.echo(table(kept))
 
 

@@ -29,7 +29,7 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.evaluation.rounding import stored
 from distillkit.package.build import without_bars, write_parquet
-from distillkit.package.packing import pack
+from distillkit.package.storage.packing import pack
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, HuggingFaceSource
 from distillkit.training.loop import TrainingRecipe

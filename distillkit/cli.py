@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal
@@ -11,12 +12,14 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
+from distillkit.base.errors import ArtifactError, check_shadows
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
 TEST = click.option("--test", type=Path, help=IMAGES)
+SOURCE = "A real.safetensors, or the source's folder here; fetched from the source when missing."
 NETWORK = click.option("--network", help="package.module:function that builds the network, where the recipe names one.")
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
@@ -66,16 +69,46 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     answer(as_json, result, [f"{percent(result['accuracy'])} test accuracy{claimed}"])
 
 
+@cli.command(short_help="Measure what a set reveals of its source.")
+@click.argument("path", type=Path)
+@click.argument("recipe", required=False)
+@click.option("--shadows", type=click.IntRange(0), default=0, show_default=True, help="Sets to make anew and attack.")
+@click.option("--source", type=Path, help=SOURCE)
+@JSON
+def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_json: bool) -> None:
+    """Measure what a set (an artifact, or RECIPE of a packaged folder) reveals of the images that it was made from.
+
+    Without --shadows: copies, and distances to the source. With --shadows N: membership inference against N sets made
+    anew, each from a random half of the source. Each costs as much as the set itself; Ctrl-C keeps those that are done.
+    """
+    arguments.check_artifact(path)
+    arguments.check_test(source, "--source")
+    check_shadows(shadows)
+    from distillkit.audit.result import lines
+    from distillkit.check.audit import audit_again
+
+    result = audit_again(path, recipe, source, shadows)
+    answer(as_json, result, lines(result))
+
+
 @cli.command(short_help="Publish a package on the Hub.")
 @click.argument("folder", type=Path)
 @click.argument("repo")
 @click.option("--tag", help="Name the commit, such as v1.0; a tag never moves.")
 @click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option("--message", help="The commit's message.")
+@click.option("--i-may-publish", is_flag=True, help="Publish although the licence is not known to allow it.")
 @click.option("--receipt", type=Path, default=Path("published.json"), show_default=True, help="Where to record this.")
 @JSON
 def push(
-    folder: Path, repo: str, tag: str | None, private: bool, message: str | None, receipt: Path, as_json: bool
+    folder: Path,
+    repo: str,
+    tag: str | None,
+    private: bool,
+    message: str | None,
+    i_may_publish: bool,
+    receipt: Path,
+    as_json: bool,
 ) -> None:
     """Publish a packaged FOLDER as dataset REPO (owner/name) on the Hugging Face Hub, in one commit.
 
@@ -88,7 +121,8 @@ def push(
     from distillkit.hub.push import as_dict, lines
     from distillkit.hub.push import push as publish
 
-    pushed = publish(connect(), folder, repo, tag=tag, private=private, message=message, receipt=receipt)
+    told: dict[str, Any] = {"tag": tag, "private": private, "message": message, "may_publish": i_may_publish}
+    pushed = publish(connect(), folder, repo, receipt=receipt, **told)
     answer(as_json, as_dict(pushed), lines(pushed))
 
 
@@ -107,13 +141,17 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 
     reference = parse_reference(repo)
     from distillkit.hub.pull import pull as fetch
+    from distillkit.hub.sign_offs import fetch_sign_offs
 
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)
+    signed = fetch_sign_offs(connect(), reference.repo, commit, out)
     described = {"repo": reference.repo, "commit": commit, "path": str(out), "recipes": list(package.recipes)}
+    described["sign_offs"] = signed
     people = [
         f"{out}: {', '.join(package.recipes)} of {reference} (commit {commit})",
         "every file is as the manifest says",
+        *([f"with {len(signed)} files of sign-offs; distillkit show {out} lists them"] if signed else []),
     ]
     answer(as_json, described, people)
 
@@ -125,6 +163,8 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @TEST
 @click.option("--seed", type=int, default=0, show_default=True)
 @NETWORK
+@click.option("--sign-off", type=Path, help="Write what was found to this new .json file, for others to check.")
+@click.option("--by", help="Who verifies: the name or account that the sign-off gives.")
 @JSON
 def verify(
     package: str,
@@ -133,6 +173,8 @@ def verify(
     test: Path | None,
     seed: int,
     network: str | None,
+    sign_off: Path | None,
+    by: str | None,
     as_json: bool,
 ) -> None:
     """Check PACKAGE (a folder, or owner/name@revision on the Hub): hashes, that its parts agree, and its accuracy.
@@ -142,13 +184,19 @@ def verify(
     """
     arguments.package_reference(package)
     arguments.check_test(test)
+    arguments.check_sign_off(sign_off, by)
+    from distillkit.check.sign_off import sign_off as write_sign_off
+    from distillkit.check.sign_off import written_lines
     from distillkit.check.verify import as_dict, lines
     from distillkit.check.verify import verify as check
     from distillkit.hub.pull import pulled
 
     with pulled(package, recipe) as opened:
         verdict = check(opened, recipe, test=test, runs=runs, seed=seed, network=network)
-    answer(as_json, as_dict(verdict), lines(verdict))
+        if sign_off is not None and by is not None:
+            write_sign_off(opened, verdict, by, seed, sign_off)
+    written = [] if sign_off is None else written_lines(sign_off, verdict.recipe)
+    answer(as_json, as_dict(verdict), [*lines(verdict), *written])
     if not verdict.matches:
         sys.exit(3)
 
@@ -165,8 +213,7 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision). Two packages are
     compared in all recipes, or in RECIPE only.
     """
-    if picture is not None and picture.suffix.lower() != ".png":
-        raise click.UsageError(f"--picture is {picture}; expected a file name that ends in .png; choose one")
+    check_picture("--picture", picture)
     for side in (before, after):
         arguments.package_reference(side)
     from distillkit.check.diff import picture as diff_picture
@@ -183,6 +230,44 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     if picture is not None:
         raise click.UsageError("a picture shows one recipe; name it after BEFORE and AFTER")
     answer(as_json, views.package_as_json(found), views.package_lines(found))
+
+
+@cli.command(short_help="Compare the accuracies of several packages.")
+@click.argument("packages", nargs=-1, required=True)
+@click.option("--recipe", "recipes", multiple=True, help="Take this recipe only; may be repeated.")
+@click.option("--signed-off", is_flag=True, help="Take what others found and signed off, not what is claimed.")
+@click.option("--apart", is_flag=True, help="Make a table for each way of measurement.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values on stdout.")
+@click.option("--plot", type=Path, help="Draw the table into this PNG.")
+@JSON
+def table(
+    packages: tuple[str, ...],
+    recipes: tuple[str, ...],
+    signed_off: bool,
+    apart: bool,
+    as_csv: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Put the sets of PACKAGES (folders, or owner/name@revision on the Hub) into one table, the most accurate first.
+
+    Sets that were not measured alike (network, updates, labels, test images and more) are refused, with the reason.
+    """
+    check_picture("--plot", plot)
+    for package in packages:
+        arguments.package_reference(package)
+    from distillkit.check.leaderboard import views
+    from distillkit.check.leaderboard.claims import rows_of
+    from distillkit.check.leaderboard.measurement import check_alike, groups_of
+
+    groups = groups_of(rows_of(packages, recipes, signed_off))
+    if not apart:
+        check_alike(groups)
+    if plot is not None:
+        from distillkit.check.leaderboard.picture import draw
+
+        draw(groups, plot)
+    answer(as_json, views.as_json(groups), [views.as_csv(groups)] if as_csv else views.markdown(groups))
 
 
 @cli.command(short_help="Write a pipeline into your repository.")
@@ -264,31 +349,81 @@ def doctor(folder: Path, as_json: bool) -> None:
     The exit code is 0 unless a check has failed.
     """
     arguments.check_folder(folder)
-    from dataclasses import asdict
-
     from distillkit.setup.doctor import examine, lines
 
     findings = list(examine(folder))
     failed = [finding.check for finding in findings if finding.status == "failure"]
-    answer(as_json, {"ready": not failed, "findings": [asdict(finding) for finding in findings]}, lines(findings))
+    answer(as_json, {"ready": not failed, "findings": [finding.plain() for finding in findings]}, lines(findings))
     if failed:
         sys.exit(1)
 
 
 @cli.command(short_help="Run dvc repro, with stages side by side.")
 @click.argument("targets", nargs=-1)
-@click.option("-j", "--jobs", type=click.IntRange(1), default=2, show_default=True, help="Stages at a time.")
-def repro(targets: tuple[str, ...], jobs: int) -> None:
+@click.option("--on", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Engine.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Stages at a time.  [local: 2; ray, slurm: 64]")
+@click.option("--address", help="Ray: the cluster's; by default RAY_ADDRESS, or a cluster started here.")
+@click.option("--partition", help="Slurm: where jobs go.")
+@click.option("--remote", help="Results go through this DVC remote, even where nodes share a file system.")
+@click.option("--work", type=Path, help="Unfinished work goes to this folder, which all nodes see.")
+@click.option(
+    "--cores", type=click.IntRange(1), help="Of each job; estimated when missing, as are --gpus and --memory."
+)
+@click.option("--gpus", type=click.IntRange(0), help="Of each job.")
+@click.option("--memory", type=click.FloatRange(0, min_open=True), help="Of each job, in GiB.")
+@click.option("--minutes", type=click.IntRange(1), default=None, help="Slurm: the longest that a job may take.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout for everything that happens.")
+def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **options: Any) -> None:
     """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
-    Each line of output has the name of its stage. If a stage fails, the running stages finish and no other starts.
-    Ctrl-C ends all of them in order. The files and dvc.lock are the same as those of `dvc repro`.
+    With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
+    a stage fails, the running stages finish and no other starts. Ctrl-C ends all of them in order. The files and
+    dvc.lock are the same as those of `dvc repro`.
     """
+    for name in (name for name, value in options.items() if value is not None):
+        engines = {"address": ["ray"], "partition": ["slurm"], "minutes": ["slurm"]}.get(name, ["ray", "slurm"])
+        if on not in engines:
+            wanted = " or ".join(f"--on {engine}" for engine in engines)
+            raise click.UsageError(f"--{name} is not for --on {on}; expected {wanted} with it; correct one of them")
     arguments.check_pipelines(targets)
-    from distillkit.process.progress import presentable
-    from distillkit.process.repro import repro as side_by_side
+    from distillkit.engines.controller import repro as side_by_side
+    from distillkit.engines.display import board
+    from distillkit.engines.start import Options, starter
 
-    side_by_side(targets, jobs, lambda line: click.echo(presentable(line)))
+    side_by_side(
+        targets,
+        jobs or (2 if on == "local" else 64),
+        board(as_json, partial(click.echo, file=sys.stdout)),
+        starter(on, Options(**options)),
+    )
+
+
+@cli.command("merge-lock", short_help="Merge dvc.lock by stage, for Git.")
+@click.argument("files", nargs=-1, metavar="[BASE OURS THEIRS [NAME]]")
+@click.option("--install", is_flag=True, help="Make Git use this command for dvc.lock in this repository.")
+@click.option(
+    "--rerun", is_flag=True, help="Leave out stages that both sides changed, so that dvc repro runs them again."
+)
+def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
+    """Merge two versions of dvc.lock by stage. Git calls this command once `distillkit merge-lock --install` has run.
+
+    Stages that one side changed are merged. A stage that both sides changed in different ways is a conflict: both
+    versions are marked in the file, and the exit code is 1. With --rerun, such a stage is left out.
+    """
+    from distillkit.process import merge_lock as driver
+
+    if install and not files:
+        click.echo("\n".join(driver.install(rerun)))
+        return
+    if install or len(files) not in (3, 4):
+        raise click.UsageError(
+            f"{len(files)} files are given; expected BASE OURS THEIRS, or --install alone; see --help"
+        )
+    name = files[3] if len(files) == 4 else files[1]
+    base, ours, theirs = map(Path, files[:3])
+    if conflicts := driver.merge_lock(base, ours, theirs, name, rerun):
+        found = f"{name}: both sides changed {', '.join(conflicts)}"
+        raise ArtifactError(f"{found}; expected one version of each; keep one in the file, or none and run dvc repro")
 
 
 @cli.command(short_help="List or delete what the pipeline has left over.")
@@ -310,44 +445,68 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
 
 
 @cli.command("import", short_help="Make an artifact of a set that other code saved.")
-@click.argument("files", nargs=-1, required=True, type=Path)
+@click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--out", type=Path, required=True, help="The artifact to write, a .safetensors file.")
 @click.option("--saved-as", type=click.Choice(SAVED_AS), help="How the images were saved; asked for when missing.")
 @click.option("--statistics", help="What normalised them: cifar10, mnist, … or mean/std: 0.5,0.5,0.4/0.2,0.2,0.2.")
 @click.option("--classes", help="Class names in order: with commas between, or a text file with one a line.")
 @click.option("--labels", type=click.Choice(LABELS), help="What soft labels are, or hard: take the likeliest class.")
 @click.option("--index", type=click.IntRange(0), help="Which set of a file that holds several experiments, from 0.")
+@click.option("--licence", help="Under which licence the images are, by SPDX where it has a name for it.")
+@click.option("--size", help="Resize pictures to this side, or height x width, such as 64 or 64x48.")
+@click.option("--config", help="Which config of a dataset.")
+@click.option("--split", help="Which split of a dataset, or folder of splits; train when missing.")
+@click.option("--image-column", "image", help="The column with the pictures, if several columns could be meant.")
+@click.option("--label-column", "label", help="The column with the labels.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT.")
 @JSON
 def import_(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     out: Path,
     saved_as: Literal["normalised", "pixels"] | None,
     statistics: str | None,
     classes: str | None,
+    labels: Literal["probabilities", "logits", "hard"] | None,
+    index: int | None,
+    size: str | None,
+    licence: str | None,
     overwrite: bool,
     as_json: bool,
-    **options: Any,
+    **columns: str | None,
 ) -> None:
-    """Make an artifact of images and labels that other code saved in FILES (.pt, read without executing anything).
+    """Make an artifact of images and labels that other code made. Nothing in them is executed.
 
-    Then it is an ordinary recipe: paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of
-    ZCA-whitened sets take the images_zca_*.pt that their code saved beside them, as pixels.
+    FILES are tensors (.pt, .npz or safetensors), or one place with pictures: a folder with a folder for each class, a
+    .parquet file or a folder of them, or a dataset on the Hub (owner/name@revision). Then it is an ordinary recipe:
+    paste what is printed into params.yaml, and `dvc repro` evaluates and packages it. Of ZCA-whitened sets take the
+    images_zca_*.pt that their code saved beside them, as pixels.
     """
+    if arguments.holds_pictures(files):
+        arguments.check_new_artifact("out", out, overwrite)
+        from distillkit.foreign.importing import import_place, lines
+        from distillkit.foreign.pictures import Picked, check_pixels, size_told
+
+        check_pixels(saved_as, labels, index)
+        picked = Picked(size_told(size), **columns)
+        told = {"statistics": statistics, "classes": classes, "licence": licence}
+        found = import_place(files[0], out, picked, overwrite=overwrite, **told)
+        answer(as_json, found, lines(found))
+        return
+    if given := options_given("size", *columns):
+        raise click.UsageError(f"{given[0]} is for pictures, but {files[0]} holds tensors; drop it")
     saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
     if saved_as == "normalised" and statistics is None:
         statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
     arguments.check_new_artifact("out", out, overwrite)
-    for file in files:
-        arguments.check_foreign(file)
     if statistics is not None:
         arguments.statistics_numbers(statistics)
     if classes is not None:
         arguments.classes_named(classes)
-    from distillkit.check.foreign.importing import import_files, lines
+    from distillkit.foreign.importing import import_files, lines
 
-    told: dict[str, Any] = {"saved_as": saved_as, "statistics": statistics, "classes": classes, "overwrite": overwrite}
-    found = import_files(list(files), out, **told, **options)
+    settings: dict[str, Any] = {"statistics": statistics, "classes": classes, "labels": labels, "index": index}
+    settings |= {"licence": licence, "overwrite": overwrite}
+    found = import_files([Path(file) for file in files], out, saved_as=saved_as, **settings)
     answer(as_json, found, lines(found))
 
 
@@ -390,6 +549,12 @@ def sample(
     given = {key: value for key, value in sampling.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)
     answer(as_json, drawn, drawn_lines(drawn))
+
+
+def check_picture(option: str, path: Path | None) -> None:
+    """Raise UsageError unless a picture may be written to ``path``, which ``option`` gives."""
+    if path is not None and path.suffix.lower() != ".png":
+        raise click.UsageError(f"{option} is {path}; expected a file name that ends in .png; choose one")
 
 
 def asked(option: str, question: str, choices: list[str] | None = None) -> Any:

@@ -30,6 +30,8 @@ def gather(section: str, folders: tuple[Path, ...], out: Path) -> None:
     wanted = stems(data, section)
     for folder in folders:
         set_aside(folder, wanted)
+    for folder in FOLDERS["audit"] if section == "recipes" else ():
+        set_aside(Path(folder), stems(data, "audit"))
     if "DVC_STAGE" in os.environ:
         forget_removed()
     write_text(out, pretty_json(data[section]))  # stages that need all of it depend on this file

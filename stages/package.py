@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from distillkit.audit.result import read_audits
 from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import remove_leftovers
@@ -18,7 +19,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
 from distillkit.package.recipe_json import checksums
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.stage import run_stage
 from distillkit.training.expert_files import shard_paths
 
@@ -36,8 +37,9 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
     data = params.load()
     spec = params.section(data, "package", PackageSpec)
     recipes = params.entries(data, "recipes")
+    audits = read_audits(metrics, recipes)
     entries = [
-        Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe)
+        Entry(name, distilled / f"{name}.safetensors", read_metrics(metrics / f"{name}.json"), recipe, audits.get(name))
         for name, recipe in recipes.items()
     ]
     remove_leftovers(folder)
@@ -52,6 +54,9 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         inputs=checksums([real_file(real), *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
+        publication=spec.publication,
+        rai=spec.rai,
+        sign_offs=spec.sign_offs,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from distillkit.audit.result import read_audits
 from distillkit.base import params
 from distillkit.base.files import read_csv
 from distillkit.data.files import artifact, container
@@ -55,6 +56,7 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
         previews={name: previews / f"{name}.png" for name in recipes},
         scans=scans,
         whitened=whitened,
+        audits=read_audits(metrics, recipes),
     )
 
 

@@ -21,8 +21,10 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Material
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.build import Entry, build
+from distillkit.package.croissant.document import file_object
+from distillkit.package.croissant.listing import CROISSANT
 from distillkit.package.folders import MANIFEST
-from distillkit.package.manifest import Manifest, manifest_of
+from distillkit.package.manifest import Manifest, manifest_of, records_in
 from distillkit.sources.fetch import ZCA, ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.loop import TrainingRecipe
@@ -44,6 +46,7 @@ def build_package(
     learned: float = 0.0,
     change: Callable[[SyntheticSet], SyntheticSet] = lambda synthetic: synthetic,
     normalisation: ChannelWise | ZCA = BY_CHANNEL,
+    sign_offs: dict[str, str] | None = None,
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
@@ -69,6 +72,7 @@ def build_package(
         inputs={},
         evaluation=asdict(EVALUATION),
         pipeline={},
+        sign_offs=sign_offs or {},
     )
     return folder
 
@@ -105,6 +109,11 @@ def rewritten(folder: Path, target: Path, name: str, change: Callable[[bytes], b
     shutil.copytree(folder, target)
     (target / name).write_bytes(change((target / name).read_bytes()))
     manifest = Manifest(**json.loads((target / MANIFEST).read_text()))
+    if name != CROISSANT:
+        records = records_in(target)
+        document = json.loads((target / CROISSANT).read_text())
+        document["distribution"] = [file_object(path, records[path]) for path in records if path != CROISSANT]
+        (target / CROISSANT).write_text(pretty_json(document))
     again = manifest_of(target, manifest.name, manifest.recipes, manifest.default)
     (target / MANIFEST).write_text(pretty_json(asdict(again)))
     return target

@@ -375,6 +375,16 @@ def test_networks_in_words():
     assert network_of(dk.NetworkSpec("resnet18"), facts)["name"] == "resnet18"
 
 
+def test_a_package_says_what_its_publisher_states(data, tmp_path):
+    small = dk.distill(data, "random", 2, network=NETWORK)
+    report = dk.evaluate(small, data.test, network=NETWORK, runs=2, **TRAINING)
+    told = {"rai": {"personal_information": "Nobody's."}, "publication": {"creators": ["A. Person"]}}
+    dk.save_package(tmp_path / "told", data, {"random-ipc2": (small, report)}, **told)
+    assert "| Personal data | the publisher states: Nobody's. |" in (tmp_path / "told/README.md").read_text()
+    with pytest.raises(ParamsError, match=r"rai.biasses is not a parameter \(did you mean 'biases'\?\)"):
+        dk.save_package(tmp_path / "told", data, {"random-ipc2": (small, report)}, rai={"biasses": "x"})
+
+
 # Any torch dataset
 
 
@@ -459,7 +469,7 @@ class Endless(IterableDataset):
         ),
         (rows(torch.full((4, 1, 2, 2), torch.nan), [0, 1, 0, 1]), "pixels from nan to nan; expected 0 to 1"),
         (rows(ONES, [0, 1, 0]), "there are 4 images and 3 labels; expected as many"),
-        (rows(ONES, [0, 1, 0, -1]), r"train row 3 has no label \(-1\)"),
+        (rows(ONES, [0, 1, 0, -1]), "train row 3 has label -1; expected a whole number from 0"),
         (rows(ONES, [0, 2, 0, 2]), "no training images in '1'"),
         (rows(ONES, [0.0, 1.0, 0.0, 1.0]), "has label float '0.0'; expected a whole number from 0"),
         (rows(ONES, torch.eye(4)), "train row 0 has label Tensor"),

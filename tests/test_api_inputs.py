@@ -319,7 +319,7 @@ def test_grey_test_images_of_a_set_in_colour(data):
         (lambda i, n: "test", "^test is str; expected data.test, a map-style Dataset of"),
         (lambda i, n: 3, "^the test dataset is int, which has no length or rows by number"),
         (lambda i, n: (i, n[:3]), "^there are 30 images and 3 labels"),
-        (lambda i, n: (i, n + 1), r"^test row \d+ has label 10; expected 0 to 9 for 10 classes"),
+        (lambda i, n: (i, n + 2), r"^test row \d+ has label 1[01]; expected 0 to 9 for 10 classes"),
         (lambda i, n: (i[:, :, :4], n), r"^test images are \(1, 4, 8\) in 10 classes, distilled ones \(1, 8, 8\)"),
         (lambda i, n: (i.float() - 1, n), "^test row 0 has pixels from -1 to"),
         (lambda i, n: (i[:2], n[:2]), r"^test has no images of class"),

@@ -21,6 +21,8 @@ NO_MESSAGE = {
     "dvc repro",  # of cards
     "X (not distillkit's: whoever has its code can name it, `--network`)",
     "params.yaml has no recipes.XX; found X",
+    "  --shadows 16 makes 16 sets anew, each from a random half of the source, and attacks them",  # of a command
+    "X does not exist; expected a file of distillkit verify --sign-off; correct the path",  # of a command
 }
 COMMAND = "import it with --classes in that order"  # of the command line in any case
 
@@ -63,6 +65,7 @@ def test_no_message_speaks_of_the_pipeline(path):
         ("share it, and set data.licence in params.yaml", "share it, and give licence="),
         ("params.yaml: recipes.mtt-ipc1.optim.stepz is not a parameter", "optim.stepz is not a parameter"),
         ("params.yaml: experts.epochs is 0", "epochs is 0"),
+        ("training a network gave nan; lower training.lr (3)", "training a network gave nan; lower lr (3)"),
         ("data.zip and runs/experts.safetensors are no folder", "data.zip and runs/experts.safetensors are no folder"),
         ("m.safetensors does not exist; run the stage that writes it", "m.safetensors does not exist; make it again"),
         ("set data.source.follow_links, or init's --follow-links", "set source={..., 'follow_links': ...}"),

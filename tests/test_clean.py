@@ -20,6 +20,7 @@ STAGES = Path(__file__).parents[1] / "stages"
 PARAMS = {
     "expert_shards": [0, 2],
     "recipes": {"random-5": {"method": "random"}},
+    "audit": {"recipes": ["random-5"]},
     "package": {"name": "digits"},
 }
 NAMED = {
@@ -27,6 +28,7 @@ NAMED = {
     "artifacts/distilled/random-5.safetensors",
     "metrics/random-5.json",
     "metrics/classes/random-5.json",
+    "metrics/audit/random-5.json",
     "artifacts/hub/digits/manifest.json",
 }
 OTHERS_OWN = {"metrics/README.md", "artifacts/experts/.gitignore", "artifacts/hub/notes/README.md"}
@@ -75,6 +77,17 @@ def test_what_is_left_over_is_moved_and_other_files_stay(pipeline, monkeypatch, 
     assert (pipeline / "shards.json").read_text() == "[\n  0,\n  2\n]\n"
     recipes = YAML(typ="safe").load(pipeline / "params.yaml")["recipes"]
     assert json.loads((pipeline / "recipes.json").read_text()) == recipes, "all of it, for stages that depend on this"
+
+
+def test_the_result_of_an_audit_goes_when_it_is_turned_off(pipeline, monkeypatch):
+    (pipeline / "params.yaml").write_text(json.dumps(PARAMS | {"audit": {"recipes": [], "shadows": 16}}))
+    shown = CliRunner().invoke(cli, ["clean", "--json"])
+    assert [row["path"] for row in json.loads(shown.stdout)["found"]].count("metrics/audit/random-5.json") == 1
+    gather(monkeypatch, "recipes", "metrics", "recipes.json")
+    assert {path for path in files(pipeline) if "random-5" in path} == {
+        *(path for path in NAMED if "random-5" in path and "audit" not in path),
+        f"{LEFT_OVER}/metrics/audit/random-5.json",
+    }
 
 
 def test_clean_lists_and_deletes_only_when_told(pipeline):

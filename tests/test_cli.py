@@ -126,6 +126,7 @@ def test_help_and_version():
     assert run(cli, ["--help"]).output == run(cli, ["-h"]).output
     assert re.findall(r"^  (\w+)  ", run(cli, ["-h"]).output, re.MULTILINE) == sorted(
         [
+            "audit",
             "clean",
             "diff",
             "doctor",
@@ -138,6 +139,7 @@ def test_help_and_version():
             "repro",
             "sample",
             "show",
+            "table",
             "verify",
         ]
     )
@@ -339,14 +341,14 @@ def test_show_a_package(command, package):
     assert (ended.code, ended.err) == (0, "")
     first, second, recipe = ended.out.splitlines()
     assert re.fullmatch(rf"{re.escape(str(package))}: package, [\d,]+ bytes", first)
-    assert second == "5 files, all as the manifest says; default recipe random-ipc2"
+    assert second == "6 files, all as the manifest says; default recipe random-ipc2"
     assert recipe.startswith("  random-ipc2: method random, 20 images of 1x8x8 in 10 classes (0 learned, 20 real)")
     assert recipe.endswith("accuracy 50.00% ± 1.41%")
 
 
 def test_show_a_package_as_json(command, package):
     shown = json.loads(command("show", package, "--json").out)
-    assert (shown["kind"], shown["name"], shown["default"], shown["files"]) == ("package", "tiny", "random-ipc2", 5)
+    assert (shown["kind"], shown["name"], shown["default"], shown["files"]) == ("package", "tiny", "random-ipc2", 6)
     assert shown["recipes"]["random-ipc2"]["images"] == {"total": 20, "learned": 0, "real": 20}
     assert shown["bytes"] == sum(path.stat().st_size for path in package.rglob("*.*") if path.name != "manifest.json")
 

@@ -106,9 +106,19 @@ def test_watching(tmp_path):
 def test_many_machines(tmp_path):
     (tmp_path / "shared").mkdir()
     project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0, 1, 2, 3])
-    said = follow("many-machines.md", project, environment())
+    other = ["A Ray cluster", "A Slurm cluster", "Two branches, one dvc.lock"]
+    said = follow("many-machines.md", project, environment(), but=other)
     machines = re.split(r"^dvc remote add|^git clone|^cd \.\./first", said, flags=re.M)
     beside, first, second, last = (set(re.findall(r"Running stage '(.*)'", part)) for part in machines)
     assert beside == {"code", "fetch", "experts@0", "experts@1"}
     assert (first, second, last) == ({"experts@2"}, {"experts@3"}, {"shards", "score"})
     assert "Stage 'experts@3' is cached - skipping run" in machines[-1]
+
+
+def test_a_cluster_and_two_branches(tmp_path):
+    """With submitit's local processes; tests/test_ray.py follows the section on Ray."""
+    project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0])
+    here = environment(SCRIPTS) | {"DISTILLKIT_SLURM": "local"}
+    said = follow("many-machines.md", project, here, only="A Slurm cluster")
+    assert set(re.findall("^(.*): running on", said, re.M)) == {"experts@0", "score"}
+    assert "commit .gitattributes" in follow("many-machines.md", project, here, only="Two branches, one dvc.lock")

@@ -21,8 +21,10 @@ from test_init import QUIET, distillkit, run
 from distillkit import __version__
 from distillkit.base import machine
 from distillkit.cli import cli
-from distillkit.setup import diagnostics, doctor, remotes
+from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
+from distillkit.setup.duration import Speeds
+from distillkit.setup.resources import Images
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = (ROOT / "params.yaml").read_text()
@@ -34,6 +36,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", path(SCRIPTS))
+    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(1000, 1000, 1000))  # measuring takes a second
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
     (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")
@@ -251,7 +254,8 @@ def test_memory_on_a_gpu_is_not_that_of_the_system(repository, monkeypatch):
     """The estimate is one for a CPU, and says so."""
     import torch
 
-    monkeypatch.setattr("distillkit.base.device.prepare_device", lambda: torch.device("cuda"))
+    for module in ("base.device", "setup.estimates"):
+        monkeypatch.setattr(f"distillkit.{module}.prepare_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**20, 2**30))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU")
     found = examined(repository)["memory"]
@@ -265,10 +269,30 @@ def test_trajectories_that_are_there_take_nothing_more(repository):
         with (repository / f"artifacts/experts/shard-{shard}.safetensors").open("wb") as file:
             file.truncate(2**30)
     change(repository, "epochs: 12", "epochs: 12000")
-    assert before.startswith("about 0.00 GiB")
+    assert before.startswith("about 0.01 GiB (images 0.00, experts 0.01, ")
     data = doctor.params.load(repository / "params.yaml")
-    all_of_it = doctor.resources_of(data, None).disk / 2**30
-    assert all_of_it > 3 and examined(repository)["disk"].found.startswith(f"about {all_of_it - 2:.2f} GiB")
+    parts, found = estimates.disk_of(data, Images((1, 8, 8), 10, 1347, 450)), examined(repository)["disk"]
+    assert parts["experts"] > 3 * 2**30 and found.found.startswith(f"about {sum(parts.values()) / 2**30 - 2:.2f} GiB")
+    assert found.numbers == parts, "for programs, all of it"
+
+
+def test_images_that_are_not_fetched_are_those_that_the_source_says_it_has(repository):
+    """1,347 of the digits, 450 where 45 of each class are drawn; nothing where the source cannot be read."""
+    found = examined(repository)
+    assert "reference, for the 1,347 training images of the source, not fetched yet" in found["memory"].found
+    assert found["disk"].numbers["images"] == (1347 + 450) * 64
+    assert set(found["time"].numbers) > {"fetch", "experts", "distill mtt-ipc5", "evaluate full", "package"}
+    assert re.fullmatch(r"about .* for all stages here \(.*\), estimated from a few steps", found["time"].found)
+    change(repository, "  test_fraction", "  per_class: 45\n  test_fraction")
+    assert "for the 450 training images of the source" in examined(repository)["memory"].found
+    change(repository, "source: {kind: digits}", "source: {kind: folder, path: nowhere}")
+    assert "without the images, which are not fetched yet" in examined(repository)["memory"].found
+
+
+def test_time_is_not_measured_where_memory_does_not_suffice(repository, monkeypatch):
+    monkeypatch.setattr(estimates, "memory_available", lambda: 2**20)
+    found = examined(repository)
+    assert found["memory"].status == "warning" and "time" not in found
 
 
 def test_the_limits_of_a_container(tmp_path):

@@ -134,6 +134,20 @@ def test_what_an_edit_runs_again(finished, edited, again):
     assert edited != "cli" or changed == {"code"}, "an edit of the command runs nothing again"
 
 
+@pytest.mark.parametrize("recipes", [[], ["mtt-ipc5", "random-ipc5"]])
+def test_an_audit_is_a_stage_of_the_recipes_that_params_name(finished, recipes):
+    """None by default: nothing runs then. Otherwise its own stages, and the one that knows which results there are."""
+    from dvc.repo import Repo
+
+    path = finished / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    assert "\n  recipes: []             # those to audit" in text
+    path.write_text(text.replace("\n  recipes: []", f"\n  recipes: {recipes}"), encoding="utf-8")
+    changed = set(Repo().status())
+    path.write_text(text, encoding="utf-8")
+    assert changed == ({f"audit@{name}" for name in recipes} | {"results"} if recipes else set())
+
+
 ORDER = {"artifacts/shards.json", "artifacts/recipes.json", "artifacts/inputs/${key}.json"}  # depended on, not read
 
 

@@ -22,14 +22,14 @@ from distillkit.base import arguments
 from distillkit.base import files as base_files
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.base.names import is_recipe_name
-from distillkit.check.foreign import importing
-from distillkit.check.foreign.importing import import_files, quoted
-from distillkit.check.foreign.sets import import_set, statistics_named
 from distillkit.check.show import describe
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import save_real
 from distillkit.data.images import RealData, SyntheticSet, channel_statistics
 from distillkit.data.origin import SourceInfo
+from distillkit.foreign import importing
+from distillkit.foreign.importing import import_files, quoted
+from distillkit.foreign.sets import import_set, statistics_named
 from distillkit.training.expert_files import save_experts
 from distillkit.training.trajectories import Dynamics, Expert
 
@@ -416,10 +416,10 @@ def test_numpy_arrays_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", " is empty; expected a .pt file that torch.save wrote, or safetensors; get it again"),
+        (b"", " is empty; expected a .pt file that torch.save wrote, .npz, or safetensors; get it again"),
         (
             b"one,two\n1,2\n",
-            " cannot be read as tensors; expected a .pt file that torch.save wrote, or safetensors, whole",
+            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors, whole",
         ),
         (b"\x80\x02", " cannot be read as tensors"),
         (b"PK\x03\x04" + 60 * b"\x00", " cannot be read as tensors"),

@@ -42,11 +42,14 @@ from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
 from distillkit.package.manifest import open_package
 from distillkit.package.recipe_json import accuracy
-from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.command import run
 from distillkit.report import page, results, table, words
 from distillkit.report.plots import loss_plot
-from distillkit.setup.resources import resources_of
+from distillkit.setup.duration import Speeds, seconds_of
+from distillkit.setup.estimates import disk_of, duration, memory
+from distillkit.setup.resources import peaks_of
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.folders import files_in
 from distillkit.sources.huggingface import local_info
@@ -232,7 +235,9 @@ def read_params() -> None:
     for name in params.section(data, "recipes", dict[str, Any]):
         read_recipe(data, name)
     package.chosen(params.section(data, "recipes", dict[str, Any]))
-    resources_of(data, None)
+    memory(peaks_of(data, None), "")
+    disk_of(data, None)
+    duration(seconds_of(data, None, Speeds(1, 1, 1)), "")
 
 
 def test_params(check):
@@ -410,12 +415,14 @@ def test_notes_that_are_packaged(check, originals):
 
 # Packages
 
+JSON_FILES = ("window/recipe.json", "croissant.json", "manifest.json")
+
 
 def test_recipe_files(check, originals):
-    """recipe.json of a package whose manifest lists it as it is."""
+    """recipe.json and croissant.json of a package whose manifest lists them as they are."""
     package = Path("package")
     shutil.copytree(originals["package"], package)
-    documents = {name: json.loads((package / name).read_text()) for name in ("window/recipe.json", "manifest.json")}
+    documents = {name: json.loads((package / name).read_text()) for name in JSON_FILES}
 
     def cell(name: str, path: tuple[Any, ...], wrong: str) -> Callable[[], Any]:
         def action() -> None:
@@ -426,6 +433,10 @@ def test_recipe_files(check, originals):
             if name != "manifest.json":
                 manifest = json.loads(json.dumps(documents["manifest.json"]))
                 manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            if name == "window/recipe.json":  # as croissant.json would tell that it is another
+                (package / "croissant.json").unlink()
+                del manifest["files"]["croissant.json"]
+            if name != "manifest.json":
                 (package / "manifest.json").write_text(json.dumps(manifest))
             json.dumps(show.describe(package))
             list(show.lines(show.describe(package)))

@@ -21,7 +21,8 @@ from distillkit.base.errors import ParamsError, SourceError
 from distillkit.cli import cli
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
-from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup import new_files
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
 from distillkit.setup.init import plan_for
@@ -255,14 +256,14 @@ def planned(folder: Path = Path("pipe"), dataset: str = "images", methods=("mtt"
 def test_what_is_written_is_what_is_said(bare):
     """Of a second call nothing is, of a third what is missing; what people have changed stays in the way."""
     given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
-    assert init(*given).stdout == "wrote 15 files to pipe; next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == "wrote 16 files to pipe; next: dvc repro pipe/dvc.yaml\n"
     before = files(bare)
-    said = "nothing to write: all 15 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
+    said = "nothing to write: all 16 files are in pipe already, as it would be written; next: dvc repro pipe/dvc.yaml\n"
     assert init(*given).stdout == said
     assert files(bare) == before
     (bare / "pipe/params.yaml").unlink()
     (bare / "pipe/stages/fetch.py").unlink()
-    assert init(*given).stdout == "wrote 2 files to pipe (13 were there already); next: dvc repro pipe/dvc.yaml\n"
+    assert init(*given).stdout == "wrote 2 files to pipe (14 were there already); next: dvc repro pipe/dvc.yaml\n"
     assert files(bare) == before
     (bare / "pipe/params.yaml").write_text("seed: 1\n")
     (bare / "pipe/dvc.yaml").unlink()

@@ -353,7 +353,7 @@ def test_duplicates_are_told_and_can_be_dropped(tmp_path: Path) -> None:
 
 def test_dropping_must_leave_test_images_of_every_class(tmp_path: Path) -> None:
     (twins(tmp_path) / "test/dog/1.png").unlink()
-    with pytest.raises(SourceError, match="missing: 'dog'"):
+    with pytest.raises(SourceError, match="all test images of 'dog' are training images, too"):
         fetch_folder(tmp_path, duplicates="drop")
 
 

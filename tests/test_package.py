@@ -20,6 +20,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from safetensors.torch import load_file
 
+from distillkit.audit.result import audit_words
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.files.container import Opened
@@ -27,10 +28,11 @@ from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_sta
 from distillkit.data.origin import SourceInfo
 from distillkit.package.build import Entry, build
 from distillkit.package.card_tables import parameter_table, params_lines
-from distillkit.package.front_matter import LICENCES, licence, size_category
-from distillkit.package.loading import pixel_lines
+from distillkit.package.front_matter import size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.package.storage.columns import pixel_lines
+from distillkit.sources.licences import LICENCES, licence
 
 EVALUATION = {
     "network": {"name": "convnet", "norm": "batch", "depth": 2, "width": 32},
@@ -255,7 +257,9 @@ def test_another_process_in_another_folder_writes_the_same_bytes(built: Package,
 
 def test_layout(built: Package) -> None:
     files = {"distilled.safetensors", "preview.png", "recipe.json", "train-00000-of-00001.parquet"}
-    expected = {"README.md", "manifest.json"} | {f"{recipe}/{name}" for recipe in PACKAGED for name in files}
+    expected = {"README.md", "croissant.json", "manifest.json"} | {
+        f"{recipe}/{name}" for recipe in PACKAGED for name in files
+    }
     found = {path.relative_to(built.folder).as_posix() for path in built.folder.rglob("*") if path.is_file()}
     assert found == expected
     assert set(built.manifest.files) == expected - {"manifest.json"}
@@ -286,7 +290,7 @@ def test_without_baselines_nothing_is_compared(entries: dict[str, Entry], tmp_pa
     package = build_from(alone, tmp_path / "hub", packaged=["mtt-ipc2"], default="mtt-ipc2")
     assert package.recipe_json("mtt-ipc2")["baselines"] == {"random": None, "full": None}
     assert "| 90.00 ± 0.78 % (n = 5) | – |" in card_of(package)
-    assert "| *" not in card_of(package)
+    assert "\n| *" not in card_of(package)
     assert load(package, None).num_rows == 20
 
 
@@ -320,8 +324,8 @@ def test_front_matter(built: Package) -> None:
     assert matter["size_categories"] == ["n<1K"]
     assert matter["source_datasets"] == ["someone/digits"]
     methods = ["random", "mtt", "selmatch"]
-    fixed = ["dataset-distillation", "dataset-condensation", "synthetic", "distillkit", "dvc"]
-    assert matter["tags"] == [*fixed, *methods, "ipc-2"]
+    fixed = ["dataset-distillation", "dataset-condensation", "dataset-compression", "synthetic", "distillkit", "dvc"]
+    assert matter["tags"] == [*fixed, "dataset-pruning", *methods, "ipc-2"]
     assert [config["config_name"] for config in matter["configs"]] == PACKAGED
     assert [config["config_name"] for config in matter["configs"] if config.get("default")] == ["selmatch-ipc2"]
 
@@ -393,7 +397,7 @@ def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path)
     single = {"accuracy": {"mean": 0.5, "std": 0.0, "runs": 1, "run_1": 0.5}}
     entries = {name: replace(entry, metrics=single) for name, entry in entries.items()}
     package = build_from(entries, tmp_path / "hub", evaluation={**EVALUATION, "runs": 1})
-    assert "**50.00 % (n = 1)** test accuracy" in card_of(package)
+    assert "**50.00 % (n = 1)** on 20 test images" in card_of(package)
 
 
 @pytest.mark.parametrize("recipe", ["selmatch-ipc2", "random-ipc2", "full"])  # packaged or only compared with
@@ -435,6 +439,17 @@ def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> No
     assert "| `distill_fraction` | – | 0.5 |" in text
     assert "![Images of selmatch-ipc2, a row for each class](selmatch-ipc2/preview.png)" in text
     assert "A. Author. Digits. 1998." in text
+
+
+def test_an_audit_is_in_recipe_json_and_on_the_card(entries: dict[str, Entry], tmp_path: Path) -> None:
+    attack = {"better_than_chance": True, "auc": {"value": 0.6, "standard_error": 0.01}}
+    held = {"images": 20, "copies": 20, "near_copies": 20, "distance": {"set": 0.0, "test": 0.2}, "attack": attack}
+    audit = {"recipe": "random-ipc2", "set": held}
+    audited = {**entries, "random-ipc2": replace(entries["random-ipc2"], audit=audit)}
+    package = build_from(audited, tmp_path / "tiny")
+    assert package.recipe_json("random-ipc2")["audit"] == audit and "audit" not in package.recipe_json("selmatch-ipc2")
+    card = (package.folder / "README.md").read_text(encoding="utf-8")
+    assert audit_words(audit) in card and card.count("Of 20 images, 20 are copies of a training image") == 1
 
 
 def test_recipe_json_says_from_what_and_how_it_can_be_made_again(built: Package) -> None:
@@ -626,9 +641,10 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     named += "saved as normalised with mean [0.5] and deviation [0.1]"
     named = named if told else f"`foreign/datm.safetensors` (SHA-256 `{'a' * 64}`)"
     assert "- **Imported.** Images made elsewhere, by other code, imported as they are from the files named" in text
-    assert f"look it up before you share them.\n  - `learned`: {named}\n" in text
+    assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
-    assert "The default config, `learned`, has 10 images, all imported." in text
+    assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
+    assert "| Licence | `MIT`, the source's; that of the imported images is not recorded |" in text
     assert "was made with" not in text
     assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
     assert (

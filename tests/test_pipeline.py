@@ -45,6 +45,7 @@ PARAMS = {
         "training": {"steps": 10, "batch": 20, "lr": 0.1},
         "runs": 2,
     },
+    "audit": {"recipes": [], "shadows": 4},
     "package": {"name": "tiny", "default": "selmatch-ipc2"},
 }
 EVERYTHING = {

@@ -12,7 +12,8 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods.learning.att import AutomaticTrajectories
 from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
-from distillkit.pipeline.recipes import PackageSpec, read_recipe
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.sources.fetch import ZCA, DataSpec
 from distillkit.training.expert_files import shard_paths
 from distillkit.training.score_file import ScoreSpec

@@ -386,9 +386,18 @@ HOSTILE: list[tuple[Callable[[dict[str, bytes], Path], dict[str, bytes]], str]] 
     (lambda files, _: {MANIFEST: None}, r"no manifest.json"),
     (lambda files, mark: {f"{RECIPE}/distilled.safetensors": pickle.dumps(Bomb(mark))}, r"has \d+ bytes"),
     (lambda files, _: {f"{RECIPE}/recipe.json": files[f"{RECIPE}/recipe.json"].replace(b"0", b"1", 1)}, "SHA-256"),
-    (lambda files, _: listed(files, "notes.md", b"x"), r"lists 'notes.md'; expected README.md and <recipe>/<file>"),
-    (lambda files, _: listed(files, "other/x.json", b"{}"), r"lists 'other/x.json'; expected README.md and <recipe>"),
-    (lambda files, _: listed(files, f"{RECIPE}/sub/x.json", b"{}"), r"lists .*/sub/x.json'; expected README.md and"),
+    (
+        lambda files, _: listed(files, "notes.md", b"x"),
+        r"lists 'notes.md'; expected README.md, croissant.json and",
+    ),
+    (
+        lambda files, _: listed(files, "other/x.json", b"{}"),
+        r"lists 'other/x.json'; expected README.md, croissant.json",
+    ),
+    (
+        lambda files, _: listed(files, f"{RECIPE}/sub/x.json", b"{}"),
+        r"lists .*/sub/x.json'; expected README.md, croi",
+    ),
     (lambda files, _: listed(files, f"{RECIPE}/Recipe.JSON", b"{}"), r"several files .*, whatever the case"),
     (lambda files, _: listed(files, "Readme.md", b"{}"), r"several files '(README|Readme).md', whatever the case"),
     (lambda files, _: listed(files, f"{RECIPE}/aux.json", b"{}"), r"names .*/aux.json'; expected plain names"),

@@ -19,7 +19,7 @@ from distillkit.base.errors import ArtifactError, DistillkitError, HubError, Par
 from distillkit.base.references import parse_reference
 from distillkit.hub.client import listing, resolve, shorten_wait
 from distillkit.hub.errors import hub_errors
-from distillkit.hub.push import Pushed, licences, push
+from distillkit.hub.push import Pushed, push
 from distillkit.package.folders import MANIFEST
 from distillkit.process.progress import presentable
 
@@ -80,27 +80,37 @@ def test_the_hub_holds_the_folder_and_nothing_else(hub, publish, first, tmp_path
     }
 
 
+def from_source(licence, **changes):
+    """recipe.json of images under another licence."""
+
+    def change(data):
+        record = json.loads(data) | changes
+        record["provenance"]["source"]["licence"] = licence
+        return json.dumps(record).encode()
+
+    return change
+
+
 @pytest.mark.parametrize(
-    ("matter", "told"),
+    ("change", "found"),
     [
-        ("license: cc-by-4.0", False),
-        ("license: [mit, cc0-1.0]", False),
-        ("license: unknown", True),
-        ("license: [cc-by-4.0, unknown]", True),
-        ("pretty_name: x", True),
+        (from_source("unknown"), "no licence of the source is recorded"),
+        (from_source("cc-by-nc-nd-4.0"), "the licence of the source, CC-BY-NC-ND-4.0, forbids derived works"),
+        (from_source("Research only"), "'Research only', is none that is known by an SPDX identifier"),
+        (from_source("mit", method="imported"), "no licence of the imported images of random-ipc1 is recorded"),
     ],
 )
-def test_an_unknown_licence_is_told(tmp_path, matter, told):
-    (tmp_path / "README.md").write_text(f"---\n{matter}\n---\n# x\n")
-    assert ("unknown" in licences(tmp_path / "README.md")) is told
-
-
-def test_a_push_with_an_unknown_licence_is_told(publish, first, monkeypatch, capsys):
+def test_images_that_may_not_be_shared_are_pushed_only_if_the_user_says_so(
+    hub, publish, first, tmp_path, capsys, change, found
+):
+    folder = rewritten(first, tmp_path / "copy", "random-ipc1/recipe.json", change)
+    with pytest.raises(ArtifactError, match=rf"{found}.*; expected one that allows derived sets; .* --i-may-publish"):
+        publish(folder)
+    assert REPO not in hub.repos and hub.requests == []
+    publish(folder, may_publish=True)
+    assert capsys.readouterr().err.startswith("warning: ") and publish.files
     publish(first)
     assert "licence" not in capsys.readouterr().err
-    monkeypatch.setattr("distillkit.hub.push.licences", lambda card: [card.name, "unknown"])
-    publish(first)
-    assert capsys.readouterr().err.startswith("warning: the licence is unknown, as the card says; look it up")
 
 
 def test_a_second_push_of_the_same_sends_nothing(hub, publish, first, tmp_path):
@@ -297,7 +307,7 @@ def test_the_command_with_the_xet_client_installed(first, tmp_path, storage):
             environment = {"HF_HUB_DISABLE_XET": "1"}
             ran = run(hub, tmp_path / "home", *command, **environment)
         assert ran.returncode == 0, ran.stderr
-        assert ran.stdout.startswith(f"{REPO}@v1.0: 10 files sent, commit ")
+        assert ran.stdout.startswith(f"{REPO}@v1.0: 11 files sent, commit ")
         files = hub.repos[REPO].files()
         assert {name: data for name, data in files.items() if name != ".gitattributes"} == contents(first)
         pulled = run(hub, tmp_path / "home", "-m", "distillkit", "pull", f"{REPO}@v1.0", "-o", "out", **environment)

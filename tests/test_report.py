@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from distillkit.audit.result import COLUMNS, table_row
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.report import page as report
 from distillkit.report import table as report_table
@@ -393,6 +394,20 @@ def test_the_page_shows_table_scans_source_and_evaluation(tmp_path: Path, previe
     assert page.attributes.count(("tr", "class", "best")) == 1  # of 10 a class there is only one
     for words in ("CC BY 4.0", "ConvNetBN-2-32", "Hard labels"):
         assert words in page.text
+
+
+def test_the_page_shows_what_sets_reveal(tmp_path: Path, previews: dict[str, Path]) -> None:
+    """Where they were audited."""
+    part = {"value": 0.25, "standard_error": 0.01}
+    group = {"members": 9, "non_members": 9, "auc": part, "tpr_at_1_in_100": part}
+    held = {"images": 50, "copies": 10, "near_copies": 12, "distance": {"set": 0.1, "test": 0.2}}
+    attack = {"shadows": 16, "better_than_chance": False, "random": group, "exposed": group, "used": group}
+    audits = {"mtt-ipc5": {"recipe": "mtt-ipc5", "set": held, "attack": attack}}
+    page = Page(write(tmp_path / "reports", previews, audits=audits)["report.html"].decode())
+    table = page.tables[2]
+    assert table == [list(COLUMNS), table_row(audits["mtt-ipc5"])] and table[1][2] == "0.250 ± 0.010"
+    assert "did not do measurably better than chance with 16 shadow sets" in page.text
+    assert "What the sets reveal" not in write(tmp_path / "reports", previews)["report.html"].decode()
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:

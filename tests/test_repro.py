@@ -11,7 +11,6 @@ import termios
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from queue import SimpleQueue
 
 import psutil
 import pytest
@@ -23,20 +22,14 @@ from test_pipeline import dvc, environment
 
 from distillkit.base.errors import ParamsError
 from distillkit.cli import cli
+from distillkit.engines.controller import Run, repro
+from distillkit.engines.display import Board
+from distillkit.engines.engine import Event, Job
+from distillkit.engines.local import ONE_STAGE, PYTHON, Local, interrupt, visible_gpus
+from distillkit.engines.plan import Plan, forget_the_dead, put_in_order
 from distillkit.process import interruption
 from distillkit.process.interruption import HEARD, Interrupted, hear
 from distillkit.process.lockfile import is_broken, put_back
-from distillkit.process.repro import (
-    ONE_STAGE,
-    PYTHON,
-    Plan,
-    begin,
-    forget_the_dead,
-    interrupt,
-    put_in_order,
-    repro,
-    run_all,
-)
 
 UNTIL = "timeout 60 sh -c 'until test -e {0}; do sleep 0.05; done'"
 
@@ -263,14 +256,16 @@ def test_ctrl_c_at_once_leaves_no_traceback(tmp_path, monkeypatch):
     """While Python starts, nothing is said; later on, DVC may have its own line."""
     monkeypatch.chdir(tmp_path)
     for seconds in (0, 0.02, 0.05):
-        said: list[str] = []
-        process = begin("a", SimpleQueue(), said.append)
+        engine, said = Local(), list[Event]()
+        monkeypatch.setattr(engine.events, "put", said.append)
+        engine.submit(Job("a"))
         time.sleep(seconds)
-        interrupt([process])
-        assert (process.returncode, said) in [
+        interrupt(engine.running.values())
+        code = engine.running["a"].wait()
+        assert (code, [event.text for event in said if event.kind == "said"]) in [
             (128 + signal.SIGINT, []),
             (252, []),  # DVC's code; its line may not be read yet
-            (252, ["a: ERROR: interrupted by the user"]),
+            (252, ["ERROR: interrupted by the user"]),
         ]
 
 
@@ -278,28 +273,26 @@ def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
     asked: list[str] = []
     monkeypatch.setattr(HEARD, "number", 0)
     monkeypatch.setattr(HEARD, "react", interruption.interrupt)
-
-    def begin(*_: object) -> str:
-        hear(signal.SIGINT, None)
-        return "process"
-
-    monkeypatch.setattr("distillkit.process.repro.begin", begin)
-    monkeypatch.setattr("distillkit.process.repro.interrupt", asked.extend)
+    run = Run(Plan({"a": frozenset()}, frozenset("a"), {}), 1, Board(print))
+    monkeypatch.setattr(run.here, "submit", lambda job: hear(signal.SIGINT, None))
+    monkeypatch.setattr(run.here, "cancel", lambda: asked.extend(run.running))
     with pytest.raises(Interrupted):
-        run_all(Plan({"a": frozenset()}, frozenset("a"), {}), 1, print)
-    assert asked == ["process"]
+        run.all()
+    assert asked == ["a"]
 
 
 def test_after_an_interruption_the_lock_is_in_order(monkeypatch):
-    def run_all(*_: object) -> list[str]:
+    def stopped(_: Run) -> dict[str, str]:
         raise Interrupted
 
     asked: list[object] = []
-    monkeypatch.setattr("distillkit.process.repro.plan_for", lambda _: Plan({}, frozenset(), {Path("dvc.lock"): ["a"]}))
-    monkeypatch.setattr("distillkit.process.repro.run_all", run_all)
-    monkeypatch.setattr("distillkit.process.repro.put_in_order", asked.append)
+    plan = Plan({}, frozenset(), {Path("dvc.lock"): ["a"]})
+    monkeypatch.setattr("distillkit.engines.controller.forget_the_dead", lambda _: None)
+    monkeypatch.setattr("distillkit.engines.controller.plan_for", lambda _: plan)
+    monkeypatch.setattr(Run, "all", stopped)
+    monkeypatch.setattr("distillkit.engines.controller.put_in_order", asked.append)
     with pytest.raises(Interrupted):
-        repro([], 2, print)
+        repro([], 2, Board(print))
     assert asked == [{Path("dvc.lock"): ["a"]}]
 
 
@@ -401,9 +394,36 @@ def test_who_is_stopped_is_interrupted():
         process.send_signal(signal.SIGSTOP)
         until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "it is stopped")
         interrupt([process])
-        assert process.returncode == -signal.SIGINT
+        assert process.wait(10) == -signal.SIGINT
 
 
 def test_a_stage_whose_parent_is_gone_is_not_begun(tmp_path):
     done = subprocess.run([*PYTHON, "-c", ONE_STAGE, "1", "a"], cwd=tmp_path, capture_output=True)
     assert (done.returncode, done.stdout + done.stderr) == (128 + signal.SIGTERM, b"")
+
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def test_each_stage_has_a_gpu_of_its_own_where_there_are_several(tmp_path, monkeypatch):
+    stages = {
+        name: {
+            "cmd": f"touch {name}.b; {UNTIL.format(other + '.b')}; echo $CUDA_VISIBLE_DEVICES > {name}",
+            "outs": [name],
+        }
+        for name, other in (("one", "two"), ("two", "one"))
+    }
+    folder = project(tmp_path / "gpus", stages)
+    with start(folder, commands=BIN, env=environment() | {"CUDA_VISIBLE_DEVICES": "3,5"}) as running:
+        code, said = ended(running)
+    assert code == 0, said
+    assert {(folder / name).read_text() for name in stages} == {"3\n", "5\n"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: a'\necho '  MIG'\necho 'GPU 1: b'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert visible_gpus() == []

@@ -71,7 +71,7 @@ def test_the_tolerance_follows_from_the_claim(claimed, runs, images, expected):
 def test_an_honest_claim_is_found_again_to_the_bit(first):
     verdict = check(first)
     assert verdict.matches and verdict.found == verdict.claimed and verdict.same_test_images is True
-    assert verdict.files == 9
+    assert verdict.files == 10
 
 
 def test_other_seeds_may_differ_within_the_tolerance(first):
@@ -172,8 +172,8 @@ def spoilt(old: bytes, new: bytes):
         ("README.md", spoilt(b" % (n = 3) |", b"9 % (n = 3) |"), "claims .* the card .* does not in its results"),
         ("README.md", spoilt(b" % (n = 3) |", b" % (n = 3) to 99.00 % (n = 3) |"), "does not in its results"),
         ("README.md", spoilt(b"| `random-ipc2` | Random |", b"| `random` | Random |"), "does not in its results"),
-        ("README.md", spoilt(b" % (n = 3)** test", b"9 % (n = 3)** test"), "claims .* does not in bold"),
-        ("README.md", spoilt(b" % (n = 3)** test", b" % (n = 3) test"), "claims .* does not in bold"),
+        ("README.md", spoilt(b" % (n = 3)** on", b"9 % (n = 3)** on"), "claims .* does not in bold"),
+        ("README.md", spoilt(b" % (n = 3)** on", b" % (n = 3) on"), "claims .* does not in bold"),
         ("README.md", lambda data: data + b"On all images 99.00 % (n = 3).", r"says 99.00 % \(n = 3\), no recipe.json"),
         ("README.md", lambda data: data + b"\xff", "README.md is no UTF-8"),
         (f"{RECIPE}/recipe.json", lambda _: b"[]", "recipe.json"),
@@ -579,7 +579,7 @@ def test_the_command_answers_by_its_exit_code(hub, first, liar, tmp_path):
     ran = run(hub, home, "-m", "distillkit", "verify", "someone/honest@v1.0", "--json")
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    assert found["match"] and found["found"] == found["claimed"] and found["files"] == 9
+    assert found["match"] and found["found"] == found["claimed"] and found["files"] == 10
 
     ran = run(hub, home, "-m", "distillkit", "verify", str(liar), RECIPE)
     assert ran.returncode == 3

@@ -1,4 +1,4 @@
-"""Put results into README.md and docs/speed.md, from committed files; with --check, only say whether they are there.
+"""Put results into README.md and pages of docs/, from committed files; with --check, only say whether they are there.
 
 The tables are made from metrics/ (by the code that makes the report's) and from benchmarks/results/, so they can
 never say more than the last ``dvc repro`` and the last benchmark.
@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distillkit.audit.result import COLUMNS, table_row
 from distillkit.base import params
 from distillkit.evaluation.metrics import read_metrics
+from distillkit.methods import METHODS
 from distillkit.report import results as report_results
 from distillkit.report import table as report_table
 
@@ -21,7 +23,11 @@ NOTE = "written by tools/readme.py, do not edit -->\n"
 def results() -> str:
     recipes = params.load()["recipes"]
     metrics = {name: read_metrics(Path("metrics", f"{name}.json")) for name in recipes}
-    return report_table.markdown_table(report_results.rows(metrics, recipes))
+    rows = report_results.rows(metrics, recipes)
+    if len(shown := report_table.leading(rows)) == len(rows):
+        return report_table.markdown_table(rows)
+    words = report_table.part_words(len(shown), len(rows), "all of them in `reports/table.md`")
+    return f"{report_table.markdown_table(rows, shown)}\n{words}\n"
 
 
 def splits() -> str:
@@ -52,6 +58,25 @@ def speed() -> str:
     return "\n".join([header, "| --- | --- | ---: | ---: | ---: |", *rows, "", *memory_rows()])
 
 
+def audit() -> str:
+    """What the attack finds, of benchmarks/results/audit_digits.json."""
+    found = load(Path("benchmarks/results/audit_digits.json"))
+    names = [f"`{row['row']}`" if row["row"] in METHODS else row["row"] for row in found["results"]]
+    shadows = [str(row["attack"]["shadows"]) for row in found["results"]]
+    rows = [[*both, *table_row(row)[1:]] for *both, row in zip(names, shadows, found["results"], strict=True)]
+    header = ["set", "shadow sets", *COLUMNS[1:]]
+    lines = [f"| {' | '.join(line)} |" for line in [header, ["---"] + ["---:"] * (len(header) - 1), *rows]]
+    random = found["results"][0]["attack"]["random"]
+    minutes = sum(row["cpu_s"] for row in found["results"]) / 60
+    conditions = (
+        f"`{found['command']}` on {found['device']}, torch {found['versions']['torch']}, {minutes:.0f} CPU minutes: "
+        f"{found['ipc']} images a class, shadow sets from halves of {found['records']:,} training images (for "
+        f"{found['shadows']} sets {random['members']:,} times in and {random['non_members']:,} times out). Recipes and "
+        "experts are those of [the table of methods](methods/README.md). Rates are in percent, ± one standard error."
+    )
+    return "\n".join([conditions, "", *lines])
+
+
 SHOWN = {
     "distillation": ("eager, flat", "compiled"),
     "experts": ("eager fp32", "compiled fp32", "compiled bf16"),
@@ -60,7 +85,11 @@ SHOWN = {
 
 
 def load_benchmark(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(f"benchmarks/results/{name}-cpu.json").read_text(encoding="utf-8"))
+    return load(Path(f"benchmarks/results/{name}-cpu.json"))
+
+
+def load(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -95,9 +124,27 @@ def put(text: str, name: str, table: str, note: str = NOTE) -> str:
     return f"{before}{begin}\n{table.strip()}\n\n{end}{after}"
 
 
+def large_sources() -> str:
+    """Peaks of benchmarks/results/memory-cpu.json above those of 1,000 images of the same size."""
+    sizes = load_benchmark("memory")["sizes"]
+    floors = {found["side"]: found["stages"] for found in sizes.values() if found["images"] == 1000}
+    shown = {name: found for name, found in sizes.items() if found["images"] > 1000}
+    lines = ["| MB above 1,000 images | " + " | ".join(shown) + " |", "| --- |" + " ---: |" * len(shown)]
+    for stage in floors[32]:
+        cells = [
+            f"{found['stages'][stage]['peak_mb'] - floors[found['side']][stage]['peak_mb']:.0f}"
+            if stage in found["stages"]
+            else "–"
+            for found in shown.values()
+        ]
+        lines.append(f"| {stage} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results, "splits": splits},
-    "docs/speed.md": {"speed": speed},
+    "docs/speed.md": {"speed": speed, "memory": large_sources},
+    "docs/privacy.md": {"audit": audit},
 }
 
 

@@ -1,16 +1,17 @@
 """Experts from Python: trained by their numbers, kept in a folder, known by the images that they saw."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from distillkit.api.sets import Data, as_data
-from distillkit.api.settings import Network, expect, facts_of, merged, visiting, whole
-from distillkit.base.errors import ParamsError
+from distillkit.api.settings import Network, check_given, expect, facts_of, merged, visiting, whole
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.names import hint
 from distillkit.base.params import read
 from distillkit.data.images import RealData
 from distillkit.pipeline.code import files_of
@@ -23,6 +24,7 @@ from distillkit.training.difficulty import SCORES, scores_of
 from distillkit.training.expert_files import ExpertFiles, save_experts
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, ExpertsSpec, in_memory
 
+T = TypeVar("T")
 DATA = "what dk.from_torch, dk.from_arrays or dk.fetch gives"
 
 
@@ -40,7 +42,8 @@ def train_experts(
 
     Args:
         data: from :func:`from_torch`, :func:`from_arrays` or :func:`fetch`.
-        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``.
+        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``; without one, a
+            ConvNet of width 32 with batch normalisation, whose depth fits the images.
         epochs: 12 without one.
         count: how many experts.
         seed: the same gives the same bytes.
@@ -50,6 +53,7 @@ def train_experts(
     """
     expect(data, RealData, "data", DATA)
     with visiting(folder) as kept:
+        check_given(options, [part.name for part in fields(ExpertRecipe)], ("count", "seed", "folder"))
         data, seed, count = as_data(data), whole(seed, "seed"), whole(count, "count", 1)
         facts, given = facts_of(data.train), {"network": network, "epochs": epochs, **options}
         numbers = merged(values(EXPERTS, facts)["experts"]["recipe"], without_none(given), facts)
@@ -64,7 +68,7 @@ def train_experts(
             with unfinished("experts", settings, code, kept) as work:
                 trained = train(data, recipe, range(count), seed, work, "experts")
                 save_experts(path, trained, recipe.network, asdict(recipe), data.training_images)
-        return ExpertFiles([path])
+        return read_kept(lambda file: ExpertFiles([file]), path)
 
 
 def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,6 +81,14 @@ def kept_at(folder: Path, name: str, settings: Any, code: Sequence[Path]) -> Pat
     if path.exists():
         tell(f"taken up from {path}")
     return path
+
+
+def read_kept(read: Callable[[Path], T], path: Path) -> T:
+    """What ``read`` finds in finished work. Raises ArtifactError, which says what to do, where that is damaged."""
+    try:
+        return read(path)
+    except ArtifactError as error:
+        raise ArtifactError(f"{path} cannot be taken up ({error}); delete it, and make the same call again") from None
 
 
 def check_trained_on(experts: ExpertsInMemory | ExpertFiles, data: Data) -> None:
@@ -95,8 +107,6 @@ def known_of(experts: Experts) -> ExpertsSpec:
 
 def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Scores:
     """Difficulty and confidence (N,) of every training image, of what experts recorded or as given."""
-    if isinstance(difficulty, str) and difficulty not in SCORES:
-        raise ParamsError(f"difficulty is {difficulty!r}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
     found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
     chosen = found.get(difficulty) if isinstance(difficulty, str) else as_scores(difficulty)
     if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
@@ -110,6 +120,13 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
             "images; give a tensor of that length"
         )
     return chosen, 1 - found["confidence"] if found else None
+
+
+def check_difficulty(difficulty: Any) -> None:
+    """Raise ParamsError for a score by a name that there is not."""
+    if isinstance(difficulty, str) and difficulty not in SCORES:
+        close = hint(difficulty, SCORES)
+        raise ParamsError(f"difficulty is {difficulty!r}{close}; expected one of {', '.join(SCORES)}, or a tensor (N,)")
 
 
 def as_scores(difficulty: Any) -> Tensor:

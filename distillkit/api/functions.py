@@ -1,17 +1,28 @@
 """A distilled set and its accuracy: what the stages of a pipeline do, in Python."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from distillkit.api.experts import DATA, check_trained_on, kept_at, known_of, scores_for, train_experts, without_none
+from distillkit.api.experts import (
+    DATA,
+    check_difficulty,
+    check_trained_on,
+    kept_at,
+    known_of,
+    read_kept,
+    scores_for,
+    train_experts,
+    without_none,
+)
 from distillkit.api.sets import Data, DistilledSet, Evaluation, as_data, as_yaml, distilled, test_images
 from distillkit.api.settings import (
     Network,
+    check_given,
     expect,
     facts_of,
     has_own_network,
@@ -22,6 +33,7 @@ from distillkit.api.settings import (
     visiting,
     whole,
 )
+from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data.files import artifact
 from distillkit.data.images import RealData
@@ -30,7 +42,7 @@ from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.method import uses_experts
 from distillkit.package.recipe_json import digest
-from distillkit.pipeline.checks import check_classes, check_experts
+from distillkit.pipeline.checks import check_classes, check_experts, check_learns
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.make import NO_SCORES, Scores, make, material_for
 from distillkit.pipeline.measure import measure_set
@@ -39,6 +51,7 @@ from distillkit.pipeline.unfinished import unfinished
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import EVALUATION, EXPERTS_COUNT, Facts, values
 from distillkit.training.expert_files import ExpertFiles
+from distillkit.training.loop import TrainingRecipe
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, KindOfExperts
 
 # Sets
@@ -61,11 +74,12 @@ def distill(
 
     Args:
         data: the images; test images are never looked at.
-        method: a name, as recipes have it (``"mtt"``, ``"selmatch"``, ``"dm"``, ...), or an object of its class.
+        method: an object of a method's class, or a name: full, random, window, confident, herding, k-centre, moderate,
+            ccs, optimised, kmeans, average, diffusion, dd, dm, dc, dsa, mtt, att, selmatch or imported.
         ipc: images per class.
         experts: from :func:`train_experts`; trained here, where the method wants some and there are none.
         difficulty: a score by name, or a tensor (N,) of your own in which larger is harder.
-        network: the kind of networks, where there are no experts.
+        network: the kind of networks, where there are no experts; without it, that of :func:`train_experts`.
         seed: the same gives the same bytes.
         name: what the recipe is called: ``mtt-ipc10``.
         folder: where unfinished work and the set are kept; the same call takes them up again.
@@ -83,11 +97,14 @@ def distill(
             settings["network"] = network
         recipe = recipe_for(method, ipc, name, facts, settings)
         tell_taken(recipe, settings)
+        check_difficulty(difficulty)
         if experts is not None:
             check_trained_on(experts, data)
+            check_same_network(network, experts, recipe, facts)
+        spec = spec_for(network, facts) if experts is None else experts.spec
+        check_learns(recipe.method, spec, data.train.image_shape, len(data.class_names))
         check_classes(recipe.method, dict(zip(data.train.class_names, data.train.class_counts, strict=True)))
         if not uses_experts(recipe.method):
-            spec = spec_for(network, facts) if experts is None else experts.spec
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
         if experts is None:
             tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to reuse some, give experts=")
@@ -105,7 +122,8 @@ def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int
     material = material_for(recipe, data, experts, scores)
     if folder is None:
         synthetic, history = make(recipe, material, seed, provenance)
-        return distilled(synthetic, provenance=provenance, history=tuple(history), experts=about)
+        more = {"provenance": provenance, "experts": about, "source": data.train_digest}
+        return distilled(synthetic, history=tuple(history), **more)
     ends = [experts.read(number, experts.snapshots - 1) for number in range(len(experts))]
     names, of_experts = list(data.class_names), fingerprint(*ends, *scores)
     settings = [provenance, names, asdict(experts.spec), data.training_images, of_experts]
@@ -115,8 +133,8 @@ def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int
         with unfinished(recipe.name, settings, code, folder) as work:
             synthetic, history = make(recipe, material, seed, provenance, work, work / "models")
             artifact.save_synthetic(path, synthetic, provenance)
-    found, provenance = artifact.load_synthetic(path)
-    return distilled(found, provenance=provenance, history=tuple(history), experts=about)
+    found, provenance = read_kept(artifact.load_synthetic, path)
+    return distilled(found, provenance=provenance, history=tuple(history), experts=about, source=data.train_digest)
 
 
 def tell_taken(recipe: Recipe, given: Mapping[str, Any]) -> None:
@@ -140,6 +158,17 @@ def spec_for(network: Network | None, facts: Facts) -> Any:
     return read(numbers, ExpertRecipe, "experts").network
 
 
+def check_same_network(network: Network | None, experts: Experts, recipe: Recipe, facts: Facts) -> None:
+    """Raise ParamsError where a network is given beside experts of another kind, and the method has none of its own."""
+    if network is None or has_own_network(recipe.method):
+        return
+    if (asked := spec_for(network, facts)) != experts.spec:
+        raise ParamsError(
+            f"network is {asked}, but the experts are of {experts.spec}; expected one kind; leave network= out, or "
+            "train experts of that network"
+        )
+
+
 # What they are worth
 
 
@@ -158,14 +187,17 @@ def evaluate(
         small: the set.
         test: ``data.test``; or a map-style Dataset of (image, label), or a tuple (images, labels), as for
             :func:`from_torch` and :func:`from_arrays`, of the set's classes and image size.
-        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``.
+        network: a name, a NetworkSpec, or a function (image_shape, classes) that gives an ``nn.Module``; without one, a
+            ConvNet of width 32 with batch normalisation, whose depth fits the images.
         runs: how many networks; 5 without it.
         seed: the same gives the same figures, and the same initial weights for every set.
-        **training: ``steps``, ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``.
+        **training: ``steps``, ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``,
+            ``final_lr_fraction``, ``nesterov``.
 
     """
     expect(small, DistilledSet, "small", "a set from dk.distill or dk.load")
     with visiting():
+        check_given(training, [part.name for part in fields(TrainingRecipe)], ("network", "runs", "seed"))
         seed, images = whole(seed, "seed"), test_images(test, small)
         facts, given = facts_of(images), without_none({"network": network, "runs": runs})
         numbers = merged(values(EVALUATION, facts)["evaluation"], given | {"training": training}, facts)
@@ -174,5 +206,10 @@ def evaluate(
         every = metrics_of(report, small, images, recipe.neighbours)
         figures = {key: part for key, part in every.items() if key not in THIRDS}
     found, by_class = figures["accuracy"], {row["class"]: row["accuracy"] for row in classes_of(report, small)}
-    each, of = tuple(report.accuracy_R.tolist()), small.fingerprint
-    return Evaluation(found["mean"], found["std"], each, by_class, recipe, figures, of, digest(images))
+    each, of, tested_on = tuple(report.accuracy_R.tolist()), small.fingerprint, digest(images)
+    if tested_on == small.source:
+        tell(
+            "warning: the test images are the training images that the set was made from, so the accuracy says nothing "
+            "about new images; give data.test"
+        )
+    return Evaluation(found["mean"], found["std"], each, by_class, recipe, figures, of, tested_on, len(images))

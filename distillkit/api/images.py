@@ -1,20 +1,22 @@
 """Images from wherever they are, and distilled sets that were saved or published."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from distillkit.api.sets import Data, DistilledSet, as_data, distilled
-from distillkit.api.settings import visiting
+from distillkit.api.settings import check_given, expect, visiting
 from distillkit.api.words import python_words
 from distillkit.base.params import read
+from distillkit.data.images import RealData
 from distillkit.hub.pull import load_with_provenance
-from distillkit.process.progress import track
+from distillkit.process.progress import tell, track
 from distillkit.setup.inspection import parse_dataset
 from distillkit.sources import fetch as sources
 from distillkit.sources.python import Rows, from_datasets, inner
 from distillkit.sources.readers import DigitsSource, Source
+from distillkit.sources.summary import remarks
 
 
 def from_torch(
@@ -29,7 +31,8 @@ def from_torch(
         class_names: those of the dataset (``train.classes``), else the numbers.
         name: what the set is called in cards; the dataset's class without one.
         **options: as in ``data`` of params.yaml: ``size=(height, width)`` or one number resizes, ``per_class=500``
-            takes so many, ``normalisation={"kind": "zca"}``, ``licence``, ``duplicates="drop"``, ``split_seed``.
+            and ``test_per_class`` take so many of each class at random, ``normalisation={"kind": "zca"}``, ``licence``,
+            ``duplicates="drop"``, ``split_seed``, ``background`` for transparent images, ``white`` for 16-bit ones.
 
     Raises:
         SourceError: a row is no such pair, images differ in size, a class is empty, a dataset has no rows by number.
@@ -38,7 +41,7 @@ def from_torch(
     with visiting():
         spec = data_spec(DigitsSource(), options)  # of which the source is not read
         found = from_datasets(train, test, class_names, name or type(inner(train)).__name__, spec, track)
-    return as_data(found)
+    return told(found)
 
 
 def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: Any = None, **options: Any) -> Data:
@@ -58,13 +61,28 @@ def fetch(source: str | Path | Mapping[str, Any], **options: Any) -> Data:
     """
     with visiting():
         meant = source if isinstance(source, Mapping) else parse_dataset(str(source), Path())
-        return as_data(sources.fetch(data_spec(meant, options), track))
+        found = sources.fetch(data_spec(meant, options), track)
+    return told(found)
+
+
+def told(found: RealData) -> Data:
+    """The images, after a line for each remark about them, such as copies; test images in train are a warning."""
+    for line in remarks(found.found):
+        tell(line)
+    if found.found.leaked:
+        tell(
+            f"warning: {found.found.leaked:,} of the {len(found.test):,} test images are training images, too, so "
+            "accuracies on them are too high; give other test images, or duplicates='drop'"
+        )
+    return as_data(found)
 
 
 def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) -> sources.DataSpec:
     given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
     if isinstance(side := given.get("size"), int):
         given["size"] = [side, side]
+    known = [part.name for part in fields(sources.DataSpec) if part.name != "source"]
+    check_given(given, known, ("train", "test", "class_names", "name"))
     meant = dict(source) if isinstance(source, Mapping) else asdict(source)
     return read({"source": meant, **given}, sources.DataSpec, "data")
 
@@ -74,6 +92,7 @@ def load(reference: str | Path, recipe: str | None = None) -> DistilledSet:
 
     See :func:`distillkit.hub.pull.load_with_provenance`.
     """
+    expect(reference, str | Path, "reference", "a file, a folder, or owner/name of the Hub")
     with python_words():
         synthetic, provenance = load_with_provenance(reference, recipe)
     return distilled(synthetic, provenance=provenance)

@@ -4,32 +4,61 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from distillkit.api.sets import DistilledSet, Evaluation
 from distillkit.api.settings import check_folder, check_set_name, expect, tell_if_typed, visiting
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.names import hint
+from distillkit.base.params import convert
 from distillkit.data.files import artifact
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
+from distillkit.package.folders import check_only_listed, check_target
 from distillkit.package.recipe_json import digest
+from distillkit.pipeline.packaging import Publication, Rai
+
+PAIR = "(set, evaluation), from dk.distill and dk.evaluate"
 
 
 def save_package(
-    folder: str | Path, data: RealData, sets: Mapping[str, tuple[DistilledSet, Evaluation]], default: str | None = None
+    folder: str | Path,
+    data: RealData,
+    sets: Mapping[str, tuple[DistilledSet, Evaluation]],
+    default: str | None = None,
+    *,
+    overwrite: bool = False,
+    publication: Mapping[str, Any] | None = None,
+    rai: Mapping[str, Any] | None = None,
 ) -> None:
     """A dataset folder for the Hub with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
     All were made from ``data`` and measured alike; ``random-ipc10`` and ``full`` among them become the baselines.
 
+    Args:
+        folder: where; its name is the name of the package.
+        data: the images that all sets were made from.
+        sets: (set, evaluation) by name.
+        default: the name of the set that is loaded when nobody names one; the last without it.
+        overwrite: whether an earlier package in ``folder`` may be replaced.
+        publication: where, by whom and when it is published: the section ``package.publication`` (docs/trust.md).
+        rai: what you state about the images: the section ``package.rai``.
+
     Raises:
-        ParamsError: there is no set, or they were measured differently.
+        ParamsError: there is no set, they were measured differently, or a statement is none of those known.
+        ArtifactError: there is something in ``folder`` that may not be replaced.
 
     """
     path = check_folder("folder", folder)
     expect(data, RealData, "data", "what dk.from_torch, dk.from_arrays or dk.fetch gives")
     check_sets(sets, data)
+    told = said(publication, Publication, "publication"), said(rai, Rai, "rai")
+    check_free(path, overwrite)
     first = next(iter(sets.values()))[1].recipe
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
+    if default is not None and default not in shown:
+        close = hint(str(default), shown)
+        raise ParamsError(f"default is {default!r}{close}; expected the name of a set, one of {', '.join(shown)}")
     with visiting(), tempfile.TemporaryDirectory() as temporary:
         tell_if_typed(first.network, *(small.experts.get("network", {}) for small, _ in sets.values()))
         entries = []
@@ -48,17 +77,40 @@ def save_package(
             evaluation=asdict(first),
             pipeline={"seed": one.provenance.get("seed", 0), "experts": dict(one.experts)},
             command="distillkit.distill",
+            publication=told[0],
+            rai=told[1],
         )
+
+
+def said(value: Mapping[str, Any] | None, kind: Any, name: str) -> Any:
+    """A publisher's statements as ``kind``. Raises ParamsError for what is none."""
+    expect({} if value is None else value, Mapping, name, "a mapping")
+    return convert(dict(value or {}), kind, name)
+
+
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise ArtifactError unless the package may be written there."""
+    check_target(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise ArtifactError(
+                f"{folder} has a package; expected a new folder; choose another, or give overwrite=True"
+            )
+        check_only_listed(folder)
 
 
 def check_sets(sets: Mapping[str, tuple[DistilledSet, Evaluation]], data: RealData) -> None:
     """Raise ParamsError unless each has its own evaluation, all of them alike and on the test images of ``data``."""
+    expect(sets, Mapping, "sets", "{name: (set, evaluation)}")
     if not sets:
         raise ParamsError("there is no set to package; expected {name: (set, evaluation)}; give one")
     test = digest(data.test)
     for name, pair in sets.items():
         check_set_name(name)
-        expect(pair, tuple, f"{name!r}", "(set, evaluation), from dk.distill and dk.evaluate")
+        expect(pair, tuple, f"{name!r}", PAIR)
+        if [type(part) for part in pair] != [DistilledSet, Evaluation]:
+            kinds = ", ".join(type(part).__name__ for part in pair)
+            raise ParamsError(f"{name!r} is ({kinds}); expected {PAIR}")
         small, found = pair
         if found.of != small.fingerprint:
             raise ParamsError(f"the evaluation of {name!r} is of another set; expected its own; evaluate it again")

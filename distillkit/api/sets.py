@@ -9,14 +9,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from distillkit.api.settings import check_folder
+from distillkit.api.settings import check_folder, check_path
 from distillkit.base.arguments import check_new_artifact
-from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.errors import ArtifactError, ParamsError, counted
 from distillkit.data.files import artifact
 from distillkit.data.files.container import normalisation_tensors
 from distillkit.data.files.real_images import save_real
@@ -26,6 +27,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.distillation import Step
 from distillkit.package.build import as_hf
+from distillkit.package.recipe_json import digest
 from distillkit.process.progress import track
 from distillkit.report.pictures import grid
 from distillkit.sources.python import Rows, images_of
@@ -52,16 +54,24 @@ def as_yaml(value: Any) -> str:
     return json.dumps(value, sort_keys=True).replace('"', "")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Data(RealData):
     """Training and test images: ``train`` and ``test`` hold ``images`` (N, C, H, W) uint8 and ``labels`` (N,).
 
-    ``normalisation`` is of the training images; distillkit applies it wherever a network sees images.
+    ``normalisation`` is of the training images; distillkit applies it wherever a network sees images. Two are equal
+    when their images, labels, class names and normalisation are.
     """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Data) and self.contents == other.contents
+
+    def __hash__(self) -> int:
+        return hash(self.contents)
 
     def __repr__(self) -> str:
         counts = f"{len(self.train):,} training and {len(self.test):,} test images"
-        return f"Data: {counts} of {shape_words(self.train.image_shape, len(self.class_names))}, {self.info.id}"
+        leaked = f", {self.found.leaked:,} of the test images are training images, too" * bool(self.found.leaked)
+        return f"Data: {counts} of {shape_words(self.train.image_shape, len(self.class_names))}, {self.info.id}{leaked}"
 
     def _repr_html_(self) -> str:
         return as_html(repr(self), self.show())
@@ -75,6 +85,16 @@ class Data(RealData):
         """SHA-256 of the training images, their labels and how they are normalised; computed once."""
         statistics = normalisation_tensors(self.normalisation).values()
         return fingerprint(*chunks(self.train.images), self.train.labels, *statistics)
+
+    @cached_property
+    def train_digest(self) -> str:
+        """:func:`~distillkit.package.recipe_json.digest` of the training images, without normalisation."""
+        return digest(self.train)
+
+    @cached_property
+    def contents(self) -> tuple[str, str, tuple[str, ...]]:
+        """What makes two equal: fingerprints of both splits, and the class names."""
+        return self.fingerprint, digest(self.test), self.class_names
 
     @property
     def training_images(self) -> str:
@@ -97,8 +117,7 @@ class Data(RealData):
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file, as ``artifacts/real.safetensors`` of a pipeline; ``--test`` of ``verify`` takes it."""
-        check_new_file(Path(path), overwrite)
-        save_real(Path(path), self)
+        save_real(check_new_file(path, overwrite), self)
 
 
 def as_data(found: RealData) -> Data:
@@ -108,19 +127,27 @@ def as_data(found: RealData) -> Data:
     return Data(**{part.name: getattr(found, part.name) for part in fields(RealData)})
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class DistilledSet(SyntheticSet):
     """A small training set; as a sequence, pairs of an image (C, H, W) in pixels and its label.
 
     ``images`` are float32 in pixel space. ``provenance`` says how it was made, ``history`` has a
     :class:`~distillkit.matching.distillation.Step` for each update of the images in the call that made it, ``experts``
-    what it was learned from.
+    what it was learned from; ``source`` is the digest of the training images, where it was made in this process. Two
+    are equal when their images and labels are.
     """
 
     images: Tensor
     provenance: Mapping[str, Any] = field(default_factory=dict)
     history: tuple[Step, ...] = ()
     experts: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DistilledSet) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
 
     def __repr__(self) -> str:
         learned = int(self.learned.sum())
@@ -166,16 +193,17 @@ class DistilledSet(SyntheticSet):
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """A safetensors file that ``distillkit.load`` and the command read: lossless, and nothing is pickled."""
-        check_new_file(Path(path), overwrite)
-        artifact.save_synthetic(Path(path), self, self.provenance)
+        artifact.save_synthetic(check_new_file(path, overwrite), self, self.provenance)
 
 
-def check_new_file(path: Path, overwrite: bool) -> None:
-    """Raise ArtifactError unless a file may be written there."""
+def check_new_file(given: str | Path, overwrite: bool) -> Path:
+    """The path. Raises ArtifactError unless a file may be written there, ParamsError for what is no path."""
+    path = check_path(given, "path")
     if path.exists() and not overwrite:
         raise ArtifactError(f"{path} exists; expected a new file; choose another name, or give overwrite=True")
     check_folder("path", path.parent)
     check_new_artifact("path", path, overwrite)
+    return path
 
 
 def distilled(synthetic: SyntheticSet, **more: Any) -> DistilledSet:
@@ -190,7 +218,7 @@ class Evaluation:
     """Test accuracy, as shares of 1, of ``n`` networks that were trained on a set from scratch; by class, the mean.
 
     ``recipe`` is how they were trained; ``metrics`` are the figures as the pipeline writes them; ``of`` is the
-    fingerprint of the set, ``tested_on`` that of the test images.
+    fingerprint of the set, ``tested_on`` that of the ``images`` test images.
     """
 
     mean: float
@@ -201,6 +229,7 @@ class Evaluation:
     metrics: Mapping[str, Any]
     of: str = ""
     tested_on: str = ""
+    images: int = 0
 
     @property
     def n(self) -> int:
@@ -209,8 +238,10 @@ class Evaluation:
     def __repr__(self) -> str:
         worst = min(self.per_class, key=lambda name: self.per_class[name])
         training = self.recipe.training
+        spread = f" ± {100 * self.std:.2f}" if self.n > 1 else ""  # one network has no deviation
+        tested = f", on {counted(self.images, 'test image')}"
         return (
-            f"Evaluation: accuracy {100 * self.mean:.2f} ± {100 * self.std:.2f} % (n = {self.n})\n"
+            f"Evaluation: accuracy {100 * self.mean:.2f}{spread} % (n = {self.n}){tested}\n"
             f"  network {self.recipe.network}, {training.steps} updates of batch {training.batch}, lr {training.lr:g}\n"
             f"  lowest of a class: {100 * self.per_class[worst]:.2f} % ({worst})"
         )
@@ -222,7 +253,7 @@ def test_images(test: Any, small: SyntheticSet) -> ImageSet:
     Raises ParamsError for anything else, SourceError as :func:`~distillkit.sources.python.images_of` does.
     """
     found = test.test if isinstance(test, RealData) else test
-    if isinstance(found, torch.Tensor | str):
+    if isinstance(found, torch.Tensor | np.ndarray | str):
         raise ParamsError(
             f"test is {type(test).__name__}; expected data.test, a map-style Dataset of (image, label), or a tuple "
             "(images, labels)"

@@ -1,14 +1,14 @@
 """From what people write in Python to recipes as stages read them: networks, methods, numbers that are left out."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import entry_points
 from inspect import signature
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from distillkit.process.interruption import guest
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import EXPERTS, RECIPES, Facts, values
 
+ARGUMENTS = ("experts", "difficulty", "network", "seed", "name", "folder")  # of dk.distill, beside settings
 Network = str | NetworkSpec | NetworkFactory | Mapping[str, Any] | Callable[[tuple[int, int, int], int], nn.Module]
 
 
@@ -36,6 +37,21 @@ def expect(value: Any, kind: Any, name: str, expected: str) -> None:
     """Raise ParamsError unless ``value``, the argument ``name``, is a ``kind``."""
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}")
+
+
+def check_path(value: Any, name: str) -> Path:
+    """The argument ``name`` as a path. Raises ParamsError for what is none."""
+    expect(value, str | Path, name, "a path")
+    return Path(value)
+
+
+def check_given(given: Iterable[str], known: Iterable[str], arguments: Iterable[str]) -> None:
+    """Raise ParamsError for a keyword that is none of the ``known`` settings; it may be a misspelt argument."""
+    known = list(known)
+    for key in given:
+        if key not in known:
+            close = hint(key, [*arguments, *known])
+            raise ParamsError(f"{key} is not a parameter{close}; expected {', '.join(known)}")
 
 
 def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number") -> int:
@@ -60,16 +76,19 @@ def check_folder(name: str, folder: Any) -> Path:
 
 
 @contextmanager
-def visiting(kept: str | Path | None = None) -> Iterator[Path | None]:
+def visiting(kept: str | Path | Literal[False] | None = False) -> Iterator[Path | None]:
     """A block that leaves torch as it was, ends at Ctrl-C where it is safe, and speaks of arguments, not params.yaml.
 
-    Gives the folder where work is ``kept``; without one, an interruption says that nothing is.
+    Gives the folder where work is ``kept``: None where the caller gave none, False where the function takes none. In
+    both cases an interruption says that nothing is kept.
     """
     try:
         with python_words(), own_torch(), guest():
-            yield None if kept is None else check_folder("folder", kept)
+            yield check_folder("folder", kept) if kept not in (None, False) else None
     except KeyboardInterrupt as stopped:
-        lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
+        lost = "interrupted; nothing is kept; make the same call again"
+        if kept is None:
+            lost = "interrupted; nothing is kept; give folder=, and the next call goes on where this one was"
         raise KeyboardInterrupt(in_python(str(stopped)) if kept else lost) from None
 
 
@@ -145,7 +164,10 @@ def as_mapping(network: Any) -> Any:
 
 
 def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """``numbers`` with those that are ``given`` in their place, also inside of mappings; networks are never mixed."""
+    """``numbers`` with those that are ``given`` in their place, also inside of mappings; networks are never mixed.
+
+    Raises ParamsError for values that no recipe can have, such as tensors.
+    """
     found = dict(numbers)
     for key, value in given.items():
         if is_dataclass(value) and not isinstance(value, type | NetworkSpec | NetworkFactory):
@@ -157,7 +179,12 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
         elif isinstance(value, Mapping):
             before = found.get(key)
             value = merged(before if isinstance(before, Mapping) else {}, value, facts)
-        found[key] = value
+        try:
+            found[key] = plain(value)
+        except (TypeError, ValueError):
+            raise ParamsError(
+                f"{key} is {type(value).__name__}; expected a number, text, a list or a mapping"
+            ) from None
     return found
 
 
@@ -165,7 +192,9 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     """The recipe of a method, by name, class or object, with what is given and usual numbers for the rest."""
     size = {} if ipc is None else {"ipc": whole(ipc, "ipc", 1, "a whole number of images per class")}
     called = method if isinstance(method, str) else name_of(method)
-    known = getattr(method_called(called), "defaults", None)  # a method in somebody else's package may have some
+    kind = method_called(called)
+    check_given(given, [*signature(kind).parameters, "optim"], ARGUMENTS)
+    known = getattr(kind, "defaults", None)  # a method in somebody else's package may have some
     if is_dataclass(method) and not isinstance(method, type):
         usual = {key: part for key, part in asdict(method).items() if part is not None}
         optim = values(RECIPES.get(called, ""), facts, usual.get("ipc", 1)).get("optim")

@@ -24,6 +24,7 @@ RULES = [  # in this order
     (r"check data\.source", "check the dataset"),
     (rf"\bset data\.({OF_DATA})\b", r"give \1="),
     (rf"\bdata\.({OF_DATA})\b", r"\1"),
+    (r"\b(lower|but) training\.(\w+)", r"\1 \2"),
     (r"\bexperts\.(lr|epochs)\b", r"\1 of the experts"),
     (r"run (?:its|the) (?:\w+ )?stage\b(?: again| first| that writes it)?", "make it again"),
     (r"run the same command again( to go on)?", r"make the same call again\1"),

@@ -4,7 +4,7 @@ What can only be told by looking into files is told later, by who reads them.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distillkit.base import params
@@ -30,7 +30,8 @@ OFFERED = (  # by init, beside full
     *("random", "confident", "herding", "k-centre", "moderate", "kmeans", "average", "optimised", "window"),
     *("mtt", "att", "selmatch", "ccs", "dm", "dc", "dsa"),
 )
-KINDS = "a .pt file that torch.save wrote, or safetensors"
+KINDS = "a .pt file that torch.save wrote, .npz, or safetensors"
+PICTURES = "a folder of images or parquet, a .parquet file, or owner/name@revision on the Hub"
 ARTIFACT = (
     "an artifact, such as artifacts/real; name one. What a folder of images holds is told by "
     "distillkit init --dry-run --dataset FOLDER"
@@ -81,11 +82,24 @@ def check_folder(folder: Path) -> None:
         raise ParamsError(f"{folder} {found}; expected the folder that holds dvc.yaml; name that")
 
 
-def check_test(path: Path | None) -> None:
-    """Raise ParamsError unless test images may be at ``path``, where one is given."""
+def check_test(path: Path | None, option: str = "--test") -> None:
+    """Raise ParamsError unless test images may be at ``path``, where the ``option`` gives one."""
     if path is not None and not path.exists():
         expected = "a real.safetensors with the test split, or the source's folder here"
-        raise ParamsError(f"--test is {path}, which does not exist; expected {expected}; correct --test")
+        raise ParamsError(f"{option} is {path}, which does not exist; expected {expected}; correct {option}")
+
+
+def check_sign_off(path: Path | None, by: str | None) -> None:
+    """Raise ParamsError or ArtifactError unless a sign-off of somebody may be written to ``path``."""
+    if path is None and by is None:
+        return
+    if path is None or not by or not by.isprintable() or len(by) > 200:
+        expected = "expected --sign-off FILE.json with --by, the name or account of who verifies"
+        raise ParamsError(f"--sign-off is {path}, --by is {by!r}; {expected}; give both")
+    if path.suffix != ".json":
+        raise ParamsError(f"--sign-off is {path}; expected a file name that ends in .json")
+    if path.exists():
+        raise ArtifactError(f"{path} exists; expected a new file; choose another name")
 
 
 def check_generator(folder: Path) -> None:
@@ -101,11 +115,32 @@ def check_new_folder(folder: Path) -> None:
 
 
 def check_foreign(path: Path) -> None:
-    """Raise SourceError unless there may be somebody else's set at ``path``."""
+    """Raise SourceError unless there may be somebody else's tensors at ``path``."""
     if path.is_dir():
-        raise SourceError(f"{path} is a folder; expected {KINDS}; name the files in it")
+        raise SourceError(f"{path} is a folder; expected {KINDS}; name the files in it, or the folder alone")
     if not path.is_file():
-        raise SourceError(f"{path} does not exist; expected {KINDS}; correct the path")
+        raise SourceError(f"{path} does not exist; expected {KINDS}, or {PICTURES}; correct the path")
+
+
+def holds_pictures(texts: Sequence[str]) -> bool:
+    """Whether what is to be imported is one place with pictures and labels; else all are files of tensors.
+
+    Raises SourceError where there can be neither.
+    """
+    if len(texts) == 1 and (Path(texts[0]).is_dir() or Path(texts[0]).suffix == ".parquet"):
+        if not Path(texts[0]).exists():
+            raise SourceError(f"{texts[0]} does not exist; expected {PICTURES}; correct the path")
+        return True
+    if len(texts) == 1 and not Path(texts[0]).exists() and Path(texts[0]).suffix not in (".pt", ".npz", ".safetensors"):
+        try:
+            parse_reference(texts[0])
+        except ParamsError:
+            pass  # then it is a path with a mistake
+        else:
+            return True
+    for text in texts:
+        check_foreign(Path(text))
+    return False
 
 
 # The Hub

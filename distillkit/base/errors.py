@@ -14,6 +14,7 @@ Every message says what was found, what was expected and what to do, on one line
 import re
 
 MOST = 2**53  # of anything that is counted: epochs, steps, images
+FEWEST_SHADOWS = 4  # sets that an audit makes anew: of each image some are made with it, and some without
 LARGEST = 3.4028234663852886e38  # of the finite float32
 
 
@@ -77,6 +78,14 @@ def check_sha256(name: str, value: str, whence: str) -> None:
     """Raise ParamsError unless ``value`` looks like a SHA-256; ``whence`` says where people find it."""
     if not re.fullmatch("[0-9a-f]{64}", value):
         raise ParamsError(f"{name} is {value!r}; expected the 64 hexadecimal digits of file, {whence}")
+
+
+def check_shadows(count: int) -> None:
+    """Raise ParamsError unless so many shadow sets make an audit; 0 makes none."""
+    check_range("shadows", count, 0)
+    if 0 < count < FEWEST_SHADOWS:
+        expected = f"0 for none, or at least {FEWEST_SHADOWS}; fewer do not tell what to expect of an image"
+        raise ParamsError(f"shadows is {count}; expected {expected}")
 
 
 def counted(number: int, noun: str) -> str:

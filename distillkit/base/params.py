@@ -55,6 +55,12 @@ def shards_of(data: Mapping[str, Any]) -> list[int]:
     return shards
 
 
+def audited(data: Mapping[str, Any]) -> list[str]:
+    """The recipes that ``audit`` lists; none where there is no such section."""
+    spec: dict[str, Any] = section(data, "audit", dict) if "audit" in data else {}
+    return read(spec.get("recipes", []), list[str], "audit.recipes")
+
+
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
     """Section ``name`` as ``kind``; errors name ``file``."""
     if name not in data:

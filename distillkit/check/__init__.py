@@ -1,3 +1,1 @@
-"""Looking at sets: show, verify, diff, training again, and the import of sets made elsewhere. May import all of the
-above.
-"""
+"""Looking at sets: show, verify, sign-offs, diff, training again, one table of several. May import all of the above."""

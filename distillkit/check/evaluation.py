@@ -17,7 +17,7 @@ from distillkit.base.references import parse_reference
 from distillkit.data.factories import NetworkFactory, admit, factory_of
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.real_images import load_real, real_file
-from distillkit.data.images import ImageSet, Schedule, SyntheticSet
+from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
@@ -155,7 +155,12 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 
 
 def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
-    """The test split for the set at ``path``: of a real.safetensors, or fetched anew from the recorded source.
+    """The test split for the set at ``path``, see :func:`source_images`."""
+    return source_images(path, synthetic, provenance, given).test
+
+
+def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> RealData:
+    """The images that the set at ``path`` was made from: of a real.safetensors, or fetched anew as they are recorded.
 
     ``given`` may also be a folder: where the recorded source lies on this machine. Raises ParamsError when it does not
     fit, ArtifactError when no source is recorded, and SourceError for one that is not to be had, or is not to be read
@@ -163,11 +168,11 @@ def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
     """
     check_test(given)
     if given is not None and real_file(given).is_file():
-        return load_real(given).test
+        return load_real(given)
     spec, revision = recorded_source(path, synthetic, provenance)
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
     try:
-        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track).test  # the set has its own
+        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track)  # the set has its own
     except SourceError as error:
         raise SourceError(f"{error}; or name the source's folder here, or a real.safetensors, with --test") from None
 

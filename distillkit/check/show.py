@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from distillkit.base.arguments import check_artifact
 from distillkit.base.errors import counted
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL, real_file
-from distillkit.data.rows import Images, chunks, to_pixels
+from distillkit.data.rows import pixel_range
 from distillkit.evaluation.protocol import labels_words, protocol_of, schedule_words
 from distillkit.sources import summary
+
+SHOWN = 30  # recipes of a package, in lines
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -53,14 +54,10 @@ def describe_synthetic(path: Path) -> dict[str, Any]:
     }
 
 
-def pixel_range(images: Images) -> list[float]:
-    """The least and the largest value in pixel space."""
-    ends = torch.stack([torch.stack([part.min(), part.max()]) for part in map(to_pixels, chunks(images))])
-    return [round(ends.min().item(), 4), round(ends.max().item(), 4)]
-
-
 def describe_package(folder: Path) -> dict[str, Any]:
+    from distillkit.check import sign_off
     from distillkit.package.manifest import open_package
+    from distillkit.package.sign_offs import filed_in
 
     package = open_package(folder)
     recipes = {name: describe_synthetic(package.artifact(name)) for name in package.recipes}
@@ -75,6 +72,7 @@ def describe_package(folder: Path) -> dict[str, Any]:
         "bytes": sum(package.manifest.files[name].size for name in package.files),
         "absent": [name for name in package.manifest.recipes if name not in package.recipes],
         "recipes": recipes,
+        "sign_offs": [sign_off.describe(package, filed) for filed in filed_in(folder)],
     }
 
 
@@ -82,13 +80,20 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     """The description for people."""
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
+        from distillkit.check import sign_off
+
         files = counted(description["files"], "file")
         yield f"{files}, all as the manifest says; default recipe {description['default']}"
         if description["absent"]:
-            yield f"not here, though in the package: {', '.join(description['absent'])}"
-        for name, recipe in description["recipes"].items():
+            absent = description["absent"]
+            rest = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            yield f"not here, though in the package: {', '.join(absent[:SHOWN])}{rest}"
+        for name, recipe in islice(description["recipes"].items(), SHOWN):
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
+        if (more := len(description["recipes"]) - SHOWN) > 0:
+            yield f"  and {counted(more, 'recipe')} more; --json tells all"
+        yield from map(sign_off.line, description.get("sign_offs", []))
         return
     if description["kind"] == "synthetic":
         low, high = description["pixel_range"]

@@ -149,13 +149,18 @@ def check_module(spec: NetworkFactory, network: nn.Module, image_shape: tuple[in
     trial, before = copy.deepcopy(network).train(), torch.get_rng_state()
     shape = "x".join(map(str, image_shape))
     try:
-        logits = trial(torch.zeros(2, *image_shape))
+        logits = trial(images := torch.zeros(2, *image_shape))
     except Exception as error:  # whatever a network raises
         reason = " ".join(str(error).split())[:200]
         raise ParamsError(f"network {spec} cannot take images of {shape} ({reason}); use image_shape in it") from None
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, classes):
         found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ParamsError(f"network {spec} gave {found} for two images; expected logits (2, {classes}); use classes")
+    if images._version:
+        raise ParamsError(
+            f"network {spec} changes its images in place (as inplace=True in a first layer, or x.mul_), so the next "
+            "use of them would see others; expected them as they were; copy them first"
+        )
     if not torch.equal(before, torch.get_rng_state()):
         raise ParamsError(
             f"network {spec} draws random numbers in training (dropout, stochastic depth), so no step could be "

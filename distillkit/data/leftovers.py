@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.params import entries, shards_of
+from distillkit.base.params import audited, entries, shards_of
 from distillkit.process.progress import tell
 
 LEFT_OVER = Path(".distillkit/left-over")
@@ -13,11 +13,14 @@ MADE = {".csv", ".json", ".safetensors"}  # what stages write; other files in th
 FOLDERS = {
     "expert_shards": ("artifacts/experts",),
     "recipes": ("artifacts/distilled", "artifacts/loss", "artifacts/training", "metrics"),
+    "audit": ("metrics/audit",),  # of recipes that are there, but not audited any more
 }
 
 
 def stems(data: Mapping[str, Any], name: str) -> list[str]:
-    """Names, without their endings, of the files of all shards or recipes in section ``name``."""
+    """Names, without their endings, of the files of all shards, recipes or audits in section ``name``."""
+    if name == "audit":
+        return audited(data)
     if name == "expert_shards":
         return [f"shard-{shard}" for shard in shards_of(data)]
     return list(entries(data, name))

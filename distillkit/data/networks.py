@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import prod
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.settings import settings
-from distillkit.data.factories import NetworkFactory, build
+from distillkit.data.factories import NetworkFactory, build, factory_of
 
 Norm = Literal["batch", "instance", "none"]
 DEEPEST, WIDEST = 32, 2**13  # blocks that each halve the image, and channels: more is a mistake
@@ -130,6 +132,42 @@ def xavier(network: nn.Module) -> nn.Module:
             assert module.bias is not None
             nn.init.zeros_(module.bias)
     return network
+
+
+LEARNABLE: set[tuple[object, tuple[int, int, int], int, bool]] = set()  # what was found to be
+
+
+def check_learnable(spec: "Network", image_shape: tuple[int, int, int], classes: int, twice: bool) -> None:
+    """Raise ParamsError unless images can be learned through a network of one's own, which two images show.
+
+    There must be a gradient by the images; with ``twice`` it is that of a gradient by the parameters, as matching
+    gradients or trajectories takes it.
+    """
+    if not isinstance(spec, NetworkFactory):
+        return
+    if (key := (factory_of(spec), image_shape, classes, twice)) in LEARNABLE:
+        return
+    network = build_network(spec, image_shape, classes, seed=0).train()
+    images = torch.linspace(0, 1, 2 * prod(image_shape)).view(2, *image_shape).requires_grad_()
+    try:
+        value = F.cross_entropy(network(images), torch.tensor([0, 1]))
+        if twice:
+            parts = torch.autograd.grad(value, list(network.parameters()), create_graph=True)
+            value = torch.stack([part.square().sum() for part in parts]).sum()
+        torch.autograd.grad(value, images)
+    except RuntimeError as error:
+        raise ParamsError(f"network {spec} cannot learn images: {not_learnable(str(error))}") from None
+    LEARNABLE.add(key)
+
+
+def not_learnable(reason: str) -> str:
+    """What torch says where a derivative is missing, with the likely cause and what to do."""
+    if "not have been used in the graph" in reason or "does not require grad" in reason:
+        return "its logits have no gradient by the images; expected no detach, numpy or no_grad on the way; remove it"
+    return (
+        f"it cannot be differentiated as often as needed ({' '.join(reason.split())[:200]}); expected layers that can; "
+        "where attention is fused, turn that off: timm.layers.set_fused_attn(False)"
+    )
 
 
 def without_classifier(network: nn.Module) -> nn.Module:

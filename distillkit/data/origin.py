@@ -27,6 +27,9 @@ def count(tally: Tally, what: str, where: str) -> None:
     tally[what] = times + 1, first
 
 
+LEAKED = "test images that are training images, too"
+
+
 @dataclass(frozen=True)
 class Found:
     """What cannot be seen in the images that were taken from a source.
@@ -40,3 +43,8 @@ class Found:
     test: str | None = "test"
     left_out: Tally = field(default_factory=dict)
     notes: Tally = field(default_factory=dict)
+
+    @property
+    def leaked(self) -> int:
+        """How many of the test images that were kept are training images, too."""
+        return self.notes.get(f"{LEAKED}, kept", (0, ""))[0]

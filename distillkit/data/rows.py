@@ -63,8 +63,15 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def few_as_pixels(images: Images) -> Images:
-    """Images that are a tensor as float32 in [0, 1]; others as they are."""
-    return to_pixels(images) if isinstance(images, Tensor) else images
+    """Images that are a tensor, and few, as float32 in [0, 1]; others as they are."""
+    few = isinstance(images, Tensor) and 4 * images.numel() <= READY
+    return to_pixels(images[:]) if few else images
+
+
+def pixel_range(images: Images) -> list[float]:
+    """The least and the largest value in pixel space."""
+    ends = torch.stack([torch.stack([part.min(), part.max()]) for part in map(to_pixels, chunks(images))])
+    return [round(ends.min().item(), 4), round(ends.max().item(), 4)]
 
 
 # In files

@@ -17,7 +17,7 @@ from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
-from distillkit.data.rows import Images, normalised
+from distillkit.data.rows import Images, chosen, normalised
 from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.training.compute import Compute
 from distillkit.training.loop import Lot, TrainingRecipe, fit_all, logits_of, predicted_classes, replay
@@ -91,7 +91,7 @@ def evaluate(
     train_NCHW = compute.seen(synthetic.images, synthetic.normalisation, synthetic.labels.device)
     test_NCHW = compute.seen(test.images, synthetic.normalisation, test.device)
     curve_steps, part = spaced(updates_of(synthetic, recipe), recipe.curve_points), curve_part(len(test))
-    part_NCHW, part_labels = test_NCHW[part], test.labels[part]
+    part_NCHW, part_labels = chosen(test_NCHW, part), test.labels[part]
 
     def evaluate_group(group: list[tuple[int, Generator]]) -> Runs:
         curves: list[list[Tensor]] = [[] for _ in group]

@@ -25,9 +25,10 @@ from distillkit.hub.client import (
 )
 from distillkit.hub.errors import hub_errors, patiently, token_of, without_token
 from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
-from distillkit.package.folders import CARD, MANIFEST
-from distillkit.package.manifest import Manifest, open_package, read_manifest
+from distillkit.package.folders import CARD, MANIFEST, sign_offs_in
+from distillkit.package.manifest import Manifest, Package, open_package, printable, read_manifest
 from distillkit.process.progress import tell, without_passwords
+from distillkit.sources.licences import licence_of_imported, obstacle
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -63,16 +64,18 @@ def push(
     private: bool = False,
     message: str | None = None,
     receipt: Path | None = None,
+    may_publish: bool = False,
     wait: Callable[[float], None] = time.sleep,
 ) -> Pushed:
     """Make ``repo`` hold the package in ``folder`` and nothing of an earlier one; a tag is never moved.
+
+    ``may_publish`` is the user's word that the licence of the images allows it, for where that cannot be told.
 
     Raises ArtifactError unless the folder is exactly its manifest, ParamsError for unusable names, and HubError when
     the Hub refuses, fails for good, or ends up with other bytes. After any of them, running it again is safe.
     """
     package = open_package(folder, whole=True)
-    if "unknown" in licences(folder / CARD):
-        tell("warning: the licence is unknown, as the card says; look it up at the source, and set data.licence")
+    check_permitted(package, may_publish)
     repo = requested(api, repo, tag, receipt)
     sums = checked_sums(folder)
     recipes = counted(len(package.recipes), "recipe")
@@ -93,23 +96,30 @@ def push(
 
 
 def checked_sums(folder: Path) -> dict[str, Sums]:
-    """Checksums of all files to send, as they are now. Raises ArtifactError unless they are the manifest's."""
+    """Checksums of all files to send, sign-offs with them. Raises ArtifactError unless they are the manifest's."""
     records = read_manifest(folder / MANIFEST).files
     sums = {name: sums_of(folder / name) for name in (*records, MANIFEST)}
     if changed := [name for name, record in records.items() if sums[name].sha256 != record.sha256]:
         raise ArtifactError(f"{folder / changed[0]} changed while it was pushed; package it again")
-    return sums
+    return sums | {name: sums_of(folder / name) for name in sign_offs_in(folder)}
 
 
-def licences(card: Path) -> list[str]:
-    """Those that a card names; "unknown" where it names none."""
-    from huggingface_hub import DatasetCard
-
-    try:
-        found = DatasetCard.load(card, ignore_metadata_errors=True).data.license
-    except Exception:  # a card is what people write: anything may be missing, or be something else
-        found = None
-    return list(map(str, found)) if isinstance(found, list) else [str(found or "unknown")]
+def check_permitted(package: Package, may_publish: bool) -> None:
+    """Raise ArtifactError where the images' licence forbids derived sets or is not known; told if the user may."""
+    for recipe in package.recipes:
+        record = package.recipe_json(recipe)
+        source = record["provenance"].get("source")
+        licence = source.get("licence", "") if isinstance(source, Mapping) else ""
+        found = obstacle(str(licence))
+        if found is None and (own := licence_of_imported(record)):
+            found = obstacle(own, f"the imported images of {recipe}")
+        if found is None:
+            continue
+        if not may_publish:
+            mend = "look it up and set data.licence, or import with --licence; say --i-may-publish if you may"
+            raise ArtifactError(f"{printable(found)}; expected one that allows derived sets; {mend}")
+        tell(f"warning: {printable(found)}; published as --i-may-publish says")
+        return
 
 
 def requested(api: "HfApi", repo: str, tag: str | None, receipt: Path | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from functools import partial
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -24,11 +25,10 @@ from distillkit.data.rows import Encoded, spans
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.rounding import levels_of, stored
 from distillkit.package.card import card_text
+from distillkit.package.croissant.document import document
+from distillkit.package.croissant.listing import CROISSANT
 from distillkit.package.folders import CARD, MANIFEST, replacing
-from distillkit.package.front_matter import licence
-from distillkit.package.loading import columns_of
-from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of
-from distillkit.package.packing import image_file, pack
+from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of, records_in
 from distillkit.package.recipe_json import (
     Entry,
     accuracy,
@@ -39,13 +39,19 @@ from distillkit.package.recipe_json import (
     source_yardstick,
     without_machine_paths,
 )
-from distillkit.pipeline.recipes import check_package
+from distillkit.package.sign_offs import filed_with
+from distillkit.package.storage.columns import columns_of
+from distillkit.package.storage.packing import image_file, pack
+from distillkit.pipeline.packaging import Publication, Rai, check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track
+from distillkit.sources.licences import licence
 
 __all__ = ["Entry", "build"]
 
 COMMAND = "dvc repro"
+UNPUBLISHED, UNSTATED = Publication(), Rai()
+NO_FILES: Mapping[str, str] = MappingProxyType({})
 UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
     "the package, and set data.licence in params.yaml"
@@ -66,6 +72,9 @@ def build(
     pipeline: Mapping[str, Any],
     command: str = COMMAND,
     storage: Storage = "float32",
+    publication: Publication = UNPUBLISHED,
+    rai: Rai = UNSTATED,
+    sign_offs: Mapping[str, str] = NO_FILES,
 ) -> None:
     """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
 
@@ -73,6 +82,7 @@ def build(
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
     which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
     Learned images are kept as ``storage``, and the metrics must be of networks that were trained on what is kept.
+    ``publication`` and ``rai`` are the publisher's own words, ``sign_offs`` paths of files with their SHA-256.
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
@@ -80,7 +90,9 @@ def build(
         "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
-        "test": {"images": len(real.test), "sha256": digest(real.test)},
+        "test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)},
+        "publication": asdict(publication),
+        "rai": asdict(rai),
     }
     for entry in entries:
         check_runs(entry, shared["evaluation"]["runs"])
@@ -99,11 +111,20 @@ def build(
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
             (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        (built / CARD).write_text(card_text(name, recipes, default, infos), encoding="utf-8")
+        filed = filed_with(built, sign_offs, packaged)
+        (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
+        columns = {recipe: list(info.features) for recipe, info in infos.items()}
+        described = document(name, recipes, default, columns, records_in(built))
+        (built / CROISSANT).write_text(pretty_json(described), encoding="utf-8")
         manifest = manifest_of(built, name, packaged, default)
         (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
+
+
+def leak(real: RealData) -> dict[str, int]:
+    """How many of the test images are training images, too; nothing where none is known to be."""
+    return {"in_train": real.found.leaked} if real.found.leaked else {}
 
 
 def check_runs(entry: Entry, runs: int) -> None:

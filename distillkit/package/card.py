@@ -1,10 +1,11 @@
 """The dataset card: front matter for the Hub and a page for people, written from recipe.json and nothing else."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distillkit.audit.result import audit_words
 from distillkit.base.about import About, options_of
 from distillkit.base.errors import ParamsError, counted
 from distillkit.data.augment import padding
@@ -12,12 +13,26 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import method_called
-from distillkit.package import card_tables, loading
-from distillkit.package.card_tables import code, is_comparable, origins, settings, starts_trained
+from distillkit.package import card_tables
+from distillkit.package.card_box import box
+from distillkit.package.card_tables import FOLDED, code, is_comparable, origins, settings, starts_trained
+from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
+from distillkit.package.sign_offs import Filed
+from distillkit.package.storage import columns
 from distillkit.process.progress import presentable
+from distillkit.report.words import leaves
+from distillkit.sources.licences import licence_of_imported
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
+CLASSES = 20  # names that stand in a line; of more the list is folded
+STATED = {  # of recipe.json's rai, what it is called; the box has the personal data
+    "collection": "Collection",
+    "biases": "Biases",
+    "limitations": "Limitations",
+    "social_impact": "Social impact",
+    "maintenance": "Maintenance",
+}
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
@@ -33,10 +48,13 @@ NORMS = {
 }
 
 
-def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any]) -> str:
+def card_text(
+    name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any], filed: Sequence[Filed] = ()
+) -> str:
     """The README.md of package ``name`` with one config a recipe; ``infos`` holds a ``datasets.DatasetInfo`` for each.
 
-    All recipes come from the same source images and were measured by the same evaluation recipe.
+    ``filed`` are sign-offs of its recipes. All recipes come from the same source images and were measured by the same
+    evaluation recipe.
     """
     from huggingface_hub import DatasetCard
 
@@ -57,6 +75,8 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         unnamed=[recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
         trained=[recipe for recipe in recipes if starts_trained(recipe)],
         imported=[recipe for recipe in recipes if recipe["method"] == "imported"],
+        imported_licences=grouped(recipes, licence_of_imported),
+        held_out=any(key.endswith("holdout") for recipe in recipes for key, _ in leaves(recipe["params"])),
         all_imported=methods(recipes) == ["imported"],
         uses_experts=any(about(method).experts for method in methods(recipes)),
         learned=[recipe for recipe in recipes if recipe["nearest_source"]],
@@ -64,9 +84,14 @@ def card_text(name: str, recipes: Sequence[Recipe], default: str, infos: Mapping
         soft=[recipe for recipe in recipes if recipe.get("soft_labels")],
         scheduled=[recipe for recipe in recipes if recipe.get("schedule")],
         papers=papers(recipes),
+        box=box(first, title(first["method"]), percent, filed),
+        most_classes=CLASSES,
+        many=len(recipes) > FOLDED,
         options=options(recipes),
         zca=whitening(first),
-        **{function.__name__: function for function in (*card_tables.WORDS, *loading.WORDS, *WORDS)},
+        uses=first["rai"]["uses"] or USES,
+        stated=[(what, first["rai"][key]) for key, what in STATED.items() if first["rai"][key]],
+        **{function.__name__: function for function in (*card_tables.WORDS, *columns.WORDS, *WORDS)},
     )
     return f"{card}\n"
 
@@ -129,8 +154,16 @@ def source_name(source: Mapping[str, Any]) -> str:
     return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
 
 
+def grouped(recipes: Sequence[Recipe], text: Callable[[Recipe], str]) -> dict[str, list[Recipe]]:
+    """Recipes by what is said of them; those of which nothing is said are left out."""
+    found: dict[str, list[Recipe]] = {}
+    for recipe in recipes:
+        found.setdefault(text(recipe), []).append(recipe)
+    return {said: those for said, those in found.items() if said}
+
+
 def names(recipes: Sequence[Recipe]) -> str:
-    return ", ".join(f"`{recipe['name']}`" for recipe in recipes)
+    return card_tables.named([recipe["name"] for recipe in recipes])
 
 
 def network(spec: Mapping[str, Any]) -> str:
@@ -185,5 +218,5 @@ def quoted(text: str) -> str:
 
 WORDS: tuple[Any, ...] = (  # what the template may call, beside those of the tables
     *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
-    *(source_name, title),
+    *(source_name, title, audit_words),
 )

@@ -18,6 +18,8 @@ from distillkit.report.table import points
 from distillkit.report.words import leaves
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
+FOLDED = 12  # rows of a table beyond which only the default config's stays in sight
+NAMED = 8  # configs that a sentence or a cell names
 WIDTH = 80  # characters of a line of parameters, where it can be broken
 
 # Results
@@ -81,16 +83,6 @@ def content(recipe: Recipe) -> str:
     if start_is_unknown(recipe):
         return f"{images['total']:,} imported"
     return f"{images['real']:,} real and {images['learned']:,} learned"
-
-
-def contents(recipe: Recipe) -> str:
-    """The same in a sentence, after the number of all images."""
-    images = recipe["images"]
-    if start_is_unknown(recipe):
-        return ", all imported"
-    if 0 in (images["real"], images["learned"]):
-        return ", all real" if images["real"] else ", all learned"
-    return f": {content(recipe)}"
 
 
 def origins(recipe: Recipe) -> list[str]:
@@ -179,13 +171,19 @@ def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
 
 def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any] | None]) -> str:
     """The one value where all recipes of a method agree, else each value with those that have it; a dash for none."""
-    named = [found[key] for found in column.values() if key in found]
+    values = [found[key] for found in column.values() if key in found]
     names: dict[str, list[str]] = {}
     for name, found in column.items():
-        names.setdefault(in_force(key, found, known[name], named), []).append(f"`{name}`")
+        names.setdefault(in_force(key, found, known[name], values), []).append(name)
     if len(names) == 1:
         return next(iter(names))
-    return "; ".join(f"{value} ({', '.join(having)})" for value, having in names.items())
+    return "; ".join(f"{value} ({named(having)})" for value, having in names.items())
+
+
+def named(configs: Sequence[str]) -> str:
+    """The names of configs in a sentence; of very many the first."""
+    more = f" and {len(configs) - NAMED:,} more" if len(configs) > NAMED + 1 else ""
+    return ", ".join(f"`{name}`" for name in (configs[:NAMED] if more else configs)) + more
 
 
 def in_force(key: str, found: Mapping[str, Any], known: Mapping[str, Any] | None, named: Sequence[Any]) -> str:
@@ -235,6 +233,15 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+def in_words(text: str) -> str:
+    """What the publisher wrote, as one line of text without tags and cells."""
+    return presentable(" ".join(text.split())).translate(NO_MARKUP)
+
+
+def class_list(names: Sequence[str]) -> str:
+    return ", ".join(code(name) for name in names)
+
+
 def shortest(values: Sequence[float]) -> str:
     """A list of float32 values with as many digits as tell them apart."""
     return f"[{', '.join(str(np.float32(value)) for value in values)}]"
@@ -246,7 +253,7 @@ def code(text: str, limit: int = 300) -> str:
 
 
 WORDS: tuple[Any, ...] = (  # what the template of the card may call
-    *(baseline, before, code, content, contents, images_per_class, imported_files, is_comparable, kept_start, marks),
-    *(origins, outcome_table, over_random, parameter_table, params_lines, shortest, starts_trained, unpackaged),
-    *(whitened_words, zca_words),
+    *(baseline, before, class_list, code, content, images_per_class, imported_files, in_words, is_comparable),
+    *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
+    *(starts_trained, unpackaged, whitened_words, zca_words),
 )

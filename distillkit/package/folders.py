@@ -1,5 +1,6 @@
 """Folders of packages: which names are safe, which files count, and how one takes another's place."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +8,28 @@ from pathlib import Path
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_folder
+from distillkit.base.outside import UnreadableError, content, read_json
 
 MANIFEST, CARD = "manifest.json", "README.md"
+SIGN_OFFS = "sign-offs"  # a folder of what others found, which comes after the manifest and stands in none
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
+SIGN_OFF = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json(\.sig)?")  # in that folder, with a signature beside it
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
 
 
 def files_in(folder: Path) -> set[str]:
-    """Paths in ``folder`` of all files (and links to folders) but the manifest and what the Hub adds."""
+    """Paths in ``folder`` of all files (and links to folders) but the manifest, sign-offs and what the Hub adds."""
     paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     names = {path.relative_to(folder).as_posix() for path in paths}
     parts = {name: name.split("/") for name in names - {MANIFEST}}
-    return {name for name, part in parts.items() if part[0] not in FROM_THE_HUB and part[-1] not in JUNK}
+    listed = {name for name, part in parts.items() if part[0] not in FROM_THE_HUB and part[-1] not in JUNK}
+    return listed - set(sign_offs_in(folder))
+
+
+def sign_offs_in(folder: Path) -> list[str]:
+    """Paths in ``folder`` of sign-offs and their signatures."""
+    found = (path for path in (folder / SIGN_OFFS).glob("*") if path.is_file() and SIGN_OFF.fullmatch(path.name))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def check_target(folder: Path) -> None:
@@ -35,6 +46,19 @@ def check_target(folder: Path) -> None:
         raise ArtifactError(f"{parent} is no folder, so {folder} cannot be in it; choose another folder")
 
 
+def check_only_listed(folder: Path) -> None:
+    """Raise ArtifactError where a package's folder has files that its manifest does not list: a user's own."""
+    try:
+        listed = set(read_json(content(folder / MANIFEST))["files"])
+    except (UnreadableError, KeyError, TypeError):
+        listed = set()
+    if more := sorted(files_in(folder) - listed - {CARD}):
+        raise ArtifactError(
+            f"{folder} has files that its manifest does not list, such as {more[0]}, which would be removed; expected "
+            "only those of a package; move them, or choose another folder"
+        )
+
+
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """An empty folder that takes the place of ``folder`` when the block ends well; what the Hub added stays.
@@ -44,8 +68,17 @@ def replacing(folder: Path) -> Iterator[Path]:
     check_target(folder)
     with atomic_folder(folder) as built:
         yield built
-        for name in FROM_THE_HUB:
+        for name in (*FROM_THE_HUB, SIGN_OFFS):
             if (folder / name).is_dir():
-                shutil.copytree(folder / name, built / name)
+                keep(folder / name, built / name)
             elif (folder / name).is_file():
                 shutil.copyfile(folder / name, built / name)
+
+
+def keep(old: Path, new: Path) -> None:
+    """Copy a folder's files into another that may hold some of them already, which stay."""
+    for path in (path for path in old.rglob("*") if path.is_file()):
+        target = new / path.relative_to(old)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)

@@ -14,13 +14,14 @@ from distillkit.base.files import sha256
 from distillkit.base.names import LONGEST, hint, is_plain
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.base.settings import settings
+from distillkit.package.croissant.listing import CROISSANT, check_listing
 from distillkit.package.folders import CARD, MANIFEST, files_in
 
 T = TypeVar("T")
 ARTIFACT, PARQUET = "distilled.safetensors", "train-00000-of-00001.parquet"
 RECIPE, PREVIEW = "recipe.json", "preview.png"
 AGAIN = "fetch the package again, or build it again"
-TAKEN = (MANIFEST.casefold(), CARD.casefold(), "default")  # files of the package; the config that datasets looks for
+TAKEN = (MANIFEST.casefold(), CARD.casefold(), CROISSANT, "default")  # the last is the config that datasets looks for
 SUFFIXES = (".json", ".md", ".parquet", ".png", ".safetensors")  # data only: no code, nothing that is unpickled
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -158,9 +159,13 @@ def check_recipe(recipe: str, package: str, known: Sequence[str]) -> None:
 
 def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:
     """The manifest of the files in ``folder``."""
+    return Manifest(name, default, list(recipes), records_in(folder))
+
+
+def records_in(folder: Path) -> dict[str, FileRecord]:
+    """The files in ``folder`` by their paths in it."""
     files = {path: folder / path for path in files_in(folder)}
-    records = {path: FileRecord(sha256(file), file.stat().st_size) for path, file in files.items()}
-    return Manifest(name, default, list(recipes), records)
+    return {path: FileRecord(sha256(file), file.stat().st_size) for path, file in files.items()}
 
 
 def open_package(folder: Path, whole: bool = False) -> Package:
@@ -181,6 +186,8 @@ def open_package(folder: Path, whole: bool = False) -> Package:
         raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {AGAIN}")
     for name in sorted(expected):
         check_file(folder / name, manifest.files[name])
+    if CROISSANT in manifest.files:  # packages of before have none
+        check_listing(folder / CROISSANT, manifest.name, manifest.files)
     return Package(folder, manifest, here)
 
 
@@ -215,8 +222,9 @@ def check_places(path: Path, manifest: Manifest) -> None:
             expected = f"expected data only ({', '.join(SUFFIXES)})"
             raise ArtifactError(f"{path} lists {shown(name)}; {expected}; do not use it")
         folder, slash, file = name.partition("/")
-        if name != CARD and not (folder in manifest.recipes and slash and "/" not in file):
-            raise ArtifactError(f"{path} lists {shown(name)}; expected {CARD} and <recipe>/<file> only; do not use it")
+        if name not in (CARD, CROISSANT) and not (folder in manifest.recipes and slash and "/" not in file):
+            expected = f"expected {CARD}, {CROISSANT} and <recipe>/<file> only"
+            raise ArtifactError(f"{path} lists {shown(name)}; {expected}; do not use it")
 
 
 def shown(name: str) -> str:

@@ -33,12 +33,13 @@ SAMPLE = 500  # source images that the yardstick is measured on
 
 @dataclass(frozen=True)
 class Entry:
-    """One recipe: its distilled set, the metrics measured on it, and its section of params.yaml."""
+    """One recipe: its distilled set, the metrics measured on it, its section of params.yaml, its audit if any."""
 
     name: str
     artifact: Path
     metrics: Mapping[str, Any]
     params: Mapping[str, Any]
+    audit: Mapping[str, Any] | None = None
 
 
 def stated(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,6 +74,7 @@ def describe(
     }
     return {
         **{key: value for key, value in found.items() if value is not None or key == "student_lr"},
+        **({} if entry.audit is None else {"audit": entry.audit}),
         "versions": {"distilled": Opened(entry.artifact).field("distillkit"), "packaged": __version__},
         "nearest_source": learned_distances(synthetic, real.train, yardstick),
         "results": {

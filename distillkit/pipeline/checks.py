@@ -4,7 +4,7 @@ Every stage looks at all of it before it begins, so that the last has nothing le
 changes no result: a stage depends on the sections that it works with, not on these.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,25 @@ from typing import Any
 import torch
 
 from distillkit.base import files, params
-from distillkit.base.errors import DistillkitError, check_range
+from distillkit.base.errors import DistillkitError, ParamsError, check_range
 from distillkit.base.params import section
 from distillkit.data.factories import NetworkFactory, admit
 from distillkit.data.files import artifact
 from distillkit.data.images import ImageSet
-from distillkit.data.networks import Network, build_network
+from distillkit.data.networks import Network, build_network, check_learnable
 from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out
 from distillkit.evaluation.evaluate import EvaluationRecipe
-from distillkit.matching.method import Selection
+from distillkit.matching.method import Method, Selection
 from distillkit.matching.pretrained import check_norm
+from distillkit.methods import METHODS
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.selection.imported import Imported
 from distillkit.methods.selection.window import WindowScan
-from distillkit.pipeline.recipes import PackageSpec, Recipe, check_package, read_recipe
+from distillkit.pipeline.packaging import PackageSpec, check_package
+from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths
@@ -35,12 +38,14 @@ from distillkit.training.features import check_count
 from distillkit.training.score_file import ScoreSpec
 from distillkit.training.trajectories import ExpertsSpec
 
+TWICE = {kind for kind in METHODS.values() if hasattr(kind, "loss")} - {DistributionMatching}  # differentiate twice
 SECTIONS: dict[str, Any] = {
     "seed": int,
     "data": DataSpec,
     "experts": ExpertsSpec,
     "score": ScoreSpec,
     "evaluation": EvaluationRecipe,
+    "audit": AuditSpec,
     "package": PackageSpec,
 }
 
@@ -61,10 +66,21 @@ def check_params(data: Mapping[str, Any]) -> None:
         for recipe in recipes:
             with placed(recipe):
                 check_experts(recipe.method, experts, None if shards is None else shards * experts.per_shard)
+    if "audit" in found and recipes:
+        with placed("audit"):
+            check_audit(found["audit"], recipes)
     if "package" in found and recipes:
         spec: PackageSpec = found["package"]
         with placed("package"):
             check_package(spec.name, spec.default, spec.chosen(data["recipes"]), data["recipes"])
+
+
+def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
+    """Raise ParamsError where what is to be audited does not exist, or cannot be."""
+    spec.check_known([recipe.name for recipe in recipes])
+    for recipe in recipes:
+        if spec.shadows and recipe.name in spec.recipes:
+            check_makes_shadows(recipe)
 
 
 def admit_all(value: Any) -> None:
@@ -85,13 +101,18 @@ def check_facts(
     data: Mapping[str, Any], shape: tuple[int, int, int], counts: Mapping[str, int], folder: Path = Path()
 ) -> None:
     """:func:`check_images` by the images' (C, H, W) and the number of every class; recipes' files are in ``folder``."""
+    audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
+    experts = section(data, "experts", ExpertsSpec).recipe.network if "experts" in data else None
     for recipe in all_recipes(data):
         with placed(recipe):
             check_classes(recipe.method, counts)
+            check_learns(recipe.method, experts, shape, len(counts))
+            if audit.shadows and recipe.name in audit.recipes:
+                check_halves(recipe.method, counts)
             if isinstance(recipe.method, Imported):
                 check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
-    if "experts" in data:
-        check_network("experts", section(data, "experts", ExpertsSpec).recipe.network, shape, len(counts))
+    if experts is not None:
+        check_network("experts", experts, shape, len(counts))
     if "evaluation" in data:
         check_network("evaluation", section(data, "evaluation", EvaluationRecipe).network, shape, len(counts))
 
@@ -124,6 +145,13 @@ def check_experts(method: Selection, spec: ExpertsSpec, trained: int | None) -> 
             check_range("kept_apart", method.kept_apart, 1, trained - 1)
 
 
+def check_learns(method: Selection, experts: Network | None, shape: tuple[int, int, int], classes: int) -> None:
+    """Raise ParamsError where a method cannot learn images through the networks that it uses: its own, or experts."""
+    spec = getattr(method, "network", None) or experts
+    if isinstance(method, Method) and spec is not None:
+        check_learnable(spec, shape, classes, twice=type(method) in TWICE)
+
+
 def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     """Raise WindowError when a method takes more real images than a class has, or a window past its end.
 
@@ -144,6 +172,14 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     for part in (method, getattr(getattr(method, "replay", None), "step_size", None)):
         if (holdout := getattr(part, "holdout", None)) is not None:
             check_counts(ipc, {name: images - held_out(images, holdout) for name, images in counts.items()})
+
+
+def check_halves(method: Selection, counts: Mapping[str, int]) -> None:
+    """Raise ParamsError when no set can be made from half of the images, as an audit does."""
+    try:
+        check_classes(method, {name: images // 2 for name, images in counts.items()})
+    except DistillkitError as error:
+        raise ParamsError(f"an audit makes sets from half of the images of each class: {error}") from None
 
 
 def real_per_class(method: Selection) -> int | None:

@@ -29,10 +29,9 @@ class Item(NamedTuple):
 def found(folder: Path) -> Iterator[tuple[Path, str]]:
     """All that may go in the pipeline's ``folder``, and why. Raises ParamsError when its params.yaml cannot be read."""
     data = params.load(folder / params.FILE)
-    for section, folders in FOLDERS.items():
-        wanted = stems(data, section)
-        for path in (path for name in folders for path in unnamed(folder / name, wanted)):
-            yield path, "of nothing that params.yaml names"
+    unwanted = (unnamed(folder / name, stems(data, section)) for section, names in FOLDERS.items() for name in names)
+    for path in dict.fromkeys(path for paths in unwanted for path in paths):  # metrics/audit lies in metrics
+        yield path, "of nothing that params.yaml names"
     if (folder / LEFT_OVER).exists():
         yield folder / LEFT_OVER, "moved there: of nothing that params.yaml named"
     package = params.section(data, "package", dict).get("name")

@@ -1,7 +1,8 @@
 """The set of one recipe: the same bytes from a stage and from Python."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from distillkit.base import files
 from distillkit.base.device import prepare_device
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seed_for, seeded
+from distillkit.data.factories import NetworkFactory
 from distillkit.data.files import artifact
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.matching.distillation import Distillation, Step
@@ -87,12 +89,29 @@ def make(
     if models is not None:
         compute = replace(compute, finish=finishing(models, recipe.name))
     material, generator = replace(material, compute=compute), seeded(seed_for(seed, "distill"))
-    synthetic = recipe.method.init(material, generator)
-    if recipe.optim is None:
-        return synthetic, []
-    run = Distillation(recipe.method, synthetic, material, recipe.optim, generator)  # type: ignore[arg-type]
-    learn(run, recipe.name, folder, provenance, live)
+    with own_network(recipe, material.experts):
+        synthetic = recipe.method.init(material, generator)
+        if recipe.optim is None:
+            return synthetic, []
+        run = Distillation(recipe.method, synthetic, material, recipe.optim, generator)  # type: ignore[arg-type]
+        learn(run, recipe.name, folder, provenance, live)
     return run.result(), run.history
+
+
+@contextmanager
+def own_network(recipe: Recipe, experts: Experts | None) -> Iterator[None]:
+    """A block in which what torch says of a network of one's own is one line that names it, as ParamsError."""
+    spec = getattr(recipe.method, "network", None) or (None if experts is None else experts.spec)
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(spec, NetworkFactory) or isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ParamsError(
+            f"network {spec} does not work with method {recipe.method_name} ({reason}); expected a forward pass that "
+            "ends with its last linear layer and that torch can differentiate; correct it, or use another network"
+        ) from error
 
 
 def learn(

@@ -1,16 +1,15 @@
-"""Named recipes, expert shards and the package's choice of recipes, as params.yaml has them."""
+"""Named recipes, as params.yaml has them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
-from distillkit.base.errors import ParamsError
-from distillkit.base.names import check_package_name, check_recipe, check_recipe_names, hint
+from distillkit.base.errors import ParamsError, check_shadows
+from distillkit.base.names import check_recipe, hint
 from distillkit.base.params import read, section
 from distillkit.base.settings import settings
-from distillkit.data.files.packed import Storage
 from distillkit.matching.method import Method, Selection
 from distillkit.matching.optim import Optim
 from distillkit.methods import method_called, names
@@ -101,43 +100,40 @@ def check_useful(optim: Optim, method: Method, where: str) -> None:
         raise ParamsError(f"{where}.label_lr is {optim.label_lr:g}, but {found}; {mend}")
 
 
-# The package
+# The audit
 
 
 @settings
-class PackageSpec:
-    """The ``package`` section: the folder's name, the default recipe and which others go with it.
+class AuditSpec:
+    """The ``audit`` section: which ``recipes`` to audit, by default none, and with how many shadow sets.
 
-    All recipes but the full set are packaged when ``recipes`` is missing. ``storage`` is the type that learned images
-    are kept as; networks are evaluated on images so rounded.
+    With 0 ``shadows`` only what the set itself shows is measured.
     """
 
-    name: str
-    default: str
-    recipes: tuple[str, ...] | None = None
-    storage: Storage = "float32"
+    recipes: tuple[str, ...] = ()
+    shadows: int = 16
 
-    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
-        if self.recipes is not None:
-            return list(self.recipes)
-        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
+    def __post_init__(self) -> None:
+        check_shadows(self.shadows)
+
+    def check_known(self, known: Collection[str]) -> None:
+        """Raise ParamsError where a recipe to audit does not exist, or is named twice."""
+        for recipe in self.recipes:
+            if recipe not in known:
+                found = f"recipe {recipe!r} is to be audited, but does not exist{hint(recipe, known)}"
+                raise ParamsError(f"{found}; expected some of {', '.join(known)}")
+        if len(set(self.recipes)) != len(self.recipes):
+            names = ", ".join(self.recipes)
+            raise ParamsError(f"recipes to audit are {names}; expected each once; remove what is double")
 
 
-def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
-    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
-    check_package_name(name)
-    check_recipe_names(packaged)
-    for recipe in packaged:
-        if recipe not in known:
-            raise ParamsError(
-                f"recipe {recipe!r} is to be packaged, but does not exist{hint(recipe, known)}; "
-                f"expected some of {', '.join(known)}"
-            )
-    if len(set(packaged)) != len(packaged):
-        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
-    if default not in packaged:
-        meant = "" if default in known else hint(default, packaged)
+def check_makes_shadows(recipe: Recipe) -> None:
+    """Raise ParamsError where a set of the recipe cannot be made again from half of the images."""
+    if recipe.method_name == "imported":
+        found = f"the set of recipe {recipe.name} was made elsewhere"
+        raise ParamsError(f"{found}; expected one that can be made from half of the images; set shadows to 0")
+    if getattr(recipe.method, "pretrained", None) is not None:
         raise ParamsError(
-            f"the default recipe is {default!r}, which is not packaged{meant}; "
-            f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
+            f"recipe {recipe.name} starts from experts in a file, which may know all images; expected experts that can "
+            "be trained on half of them; set shadows to 0"
         )

@@ -7,11 +7,14 @@ import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
+from PIL import Image
 
+from distillkit.audit.result import COLUMNS, Result, audit_words, table_row
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_write, pretty_json, write_text
@@ -19,9 +22,12 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
 from distillkit.report.results import Row
-from distillkit.report.table import DETAILS, best, details, escaped, markdown_table, summary
+from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
+PICTURES, LARGE = 2**21, 2**18  # bytes of all previews in the page; of one PNG that is embedded as it is
+CURVES = 12  # in a plot
+PNG = b"\x89PNG\r\n\x1a\n"
 PLOTS = ("accuracy", "coverage", "loss", "training")
 Scan = dict[str, list[tuple[str, bool]]]  # by recipe, an accuracy and whether it is the best, for every start
 
@@ -37,30 +43,35 @@ def write_report(
     previews: Mapping[str, Path],
     scans: Mapping[str, Mapping[str, float]],
     whitened: Collection[str] = (),
+    audits: Mapping[str, Result] = {},
 ) -> None:
     """Write table.md, summary.json, the plots, preview.png and report.html, which holds all of them, into ``folder``.
 
     ``evaluation`` is that section of params.yaml; ``scans`` gives, by recipe and window start, the accuracy on
-    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening.
+    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening; ``audits`` are results of
+    audits by recipe.
     Everything is read and checked before anything is written.
     """
     if not rows:
         raise ArtifactError("there is no recipe to report on; expected at least one; add it to recipes in params.yaml")
     recipe = params.read(evaluation, EvaluationRecipe, "evaluation")
-    pictures = {row.recipe: read_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
+    pictures = {row.recipe: checked_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
-    write_text(folder / "table.md", "\n".join([markdown_table(rows), *(f"{escaped(note)}\n" for note in notes)]))
+    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
     write_text(folder / "summary.json", pretty_json(summary(rows)))
-    methods = {row.recipe: row.method for row in rows}
-    losses = by_loss({recipe: loss_curves[recipe] for recipe in methods if loss_curves.get(recipe)}, methods)
-    draw_plots(folder, rows, losses, training_curves)
-    if pictures:
+    first, bold, previewed = leading(rows), best(rows), [row for row in rows if row.recipe in pictures]
+    losses = draw_plots(folder, first, loss_curves, training_curves)
+    if previewed:
         with atomic_write(folder / "preview.png") as temporary:
-            temporary.write_bytes(pictures[most_telling([row for row in rows if row.recipe in pictures])])
+            temporary.write_bytes(pictures[most_telling(previewed)].read_bytes())
+    shown = within({row.recipe: pictures[row.recipe] for row in leading(previewed)})
     page = template().render(
         columns=DETAILS,
-        rows=[(details(row, rows), row.recipe in best(rows)) for row in rows],
+        rows=[(details(row, rows), row.recipe in bold) for row in first],
+        every=[(details(row, rows), row.recipe in bold) for row in rows],
+        part=part_words(len(first), len(rows), "all of them below"),
+        cut=f" Of more than {CURVES} recipes, the best of each method and IPC." if len(rows) > CURVES else "",
         warnings=notes[:-1],
         note=notes[-1],
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
@@ -68,21 +79,42 @@ def write_report(
         plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
         starts=starts,
         scan=scan,
-        previews={name: embedded(data) for name, data in pictures.items()},
+        audit_columns=COLUMNS,
+        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
+        most=MOST,
+        previews=shown,
+        not_shown=len(pictures) - len(shown),
         source=flat(source),
         evaluation=flat(asdict(recipe)),
     )
     write_text(folder / "report.html", page)
 
 
-def draw_plots(folder: Path, rows: Sequence[Row], losses: Mapping[Loss, Curves], training_curves: Curves) -> None:
-    """The four plots, with curves in the order of the rows."""
-    methods = {row.recipe: row.method for row in rows}
-    trainings = {recipe: training_curves[recipe] for recipe in methods if recipe in training_curves}
+def tables(rows: Sequence[Row]) -> str:
+    """The table in Markdown, below a part of it where it is long."""
+    first = leading(rows)
+    if len(first) == len(rows):
+        return markdown_table(rows)
+    words = part_words(len(first), len(rows), "all of them below")
+    return f"{words}\n\n{markdown_table(rows, first)}\nAll recipes:\n\n{markdown_table(rows)}"
+
+
+def draw_plots(
+    folder: Path, rows: Sequence[Row], loss_curves: Curves, training_curves: Curves
+) -> Mapping[Loss, Curves]:
+    """The four plots, with curves in the order of the rows, those of the first where they are many; the losses."""
+
+    def chosen(curves: Curves) -> dict[str, str]:
+        return {row.recipe: row.method for row in leading([row for row in rows if curves.get(row.recipe)], CURVES)}
+
+    learning, trained = chosen(loss_curves), chosen(training_curves)
+    losses = by_loss({recipe: loss_curves[recipe] for recipe in learning}, learning)
     plots.accuracy_plot(rows, folder / "accuracy.png")
     plots.coverage_plot(rows, folder / "coverage.png")
-    plots.loss_plot({loss.title: curves for loss, curves in losses.items()}, folder / "loss.png", methods)
-    plots.training_plot(trainings, folder / "training.png", methods)
+    plots.loss_plot({loss.title: curves for loss, curves in losses.items()}, folder / "loss.png", learning)
+    trainings = {recipe: training_curves[recipe] for recipe in trained}
+    plots.training_plot(trainings, folder / "training.png", trained)
+    return losses
 
 
 def most_telling(rows: Sequence[Row]) -> str:
@@ -107,18 +139,40 @@ def scan_table(rows: Sequence[Row], scans: Mapping[str, Mapping[str, float]]) ->
     return starts, table
 
 
-def read_png(recipe: str, path: Path) -> bytes:
-    """The bytes of a recipe's preview."""
-    data = path.read_bytes() if path.is_file() else b""
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        found = "is no PNG" if data else "is missing or empty"
-        raise ArtifactError(f"{path}, the preview of recipe {recipe!r}, {found}; expected a PNG; draw it again")
-    return data
+def checked_png(recipe: str, path: Path) -> Path:
+    """``path``, which holds a recipe's preview."""
+    found = "is missing or empty"
+    if path.is_file():
+        with path.open("rb") as file:
+            head = file.read(len(PNG))
+        if head == PNG:
+            return path
+        found = "is no PNG" if head else found
+    raise ArtifactError(f"{path}, the preview of recipe {recipe!r}, {found}; expected a PNG; draw it again")
 
 
-def embedded(data: bytes) -> str:
-    """A PNG as an address that holds the whole picture."""
-    return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+def within(pictures: Mapping[str, Path], most: int = PICTURES) -> dict[str, str]:
+    """PNGs by recipe as addresses, in their order, as many as make so many bytes; the first in any case."""
+    found: dict[str, str] = {}
+    for recipe, path in pictures.items():
+        data = path.read_bytes()
+        address = embedded(data) if len(data) <= LARGE else embedded(as_jpeg(data), "jpeg")
+        if found and sum(map(len, found.values())) + len(address) > most:
+            break
+        found[recipe] = address
+    return found
+
+
+def as_jpeg(data: bytes) -> bytes:
+    """A PNG as a JPEG, a tenth of its size where it shows photographs."""
+    file = BytesIO()
+    Image.open(BytesIO(data)).convert("RGB").save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def embedded(data: bytes, kind: str = "png") -> str:
+    """A picture as an address that holds all of it."""
+    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
 def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:

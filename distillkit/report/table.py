@@ -18,6 +18,7 @@ COLUMNS = (
 )
 DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
+MOST = 30  # rows that a reader takes in; of more, a part comes first
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
 
 
@@ -53,6 +54,31 @@ def best(among: Sequence[Row]) -> set[str]:
     return chosen
 
 
+def leading(among: Sequence[Row], most: int = MOST) -> list[Row]:
+    """The rows to look at first, in their order: all, or where they are too many, of each method and IPC the best.
+
+    Where these are too many, too, full and random sets stay, then the best of their IPC, then the most accurate.
+    """
+    if len(among) <= most:
+        return list(among)
+    bold, of_kind = best(among), dict[tuple[int | None, str], Row]()
+    for row in among:
+        known = of_kind.setdefault((row.ipc, row.method), row)
+        if row.accuracy > known.accuracy:
+            of_kind[row.ipc, row.method] = row
+
+    def rank(row: Row) -> tuple[bool, bool, float]:
+        return row.method not in ("full", "random"), row.recipe not in bold, -row.accuracy
+
+    chosen = {row.recipe for row in sorted(of_kind.values(), key=rank)[:most]}
+    return [row for row in among if row.recipe in chosen]
+
+
+def part_words(shown: int, every: int, rest: str) -> str:
+    """What is said of a part of the recipes; ``rest`` says where the others are."""
+    return f"The best of each method and IPC, {shown} of {every} recipes; {rest}."
+
+
 def cells(row: Row, among: Sequence[Row]) -> list[str]:
     """A row of the table as plain words, one for each column."""
     lead = over_random(row, among)
@@ -80,11 +106,11 @@ def points(value: float) -> str:
     return f"{sign}{abs(rounded):.2f}"
 
 
-def markdown_table(rows: Sequence[Row]) -> str:
-    """The table in GitHub's Markdown; the best recipe of each number of images per class is bold."""
+def markdown_table(rows: Sequence[Row], shown: Sequence[Row] | None = None) -> str:
+    """The table in GitHub's Markdown, of all ``rows`` or those ``shown``; the best recipe of each IPC is bold."""
     bold = best(rows)
     lines = [list(COLUMNS), ["---", "---", *["---:"] * (len(COLUMNS) - 2)]]
-    for row in rows:
+    for row in rows if shown is None else shown:
         words = [escaped(cell) for cell in cells(row, rows)]
         for column in (NAME, ACCURACY) if row.recipe in bold else ():
             words[column] = f"**{words[column]}**"

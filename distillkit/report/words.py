@@ -10,6 +10,9 @@ from distillkit.report.results import Row
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # by recipe, points (step, value)
 
 
+NAMED = 12  # recipes in a sentence
+
+
 class Loss(NamedTuple):
     """What some methods make small; their curves alone can be compared."""
 
@@ -93,7 +96,8 @@ def exceptions(rows: Sequence[Row]) -> str:
     """Which sets were not trained on like the rest, and how they were."""
     ordered, trained = [row for row in rows if row.replayed], [row for row in rows if row.starts_trained]
     before = ["" if row.before is None else f", {percent(row.before)} % before" for row in trained]
-    starts = ", ".join(names([row]) + words for row, words in zip(trained, before, strict=True))
+    each = [names([row]) + words for row, words in zip(trained, before, strict=True)]
+    starts = ", ".join(each if len(each) <= NAMED + 1 else [*each[:NAMED], f"and {len(each) - NAMED} more"])
     words = f"; but {names(ordered)}: by plain steps in an order of its own, not compared with others" * bool(ordered)
     start = f"; starts trained ({starts}): its networks were trained on real images before they see the set"
     return words + start * bool(trained)
@@ -118,7 +122,10 @@ def labels_words(rows: Sequence[Row]) -> str:
 
 
 def names(rows: Sequence[Row]) -> str:
-    return ", ".join(" ".join(row.recipe.split()) for row in rows)
+    """The recipes' names, the first few where they are many."""
+    found = [" ".join(row.recipe.split()) for row in rows]
+    more = len(found) - NAMED
+    return ", ".join(found) if more <= 1 else f"{', '.join(found[:NAMED])} and {more} more"
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:

@@ -2,10 +2,10 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Any, Literal
 
 from distillkit.base.errors import DistillkitError
 
@@ -16,12 +16,20 @@ PLUGIN = re.compile(r"'(dvc-\w+)'")
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; ``remedy`` is empty where there is nothing to mend."""
+    """One line of the report; ``remedy`` is empty where there is nothing to mend.
+
+    ``numbers`` are what an estimate is made of, for programs: bytes or seconds, by stage or by what they are of.
+    """
 
     check: str
     status: Status
     found: str
     remedy: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """For programs; ``numbers`` only where there are some."""
+        return {name: value for name, value in asdict(self).items() if name != "numbers" or value}
 
 
 def brief(error: Exception) -> str:

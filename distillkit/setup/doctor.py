@@ -21,9 +21,10 @@ from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake
+from distillkit.setup.estimates import demands
 from distillkit.setup.init import local_folder
 from distillkit.setup.remotes import dvc_remotes
-from distillkit.setup.resources import Images, Resources, resources_of
+from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 
@@ -156,7 +157,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         if (fetched := images(folder)) is not None:
             checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
-        yield from takes(resources_of(data, fetched), fetched, folder)
+        yield from demands(data, fetched, folder)
     except DistillkitError as error:
         yield mistake(params.FILE.name, error)
 
@@ -231,32 +232,3 @@ def class_counts(folder: Path) -> dict[str, int]:
     names = class_names_of(opened)
     counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
     return dict(zip(names, counts, strict=True))
-
-
-def takes(demand: Resources, fetched: Images | None, folder: Path) -> Iterator[Finding]:
-    """Memory and disk against what is there; trajectories that lie there already take no more."""
-    unknown = "" if fetched else ", without the images, which are not fetched yet"
-    available, where = memory_here()
-    found = f"about {demand.memory / GIB:.2f} GiB on a CPU ({demand.largest}{unknown}); {available / GIB:.1f} {where}"
-    remedy = "lower batch, width or network, or use a machine with more"
-    yield Finding("memory", "ok", found) if demand.memory < available else Finding("memory", "warning", found, remedy)
-    free = shutil.disk_usage(folder).free
-    left = max(0, demand.disk - trained(folder, demand.shards))
-    found = f"about {left / GIB:.2f} GiB for trajectories, twice with DVC's cache; {free / GIB:.1f} free"
-    remedy = "fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
-    yield Finding("disk", "ok", found) if 2 * left < free else Finding("disk", "failure", found, remedy)
-
-
-def memory_here() -> tuple[int, str]:
-    """Bytes that a stage can have where it will run, and a word on them."""
-    from distillkit.base.device import prepare_device
-
-    if (chosen := prepare_device()).type == "cuda":
-        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, whose need is only roughly the same"
-    return memory_available(), "available"
-
-
-def trained(folder: Path, shards: tuple[int, ...]) -> int:
-    """Bytes of the trajectories that are there."""
-    files = [folder / f"artifacts/experts/shard-{shard}.safetensors" for shard in shards]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -14,8 +14,8 @@ from distillkit import __version__
 from distillkit.base.arguments import check_methods
 from distillkit.base.errors import HubError, ParamsError, counted
 from distillkit.base.names import check_package_name
-from distillkit.check.foreign.importing import quoted
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.foreign.importing import quoted
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
 from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan

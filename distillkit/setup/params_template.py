@@ -10,9 +10,9 @@ from typing import Any
 from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import ParamsError
-from distillkit.check.foreign.importing import quoted
+from distillkit.foreign.importing import quoted
 from distillkit.pipeline.checks import all_recipes, check_classes, check_params, placed
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, filled
 from distillkit.setup.inspection import Inspection
 from distillkit.setup.new_files import HEAD, ROOT

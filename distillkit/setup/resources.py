@@ -1,14 +1,15 @@
-"""What a pipeline will take on a CPU: an estimate of memory and disk from the numbers of params.yaml.
+"""What a pipeline will take on a CPU: an estimate of memory from the numbers of params.yaml.
 
-Within a factor of 1.5 of every peak in ``benchmarks/results/demand-cpu.json`` (0.87 to 1.30 times), each of a fresh
-process on two cores with the CUDA build of torch. What ``benchmarks/demand.py`` has cases for but that file has not is
-reasoned, not measured: compiled steps, bfloat16, kept graphs beyond their budget, long trajectories.
+Images are read by rows, so none of it grows with their number but what experts record of each.
+Each peak in ``benchmarks/results/demand-cpu.json`` is of a fresh process on two cores with the CUDA build of torch.
+Cases of ``benchmarks/demand.py`` that are not in that file are reasoned, not measured: compiled steps, bfloat16,
+kept graphs beyond their budget, long trajectories.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,15 +20,18 @@ from distillkit.base.machine import cores
 from distillkit.base.params import section
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import flatten
+from distillkit.data.rows import CHUNK, IN_MEMORY, READY
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method
 from distillkit.matching.unroll import CPU_BUDGET
+from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.compute import Compute
+from distillkit.training.difficulty import SCORES
 from distillkit.training.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
-from distillkit.training.trajectories import ExpertsSpec
+from distillkit.training.trajectories import DYNAMICS, ExpertsSpec
 
 MIB = 2**20
 FLOAT = 4  # bytes
@@ -41,16 +45,9 @@ GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' output
 SCATTERED = 1.2  # what kept graphs take up for each of their bytes
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
 ADJOINT = 2  # what the way back takes beside, in graphs of one step
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Bytes of memory at the peak of the largest stage, and of the expert trajectories of all ``shards`` on disk."""
-
-    memory: int
-    largest: str
-    disk: int
-    shards: tuple[int, ...]
+LEARNED = 14  # copies of a set that is learned: its start, what changes, gradients, the next step, the checkpoint
+RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes of what an expert records of an image in an epoch
+SCORING = 2  # what scoring takes, in copies of what one expert recorded, as floats
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,23 @@ class Images:
         """Bytes of all of them as they are kept."""
         return self.floats(self.train + self.test) // FLOAT
 
+    @property
+    def held(self) -> int:
+        """Bytes of them that a stage holds: splits that are small; others are read by rows."""
+        splits = (self.floats(count) // FLOAT for count in (self.train, self.test))
+        return sum(split for split in splits if split <= IN_MEMORY)
+
+    def seen(self, count: int, at_once: int, workers: int = 1) -> int:
+        """Bytes that it takes to normalise so many: all together while they are few, else a batch for each worker."""
+        if self.floats(count) <= READY:
+            return COPIES * self.floats(count)
+        return COPIES * workers * self.floats(min(at_once, self.chunk))
+
+    @property
+    def chunk(self) -> int:
+        """How many are tested at once, at most."""
+        return max(1, min(TESTED, FLOAT * CHUNK // self.floats(1)))
+
 
 @dataclass(frozen=True)
 class Job:
@@ -82,12 +96,15 @@ class Job:
     visits: int
     passes: int = TRAINED
 
-    @cached_property
+    @property
     def compute(self) -> Compute:
-        """How the stage will go about it."""
+        """How the stage will go about it on a CPU."""
+        return self.compute_on(torch.device("cpu"))
+
+    def compute_on(self, device: torch.device) -> Compute:
         shape, classes = self.images.shape, self.images.classes
         with weightless(self.spec, shape):
-            return chosen_compute(torch.device("cpu"), shape, self.spec, classes, self.visits, self.passes)
+            return chosen_compute(device, shape, self.spec, classes, self.visits, self.passes)
 
     @property
     def workers(self) -> int:
@@ -98,28 +115,30 @@ class Job:
     def base(self) -> int:
         """Of the process with its images, before it does anything."""
         compiling = COMPILING if self.compute.compile else 0
-        return BASE + self.images.stored + compiling + (0 if self.compute.run is side_by_side else LARGE)
-
-    @cached_property
-    def network(self) -> nn.Module:
-        with weightless(self.spec, self.images.shape):
-            return build_network(self.spec, self.images.shape, self.images.classes, seed=0)
+        return BASE + self.images.held + compiling + (0 if self.compute.run is side_by_side else LARGE)
 
     @property
     def theta(self) -> int:
         """Bytes of its parameters."""
-        return FLOAT * len(flatten(self.network))
+        return layers(self.spec, self.images.shape, self.images.classes)[0]
 
-    @cached_property
+    @property
     def outputs(self) -> list[int]:
         """Bytes of each layer's output for one image."""
-        network, found = self.network.eval(), list[int]()
+        return layers(self.spec, self.images.shape, self.images.classes)[1]
+
+
+@cache
+def layers(spec: Network, shape: tuple[int, int, int], classes: int) -> tuple[int, list[int]]:
+    """Bytes of all parameters, and of each layer's output for one image."""
+    found = list[int]()
+    with torch.no_grad(), weightless(spec, shape):
+        network = build_network(spec, shape, classes, seed=0).eval()
         for module in network.modules():
             if not list(module.children()) and not isinstance(module, nn.Identity):
                 module.register_forward_hook(lambda _module, _inputs, output: found.append(output.numel() * FLOAT))
-        with torch.no_grad(), weightless(self.spec, self.images.shape):
-            network(torch.empty(1, *self.images.shape, device="meta"))
-        return found
+        network(torch.empty(1, *shape, device="meta"))
+    return FLOAT * len(flatten(network)), found
 
 
 @contextmanager
@@ -137,57 +156,80 @@ def weightless(spec: Network, shape: tuple[int, int, int]) -> Iterator[None]:
         raise ParamsError(f"params.yaml: {found} ({reason}); lower its width or data.size") from None
 
 
-def resources_of(data: Mapping[str, Any], images: Images | None) -> Resources:
-    """The estimate. Raises ParamsError for parameters that cannot be read."""
-    expected = assumed(data)
-    peaks = peaks_of(data, images)
-    largest = max(peaks, key=lambda name: peaks[name])
-    spec, shards = section(data, "experts", ExpertsSpec), section(data, "expert_shards", list[int])
-    disk = len(shards) * spec.per_shard * trajectory(spec, Job(spec.recipe.network, images or expected, 0))
-    return Resources(peaks[largest], largest, disk, tuple(shards))
-
-
 def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
-    """Bytes at the peak of every stage that trains; before the images are fetched, without counting them."""
+    """Bytes at the peak of every stage that takes much; before anybody knows the images, without counting them.
+
+    Raises ParamsError for parameters that cannot be read.
+    """
     images = images or assumed(data)
     spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
-    test = testing_peak(Job(evaluation.network, images, evaluation.visits), evaluation)
-    reference = test + COPIES * images.floats(images.train)
-    peaks = {"experts": experts_peak(spec, images), "reference": reference, "evaluate": test}
-    for name in section(data, "recipes", dict[str, Any]):
-        recipe = read_recipe(dict(data), name)
+    recipes = [read_recipe(data, name) for name in section(data, "recipes", dict[str, Any])]
+    tested = Job(evaluation.network, images, evaluation.visits)
+    largest = max((set_size(recipe, images) for recipe in recipes if recipe.method_name != "full"), default=0)
+    whole = testing_peak(tested, evaluation, images.train, real_set(images, images.train))
+    peaks = {
+        "experts": experts_peak(spec, images),
+        "score": score_peak(spec, images, len(section(data, "expert_shards", list[int]))),
+        "reference": whole,
+        "evaluate": testing_peak(tested, evaluation, largest, images.floats(largest)),
+    }
+    for recipe in recipes:
         if isinstance(recipe.method, Method):
             job = Job(spec.recipe.network, images, recipe.visits(images.classes), UNROLLED)
-            peaks[f"distill {name}"] = distill_peak(recipe, job)
+            peaks[f"distill {recipe.name}"] = distill_peak(recipe, job)
         if recipe.method_name == "full":
-            peaks["evaluate full"] = reference
+            peaks["evaluate full"] = whole
     return peaks
 
 
+def set_size(recipe: Recipe, images: Images) -> int:
+    """Images of a recipe's set."""
+    return images.train if recipe.method_name == "full" else images.classes * int(getattr(recipe.method, "ipc", 0))
+
+
+def real_set(images: Images, count: int) -> int:
+    """Bytes that so many unchanged images take beside the source: small sets as floats, others are read by rows."""
+    return images.floats(count) if images.floats(count) // FLOAT <= IN_MEMORY else 0
+
+
 def trajectory(spec: ExpertsSpec, job: Job) -> int:
-    """Bytes of one expert."""
+    """Bytes of one expert's parameters."""
     return (spec.recipe.epochs + 1) * job.theta
 
 
+def recorded(spec: ExpertsSpec, images: Images) -> int:
+    """Bytes of what one expert records of the images."""
+    return RECORDED * spec.recipe.epochs * images.train
+
+
 def experts_peak(spec: ExpertsSpec, images: Images) -> int:
-    """Each worker normalises the images for itself; trajectories are held as they come, and joined at the end."""
+    """Each worker normalises the images for itself; what experts record is held as it comes, and joined at the end."""
     job = Job(spec.recipe.network, images, spec.visits(images.train))
-    step = STEP * min(spec.recipe.batch, images.train or spec.recipe.batch) * sum(job.outputs)
-    training = job.workers * (COPIES * images.floats(images.train) + step + trajectory(spec, job))
-    return job.base + training + 2 * spec.per_shard * trajectory(spec, job)
+    batch = min(spec.recipe.batch, images.train or spec.recipe.batch)
+    step = STEP * batch * sum(job.outputs) + images.seen(images.train, batch)
+    expert = trajectory(spec, job) + recorded(spec, images)
+    return job.base + min(job.workers, spec.per_shard) * step + 2 * spec.per_shard * expert
 
 
-def testing_peak(job: Job, recipe: EvaluationRecipe) -> int:
-    """Networks trained on a small set, as many as are at work at once, and all test images."""
-    tested = min(TESTED, job.images.test or TESTED)
-    at_work = STEP * recipe.training.batch * sum(job.outputs) + TEST * tested * max(job.outputs)
+def score_peak(spec: ExpertsSpec, images: Images, shards: int) -> int:
+    """What one expert after the other recorded, and all scores of each."""
+    one = recorded(spec, images) + SCORING * FLOAT * spec.recipe.epochs * images.train
+    return BASE + images.held + one + FLOAT * images.train * len(SCORES) * spec.per_shard * shards
+
+
+def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> int:
+    """Networks trained on so many images, of which so many bytes are held, and the test images."""
+    images, batch = job.images, recipe.training.batch
+    tested = min(images.chunk, images.test or TESTED)
+    at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
     networks = min(recipe.runs, job.workers * job.compute.stack)
-    return job.base + networks * (at_work + STEP * job.theta) + COPIES * job.images.floats(job.images.test)
+    seen = images.seen(images.test, TESTED, job.workers) + images.seen(count, batch, networks)
+    return job.base + networks * (at_work + STEP * job.theta) + seen + held
 
 
 def distill_peak(recipe: Recipe, job: Job) -> int:
-    """The kept graphs of the unroll, or of one step where it is compiled; and its parameter vectors."""
-    matching = getattr(recipe.method, "matching", None)
+    """The kept graphs of the unroll, or of one step where it is compiled; its parameter vectors; and the images."""
+    matching, images = getattr(recipe.method, "matching", None), job.images
     largest = getattr(recipe.method, "real_batch", 256)
     steps, batch = getattr(matching, "student_steps", 1), getattr(matching, "student_batch", largest)
     graph = round(GRAPH * batch * sum(job.outputs)) + job.theta
@@ -195,7 +237,20 @@ def distill_peak(recipe: Recipe, job: Job) -> int:
         0 if job.compute.compile else min(steps, CPU_BUDGET // graph if job.compute.keep is None else job.compute.keep)
     )
     replayed = graph if kept < steps else 0
-    return job.base + round(SCATTERED * kept * graph) + ADJOINT * graph + replayed + 2 * steps * job.theta
+    unrolled = round(SCATTERED * kept * graph) + ADJOINT * graph + replayed + 2 * steps * job.theta
+    return job.base + unrolled + LEARNED * images.floats(set_size(recipe, images)) + scan_peak(recipe, images)
+
+
+def scan_of(recipe: Recipe) -> WindowScan | None:
+    """The scan of window starts that comes before a set is made, if there is one."""
+    found = getattr(recipe.method, "window_start", None)
+    return found if isinstance(found, WindowScan) else None
+
+
+def scan_peak(recipe: Recipe, images: Images) -> int:
+    """The images that a scan holds out."""
+    scan = scan_of(recipe)
+    return 0 if scan is None else images.seen(round(scan.holdout * images.train), TESTED)
 
 
 def assumed(data: Mapping[str, Any]) -> Images:

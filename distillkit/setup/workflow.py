@@ -8,8 +8,8 @@ from distillkit.base.arguments import is_pipeline
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.names import check_package_name
 from distillkit.base.params import load, section
-from distillkit.check.foreign.importing import quoted
-from distillkit.pipeline.recipes import PackageSpec
+from distillkit.foreign.importing import quoted
+from distillkit.pipeline.packaging import PackageSpec
 from distillkit.setup.new_files import ROOT
 
 VERSIONS = "constraints.txt"

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from distillkit.data.origin import Tally, count
+from distillkit.data.origin import LEAKED, Tally, count
 from distillkit.sources.readers import Split
 
 
@@ -26,7 +26,7 @@ class Copies:
         if split.name == "test":
             if digest not in self.label:
                 return True
-            return self.counted(f"test images that are training images, too, {dropped_or_kept}", split, row)
+            return self.counted(f"{LEAKED}, {dropped_or_kept}", split, row)
         if digest not in self.label:
             self.label[digest] = label
             return True

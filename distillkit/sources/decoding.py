@@ -3,6 +3,8 @@
 Of one split no more is in memory than a few blocks, unless it is small.
 """
 
+import ctypes
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,7 +42,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 BLOCK = 2**20  # bytes of a block of decoded images
-TRIED = 50  # JPEGs that are decoded twice
 FEW = 4096  # images that are decoded by this process alone
 DEEP_COLOUR = "16-bit colour images, of which the higher 8 bits were read"
 SEVERAL = "files of several images, of which the first was read"
@@ -55,25 +56,12 @@ class Reading(NamedTuple):
     background: int
     white: int | None
     drop: bool
-    quick: bool = False
-
-    def checked(self, split: Split) -> "Reading":
-        """The same, quick if plain JPEGs of a large split then have the pixels that Pillow gives, as far as is tried.
-
-        Pillow is what counts.
-        """
-        count = len(split.rows)
-        if count <= FEW or split.encoded is None:
-            return self
-        quick, tried = self._replace(quick=True), split.rows[:: max(1, count // TRIED)].tolist()
-        same = (np.array_equal(quick.pixels(split, row).values, self.pixels(split, row).values) for row in tried)
-        return quick if all(same) else self
 
     def pixels(self, split: Split, row: int) -> Pixels:
         """Raises SourceError, with what people call the row, for what cannot be read."""
         try:
             data = b"" if split.encoded is None else split.encoded(row)
-            if self.quick and (values := plain_jpeg(data)) is not None:
+            if (values := plain_jpeg(data)) is not None:
                 read = Pixels(values, file=data)
             else:
                 image = open_picture(data) if data else split.read(row)
@@ -120,24 +108,17 @@ def decode(
     Raises SourceError for images that cannot be read or have another size.
     """
     shape = reading.pixels(splits[0], int(splits[0].rows[0])).values.shape
-    reading = reading.checked(splits[0])
     for image_shape in (shape, (3, *shape[1:])):
         found: Tally = {}
         try:
             done = decode_as(image_shape, splits, reading, track, found, folder)
         except ColourError:
-            remove_shards(folder)
             continue
         for what, (times, first) in found.items():
             before, earliest = notes.get(what, (0, first))
             notes[what] = before + times, earliest
         return done
     raise AssertionError("an image has more than three channels")
-
-
-def remove_shards(folder: Path | None) -> None:
-    for path in () if folder is None else folder.glob("*.safetensors"):
-        path.unlink()
 
 
 def decode_as(
@@ -149,27 +130,48 @@ def decode_as(
     folder: Path | None,
 ) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
-    copies, deepest, found = Copies(reading.drop, notes), [], list[Decoded]()
-    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
-    for split in splits:
-        kept, collector = torch.ones(len(split.rows), dtype=torch.bool), Collector(folder, split.name, image_shape)
-        files = Files(folder, split.name)
-        spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
-        blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
-        for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
-            check()
-            known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
-            keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
-            collector.append(block.images if all(keep) else block.images[keep])
-            if split.name == "train":
-                files.append(list(compress(block.files, keep)))
-            kept[span.start : span.stop] = torch.tensor(keep)
-            deepest += [] if block.deepest is None else [block.deepest]
-            for what, (times, first) in block.notes.items():
-                notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
-        found.append(Decoded(collector.result(), kept, files.result()))
+    copies, found = Copies(reading.drop, notes), list[Decoded]()
+    deepest: list[tuple[int, str]] = []
+    collectors = [(Collector(folder, split.name, image_shape), Files(folder, split.name)) for split in splits]
+    try:
+        for split, collector in zip(splits, collectors, strict=True):
+            found.append(collected(split, collector, image_shape, reading, track, copies, deepest, notes))
+    except BaseException:
+        for images, files in collectors:
+            images.discard()
+            files.discard()
+        raise
     check_depth(deepest, reading.white)
     return found
+
+
+def collected(
+    split: Split,
+    collectors: tuple[Collector, Files],
+    image_shape: Sequence[int],
+    reading: Reading,
+    track: Track,
+    copies: Copies,
+    deepest: list[tuple[int, str]],
+    notes: Tally,
+) -> Decoded:
+    """One split; what is found on the way is added to ``copies``, ``deepest`` and ``notes``."""
+    images, files = collectors
+    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
+    kept = torch.ones(len(split.rows), dtype=torch.bool)
+    spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
+    blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
+    for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
+        check()
+        known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
+        keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
+        images.append(block.images if all(keep) else block.images[keep])
+        files.append(list(compress(block.files, keep)) if split.name == "train" else [])
+        kept[span.start : span.stop] = torch.tensor(keep)
+        deepest += [] if block.deepest is None else [block.deepest]
+        for what, (times, first) in block.notes.items():
+            notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
+    return Decoded(images.result(), kept, files.result())
 
 
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
@@ -216,6 +218,8 @@ def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
 
 # On all cores
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 task: Callable[[Any], Any] | None = None  # of the pool's processes, which are copies of this one
 
 
@@ -231,7 +235,7 @@ def in_parallel(function: Callable[[A], B], items: Sequence[A], pays: bool) -> I
     task = function
     pool: Executor
     if sys.platform == "linux":
-        pool = ProcessPoolExecutor(cores(), mp_context=get_context("fork"))
+        pool = ProcessPoolExecutor(cores(), mp_context=get_context("fork"), initializer=end_with_the_parent)
     else:
         pool = ThreadPoolExecutor(cores())
     waiting: deque[Future[B]] = deque()
@@ -244,6 +248,13 @@ def in_parallel(function: Callable[[A], B], items: Sequence[A], pays: bool) -> I
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def end_with_the_parent() -> None:
+    """In a process of the pool on Linux: it hears no Ctrl-C, and is killed when the process that it works for ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_task(item: Any) -> Any:

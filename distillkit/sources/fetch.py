@@ -22,6 +22,7 @@ from distillkit.process.interruption import interrupt, reacting
 from distillkit.sources.decoding import Reading, Track, decode
 from distillkit.sources.folders import open_folder
 from distillkit.sources.huggingface import open_huggingface
+from distillkit.sources.licences import check_licence
 from distillkit.sources.pictures import WHITE
 from distillkit.sources.readers import (
     DigitsSource,
@@ -86,6 +87,7 @@ class DataSpec:
         check_range("data.per_class", 1 if self.per_class is None else self.per_class, 1)
         check_range("data.background", self.background, 0, 255)
         check_range("data.white", WHITE if self.white is None else self.white, 1, WHITE)
+        check_licence("data.licence", self.licence)
         check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
@@ -120,6 +122,7 @@ def assembled(
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     notes, reading = dict(found.notes), Reading(spec.size, spec.background, spec.white, spec.duplicates == "drop")
     (train_images, kept, encoded), (test_images, test_kept, _) = decode((train, test), reading, track, notes, folder)
+    check_some_left(test, test_kept)
     train, test = train.take(kept), test.take(test_kept)
     check_classes(train, test)
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
@@ -197,6 +200,16 @@ def check_classes(train: Split, test: Split) -> None:
     if lacking or train.class_names != test.class_names:
         found = f"missing: {listed(lacking)}, unknown: {listed(unknown)}"
         raise SourceError(f"test classes differ from train's ({found}); expected the same; mend or omit the test split")
+
+
+def check_some_left(test: Split, kept: Tensor) -> None:
+    """Raise SourceError where dropping copies leaves a class without test images."""
+    before, after = test.counts(), test.take(kept).counts()
+    if lost := [name for name in after if before[name] and not after[name]]:
+        raise SourceError(
+            f"all test images of {listed(lost)} are training images, too, and duplicates are dropped; expected some of "
+            "each class that are not; mend the test split, or keep duplicates"
+        )
 
 
 def draw(split: Split, count: Callable[[int], int], seed: int) -> Tensor:

@@ -32,7 +32,9 @@ from distillkit.sources.readers import (
     option,
 )
 
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "classes", "cls", "target", "targets", "category", "y")
+LABEL_COLUMNS = (
+    *("label", "labels", "fine_label", "class", "classes", "class_id", "cls", "target", "targets", "category", "y"),
+)
 LABEL_TYPES = re.compile(r"u?int\d+|(large_)?string|bool")
 
 

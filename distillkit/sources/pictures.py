@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from distillkit.base.errors import SourceError
 
@@ -136,20 +137,18 @@ def is_plain(image: Image.Image) -> bool:
 
 
 def plain_jpeg(data: bytes) -> np.ndarray | None:
-    """The pixels (C, H, W) of a JPEG that needs no second look, in half of Pillow's time; None for any other file.
+    """The pixels (C, H, W) of a JPEG that needs no second look, in half of the time; None for any other file.
 
-    Only where it has three channels or one, nothing says which side is up, and it is too small to be a bomb.
+    It has three channels or one, nothing says which side is up, and it is too small to be a bomb.
     """
     if not data.startswith(b"\xff\xd8\xff") or len(data) > LARGEST_PLAIN or any(mark in data for mark in MARKS):
         return None
-    import torch  # what decodes is here in any case
-    from torchvision.io import decode_jpeg
-
     try:
-        pixels: np.ndarray = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)).numpy()
-    except RuntimeError:  # Pillow then says what is wrong
+        image = JpegImageFile(BytesIO(data))
+        pixels = np.asarray(image) if image.mode in ("L", "RGB") else None
+    except Exception:  # which is told when the file is looked at again
         return None
-    return pixels if len(pixels) in (1, 3) else None
+    return pixels if pixels is None else pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:

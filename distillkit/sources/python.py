@@ -92,6 +92,14 @@ def read_split(
     dataset: Any, name: str, class_names: tuple[str, ...] | None, spec: DataSpec, notes: Tally, track: Track
 ) -> Split:
     """A dataset read once, each row as 8-bit pixels of ``spec.size``. Without names, classes are 0 to the largest."""
+    if isinstance(dataset, type):
+        called = dataset.__name__
+        raise SourceError(f"the {name} dataset is the class {called}; expected an object of it; give {called}(...)")
+    if isinstance(dataset, torch.Tensor | np.ndarray):
+        raise SourceError(
+            f"the {name} dataset is {type(dataset).__name__}; expected a map-style Dataset of (image, label); give "
+            "images and labels to dk.from_arrays(images, labels)"
+        )
     if isinstance(dataset, DataLoader):
         raise SourceError(f"the {name} dataset is a DataLoader; expected a map-style Dataset; give its dataset")
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
@@ -113,6 +121,7 @@ def read_split(
             raise SourceError(f"{where} is {type(item).__name__}; expected (image, label); wrap it{how}")
         labels.append(as_label(item[1], where))
         pictures.append(as_picture(item[0], where, spec, notes))
+    check_first_label(labels, name, class_names)
     tell_if_random(dataset, name, lambda item: as_picture(item[0], name, spec, {}), pictures)
     if class_names is None:
         if (largest := max(labels, default=0)) >= MOST_CLASSES:
@@ -141,7 +150,15 @@ def as_label(label: Any, where: str) -> int:
     if isinstance(label, bool) or not isinstance(label, int):
         found = f"{type(label).__name__} {str(label)[:40]!r}"
         raise SourceError(f"{where} has label {found}; expected a whole number from 0; number the classes")
+    if label < 0:
+        raise SourceError(f"{where} has label {label}; expected a whole number from 0; leave out what has no label")
     return label
+
+
+def check_first_label(labels: Sequence[int], name: str, class_names: Sequence[str] | None) -> None:
+    """Raise SourceError where the classes are numbered from 1, not from 0."""
+    if min(labels, default=0) == 1 and (class_names is None or max(labels) == len(class_names)):
+        raise SourceError(f"the {name} labels start at 1, up to {max(labels)}; expected them from 0; subtract 1")
 
 
 def as_picture(image: Any, where: str, spec: DataSpec, notes: Tally) -> Image.Image:

@@ -41,14 +41,24 @@ def read_summary(opened: Opened) -> Summary:
 def lines(summary: Summary) -> Iterator[str]:
     found, counts = summary.found, summary.classes
     named = ", ".join(f"{name} ({images:,})" for name, images in list(counts.items())[:SHOWN])
-    yield f"{counted(len(counts), 'class')}, with training images of each: {named}{' …' * (len(counts) > SHOWN)}"
+    yield f"{counted(len(counts), 'class')}, with training images of each: {named}{more(len(counts))}"
     train = "" if found.train == "train" else f" from {found.train!r}"
     test = "" if found.test == "test" else f" from {found.test!r}" if found.test else ", drawn from the training images"
     yield f"{counted(sum(counts.values()), 'training image')}{train}; {counted(summary.test, 'test image')}{test}"
     shapes = [f"{height}x{width} {'grey' if channels == 1 else 'colour'}" for channels, height, width in summary.shapes]
-    yield f"size: {', '.join(shapes[:SHOWN])}{' …' * (len(shapes) > SHOWN)} (height x width)"
+    yield f"size: {', '.join(shapes[:SHOWN])}{more(len(shapes))} (height x width)"
+    yield from remarks(found)
+
+
+def remarks(found: Found) -> Iterator[str]:
+    """What was left out, and what was read in one of several ways or is there twice."""
     yield from (f"left out: {line}" for line in tallied(found.left_out))
     yield from (f"note: {line}" for line in tallied(found.notes))
+
+
+def more(count: int) -> str:
+    """How many of so many are not shown."""
+    return f" and {count - SHOWN:,} more" if count > SHOWN else ""
 
 
 def tallied(tally: Tally) -> Iterator[str]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -69,6 +70,7 @@ def chosen_compute(
     return Compute(channels_last=True, compile=bool(compile_it), keep=keep, say=tell)
 
 
+@cache
 def forward_flops(spec: Network, image_shape: tuple[int, int, int], classes: int) -> int:
     """Floating-point operations of one image's forward pass, a multiplication and an addition counted as two."""
     from torch.utils.flop_counter import FlopCounterMode

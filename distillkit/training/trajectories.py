@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from distillkit.base.device import onto
-from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range
+from distillkit.base.errors import DivergedError, ParamsError, check_positive, check_range, counted
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation
@@ -106,7 +106,8 @@ class Experts(Protocol):
 
 def described(experts: Experts) -> str:
     """Experts in a line."""
-    return f"{len(experts)} experts: {experts.spec}, {experts.snapshots - 1} epochs"
+    many, epochs = counted(len(experts), "expert"), counted(experts.snapshots - 1, "epoch")
+    return f"{many}: {experts.spec}, {epochs}"
 
 
 def in_memory(spec: Network, experts: Sequence[Expert], trained_on: str = "") -> "ExpertsInMemory":
@@ -115,7 +116,7 @@ def in_memory(spec: Network, experts: Sequence[Expert], trained_on: str = "") ->
     return ExpertsInMemory(spec, torch.stack([expert.trajectory_TP for expert in experts]), recorded, trained_on)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ExpertsInMemory:
     """Experts whose trajectories (E, T, P) are one tensor, what they ``recorded`` on the way, and on which images."""
 

@@ -157,18 +157,22 @@ def printable(text: str) -> str:
 
 
 def package_lines(difference: PackageDifference) -> Iterator[str]:
-    """A line for each recipe; one line for packages that are the same."""
+    """A line for each recipe, where they are many first for those that differ; one for packages that are the same."""
     if difference.same:
-        yield printable(f"every recipe is the same: {', '.join(difference.common)}")
+        named, rest = list(difference.common)[:MOST_CLASSES], len(difference.common) - MOST_CLASSES
+        yield printable(f"every recipe is the same: {', '.join(named)}{f' and {rest} more' if rest > 0 else ''}")
         return
-    rows = [("recipe", "images", "accuracy")]
+    rows = []
     for name, each in difference.common.items():
         words = [part for part in (images_words(each), target_words(each)) if part]
         rows.append((name, "the same" if each.same else "; ".join(words), short_accuracy(each)))
     for kind, versions in (("added", difference.added), ("removed", difference.removed)):
         for name, version in versions.items():
             rows.append((name, f"recipe {kind}: {counted(len(version.synthetic), 'image')}", percent_of(version)))
-    yield from aligned(rows)
+    if len(rows) > MOST_ROWS:
+        rows.sort(key=lambda row: row[1] == "the same")
+    yield from aligned([("recipe", "images", "accuracy"), *rows[:MOST_ROWS]])
+    yield from more(len(rows) - MOST_ROWS, "recipes")
     if any(each.accuracy for each in difference.common.values()):
         yield SPREAD
 

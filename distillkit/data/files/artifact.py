@@ -25,7 +25,7 @@ from distillkit.data.files.packed import ELSEWHERE, read_packed
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network
-from distillkit.data.rows import IN_MEMORY, Images, few_as_pixels, to_pixels
+from distillkit.data.rows import IN_MEMORY, PART, Images, few_as_pixels, to_pixels
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -129,10 +129,17 @@ def image_tensors(synthetic: SyntheticSet) -> dict[str, Tensor]:
     images, learned = synthetic.images[:], synthetic.learned
     if images.dtype == torch.uint8 or bool(learned.all()):
         return {"images": images}
-    real = (images[~learned] * 255).round().clamp(0, 255).to(torch.uint8)
-    if not torch.equal(to_pixels(real), images[~learned]):
+    parts = [as_bytes(images[rows]) for rows in (~learned).nonzero().squeeze(1).split(PART)]
+    if any(part is None for part in parts):
         return {"images": images}
+    real = torch.cat([part for part in parts if part is not None])
     return {"real_images": real, "learned_images": images[learned]} if bool(learned.any()) else {"images": real}
+
+
+def as_bytes(pixels: Tensor) -> Tensor | None:
+    """Images in pixel space as uint8, None where that would change them."""
+    levels = (pixels * 255).round_().clamp_(0, 255).to(torch.uint8)
+    return levels if torch.equal(to_pixels(levels), pixels) else None
 
 
 def read_set_images(opened: Opened) -> Images:

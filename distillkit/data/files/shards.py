@@ -59,6 +59,12 @@ class Collector:
         if self.files:
             self.files[-1].close()
 
+    def discard(self) -> None:
+        """Remove what was written."""
+        for file in self.files:
+            file.file.close()
+            file.path.unlink()
+
     def result(self) -> Images:
         """All images: a tensor, or rows of the files."""
         if not self.files:
@@ -77,6 +83,9 @@ class Files:
     def append(self, files: Sequence[bytes]) -> None:
         self.collector.append(np.frombuffer(b"".join(files), dtype=np.uint8))
         self.lengths += map(len, files)
+
+    def discard(self) -> None:
+        self.collector.discard()
 
     def result(self) -> Encoded | None:
         """None where there is no file at all."""

@@ -15,8 +15,8 @@ from distillkit.matching.method import Material
 
 ABOUT = About(
     title="Imported",
-    summary="Images made elsewhere, by other code, imported as they are from the files named here. Who made them "
-    "and under which licence is not recorded: look it up before you share them.",
+    summary="Images made elsewhere, by other code, imported as they are from the files named here. Look up "
+    "who made them, and under which licence, before you share them.",
     experts=False,
 )
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillkit.base.errors import ParamsError, SourceError, counted
-from distillkit.check.foreign.files import listed
+from distillkit.foreign.files import listed
 
 LabelsAs = Literal["probabilities", "logits", "hard"]
 EXACT, ROUNDED = 1e-4, 1e-2  # how far from 1 an image's probabilities may sum, as they are and, rescaled, at all

@@ -1,4 +1,4 @@
-"""Other people's ``.pt`` and safetensors files: their tensors and nothing else. No code in them is ever run.
+"""Other people's ``.pt``, ``.npz`` and safetensors files: their tensors and nothing else. No code in them is ever run.
 
 The one place that calls ``torch.load``, with ``weights_only=True``: a file can only ask for tensors, lists, mappings
 and numbers. What official code saves: DC, DSA and DM (main.py and main_DM.py of VICO-UoE/DatasetCondensation) a mapping
@@ -10,11 +10,13 @@ two also save ``images_zca_*.pt``, whitening undone: pixels.
 
 import re
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -23,6 +25,7 @@ from distillkit.base.arguments import KINDS, check_foreign
 from distillkit.base.errors import SourceError
 from distillkit.data.files.container import KEY
 
+LARGEST = 2**33  # bytes of arrays, unpacked
 DEEPEST = 4  # lists in lists; DC's file needs three
 
 
@@ -51,7 +54,7 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
         head = file.read(16)
     if not head:
         raise SourceError(f"{path} is empty; expected {KINDS}; get it again")
-    content = read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
+    content = content_of(path, head)
     if isinstance(content, Mapping) and isinstance(content.get("data"), list | tuple | Mapping):
         content = content["data"]
     several = (
@@ -65,6 +68,37 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
     if isinstance(content, Tensor) and content.ndim == 0 and content.is_floating_point():
         return [[content.item()]]  # DATM's lr_best.pt
     return [[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves_] for leaves_ in sets]
+
+
+def content_of(path: Path, head: bytes) -> Any:
+    """By its name or first bytes: files of NumPy and of torch.save are both ZIP archives."""
+    if path.suffix == ".npz":
+        return read_npz(path)
+    return read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
+
+
+def read_npz(path: Path) -> dict[str, Tensor]:
+    """NumPy's arrays by name; what holds Python objects is refused, as it would be unpickled.
+
+    Images with their channels last, or grey without an axis for them, come as (N, C, H, W).
+    """
+    try:
+        with ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > LARGEST:
+            raise SourceError(f"{path} unpacks to {size:,} bytes; expected at most {LARGEST:,}; do not use it")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: channels_first(torch.from_numpy(arrays[name])) for name in sorted(arrays.files)}
+    except (BadZipFile, ValueError, TypeError, NotImplementedError, EOFError, zlib.error) as error:
+        found = " ".join(str(error).split())[:200]
+        raise SourceError(f"{path} cannot be read as arrays ({found}); expected plain numbers, from np.savez") from None
+
+
+def channels_first(tensor: Tensor) -> Tensor:
+    if tensor.ndim == 3:
+        return tensor[:, None]
+    last = tensor.ndim == 4 and tensor.shape[3] in (1, 3) and tensor.shape[1] not in (1, 3)
+    return tensor.permute(0, 3, 1, 2).contiguous() if last else tensor
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -129,7 +163,7 @@ def check_plain(path: Path, tensor: Tensor) -> None:
         found = "sparse or nested"
     elif tensor.is_complex():
         found = "complex"
-    elif tensor.numel() * tensor.element_size() > path.stat().st_size:
+    elif path.suffix != ".npz" and tensor.numel() * tensor.element_size() > path.stat().st_size:
         found = "larger than the file"
     else:
         return

@@ -1,9 +1,10 @@
 """Tensors that other code saved, checked and read as a synthetic set."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,10 +12,10 @@ from torch import Tensor
 from distillkit.base import files as base_files
 from distillkit.base.arguments import statistics_numbers
 from distillkit.base.errors import ParamsError, SourceError, counted
-from distillkit.check.foreign.files import enumerated, listed, read_sets
-from distillkit.check.foreign.labels import LabelsAs, checked_classes, read_labels
-from distillkit.data.images import Normalisation, SyntheticSet, channel_statistics
+from distillkit.data.images import ImageSet, Normalisation, SyntheticSet, channel_statistics
 from distillkit.data.rows import to_pixels
+from distillkit.foreign.files import enumerated, listed, read_sets
+from distillkit.foreign.labels import LabelsAs, checked_classes, read_labels
 from distillkit.process.progress import tell
 
 SavedAs = Literal["normalised", "pixels"]
@@ -57,20 +58,25 @@ def import_set(
         "index": index,
         "saved_as": saved_as,
         "statistics": "given" if statistics is not None else "of the images themselves",
-        "mean": normalisation.mean.tolist(),
-        "std": normalisation.std.tolist(),
         "labels": kind,
     }
+    images_and_labels = ImageSet(pixels, classes_N, tuple(class_names))
+    made = imported_set(images_and_labels, normalisation, imported)
+    student_lr = student_lr_of(names, [part for part in parts if isinstance(part, float)])
+    return replace(made, student_lr=student_lr, soft_labels=soft_labels)
+
+
+def imported_set(pixels: ImageSet, normalisation: Normalisation, imported: Mapping[str, Any]) -> SyntheticSet:
+    """The set of these images, float32 in pixel space: all count as learned; ``imported`` says whence."""
+    count, told = len(pixels), {"mean": normalisation.mean.tolist(), "std": normalisation.std.tolist()}
     return SyntheticSet(
-        images=pixels,
-        labels=classes_N,
-        class_names=tuple(class_names),
-        learned=torch.ones(len(classes_N), dtype=torch.bool),
-        source_row=torch.full((len(classes_N),), -1),
+        images=pixels.images,
+        labels=pixels.labels,
+        class_names=pixels.class_names,
+        learned=torch.ones(count, dtype=torch.bool),
+        source_row=torch.full((count,), -1),
         normalisation=normalisation,
-        student_lr=student_lr_of(names, [part for part in parts if isinstance(part, float)]),
-        notes={"imported": imported},
-        soft_labels=soft_labels,
+        notes={"imported": {**imported, **told}},
     )
 
 

@@ -5,6 +5,7 @@ Such files hold images and labels and say nothing of the space the images are in
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from distillkit.base import files as base_files
 from distillkit.base.arguments import check_new_artifact, classes_named
 from distillkit.base.errors import counted
 from distillkit.base.names import recipe_name
-from distillkit.check.foreign.labels import LabelsAs
-from distillkit.check.foreign.sets import SavedAs, import_set, statistics_named
-from distillkit.check.show import pixel_range
 from distillkit.data.files import artifact
 from distillkit.data.images import SyntheticSet
+from distillkit.data.rows import pixel_range
 from distillkit.evaluation.protocol import labels_words, protocol_of
+from distillkit.foreign.labels import LabelsAs
+from distillkit.foreign.pictures import Picked, import_pictures
+from distillkit.foreign.sets import SavedAs, import_set, statistics_named
 from distillkit.process.progress import tell
+from distillkit.sources.licences import check_licence
 
 
 def import_files(
@@ -33,6 +36,7 @@ def import_files(
     classes: str | None = None,
     labels: LabelsAs | None = None,
     index: int | None = None,
+    licence: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and say what it holds, as plain data.
@@ -51,8 +55,40 @@ def import_files(
     )
     params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "labels": labels}
     provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
-    artifact.save_synthetic(out, synthetic, provenance)
+    artifact.save_synthetic(out, licensed(synthetic, licence), provenance)
     return written(out, synthetic)
+
+
+def import_place(
+    place: str,
+    out: Path,
+    picked: Picked,
+    *,
+    statistics: str | None = None,
+    classes: str | None = None,
+    licence: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """As :func:`import_files`, for one place with pictures: a folder, a parquet file, or a dataset of the Hub."""
+    check_new_artifact("out", out, overwrite)
+    synthetic = import_pictures(
+        place,
+        picked,
+        None if statistics is None else statistics_named(statistics),
+        None if classes is None else classes_named(classes),
+    )
+    params = {"method": "imported", "saved_as": "pixels", "statistics": statistics, "labels": None}
+    synthetic = licensed(synthetic, licence)
+    artifact.save_synthetic(out, synthetic, {"recipe": recipe_name(out.stem), "method": "imported", "params": params})
+    return written(out, synthetic)
+
+
+def licensed(synthetic: SyntheticSet, licence: str | None) -> SyntheticSet:
+    """The set with this licence on record, in place of one that its data set on the Hub names."""
+    check_licence("--licence", licence)
+    if licence is None:
+        return synthetic
+    return replace(synthetic, notes={"imported": {**synthetic.notes["imported"], "licence": licence}})
 
 
 def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:

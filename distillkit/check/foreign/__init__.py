@@ -1,1 +1,0 @@
-"""Sets that other code made, as artifacts of ours. May import base, process, data, evaluation and package."""

@@ -1,0 +1,134 @@
+"""What packages claim, or what others found and signed off, read from their recipe.json files alone."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.arguments import package_reference
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.base.outside import content, read_json
+from distillkit.base.references import Reference
+from distillkit.check.leaderboard.measurement import measurement
+from distillkit.hub.client import connect
+from distillkit.hub.pull import fetch_all, open_remote
+from distillkit.hub.sign_offs import fetch_sign_offs
+from distillkit.package.manifest import ARTIFACT, RECIPE, RecipeRecord, checked, open_package, printable
+from distillkit.package.recipe_json import contradiction_in
+from distillkit.package.sign_offs import Filed, covers, filed_in
+
+AGAIN = "expected a package that agrees in itself; do not use it"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: accuracies ``mean`` and ``std`` over ``runs`` networks are shares of 1.
+
+    ``by`` is who found them, empty for the package's own claim; ``measured`` is how, see
+    :func:`~distillkit.check.leaderboard.measurement.measurement`.
+    """
+
+    package: str
+    recipe: str
+    method: str
+    ipc: int | None
+    images: int
+    real: int
+    mean: float
+    std: float
+    runs: int
+    by: str
+    measured: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.package} {self.recipe}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package as far as the table needs it: recipe.json and the set's SHA-256 by recipe, and the sign-offs."""
+
+    name: str
+    records: Mapping[str, Mapping[str, Any]]
+    sets: Mapping[str, str]
+    filed: Sequence[Filed]
+
+
+def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> list[Row]:
+    """The rows of all packages, the most accurate first; of those ``recipes`` only, where any are named.
+
+    Raises ParamsError where a named recipe is in none of the packages, or nobody has signed anything off.
+    """
+    sources = [source_at(place) for place in places]
+    known = {name for source in sources for name in source.records}
+    if absent := [name for name in recipes if name not in known]:
+        found = f"--recipe is {absent[0]!r}, which is in none of the packages"
+        raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}")
+    rows = [row for source in sources for row in source_rows(source, recipes or sorted(known), signed_off)]
+    if not rows:
+        raise ParamsError("nobody has signed off any of these sets; expected sign-offs beside them; drop --signed-off")
+    return sorted(rows, key=lambda row: (-row.mean, row.package, row.recipe, row.by))
+
+
+def source_at(place: str) -> Source:
+    """A folder with a package, whose bytes are all checked, or one on the Hub, of which only recipe.json is fetched."""
+    if (reference := package_reference(place)) is not None:
+        return source_on_hub(reference)
+    package = open_package(Path(place))
+    records = {name: record_at(package.folder / name / RECIPE, place) for name in package.recipes}
+    sets = {name: package.manifest.files[f"{name}/{ARTIFACT}"].sha256 for name in records}
+    return Source(place, records, sets, filed_in(package.folder))
+
+
+def source_on_hub(reference: Reference) -> Source:
+    api = connect()
+    remote = open_remote(api, reference)
+    paths = fetch_all(remote, {f"{name}/{RECIPE}" for name in remote.manifest.recipes})
+    records = {name: record_at(paths[f"{name}/{RECIPE}"], str(reference)) for name in remote.manifest.recipes}
+    sets = {name: remote.manifest.files[f"{name}/{ARTIFACT}"].sha256 for name in records}
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_sign_offs(api, reference.repo, remote.commit, Path(folder))
+        return Source(str(reference), records, sets, filed_in(Path(folder)))
+
+
+def record_at(path: Path, place: str) -> Mapping[str, Any]:
+    """A recipe.json whose claim follows from its single networks."""
+    checked(RecipeRecord, path, "no recipe.json of a package")
+    record: dict[str, Any] = read_json(content(path))
+    if found := contradiction_in(record["results"]["accuracy"]):
+        raise ArtifactError(f"{place}: {printable(str(record['name']))}/{RECIPE}: {printable(found)}; {AGAIN}")
+    return record
+
+
+def source_rows(source: Source, recipes: Sequence[str], signed_off: bool) -> Iterator[Row]:
+    for name, record in source.records.items():
+        if name not in recipes:
+            continue
+        if not signed_off:
+            yield row_of(source.name, record, record["results"]["accuracy"], "", measurement(record))
+        for filed in source.filed if signed_off else ():
+            said = filed.sign_off
+            if said.recipe == name and covers(said, record, source.sets[name]):
+                measured = measurement(record, said.found.same_test_images)
+                yield row_of(source.name, record, said.found.accuracy.model_dump(), filed.by, measured)
+
+
+def row_of(
+    place: str, record: Mapping[str, Any], accuracy: Mapping[str, Any], by: str, measured: Mapping[str, str]
+) -> Row:
+    images, classes = record["images"], len(record["class_names"])
+    each = images.get("per_class") if isinstance(images.get("per_class"), int) else None
+    return Row(
+        package=place,
+        recipe=printable(record["name"]),
+        method=printable(record["method"]),
+        ipc=each or (images["total"] // classes if classes and images["total"] % classes == 0 else None),
+        images=images["total"],
+        real=images["real"],
+        mean=accuracy["mean"],
+        std=accuracy["std"],
+        runs=accuracy["runs"],
+        by=by,
+        measured=measured,
+    )

@@ -1,0 +1,56 @@
+"""The table as Markdown, CSV and plain data."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from distillkit.check.leaderboard.claims import Row
+from distillkit.report.table import escaped
+
+COLUMNS = ("package", "recipe", "method", "ipc", "images", "real", "mean", "std", "runs", "by")
+COMMON = ("network", "updates", "batch", "labels", "test images")
+
+
+def markdown(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
+    """A table for each group, below a line that says how its rows were measured."""
+    for number, rows in enumerate(groups):
+        if number:
+            yield ""
+        measured = rows[0].measured
+        yield f"Measured with {', '.join(f'{what} {escaped(measured[what])}' for what in COMMON)}:"
+        yield ""
+        by = any(row.by for row in rows)
+        yield f"| package | recipe | method | IPC | real | accuracy % (mean ± std, n) |{' found by |' if by else ''}"
+        yield f"|---|---|---|---:|---:|---:|{'---|' if by else ''}"
+        for row in rows:
+            spread = f" ± {100 * row.std:.2f}" if row.runs > 1 else ""
+            accuracy = f"{100 * row.mean:.2f}{spread} ({row.runs})"
+            share = f"{100 * row.real / row.images:.4g} %"
+            names = [escaped(name) for name in (row.package, row.recipe, row.method)]
+            cells = [*names, str(row.ipc or "–"), share, accuracy, *([escaped(row.by)] if by else [])]
+            yield f"| {' | '.join(cells)} |"
+
+
+def as_csv(groups: Sequence[Sequence[Row]]) -> str:
+    """All rows, with a column ``group`` that counts the ways of measurement from 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["group", *COLUMNS])
+    for number, rows in enumerate(groups, start=1):
+        writer.writerows([number, *(safe(getattr(row, column)) for column in COLUMNS)] for row in rows)
+    return text.getvalue().rstrip("\n")
+
+
+def safe(value: Any) -> Any:
+    """Text that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def as_json(groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    rows = [(number, asdict(row)) for number, group in enumerate(groups, start=1) for row in group]
+    return {
+        "measurements": [dict(group[0].measured) for group in groups],
+        "rows": [{"group": number, **{column: row[column] for column in COLUMNS}} for number, row in rows],
+    }

@@ -1,0 +1,208 @@
+"""``distillkit repro``: which stage runs when, on which engine; the only scheduler, and the only writer of dvc.lock.
+
+A stage starts as soon as the stages before it in DVC's graph are done. Before a job is submitted, and when it has
+ended, the controller looks for the result by content (:func:`distillkit.engines.results.settle`). So it does not
+matter whether a job ran in this run, in an earlier one whose controller was killed, or on somebody else's machine.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import NoReturn
+
+from distillkit.base.errors import DistillkitError
+from distillkit.engines.display import Board
+from distillkit.engines.engine import Demand, Engine, Event, Job
+from distillkit.engines.local import PYTHON, Local
+from distillkit.engines.order import Places, pack
+from distillkit.engines.plan import Plan, forget_the_dead, plan_for, put_in_order
+from distillkit.engines.results import settle
+from distillkit.process.interruption import check, note, reacting
+
+PAUSE = 0.2  # seconds to wait for something to happen
+HERE = (
+    "code",
+    "fetch",
+    "shards",
+    "inputs",
+    "results",
+    "report",
+    "package",
+)  # our stages that read and write files only
+
+
+@dataclass
+class Away:
+    """An engine of other machines: where it and this machine meet, and what each stage asks it for."""
+
+    engine: Engine
+    places: Places
+    demand: Callable[[str], Demand]
+    offered: set[str] = field(default_factory=set)
+
+
+def repro(targets: Sequence[str], jobs: int, board: Board, away: Callable[[], Away] | None = None) -> NoReturn:
+    """Bring ``targets``, by default all of dvc.yaml, up to date, ``jobs`` stages at a time; this process ends.
+
+    Stages run on this machine, or ``away`` where there is such an engine; it is started when there is something to do.
+    """
+    from dvc.exceptions import DvcException
+
+    try:
+        forget_the_dead(board.note)
+        if jobs > 1 or away is not None or board.quiet:
+            plan = plan_for(targets)
+            try:
+                with board.shown(plan), redirect_stdout(StringIO()):  # what an engine's library prints
+                    failed = Run(plan, jobs, board, away() if away and plan.stale else None).all()
+            finally:
+                put_in_order(plan.locks)
+            if failed:
+                raise DistillkitError(told(failed))
+    except DvcException as error:
+        raise DistillkitError(str(error)) from error
+    sys.stdout.flush()
+    check()
+    quiet = ["--quiet"] if board.quiet else []
+    os.execv(PYTHON[0], [*PYTHON, "-m", "dvc", "--wait-for-lock", "repro", *quiet, *targets])
+
+
+def told(failed: dict[str, str]) -> str:
+    """What failed, and why where that is known."""
+    beside = "what ran beside it is done and kept; mend it and run the same command again"
+    reasons = [f" ({reason})" if reason else "" for reason in failed.values()]
+    names = ", ".join(name + reason for name, reason in zip(failed, reasons, strict=True))
+    return f"{names} failed, see above; {beside}"
+
+
+class Run:
+    """One run of what is stale."""
+
+    def __init__(self, plan: Plan, jobs: int, board: Board, away: Away | None = None):
+        self.plan, self.jobs, self.board, self.away = plan, jobs, board, away
+        self.here = Local()
+        self.waiting = [stage for stage in plan.before if stage in plan.stale]
+        self.done = set(plan.before) - plan.stale
+        self.failed: dict[str, str] = {}
+        self.running: dict[str, Engine] = {}
+        self.last: dict[str, str] = {}
+        self.nodes: dict[str, str] = {}
+
+    def all(self) -> dict[str, str]:
+        """Run what is stale; the stages that failed. After a failure none is begun, and those that run end in order."""
+        if self.away is not None:  # what no machine has is told before any work
+            for stage in filter(self.leaves, self.waiting):
+                self.away.demand(stage)
+        try:
+            while self.running or (self.waiting and not self.failed):
+                for stage in self.ready()[: self.jobs - len(self.running)][: 1 if self.away else None]:
+                    self.waiting.remove(stage)
+                    self.begin(stage)
+                for engine in self.engines():
+                    for event in engine.poll(PAUSE if self.running else 0):
+                        self.hear(event)
+        except BrokenPipeError as error:
+            self.cancel()
+            raise unheard(error) from None
+        except BaseException:
+            self.cancel()
+            raise
+        return self.failed
+
+    def ready(self) -> list[str]:
+        """Stages that may begin."""
+        return [stage for stage in self.waiting if self.plan.before[stage] <= self.done and not self.failed]
+
+    def leaves(self, stage: str) -> bool:
+        """Whether it is worth a job elsewhere."""
+        return name_of(stage) not in HERE
+
+    def engines(self) -> list[Engine]:
+        """Those that have something to do."""
+        return list({id(engine): engine for engine in self.running.values()}.values())
+
+    def begin(self, stage: str) -> None:
+        """Submit a stage, unless its result is there."""
+        try:
+            chosen = self.choose(stage)
+        except (DistillkitError, OSError) as error:  # what runs goes on
+            self.end(stage, str(error))
+            return
+        if chosen is None:
+            self.end(stage)
+            return
+        engine, job = chosen
+        with reacting(note):  # what is begun is known to be running
+            engine.submit(job)
+            self.running[stage] = engine
+        self.board.now(stage, "running" if engine is self.here else "waiting")
+
+    def choose(self, stage: str) -> tuple[Engine, Job] | None:
+        """Where a stage runs, by which job; None if its result is there."""
+        if self.away is None or not self.leaves(stage):
+            return self.here, Job(stage)
+        state = settle(stage, self.away.places.remote)
+        if state.done:
+            return None
+        if not state.key:
+            return self.here, Job(stage)
+        name = f"{re.sub('[^A-Za-z0-9_-]', '-', stage)}-{state.key[:16]}"
+        order = pack(stage, self.away.places, self.away.offered)
+        return self.away.engine, Job(stage, name, order, self.away.demand(stage))
+
+    def hear(self, event: Event) -> None:
+        """Follow what has happened to a job."""
+        stage = event.stage
+        if event.kind == "said":
+            self.last[stage] = event.text if "error: " in event.text.lower() else self.last.get(stage, "")
+            self.board.said(stage, event.text)
+        elif event.kind == "placed":
+            self.nodes[stage] = event.text
+            self.board.now(stage, "running", event.text)
+        elif self.running.pop(stage) is self.here:  # it has told itself why
+            self.end(stage, "" if event.kind == "failed" else None)
+        elif event.kind == "failed":
+            self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "without a word")
+        else:
+            self.end(stage, self.missing(stage))
+
+    def missing(self, stage: str) -> str | None:
+        """What keeps the result of a job from being here, or None."""
+        assert self.away is not None
+        try:
+            there = settle(stage, self.away.places.remote).done
+        except (DistillkitError, OSError) as error:
+            return str(error)
+        return None if there else "it ended well, but left no result in DVC's cache or remote"
+
+    def end(self, stage: str, why: str | None = None) -> None:
+        """Write down that a stage is done, or why it has failed."""
+        node = self.nodes.get(stage, "")
+        if why is None:
+            self.done.add(stage)
+        else:
+            self.failed[stage] = f"on {node}: {why}" if node and why else why
+        self.board.now(stage, "done" if why is None else "failed", node)
+
+    def cancel(self) -> None:
+        for engine in self.engines():
+            engine.cancel()
+
+
+def name_of(stage: str) -> str:
+    """``experts`` of ``folder/dvc.yaml:experts@0``."""
+    return stage.rpartition(":")[2].partition("@")[0]
+
+
+def unheard(error: OSError) -> DistillkitError:
+    """The error for lines that cannot be said, as in ``| head``; what stdout still holds is dropped."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return DistillkitError(
+        f"what the stages say cannot be written ({error.strerror}); they have ended in order; "
+        "run the same command to go on"
+    )

@@ -1,0 +1,146 @@
+"""Jobs on this machine: each a ``dvc repro --single-item`` of its own, in this very workspace.
+
+DVC lets go of its lock while a stage's command runs, refuses paths that another process has in use, and reads dvc.lock
+anew, under its lock, before it writes to it; so the processes do not disturb one another.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from queue import Empty, Queue
+from threading import Thread
+from typing import NoReturn
+
+from distillkit.engines.engine import Event, Job
+from distillkit.process.interruption import end_with_parent
+
+PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
+ONE_STAGE = "import sys; from distillkit.engines.local import one_stage; one_stage(int(sys.argv[1]), sys.argv[2])"
+TOLD = ("dvc.cli", "dvc.stage.run", "dvc.stage.cache")  # DVC's loggers: errors, what runs, what is restored
+LAST_LINES = (
+    0.5  # seconds: what a stage has said when it ends is there; what it leaves in the background may hold the pipe
+)
+AHEAD = 1000  # events that wait to be polled: a stage that says more has to wait
+
+
+class Local:
+    """The engine of this machine. On one with several GPUs, each stage sees one: that with the fewest stages."""
+
+    def __init__(self) -> None:
+        self.events: Queue[Event] = Queue(AHEAD)
+        self.running: dict[str, subprocess.Popen[str]] = {}
+        self.gpus = visible_gpus()
+        self.given: dict[str, str] = {}
+
+    def submit(self, job: Job) -> None:
+        environment = dict(os.environ)
+        if len(self.gpus) > 1:
+            chosen = min(self.gpus, key=list(self.given.values()).count)
+            self.given[job.stage] = environment["CUDA_VISIBLE_DEVICES"] = chosen
+        self.running[job.stage] = begin(job.stage, self.events.put, environment)
+
+    def poll(self, seconds: float) -> Iterator[Event]:
+        try:
+            event = self.events.get(timeout=seconds) if seconds else self.events.get_nowait()
+            while True:
+                if event.kind != "said":
+                    del self.running[event.stage]
+                    self.given.pop(event.stage, None)
+                yield event
+                event = self.events.get_nowait()
+        except Empty:
+            return
+
+    def cancel(self) -> None:
+        interrupt(self.running.values())
+        while self.running:
+            for _ in self.poll(1):
+                pass
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that a process started here sees, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return []
+    return [str(number) for number, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+def begin(stage: str, tell: Callable[[Event], None], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start one stage, in a session of its own; its lines and its end are told."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until one_stage can end in order
+    try:
+        process = subprocess.Popen(
+            [*PYTHON, "-c", ONE_STAGE, str(os.getpid()), stage],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,  # without our terminal, which would stop whoever reads from it
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def listen() -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                if line.strip():
+                    tell(Event(stage, "said", line.rstrip()))
+
+    def wait() -> None:
+        code = process.wait()
+        listener.join(LAST_LINES)
+        tell(Event(stage, "failed" if code else "done"))
+
+    listener = Thread(target=listen, daemon=True)
+    listener.start()
+    Thread(target=wait, daemon=True).start()
+    return process
+
+
+def interrupt(processes: Iterable["subprocess.Popen[str]"]) -> None:
+    """Ctrl-C for all of them, stopped or not: stages end in order and keep what they have."""
+    for process in processes:
+        for number in (signal.SIGINT, signal.SIGCONT):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+
+def one_stage(parent: int, address: str) -> NoReturn:
+    """``dvc repro --single-item``, saying only what is worth reading; this process ends, at latest with its parent.
+
+    Ctrl-C works here even where a script has started us in the background, which ignores it: our parent asks so.
+    """
+    try:
+        follow(parent)
+        sys.exit(repro_one(address))
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def follow(parent: int) -> None:
+    """End with Ctrl-C and with the parent."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    end_with_parent()
+    if os.getppid() != parent:
+        sys.exit(128 + signal.SIGTERM)
+
+
+def repro_one(address: str) -> int:
+    """The exit code of ``dvc repro --single-item``."""
+    from dvc.cli import main
+
+    for name in TOLD:
+        logging.getLogger(name).setLevel(logging.INFO)
+    return int(main(["--wait-for-lock", "repro", "--quiet", "--single-item", address]))

@@ -1,0 +1,294 @@
+"""Jobs on a Ray cluster: each a named actor that runs the worker's command, and outlives a controller that is killed.
+
+Ray keeps the order and nothing else: results are in DVC's cache or remote. Where a node dies, the job is submitted
+again and runs on another one. An actor that nobody asks about its job ends some time after the job.
+"""
+
+import json
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from distillkit.base.errors import DistillkitError
+from distillkit.engines.engine import Demand, Event, Job
+from distillkit.engines.order import differences, versions
+from distillkit.process.interruption import interrupt, reacting
+
+NAMESPACE = "distillkit"
+AGAIN = 3  # times that a job is begun anew after its node died
+KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has ended
+ENDING = 20.0  # seconds that a cancelled job has to end in order
+CONNECTING = 10.0  # seconds for the cluster to answer at all
+ANSWER = 60.0  # seconds for a node to start Python
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
+SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+
+
+def actor_class(worker: str, kept: float) -> Any:
+    """The class of the actors. Ray ships it by value, so that it runs where distillkit is missing, and can tell."""
+
+    class Runner:
+        """One job. ``run`` runs it once, however often it is called; ``said`` may be called meanwhile."""
+
+        def __init__(self) -> None:
+            import tempfile
+            import threading
+            from pathlib import Path
+
+            self.folder, self.lock = Path(tempfile.mkdtemp(prefix="distillkit-job-")), threading.Lock()
+            self.process: Any = None
+            self.code: int | None = None
+            self.asked = time.monotonic()
+            threading.Thread(target=self.leave, daemon=True).start()
+
+        def leave(self) -> None:
+            """End this process once no job runs and nobody has asked for some time."""
+            import shutil
+
+            while time.monotonic() - self.asked < kept or (self.process is not None and self.process.poll() is None):
+                time.sleep(1)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            os._exit(0)
+
+        def run(self, order: bytes) -> int:
+            import subprocess
+
+            with self.lock:
+                if self.code is None:
+                    (self.folder / "order.tar").write_bytes(order)
+                    command = [sys.executable, "-P", "-m", worker, str(self.folder)]
+                    said = (self.folder / "said.txt").open("ab")
+                    self.process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+                    self.code = self.process.wait()
+                    self.asked = time.monotonic()
+            return self.code
+
+        def said(self, since: int) -> tuple[str, bytes]:
+            """The node, and what the job has said after so many bytes."""
+            import ray
+
+            self.asked = time.monotonic()
+            path, found = self.folder / "said.txt", b""
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(since)
+                    found = file.read()
+            return ray.get_runtime_context().get_node_id(), found
+
+        def end(self, seconds: float) -> None:
+            """End the job in order; it is killed after so many seconds."""
+            import shutil
+            import subprocess
+
+            if self.process is not None and self.process.poll() is None:
+                self.process.terminate()
+                try:
+                    self.process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    self.process.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    return Runner
+
+
+class Running:
+    """What the controller knows of one job."""
+
+    def __init__(self, job: Job, actor: Any, order: Any, again: int):
+        self.job, self.actor, self.order, self.again = job, actor, order, again
+        self.ended, self.said = actor.run.remote(order), actor.said.remote(0)
+        self.node, self.read, self.rest, self.asked = "", 0, b"", time.monotonic()
+
+
+class Ray:
+    """The engine of a cluster, which is connected to, or started on this machine without an ``address``."""
+
+    def __init__(self, address: str | None = None):
+        os.environ |= QUIET
+        try:
+            import ray
+        except ImportError:
+            raise DistillkitError("ray is not installed; install it: pip install 'distillkit[ray]'") from None
+        address = address or os.environ.get("RAY_ADDRESS")
+        try:
+            with reacting(interrupt):
+                knock(address)
+                ray.init(address, namespace=NAMESPACE, **SILENT)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+            found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
+            raise DistillkitError(f"{found}; expected HOST:PORT of its head; start one: ray start --head") from None
+        self.ray, self.running = ray, dict[str, Running]()
+        self.actors = ray.remote(actor_class("distillkit.engines.worker", KEPT))
+
+    # The cluster
+
+    def nodes(self) -> dict[str, Mapping[str, Any]]:
+        """Nodes that live: what Ray says of each, by its id."""
+        return {node["NodeID"]: node for node in self.ray.nodes() if node["Alive"]}
+
+    def name_of(self, node: str) -> str:
+        found: Mapping[str, Any] = next((known for known in self.ray.nodes() if known["NodeID"] == node), {})
+        return str(found.get("NodeName") or found.get("NodeManagerAddress") or node)
+
+    def largest(self, resource: str) -> float:
+        """The most that one node has of ``CPU``, ``GPU`` or ``memory``."""
+        return max((node["Resources"].get(resource, 0) for node in self.nodes().values()), default=0)
+
+    def check(self, cache: str, token: str, timeout: float = ANSWER) -> bool:
+        """Whether all nodes that can run jobs see the cache; raises unless they have our versions."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        @self.ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator, unused-ignore]
+        def ask(path: str, worker: str) -> tuple[str, str]:
+            import subprocess
+            from pathlib import Path
+
+            done = subprocess.run([sys.executable, "-P", "-m", worker, "--versions"], capture_output=True, text=True)
+            seen = Path(path, ".distillkit")
+            answer = done.stdout if done.returncode == 0 else "\n" + done.stderr.strip()
+            return answer, seen.read_text() if seen.is_file() else ""
+
+        able = {name: node for name, node in self.nodes().items() if node["Resources"].get("CPU")}
+        answers = {
+            name: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(
+                cache, "distillkit.engines.worker"
+            )
+            for name in able
+        }
+        tokens = []
+        for name, answer in answers.items():
+            try:
+                with reacting(interrupt):
+                    found, seen = self.ray.get(answer, timeout=timeout)
+            except self.ray.exceptions.RayError as error:
+                raise DistillkitError(
+                    f"node {self.name_of(name)} does not answer ({brief(error)}); restart it"
+                ) from None
+            self.compare(self.name_of(name), found)
+            tokens.append(seen)
+        return all(seen == token for seen in tokens)
+
+    def compare(self, name: str, answer: str) -> None:
+        """Raise unless the versions that a node answered are ours; it answers with an error after a line feed."""
+        if answer.startswith("\n"):
+            found = f"node {name} cannot run distillkit ({(answer.strip() or 'no reason given').splitlines()[-1]})"
+        elif differ := differences(versions(), json.loads(answer)):
+            found = f"node {name} has {differ}"
+        else:
+            return
+        raise DistillkitError(f"{found}; expected the same environment on all nodes; install it there")
+
+    # Jobs
+
+    def submit(self, job: Job) -> None:
+        self.begin(job, self.ray.put(job.order), AGAIN)
+
+    def begin(self, job: Job, order: Any, again: int) -> None:
+        """Start the actor of a job, or find it; it may be lost ``again`` times."""
+        demand = job.demand
+        actor = self.actors.options(
+            name=job.name,
+            lifetime="detached",
+            get_if_exists=True,
+            max_concurrency=4,  # what it says may be asked for while it runs
+            num_cpus=demand.cores,
+            num_gpus=demand.gpus,
+            memory=demand.memory or None,
+        ).remote()
+        self.running[job.stage] = Running(job, actor, order, again)
+
+    def able(self, demand: Demand, stage: str) -> Demand:
+        """The same demand. Raises where no node could ever run the stage."""
+        wanted = {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
+        for resource, count in wanted.items():
+            if count > (most := self.largest(resource)):
+                of = {"CPU": "cores", "GPU": "GPUs", "memory": "bytes of memory"}[resource]
+                option = {"CPU": "--cores", "GPU": "--gpus", "memory": "--memory"}[resource]
+                found = f"{stage} asks for {count:,} {of}, and the largest node has {most:,.0f}"
+                raise DistillkitError(f"{found}; add a node, or lower {option}")
+        return demand
+
+    def poll(self, seconds: float) -> Iterator[Event]:
+        with reacting(interrupt):
+            self.ray.wait([job.ended for job in self.running.values()], timeout=seconds)
+        for stage, job in list(self.running.items()):
+            ready, _ = self.ray.wait([job.ended], timeout=0)
+            yield from self.heard(stage, job, last=bool(ready))
+            if ready:
+                yield from self.end_of(stage, job)
+
+    def heard(self, stage: str, job: Running, last: bool) -> Iterator[Event]:
+        """Where a job runs, and whole lines that it has said; asked for about once a second, and at its end."""
+        if last:
+            self.ray.wait([job.said], timeout=1)
+            self.take(job)
+            self.ray.wait([job.said], timeout=1)
+        elif time.monotonic() - job.asked < 1:
+            return
+        before = job.node
+        self.take(job)
+        if job.node != before:
+            yield Event(stage, "placed", self.name_of(job.node))
+        *lines, job.rest = [*job.rest.split(b"\n"), b""] if last else job.rest.split(b"\n")
+        yield from (Event(stage, "said", line.decode(errors="replace").rstrip()) for line in lines if line.strip())
+
+    def take(self, job: Running) -> None:
+        """Read the answer to what a job has said, if it is there, and ask again."""
+        if not self.ray.wait([job.said], timeout=0)[0]:
+            return
+        with suppress(self.ray.exceptions.RayError):  # told by the job's end
+            job.node, found = self.ray.get(job.said)
+            job.read, job.rest = job.read + len(found), job.rest + found
+        job.asked, job.said = time.monotonic(), job.actor.said.remote(job.read)
+
+    def end_of(self, stage: str, job: Running) -> Iterator[Event]:
+        """How a job has ended. One whose node or process has died begins again."""
+        try:
+            code = self.ray.get(job.ended)
+        except self.ray.exceptions.ActorUnavailableError:  # until Ray knows whether the node lives
+            job.ended = job.actor.run.remote(job.order)
+            return
+        except self.ray.exceptions.RayError as error:
+            del self.running[stage]
+            where = self.name_of(job.node) if job.node else "a node"
+            if job.again:
+                yield Event(stage, "said", f"{where} or the job's process there has died; it begins again")
+                self.begin(job.job, job.order, job.again - 1)
+            else:
+                yield Event(stage, "failed", f"its node or process has died {AGAIN + 1} times ({brief(error)})")
+            return
+        del self.running[stage]
+        with suppress(Exception):  # it may be gone
+            self.ray.wait([job.actor.end.remote(0)], timeout=5)
+            self.ray.kill(job.actor)
+        yield Event(stage, "failed" if code else "done")
+
+    def cancel(self) -> None:
+        ending = [job.actor.end.remote(ENDING) for job in self.running.values()]
+        with suppress(Exception):  # some wait for a place, and answer nothing
+            self.ray.wait(
+                ending, num_returns=len(ending), timeout=ENDING if any(j.node for j in self.running.values()) else 0
+            )
+        for job in self.running.values():
+            with suppress(Exception):
+                self.ray.kill(job.actor)
+        self.running.clear()
+
+
+def knock(address: str | None) -> None:
+    """Raise OSError or ValueError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
+    if address and address not in ("auto", "local"):
+        where = urlsplit(address if "//" in address else f"//{address}")
+        socket.create_connection((where.hostname or "", where.port or 0), timeout=CONNECTING).close()
+
+
+def brief(error: Exception) -> str:
+    """The last line of an error of Ray's, which has many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:200]

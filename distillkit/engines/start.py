@@ -1,0 +1,76 @@
+"""The engine that the command line names, and where it and this machine meet."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distillkit.base.errors import DistillkitError
+from distillkit.engines.controller import Away
+from distillkit.engines.demand import Limits, demands
+from distillkit.engines.order import Places, token
+
+JOBS = Path(".distillkit/jobs")
+GIB = 2**30
+
+
+class Options(NamedTuple):
+    """What the command line says, beside the engine and the targets."""
+
+    address: str | None = None
+    partition: str | None = None
+    remote: str | None = None
+    work: Path | None = None
+    cores: int | None = None
+    gpus: int | None = None
+    memory: float | None = None
+    minutes: int | None = None
+
+    @property
+    def limits(self) -> Limits:
+        memory = None if self.memory is None else round(self.memory * GIB)
+        return Limits(self.cores, self.gpus, memory, self.minutes or 0)
+
+
+def starter(on: str, options: Options) -> Callable[[], Away] | None:
+    """What starts the engine, once there is something to do; None for this machine."""
+    engines: dict[str, Callable[[Options], Away]] = {"ray": on_ray, "slurm": on_slurm}
+    return (lambda: engines[on](options)) if on in engines else None
+
+
+def on_ray(options: Options) -> Away:
+    """All nodes are asked first what they have installed, and whether they see our cache."""
+    from distillkit.engines.ray import Ray
+
+    cache, default = storage(options.remote)
+    engine = Ray(options.address)
+    shared = engine.check(str(cache), token(cache))
+    remote = options.remote or (None if shared else default)
+    if remote is None and not shared:
+        raise DistillkitError(
+            f"not all nodes see {cache}, and there is no DVC remote; add one: dvc remote add -d NAME URL"
+        )
+    places = Places(remote, options.remote is not None, options.work)
+    demand = demands(options.limits, int(engine.largest("CPU")), engine.largest("GPU") > 0)
+    return Away(engine, places, lambda stage: engine.able(demand(stage), stage))
+
+
+def on_slurm(options: Options) -> Away:
+    """Jobs lie in the work folder; Slurm has to be told what they ask for, but for cores, of which it is asked."""
+    from distillkit.engines.slurm import Slurm, cores_of
+
+    storage(options.remote)
+    engine = Slurm(options.work / "jobs" if options.work else JOBS, options.partition)
+    places = Places(options.remote, options.remote is not None, options.work)
+    return Away(engine, places, demands(options.limits, cores_of(options.partition)))
+
+
+def storage(remote: str | None) -> tuple[Path, str | None]:
+    """DVC's cache here, and its default remote. Raises DistillkitError for a ``remote`` that DVC does not know."""
+    from dvc.repo import Repo
+
+    with Repo(_wait_for_lock=True) as repo:
+        known: dict[str, Any] = repo.config["remote"]
+        if remote is not None and remote not in known:
+            expected = ", ".join(known) or "one that dvc remote list shows, and it shows none"
+            raise DistillkitError(f"--remote is {remote!r}; expected {expected}; correct it")
+        return Path(repo.cache.local_cache_dir).resolve(), repo.config["core"].get("remote")

@@ -1,0 +1,142 @@
+"""What a node runs for a job: ``python -m distillkit.engines.worker FOLDER``, where FOLDER/order.tar is the order.
+
+It says what happens in FOLDER/said.txt and ends with FOLDER/ended.json. It has a workspace of its own, which goes with
+it. ``--versions`` alone prints what :func:`distillkit.engines.order.versions` finds here.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.files import write_text
+from distillkit.engines.local import PYTHON, follow, repro_one
+from distillkit.engines.order import ORDER, differences, versions
+from distillkit.process.interruption import end_with_parent
+
+STAGE = "import sys; from distillkit.engines.worker import stage; stage(*sys.argv[1:])"
+TAR, SAID, NODE, ENDED = "order.tar", "said.txt", "node.txt", "ended.json"
+
+
+class Asked(BaseException):
+    """The engine wants the job to end."""
+
+
+def main(folder: Path) -> int:
+    """Run the job; its exit code. The stage is a process group of its own, which ends in order when we are asked to."""
+    said = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, ask)
+    end_with_parent()
+    write_text(folder / NODE, node())
+    workspace = Path(tempfile.mkdtemp(prefix="distillkit-"))
+    try:
+        code = run(folder, workspace)
+    except Asked:
+        return 128 + signal.SIGTERM
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+    write_text(folder / ENDED, json.dumps({"code": code, "node": node()}))
+    return code
+
+
+def ask(number: int, frame: Any) -> None:
+    del frame, number
+    for again in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(again, signal.SIG_IGN)  # the stage is ending
+    raise Asked
+
+
+def node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or os.environ.get("DISTILLKIT_NODE") or socket.gethostname()
+
+
+def run(folder: Path, workspace: Path) -> int:
+    """Unpack, check, and run the stage in a process that has the order's environment."""
+    with tarfile.open(folder / TAR) as archive:
+        archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        archive.extractall(workspace)
+    order = json.loads((workspace / ORDER).read_text(encoding="utf-8"))
+    if mistake := settled_in(order, workspace):
+        print(f"error: {mistake}", flush=True)  # noqa: T201
+        return 1
+    process = subprocess.Popen(
+        [*PYTHON, "-c", STAGE, str(os.getpid()), order["stage"], order["remote"] or ""],
+        stdin=subprocess.DEVNULL,
+        cwd=workspace / order["folder"],
+        env=environment(order, workspace),
+        start_new_session=True,
+    )
+    try:
+        return process.wait()
+    except Asked:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        raise
+
+
+def settled_in(order: dict[str, Any], workspace: Path) -> str:
+    """Connect the workspace with the cache and the unfinished work that are seen here; a mistake, or nothing."""
+    if differ := differences(order["versions"], versions()):
+        return f"node {node()} has {differ}; expected the same everywhere; install the same environment on it"
+    seen = Path(order["cache"], ".distillkit")
+    shared = bool(order["token"]) and seen.is_file() and seen.read_text(encoding="utf-8") == order["token"]
+    if shared:
+        order["remote"] = None
+        with (workspace / ".dvc/config.local").open("w", encoding="utf-8") as file:
+            file.write(f"[cache]\n    dir = {order['cache']}\n")
+    elif order["remote"] is None:
+        return f"node {node()} does not see {order['cache']}; name a DVC remote that it reaches: --remote NAME"
+    if shared or order["work_given"]:
+        link = workspace / order["stage_folder"] / ".distillkit"
+        try:
+            Path(order["work"]).mkdir(parents=True, exist_ok=True)
+            link.symlink_to(order["work"], target_is_directory=True)
+        except OSError as error:
+            return f"node {node()} cannot use {order['work']} ({error.strerror}); expected a folder that all nodes see"
+    return ""
+
+
+def environment(order: dict[str, Any], workspace: Path) -> dict[str, str]:
+    """Ours, with what the controller has set, and its ``python`` first on the PATH, which stages call."""
+    merged = os.environ | order["environment"]
+    merged |= {"DVC_SITE_CACHE_DIR": str(workspace / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
+    merged["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def stage(parent: str, address: str, remote: str) -> None:
+    """Get what the stage needs, run it unless its result is known by now, and push that; this process ends."""
+    from distillkit.base.errors import DistillkitError
+    from distillkit.engines.results import publish, settle, supply
+
+    follow(int(parent))
+    try:
+        supply(address, remote or None)
+        state = settle(address, remote or None)
+        if not state.done and (code := repro_one(address)):
+            sys.exit(code)
+        if remote and not state.done:
+            publish(address, state.key, remote)
+    except DistillkitError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--versions":
+        sys.stdout.write(json.dumps(versions()) + "\n")
+    else:
+        sys.exit(main(Path(sys.argv[1])))

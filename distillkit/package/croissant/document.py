@@ -1,0 +1,192 @@
+"""croissant.json after docs/croissant-spec-1.1.md of mlcommons/croissant, written from recipe.json and the checksums.
+
+The same package gives the same bytes: there is no date but the one that the publisher states.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distillkit.package.croissant.responsible import responsible
+from distillkit.package.folders import CARD
+from distillkit.package.front_matter import Recipe, tags
+from distillkit.package.manifest import PARQUET, FileRecord
+from distillkit.sources.licences import WEB, licence_of_imported, spdx
+
+VERSION = "http://mlcommons.org/croissant/1.1"
+CLASSES = "package.classes"  # no recipe's name has a dot
+CONTEXT: dict[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "dct": "http://purl.org/dc/terms/",
+    "prov": "http://www.w3.org/ns/prov#",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "sc": "https://schema.org/",
+    "conformsTo": "dct:conformsTo",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
+} | {
+    term: f"cr:{term}"
+    for term in (
+        *("arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field", "fileObject"),
+        *("fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath", "key", "md5"),
+        *("parentField", "path", "recordSet", "references", "regex", "repeated", "replace", "samplingRate"),
+        *("separator", "source", "subField", "transform"),
+    )
+}
+FORMATS = {
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".parquet": "application/x-parquet",
+    ".png": "image/png",
+    ".safetensors": "https://github.com/safetensors/safetensors",
+}
+COLUMNS = {  # what they are called on the Hub, their type, and what is in them
+    "image": ("sc:ImageObject", "A preview of 8 bits: clipped to [0, 1] and rounded."),
+    "label": ("sc:Integer", "The class, a row of the classes."),
+    "learned": ("sc:Boolean", "Whether the image was optimised or generated; the others are real."),
+    "source_row": ("cr:Int64", "The training image that this is or was learned from, from 0; -1 for none or unknown."),
+    "soft_label": ("cr:Float32", "The probability of each class, to train on in place of the label."),
+    "step": ("cr:Int64", "The step of training that the image belongs to, from 0."),
+    "pixels": ("cr:Float32", "The image in pixel space, 0 to 1 for real images, not normalised: (C, H, W)."),
+}
+
+
+def document(
+    name: str,
+    recipes: Sequence[Recipe],
+    default: str,
+    columns: Mapping[str, Sequence[str]],
+    files: Mapping[str, FileRecord],
+) -> dict[str, Any]:
+    """The package as Croissant: ``columns`` of each recipe's parquet, and all other ``files`` with their checksums."""
+    first = next(recipe for recipe in recipes if recipe["name"] == default)
+    source = first["provenance"]["source"]
+    return {
+        "@context": CONTEXT,
+        "@type": "sc:Dataset",
+        "conformsTo": VERSION,
+        "name": name,
+        "description": description(first),
+        "license": licences(source, recipes),
+        **published(first["publication"]),
+        "keywords": tags(recipes),
+        "citeAs": f"@misc{{{name}, title = {{{name}: a distilled dataset}}, note = {{Made from {source['id']}}}}}",
+        **responsible(recipes, first),
+        "distribution": [file_object(path, record) for path, record in sorted(files.items())],
+        "recordSet": [
+            classes(first["class_names"]),
+            *(record_set(name, recipe, columns[recipe["name"]]) for recipe in recipes),
+        ],
+    }
+
+
+def published(publication: Mapping[str, Any]) -> dict[str, Any]:
+    """Where, by whom and when, as far as the publisher says; Croissant requires all but the version."""
+    creators = [{"@type": "sc:Person", "name": who} for who in publication["creators"]]
+    found = {"url": publication["url"], "creator": creators}
+    found |= {"datePublished": publication["published"], "version": publication["version"]}
+    return {key: value for key, value in found.items() if value}
+
+
+def description(recipe: Recipe) -> str:
+    """The default recipe in a sentence; the card says the rest."""
+    images, shape = recipe["images"], "x".join(map(str, recipe["image_shape"]))
+    what = f"{images['total']:,} images of {shape} in {len(recipe['class_names']):,} classes"
+    return (
+        f"A distilled dataset: {what} that stand in for the training images of {recipe['provenance']['source']['id']}. "
+        f"{images['real']:,} of them are unchanged, {images['learned']:,} were learned. How each config was made, and "
+        f"how accurate networks trained on it are, stands in {CARD}."
+    )
+
+
+def licences(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> list[Any]:
+    """The licences of the source and of imported images, by their SPDX addresses where they have one."""
+    found: list[Any] = [licence_of(part, source) for part in source["licence"].strip().split(", ")]
+    for imported in dict.fromkeys(filter(None, map(licence_of_imported, recipes))):
+        if imported == "unknown":
+            found.append(named("the licence of the imported images is not recorded; look it up before you share them"))
+        else:
+            found += [licence_of(part, {}) for part in imported.split(", ")]
+    return [part for place, part in enumerate(found) if part not in found[:place]]
+
+
+def licence_of(text: str, source: Mapping[str, Any]) -> Any:
+    known = spdx(text)
+    if known is not None and " " not in known and not known.startswith("LicenseRef-"):
+        return f"https://spdx.org/licenses/{known}.html"
+    if text in ("", "unknown"):
+        return named("none was recorded; look it up at the source before you share this")
+    homepage = source.get("homepage", "")
+    return named(text) | ({"url": homepage} if WEB.fullmatch(homepage) else {})
+
+
+def named(text: str) -> dict[str, Any]:
+    return {"@type": "sc:CreativeWork", "name": text}
+
+
+def file_object(path: str, record: FileRecord) -> dict[str, Any]:
+    ending = path[path.rindex(".") :]
+    return {
+        "@type": "cr:FileObject",
+        "@id": path,
+        "name": path,
+        "contentUrl": path,
+        "contentSize": f"{record.size} B",
+        "encodingFormat": FORMATS[ending],
+        "sha256": record.sha256,
+    }
+
+
+# Records
+
+
+def classes(names: Sequence[str]) -> dict[str, Any]:
+    """The classes by their numbers, which labels refer to."""
+    fields = [
+        {"@type": "cr:Field", "@id": f"{CLASSES}/{column}", "name": column, "dataType": kind}
+        for column, kind in (("label", "sc:Integer"), ("name", "sc:Text"))
+    ]
+    rows = [{f"{CLASSES}/label": label, f"{CLASSES}/name": name} for label, name in enumerate(names)]
+    kind = {"@type": "cr:RecordSet", "@id": CLASSES, "name": CLASSES, "dataType": "sc:Enumeration"}
+    return {**kind, "key": {"@id": f"{CLASSES}/label"}, "field": fields, "data": rows}
+
+
+def record_set(package: str, recipe: Recipe, columns: Sequence[str]) -> dict[str, Any]:
+    """One recipe's parquet, under the names that the Hub gives to configs and columns."""
+    name = recipe["name"] if recipe["name"] != package else f"record_set_{package}"
+    images = recipe["images"]
+    return {
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": f"Method {recipe['method']}: {images['total']:,} images, {images['real']:,} of them unchanged.",
+        "field": list(fields(name, recipe, columns)),
+    }
+
+
+def fields(name: str, recipe: Recipe, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    shapes = {"pixels": recipe["image_shape"], "soft_label": [len(recipe["class_names"])]}
+    for column in columns:
+        kind, what = COLUMNS[column]
+        source: dict[str, Any] = {
+            "fileObject": {"@id": f"{recipe['name']}/{PARQUET}"},
+            "extract": {"column": column},
+        }
+        if column == "image":
+            source["transform"] = {"jsonPath": "bytes"}
+        shape = {"isArray": True, "arrayShape": ",".join(map(str, shapes[column]))} if column in shapes else {}
+        refers = {"references": {"field": {"@id": f"{CLASSES}/label"}}} if column == "label" else {}
+        yield {
+            "@type": "cr:Field",
+            "@id": f"{name}/{column}",
+            "name": column,
+            "description": what,
+            "dataType": kind,
+            "source": source,
+            **shape,
+            **refers,
+        }

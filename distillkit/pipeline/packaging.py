@@ -1,0 +1,98 @@
+"""The ``package`` section of params.yaml: what is packaged, and what its publisher states of it."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import field
+from datetime import date
+from typing import Any
+
+from distillkit.base.errors import ParamsError, check_sha256
+from distillkit.base.names import check_package_name, check_recipe_names, hint
+from distillkit.base.settings import settings
+from distillkit.data.files.packed import Storage
+
+URL = re.compile(r"https?://[^\s<>\"]+")
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+@settings
+class Rai:
+    """What the publisher states of the images, in sentences; None is not stated.
+
+    It stands in the card and, under the names of the Croissant RAI vocabulary, in croissant.json.
+    """
+
+    collection: str | None = None
+    personal_information: str | None = None
+    biases: str | None = None
+    limitations: str | None = None
+    uses: str | None = None
+    social_impact: str | None = None
+    maintenance: str | None = None
+
+
+@settings
+class Publication:
+    """Where, by whom and when the package is published, as far as that is known; ``version`` is MAJOR.MINOR.PATCH."""
+
+    url: str | None = None
+    creators: tuple[str, ...] = ()
+    published: str | None = None
+    version: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.url is not None and not URL.fullmatch(self.url):
+            raise ParamsError(f"url is {self.url!r}; expected an address that begins with https://")
+        if self.version is not None and not VERSION.fullmatch(self.version):
+            raise ParamsError(f"version is {self.version!r}; expected three numbers, such as 1.0.0")
+        try:
+            date.fromisoformat(self.published or "2000-01-01")
+        except ValueError:
+            raise ParamsError(f"published is {self.published!r}; expected a day, such as 2026-11-28") from None
+
+
+@settings
+class PackageSpec:
+    """The ``package`` section: the folder's name, the default recipe and which others go with it.
+
+    All recipes but the full set are packaged when ``recipes`` is missing. ``storage`` is the type that learned images
+    are kept as; networks are evaluated on images so rounded. ``sign_offs`` are files of
+    ``distillkit verify --sign-off``, each with its SHA-256, by which DVC notices a change.
+    """
+
+    name: str
+    default: str
+    recipes: tuple[str, ...] | None = None
+    storage: Storage = "float32"
+    publication: Publication = Publication()
+    rai: Rai = Rai()
+    sign_offs: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for path, sha256 in self.sign_offs.items():
+            check_sha256(f"sign_offs.{path}", sha256, "as distillkit verify told them")
+
+    def chosen(self, recipes: Mapping[str, Any]) -> list[str]:
+        if self.recipes is not None:
+            return list(self.recipes)
+        return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
+
+
+def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:
+    """Raise ParamsError unless a package can be called so and holds ``known`` recipes only, with the default one."""
+    check_package_name(name)
+    check_recipe_names(packaged)
+    for recipe in packaged:
+        if recipe not in known:
+            raise ParamsError(
+                f"recipe {recipe!r} is to be packaged, but does not exist{hint(recipe, known)}; "
+                f"expected some of {', '.join(known)}"
+            )
+    if len(set(packaged)) != len(packaged):
+        raise ParamsError(f"recipes to package are {', '.join(packaged)}; expected each once; remove what is double")
+    if default not in packaged:
+        meant = "" if default in known else hint(default, packaged)
+        raise ParamsError(
+            f"the default recipe is {default!r}, which is not packaged{meant}; "
+            f"expected one of {', '.join(packaged) or 'the packaged recipes, but there are none'}"
+        )

@@ -1,0 +1,158 @@
+"""What the pipeline will take, against what this machine has: memory, disk and time, a line each for ``doctor``."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distillkit.base.device import prepare_device
+from distillkit.base.errors import DistillkitError, counted
+from distillkit.base.machine import memory_available
+from distillkit.base.params import section
+from distillkit.matching.method import Method
+from distillkit.package.build import LARGEST_WITH_PIXELS
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.setup.diagnostics import Finding
+from distillkit.setup.duration import seconds_of, speeds_of
+from distillkit.setup.inspection import by_its_card, seen_from, shapes_of
+from distillkit.setup.resources import FLOAT, SHAPE, Images, Job, assumed, peaks_of, recorded, set_size, trajectory
+from distillkit.sources.fetch import DataSpec, cap, open_splits
+from distillkit.sources.readers import HuggingFaceSource, TorchvisionSource
+from distillkit.training.difficulty import SCORES
+from distillkit.training.trajectories import ExpertsSpec
+
+GIB = 2**30
+SHOWN = 4  # stages, those that take longest
+COPIES = 2  # of a set: its artifact, and that in the package
+PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # bytes of a value in the package's parquet, compressed
+PLACES = {  # where it lies
+    "images": ["artifacts/real"],
+    "experts": ["artifacts/experts"],
+    "scores": ["artifacts/difficulty.safetensors"],
+    "sets": ["artifacts/distilled", "artifacts/hub"],
+}
+
+
+def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> Iterator[Finding]:
+    """The estimates for the images that were fetched, else for those that the source says it has."""
+    images, note = fetched, ""
+    if fetched is None:
+        images = expected(section(data, "data", DataSpec), folder)
+        note = ", without the images, which are not fetched yet"
+    if fetched is None and images is not None:
+        note = f", for the {counted(images.train, 'training image')} of the source, not fetched yet"
+    yield (found := memory(peaks_of(data, images), note))
+    yield disk(disk_of(data, images), folder)
+    if found.status == "ok":  # else no step can be tried here
+        yield duration(seconds_of(data, images, speeds_of(data, images)), note)
+
+
+def expected(spec: DataSpec, folder: Path) -> Images | None:
+    """The images as the source itself says, without decoding all; None where it must be downloaded to know them."""
+    source = seen_from(spec.source, folder)
+    try:
+        if isinstance(source, TorchvisionSource):
+            return None
+        if isinstance(source, HuggingFaceSource) and not Path(source.id).is_dir():
+            card = by_its_card(source)
+            count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
+            return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
+        splits = open_splits(replace(spec, source=source))
+        train = cap(splits.train, spec.per_class, spec.split_seed)
+        test = cap(splits.test, spec.test_per_class, spec.split_seed)
+        shapes = shapes_of(train)
+    except DistillkitError:  # fetch will tell
+        return None
+    height, width = spec.size or shapes[0][1:]
+    channels = max(shape[0] for shape in shapes)
+    return Images((channels, height, width), len(train.class_names), len(train.labels), len(test.labels))
+
+
+def memory(peaks: Mapping[str, int], note: str) -> Finding:
+    """The peak of the largest stage against what is available."""
+    largest = max(peaks, key=lambda name: peaks[name])
+    available, where = memory_here()
+    found = f"about {peaks[largest] / GIB:.2f} GiB on a CPU ({largest}{note}); {available / GIB:.1f} {where}"
+    if peaks[largest] < available:
+        return Finding("memory", "ok", found, numbers=peaks)
+    remedy = "lower batch, width or network, or use a machine with more"
+    return Finding("memory", "warning", found, remedy, peaks)
+
+
+def disk(parts: Mapping[str, int], folder: Path) -> Finding:
+    """What is still to come against what is free; what lies there already takes no more."""
+    left = {name: max(0, size - there(folder, name)) for name, size in parts.items()}
+    total, free = sum(left.values()), shutil.disk_usage(folder).free
+    each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in left.items())
+    found = f"about {total / GIB:.2f} GiB ({each}), twice with DVC's cache; {free / GIB:.1f} free"
+    if 2 * total < free:
+        return Finding("disk", "ok", found, numbers=parts)
+    remedy = "fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
+    return Finding("disk", "failure", found, remedy, parts)
+
+
+def disk_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
+    """Bytes in the workspace in the end, by what they are; DVC's cache holds all of them again.
+
+    Experts are parameters after every epoch and what they recorded of each image. Raises ParamsError for parameters
+    that cannot be read.
+    """
+    images, spec = images or assumed(data), section(data, "experts", ExpertsSpec)
+    experts = len(section(data, "expert_shards", list[int])) * spec.per_shard
+    job = Job(spec.recipe.network, images, 0)
+    return {
+        "images": images.stored,
+        "experts": experts * (trajectory(spec, job) + recorded(spec, images)),
+        "scores": FLOAT * (len(SCORES) + 1) * images.train,
+        "sets": sum(set_bytes(data, name, images) for name in section(data, "recipes", dict[str, Any])),
+    }
+
+
+def set_bytes(data: Mapping[str, Any], name: str, images: Images) -> int:
+    """Of a recipe's set and its copies in the package; the full set refers to the images where they are many."""
+    recipe = read_recipe(data, name)
+    if recipe.method_name == "full":
+        return 0 if images.held < images.stored else images.floats(images.train) // FLOAT
+    kind, each = ("made", FLOAT) if isinstance(recipe.method, Method) else ("real", 1)
+    pixels = PIXELS[kind] if prod(images.shape) <= LARGEST_WITH_PIXELS else 0
+    return (COPIES * each + PREVIEW + pixels) * images.floats(set_size(recipe, images)) // FLOAT
+
+
+def there(folder: Path, part: str) -> int:
+    """Bytes of a part that lie in the workspace already."""
+    found = 0
+    for place in PLACES[part]:
+        path = folder / place
+        files = path.rglob("*") if path.is_dir() else [path]
+        found += sum(file.stat().st_size for file in files if file.is_file())
+    return found
+
+
+def duration(seconds: Mapping[str, float], note: str) -> Finding:
+    """Of all stages one after the other, and of those that take longest."""
+    kinds: dict[str, float] = {}
+    for name, value in seconds.items():
+        kinds[name.split()[0]] = kinds.get(name.split()[0], 0.0) + value
+    longest = sorted(kinds, key=lambda name: -kinds[name])[:SHOWN]
+    each = ", ".join(f"{name} {in_words(kinds[name])}" for name in longest)
+    found = f"about {in_words(sum(kinds.values()))} for all stages here ({each}{note}), estimated from a few steps"
+    return Finding("time", "ok", found, numbers={name: round(value, 1) for name, value in seconds.items()})
+
+
+def in_words(seconds: float) -> str:
+    """A duration to two digits or so."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def memory_here() -> tuple[int, str]:
+    """Bytes that a stage can have where it will run, and a word on them."""
+    if (chosen := prepare_device()).type == "cuda":
+        return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, whose need is only roughly the same"
+    return memory_available(), "available"

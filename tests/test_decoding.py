@@ -1,0 +1,133 @@
+"""Images decoded block by block, by several processes: the same as one by one."""
+
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distillkit.base.errors import SourceError
+from distillkit.data.rows import FileRows
+from distillkit.sources import decoding, pictures
+from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.readers import FolderSource
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), dtype=np.uint8)
+
+
+def write(folder: Path, ending: str = "png", grey: int = 0) -> Path:
+    """Forty images of two classes, the first ``grey`` of each class without colour."""
+    for number, levels in enumerate(LEVELS):
+        path = folder / "cats" / f"{number:02}.{ending}" if number < 20 else folder / "dogs" / f"{number:02}.{ending}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(levels[..., 0] if number % 20 < grey else levels).save(path)
+    return folder
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three images a block, on all cores."""
+    monkeypatch.setattr(decoding, "BLOCK", 3 * 90)
+    monkeypatch.setattr(decoding, "FEW", 3)
+
+
+def fetched(folder: Path, out: Path | None = None, **options) -> torch.Tensor:
+    data = fetch(DataSpec(FolderSource(path=str(folder)), **options), folder=out)
+    return torch.cat([data.train.images[:], data.test.images[:]])
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_blocks_give_the_same_images(tmp_path, blocks, monkeypatch, ending) -> None:
+    together = fetched(write(tmp_path, ending))
+    monkeypatch.setattr(decoding, "FEW", 4096)
+    assert torch.equal(together, fetched(tmp_path))
+
+
+def test_colour_after_grey_gives_three_channels_to_all(tmp_path, blocks, monkeypatch) -> None:
+    """What was written of grey ones goes again."""
+    monkeypatch.setattr(decoding, "Collector", partial(decoding.Collector, most=0))
+    (out := tmp_path / "out").mkdir()
+    data = fetch(DataSpec(FolderSource(path=str(write(tmp_path / "in", grey=15)))), folder=out)
+    assert isinstance(data.train.images, FileRows)
+    assert data.train.image_shape == (3, 6, 5)
+    assert sorted(path.name for path in out.iterdir()) == ["test-00000.safetensors", "train-00000.safetensors"]
+    first = data.train.images[:][0]
+    assert torch.equal(first[0], first[2])
+
+
+def test_a_broken_image_is_named(tmp_path, blocks) -> None:
+    path = write(tmp_path) / "dogs/33.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(
+        SourceError, match=r"dogs/33\.png cannot be read \(.*\); expected an image; replace or remove it"
+    ):
+        fetched(tmp_path)
+
+
+def test_copies_are_dropped_across_blocks(tmp_path, blocks) -> None:
+    write(tmp_path)
+    (tmp_path / "cats/99.png").write_bytes((tmp_path / "cats/00.png").read_bytes())
+    assert len(fetched(tmp_path)) == 41
+    assert len(fetched(tmp_path, duplicates="drop")) == 40
+
+
+def encoded(**options) -> bytes:
+    Image.fromarray(LEVELS[0]).save(file := BytesIO(), "jpeg", **options)
+    return file.getvalue()
+
+
+def test_plain_jpegs_are_what_pillow_reads(monkeypatch) -> None:
+    """Those that say more than their pixels are left to Pillow."""
+    for options in ({}, {"quality": 30, "progressive": True}, {"subsampling": 0}):
+        data = encoded(**options)
+        expected = np.asarray(Image.open(BytesIO(data))).transpose(2, 0, 1)
+        assert np.array_equal(pictures.plain_jpeg(data), expected)
+    exif = Image.Exif()
+    exif[274] = 6
+    assert pictures.plain_jpeg(encoded(exif=exif)) is None
+    assert pictures.plain_jpeg(encoded()[:-40]) is None
+    assert pictures.plain_jpeg(b"\x89PNG") is None
+    cmyk = BytesIO()
+    Image.fromarray(LEVELS[0]).convert("CMYK").save(cmyk, "jpeg")
+    assert pictures.plain_jpeg(cmyk.getvalue()) is None
+    monkeypatch.setattr(pictures, "LARGEST_PLAIN", 10)
+    assert pictures.plain_jpeg(encoded()) is None
+
+
+WAIT = """
+import os, sys, time
+from distillkit.sources import decoding
+def slow(item):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+for _ in decoding.in_parallel(slow, range(8), True):
+    pass
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads elsewhere")
+def test_processes_end_with_the_one_they_work_for() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAIT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        for _ in range(100):
+            if not alive(child):
+                return
+            time.sleep(0.05)
+    raise AssertionError(f"process {child} is still there")
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
