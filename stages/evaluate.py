@@ -28,10 +28,9 @@ from distillkit.pipeline.unfinished import unfinished
 
 
 def storage_in(data: Mapping[str, Any]) -> Storage:
-    """How the package keeps learned images; networks are trained on images so rounded."""
-    found: Storage = params.read(
-        params.section(data, "package", dict).get("storage", "float32"), cast(Any, Storage), "package.storage"
-    )
+    """How a package keeps learned images, float32 where nothing says so; networks are trained on images so rounded."""
+    package = params.section(data, "package", dict) if "package" in data else {}
+    found: Storage = params.read(package.get("storage", "float32"), cast(Any, Storage), "package.storage")
     return found
 
 

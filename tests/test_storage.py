@@ -13,12 +13,15 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from packages import build_package, half_moved
 from PIL import Image
 from test_package import RECIPES, build_from, entries_in, images_of, pixels_as_the_card_says, real_data
 
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.check.consistency import check_parts
+from distillkit.check.diff.inputs import difference
+from distillkit.check.verify import verify
 from distillkit.data.files import shards
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.files.packed import Storage
@@ -106,6 +109,20 @@ def test_a_package_gives_back_what_was_evaluated(tmp_path: Path, storage: Storag
         assert torch.equal(found.pixels(), expected.pixels()) and torch.equal(found.learned, expected.learned)
         assert torch.equal(pixels_as_the_card_says(package, name), expected.pixels())
         check_parts(package, name, found, provenance, package.recipe_json(name))
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "uint8"])
+def test_verify_and_diff_of_a_package(tmp_path: Path, storage: Storage) -> None:
+    """Verify finds the very accuracy again; diff finds the images of float32 and those that were rounded."""
+    folders = [
+        build_package(tmp_path / kind / "tiny", ipcs=(2,), change=half_moved, storage=kind)
+        for kind in dict.fromkeys(["float32", storage])
+    ]
+    verdict = verify(open_package(folders[-1]), None, test=None, runs=None, seed=0)
+    assert verdict.matches and verdict.found["mean"] == verdict.claimed["mean"]
+    found = difference(str(folders[0]), str(folders[-1]), "random-ipc2").counts
+    changed = 0 if storage == "float32" else 10
+    assert found == {"unchanged": 20 - changed, "changed": changed, "relabelled": 0, "added": 0, "removed": 0}
 
 
 def test_metrics_of_images_kept_otherwise_are_refused(tmp_path: Path) -> None:
