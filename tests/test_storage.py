@@ -1,6 +1,8 @@
 """Sets as small as they can be: real images as their source had them, learned ones rounded, all given back exactly."""
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +17,7 @@ import pytest
 import torch
 from packages import build_package, half_moved
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from test_package import RECIPES, build_from, entries_in, images_of, pixels_as_the_card_says, real_data
 
 from distillkit.base.errors import ArtifactError, ParamsError
@@ -24,9 +27,11 @@ from distillkit.check.diff.inputs import difference
 from distillkit.check.verify import verify
 from distillkit.data.files import shards
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.files.container import KEY, Opened
 from distillkit.data.files.packed import Storage
 from distillkit.data.files.real_images import REAL, load_real, save_real
 from distillkit.data.images import RealData, SyntheticSet, real_subset
+from distillkit.data.rows import Encoded
 from distillkit.evaluation.rounding import stored, to_levels
 from distillkit.package.build import Entry
 from distillkit.package.manifest import PARQUET, Package, open_package
@@ -182,6 +187,25 @@ def test_other_images_are_refused(tmp_path: Path, change: Any, expected: str) ->
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"shape": [5, 4]}, "has images of shape [5, 4]; expected channels, height, width"),
+        ({"shape": [1, 65535, 65535]}, "row 0, has no image of 1x65535x65535"),
+        ({"file": "../other.parquet"}, "images_in.file"),
+        ({"storage": "int4"}, "images_in.storage"),
+    ],
+)
+def test_a_header_that_is_wrong_is_one_line(tmp_path: Path, told: dict[str, Any], expected: str) -> None:
+    path = uint8_package(tmp_path).artifact("random-ipc2")
+    opened = Opened(path)
+    header = {**opened.header, "images_in": {**opened.header["images_in"], **told}}
+    save_file(load_file(path), path, {KEY: json.dumps(header)})
+    with pytest.raises(ArtifactError, match=re.escape(expected)) as caught:
+        load_synthetic(path)
+    assert "\n" not in str(caught.value)
+
+
 def test_without_its_parquet_a_set_says_what_is_missing(tmp_path: Path) -> None:
     package = uint8_package(tmp_path)
     alone = Path(shutil.copy(package.artifact("random-ipc2"), tmp_path))
@@ -288,11 +312,6 @@ def test_files_of_other_images_are_not_saved(source, tmp_path) -> None:
 
 @pytest.mark.parametrize("ends", [[5, 3], [1, 2**40], [-1, 4]])
 def test_ends_that_are_none_are_told(tmp_path: Path, ends: list[int]) -> None:
-    from safetensors.torch import load_file, save_file
-
-    from distillkit.data.files.container import KEY, Opened
-    from distillkit.data.rows import Encoded
-
     real = real_data(images_of((1, 5, 4)))
     train = real.train.take(torch.tensor([0, 1]))
     real = replace(real, train=train, encoded=Encoded(torch.arange(4).byte(), torch.tensor([2, 4])))

@@ -69,6 +69,7 @@ def read_packed(opened: Opened) -> Images:
     """The images of a set in a package, those of 8 bits from its parquet. Raises ArtifactError for any others."""
     told = opened.field(ELSEWHERE, dict)
     storage, path = told["storage"], opened.path.parent / told["file"]
+    opened.require(len(told["shape"]) == 3, f" has images of shape {told['shape']}; expected channels, height, width")
     learned_N = opened.tensor("learned", [None], torch.bool)
     exact_N = exact_rows(learned_N, storage)
     levels = read_levels(path, exact_N, tuple(told["shape"]))
@@ -82,9 +83,9 @@ def read_packed(opened: Opened) -> Images:
     if storage == "uint8":
         scale_N, offset_N = (opened.tensor(name, [len(learned_N)]) for name in ("scale", "offset"))
         return Levels(levels, scale_N, offset_N).pixels()
-    images, shape = torch.empty(len(learned_N), *told["shape"]), [int(learned_N.sum()), *told["shape"]]
-    images[exact_N] = to_pixels(levels)
-    images[~exact_N] = opened.tensor("learned_images", shape, DTYPES[storage]).float()
+    learned = opened.tensor("learned_images", [int(learned_N.sum()), *told["shape"]], DTYPES[storage])
+    images = torch.empty(len(learned_N), *told["shape"])
+    images[exact_N], images[~exact_N] = to_pixels(levels), learned.float()
     return images
 
 
