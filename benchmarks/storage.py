@@ -3,9 +3,10 @@
     python benchmarks/storage.py --dataset FOLDER    # a Hugging Face folder or id with CIFAR-10 as JPEG; ten minutes
     python benchmarks/storage.py --quick
 
-Bytes are those of distilled.safetensors and parquet together; "before" is the layout in which the parquet had the floats
-of all images beside a preview. Real sets are the first images of each class. Learned sets of many images are such
-images plus noise, as bytes depend on nothing else of learning; the small one is learned by DM from the folder's images.
+Bytes are those of distilled.safetensors and parquet together; "before" is the layout in which the parquet had the
+floats of all images beside a preview. Real sets are the first images of each class. Learned sets of many images are
+such images plus noise, as bytes depend on nothing else of learning; the small one is learned by DM from the folder's
+images.
 Accuracies are of networks trained on that set and on sets that the pipeline learned from the digits (``--sets``; where
 there are none, one is learned by DM). For each of five seeds, networks start alike for all types, so that losses are
 those of pairs; ``lost_points`` is their mean over the seeds, with its standard error.

@@ -5,10 +5,8 @@ from distillkit.process.startup import begin
 if __name__ == "__main__":
     begin()  # before the imports that take their time
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
 
 import click
 
@@ -16,22 +14,15 @@ from distillkit.base import params
 from distillkit.base.device import prepare_device
 from distillkit.base.files import write_csv, write_json
 from distillkit.data.files import artifact
-from distillkit.data.files.packed import Storage
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.evaluation.rounding import stored
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.measure import measure_set
+from distillkit.pipeline.packaging import storage_in
 from distillkit.pipeline.stage import run_stage
 from distillkit.pipeline.unfinished import unfinished
-
-
-def storage_in(data: Mapping[str, Any]) -> Storage:
-    """How a package keeps learned images, float32 where nothing says so; networks are trained on images so rounded."""
-    package = params.section(data, "package", dict) if "package" in data else {}
-    found: Storage = params.read(package.get("storage", "float32"), cast(Any, Storage), "package.storage")
-    return found
 
 
 @click.command()

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from packages import build_package, half_moved
+from packages import EVALUATION, build_package, digits_data, half_moved
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_package import RECIPES, build_from, entries_in, images_of, pixels_as_the_card_says, real_data
@@ -24,6 +24,7 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.check.consistency import check_parts
 from distillkit.check.diff.inputs import difference
+from distillkit.check.evaluation import evaluate_again
 from distillkit.check.verify import verify
 from distillkit.data.files import shards
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
@@ -128,6 +129,30 @@ def test_verify_and_diff_of_a_package(tmp_path: Path, storage: Storage) -> None:
     found = difference(str(folders[0]), str(folders[-1]), "random-ipc2").counts
     changed = 0 if storage == "float32" else 10
     assert found == {"unchanged": 20 - changed, "changed": changed, "relabelled": 0, "added": 0, "removed": 0}
+
+
+def test_the_command_evaluates_as_params_yaml_keeps_images(tmp_path: Path) -> None:
+    """One pixel far away leaves few levels for all others, so that rounding changes the accuracy."""
+
+    def with_far_pixels(synthetic: SyntheticSet) -> SyntheticSet:
+        images = synthetic.pixels()
+        images[::2, 0, 0, 0] = 20
+        return replace(synthetic, images=images, learned=torch.arange(len(synthetic)) % 2 == 0)
+
+    package = build_package(tmp_path / "tiny", ipcs=(2,), change=with_far_pixels, storage="uint8")
+    claim = open_package(package).recipe_json("random-ipc2")["results"]["accuracy"]
+    save_real(tmp_path / REAL, digits_data())
+
+    def evaluated(storage: str) -> Any:
+        section = {"name": "tiny", "default": "random-ipc2", "storage": storage}
+        file = tmp_path / "params.yaml"
+        file.write_text(json.dumps({"evaluation": asdict(EVALUATION), "package": section}))
+        artifact, options = tmp_path / "tiny-artifacts/random-ipc2.safetensors", {"recipe": None, "runs": None}
+        return evaluate_again(artifact, **options, test=tmp_path / REAL, params_file=file, seed=0)["accuracy"]
+
+    assert evaluated("uint8") == claim != evaluated("float32")
+    with pytest.raises(ParamsError, match=r"package\.storage"):
+        evaluated("int4")
 
 
 def test_metrics_of_images_kept_otherwise_are_refused(tmp_path: Path) -> None:

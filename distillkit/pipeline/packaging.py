@@ -4,8 +4,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
+from distillkit.base import params
 from distillkit.base.errors import ParamsError, check_sha256
 from distillkit.base.names import check_package_name, check_recipe_names, hint
 from distillkit.base.settings import settings
@@ -76,6 +77,13 @@ class PackageSpec:
         if self.recipes is not None:
             return list(self.recipes)
         return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
+
+
+def storage_in(data: Mapping[str, Any]) -> Storage:
+    """How a package keeps learned images, float32 where nothing says so; networks are trained on images so rounded."""
+    package = params.section(data, "package", dict) if "package" in data else {}
+    found: Storage = params.read(package.get("storage", "float32"), cast(Any, Storage), "package.storage")
+    return found
 
 
 def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:

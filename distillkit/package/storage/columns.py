@@ -45,8 +45,8 @@ def column_rows(recipes: Sequence[Recipe]) -> list[tuple[str, str]]:
     """Rows of the table of columns: those that hold pixels, with what they are."""
     kinds = {name: kind for recipe in recipes for name, kind in recipe["columns"].items()}
     shape = ", ".join(map(str, recipes[0]["image_shape"]))
-    exact = "a real image itself, of 8 bits: the source's own file with its metadata where that is a JPEG or PNG of this size, "
-    exact += "else a PNG"
+    own = "the source's own file, with its metadata, where that is a JPEG or PNG of this size"
+    exact = f"a real image itself, of 8 bits: {own}; else a PNG"
     if "scale" in kinds:
         rows = [("image", f"{exact}; of a learned image its 8 bits: pixels are `image` / 255 · `scale` + `offset`")]
         scales = "float32; a real image has scale 1 and offset 0"
