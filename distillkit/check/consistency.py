@@ -219,5 +219,5 @@ def is_array(lists: Any, images_NCHW: Tensor, has_pixels: Tensor) -> bool:
 def is_preview(preview: Any, image_CHW: Tensor) -> bool:
     """Whether a PNG, decoded, is the image clipped to [0, 1] and rounded to 8 bits."""
     levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    found = decoded(preview and preview.get("bytes"), levels_CHW.shape, ["PNG"])
+    found = decoded(preview and preview.get("bytes"), levels_CHW.shape, ("PNG",))
     return found is not None and np.array_equal(found, levels_CHW)

@@ -6,7 +6,7 @@ and the SHA-256 of the decoded images. Axes: N images of a set; M those of 8 bit
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -46,7 +46,7 @@ def exact_rows(learned_N: Tensor, storage: Storage) -> Tensor:
     return ~learned_N | (storage == "uint8")
 
 
-def decoded(data: Any, image_shape: tuple[int, ...], formats: Sequence[str] = FORMATS) -> np.ndarray | None:
+def decoded(data: Any, image_shape: tuple[int, ...], formats: tuple[str, ...] = FORMATS) -> np.ndarray | None:
     """The pixels of an encoded image, uint8 (C, H, W), if it has one of the formats and this shape as all decode it.
 
     None for everything else: another size, more or fewer channels, an orientation, bytes that are no image.
