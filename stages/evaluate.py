@@ -17,8 +17,10 @@ from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
 from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.rounding import stored
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.measure import measure_set
+from distillkit.pipeline.packaging import storage_in
 from distillkit.pipeline.stage import run_stage
 from distillkit.pipeline.unfinished import unfinished
 
@@ -33,13 +35,16 @@ from distillkit.pipeline.unfinished import unfinished
 def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
     data, device = params.load(), prepare_device()
     recipe, seed = params.section(data, "evaluation", EvaluationRecipe), params.section(data, "seed", int)
-    synthetic, test = artifact.load_synthetic(distilled)[0].to(device), load_real(real).test.to(device)
+    storage = storage_in(data)
+    synthetic = stored(artifact.load_synthetic(distilled)[0], storage).to(device)
+    test = load_real(real).test.to(device)
     difficulty_N, name = artifact.load_reference(reference, len(test)), distilled.stem
-    settings = [asdict(recipe), seed, asdict(workload(synthetic, recipe)[0])]
+    settings = [asdict(recipe), seed, asdict(workload(synthetic, recipe)[0]), storage]
     inputs = [*files_of(Path(__file__)), distilled, real_file(real)]
     with unfinished(f"evaluate-{name}", settings, inputs) as folder:
         report = measure_set(synthetic, test, recipe, difficulty_N, seed, folder, name)
-        write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours))
+        found = metrics_of(report, synthetic, test, recipe.neighbours)
+        write_json(metrics, found if storage == "float32" else {**found, "storage": storage})
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 

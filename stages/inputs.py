@@ -34,6 +34,13 @@ def may_use_experts(data: Mapping[str, Any], name: str) -> bool:
         return True
 
 
+def check_storage(data: Mapping[str, Any]) -> None:
+    """Raise ParamsError, before hours of work, where params.yaml has no ``package.storage``: evaluate asks for it."""
+    if "storage" not in params.section(data, "package", dict):
+        found = "params.yaml has no package.storage, which dvc.yaml asks for; expected float32, float16 or uint8"
+        raise ParamsError(f"{found}; add storage: float32 to the section package")
+
+
 @click.command()
 @click.argument("real", type=Path)
 @click.argument("experts", type=Path)
@@ -41,6 +48,7 @@ def may_use_experts(data: Mapping[str, Any], name: str) -> bool:
 @click.argument("out", type=Path)
 def inputs(real: Path, experts: Path, difficulty: Path, out: Path) -> None:
     data = params.load()
+    check_storage(data)
     checks.check_images(data, load_real(real).train)  # before DVC removes a set that cannot be made anew
     recipes, shards = params.entries(data, "recipes"), shard_paths(data, experts)
     network = {"network": asdict(ExpertFiles(shards).spec)}

@@ -49,6 +49,7 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         entries=entries,
         packaged=spec.chosen(recipes),
         default=spec.default,
+        storage=spec.storage,
         real=load_real(real).to(prepare_device()),
         inputs=checksums([real_file(real), *shard_paths(data, experts), difficulty]),
         evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from hub_server import Hub
 from interpreter import PYTHON
 
@@ -15,9 +16,11 @@ from distillkit.base.files import pretty_json
 from distillkit.base.randomness import seeded
 from distillkit.check.evaluation import measure
 from distillkit.data.files.artifact import provenance_of, save_synthetic
+from distillkit.data.files.packed import Storage
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import Material
 from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.build import Entry, build
@@ -61,6 +64,7 @@ def build_package(
     normalisation: ChannelWise | ZCA = BY_CHANNEL,
     sign_offs: dict[str, str] | None = None,
     audit: dict[str, Any] | None = None,
+    storage: Storage = "float32",
     **claim: float,
 ) -> Path:
     """A package of random subsets, with ``learned`` added to every pixel, then ``change`` made; its accuracies are
@@ -74,8 +78,9 @@ def build_package(
         synthetic = change(synthetic)
         recipe, artifact = f"random-ipc{ipc}", work / f"random-ipc{ipc}.safetensors"
         save_synthetic(artifact, synthetic, provenance_of(recipe, "random", params, seed, real))
-        accuracy = measure(synthetic, real.test, EVALUATION, None, 0)["accuracy"] | (claim_of(**claim) if claim else {})
-        entries.append(Entry(recipe, artifact, {"accuracy": accuracy}, params, audit if ipc == ipcs[-1] else None))
+        found = measure(stored(synthetic, storage), real.test, EVALUATION, None, 0)["accuracy"]
+        metrics = {"accuracy": found | (claim_of(**claim) if claim else {}), "storage": storage}
+        entries.append(Entry(recipe, artifact, metrics, params, audit if ipc == ipcs[-1] else None))
     build(
         folder,
         name=name,
@@ -87,6 +92,7 @@ def build_package(
         evaluation=asdict(EVALUATION),
         pipeline={},
         sign_offs=sign_offs or {},
+        storage=storage,
     )
     return folder
 
@@ -99,6 +105,13 @@ def claim_of(mean: float, std: float) -> dict[str, float]:
 
 def moved(synthetic: SyntheticSet, by: float) -> SyntheticSet:
     return replace(synthetic, images=synthetic.images + by, learned=synthetic.learned | True)
+
+
+def half_moved(synthetic: SyntheticSet) -> SyntheticSet:
+    """Every second image learned, a little and out of [0, 1]."""
+    learned = torch.arange(len(synthetic)) % 2 == 1
+    noise = 0.1 * torch.randn(synthetic.images.shape, generator=seeded(5))
+    return replace(synthetic, images=synthetic.pixels() + learned[:, None, None, None] * noise, learned=learned)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -24,6 +24,7 @@ from distillkit.base.errors import ParamsError, SourceError
 from distillkit.data import factories
 from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet
+from distillkit.evaluation.rounding import stored
 from distillkit.matching.optim import Optim
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 from distillkit.pipeline import checkpoints
@@ -386,6 +387,35 @@ def test_a_package_says_what_its_publisher_states(data, tmp_path):
     assert "| Personal data | the publisher states: Nobody's. |" in (tmp_path / "told/README.md").read_text()
     with pytest.raises(ParamsError, match=r"rai.biasses is not a parameter \(did you mean 'biases'\?\)"):
         dk.save_package(tmp_path / "told", data, {"random-ipc2": (small, report)}, rai={"biasses": "x"})
+
+
+@pytest.mark.parametrize("storage", ["float32", "float16", "uint8"])
+def test_a_package_keeps_what_was_evaluated(data, sets, tmp_path, storage):
+    """The accuracy is of networks trained on the images as the package gives them back."""
+    numbers = {"network": NETWORK, "runs": 2, "seed": 3, **TRAINING}
+    small, folder = sets["dm"], tmp_path / "small"
+    report = dk.evaluate(small, data.test, storage=storage, **numbers)
+    plain = dk.evaluate(sets["random"], data, **numbers)
+    dk.save_package(folder, data, {"random-ipc2": (sets["random"], plain), "dm": (small, report)}, storage=storage)
+    loaded = dk.load(folder, "dm")
+    assert loaded.images.dtype == torch.float32 and torch.equal(loaded.images, stored(small, storage).images)
+    assert torch.equal(loaded.images, small.images) == (storage == "float32")
+    assert dk.evaluate(loaded, data.test, **numbers).runs == report.runs
+    assert torch.equal(dk.load(folder, "random-ipc2").images, sets["random"].images)
+    assert json.loads((folder / "dm/recipe.json").read_text())["results"]["accuracy"]["mean"] == report.mean
+
+
+def test_a_package_keeps_nothing_that_was_not_evaluated(data, sets, tmp_path):
+    report = dk.evaluate(sets["dm"], data.test, network=NETWORK, runs=1, **TRAINING)
+    with pytest.raises(
+        ParamsError, match=r"'dm' was evaluated as float32, and storage is 'uint8'; .* storage='uint8'$"
+    ):
+        dk.save_package(tmp_path / "small", data, {"dm": (sets["dm"], report)}, storage="uint8")
+    with pytest.raises(ParamsError, match="storage"):
+        dk.save_package(tmp_path / "small", data, {"dm": (sets["dm"], report)}, storage="int4")
+    with pytest.raises(ParamsError, match="storage"):
+        dk.evaluate(sets["dm"], data.test, storage="int4")
+    assert not (tmp_path / "small").exists()
 
 
 # Any torch dataset

@@ -49,7 +49,7 @@ PARAMS: dict[str, Any] = {
         "confident": {"method": "confident", "ipc": 1},
     },
     "evaluation": {"network": NETWORK, "training": {"steps": 3, "batch": 10, "lr": 0.05}, "runs": 1},
-    "package": {"name": "tiny", "default": "mtt"},
+    "package": {"name": "tiny", "default": "mtt", "storage": "float32"},
 }
 DISTILL = ("real.safetensors", "experts", "difficulty.safetensors", "out/set.safetensors", "out/loss.csv")
 INPUTS = {"params.yaml", "real.safetensors", "experts/shard-0.safetensors", "difficulty.safetensors"}
@@ -202,7 +202,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_stage_refuses_what_the_last_one_would(work, stage, name):
-    change(work, "package", {"name": "tiny", "default": "mmt"})
+    change(work, "package", {"name": "tiny", "default": "mmt", "storage": "float32"})
     expected = (
         "params.yaml: package: the default recipe is 'mmt', which is not packaged (did you mean 'mtt'?); expected"
     )

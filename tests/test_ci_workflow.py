@@ -204,7 +204,11 @@ def test_the_pipeline_itself(tmp_path):
     """What ``init`` writes, with tiny parameters: a clone runs nothing; without the remote's files all of it, to the
     same bytes."""
     project = new_repository(tmp_path)
-    tiny = {**PARAMS, "distillkit": __version__, "package": {"name": PACKAGE, "default": "selmatch-ipc2"}}
+    tiny = {
+        **PARAMS,
+        "distillkit": __version__,
+        "package": {"name": PACKAGE, "default": "selmatch-ipc2", "storage": "float32"},
+    }
     YAML(typ="safe").dump(tiny, project.folder / "params.yaml")
     project.make("a pipeline")
     ran = check(project, ON_MAIN)

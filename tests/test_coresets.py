@@ -5,7 +5,7 @@ import torch
 
 from distillkit.base.errors import WindowError
 from distillkit.base.randomness import seeded
-from distillkit.data.coreset_rules import (
+from distillkit.training.coreset_rules import (
     cluster_centres,
     cover,
     distance_to_median,

@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as arrow
 import pytest
 import torch
-from packages import AUDIT, build_package, rewritten
+from packages import AUDIT, build_package, half_moved, rewritten
 
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import sha256
@@ -52,6 +53,11 @@ def looked_at(tmp_path_factory) -> Path:
     return build_package(tmp_path_factory.mktemp("audited") / "audited", audit=AUDIT)
 
 
+def mixed(folder: Path, storage: str) -> Path:
+    """Real and learned images."""
+    return build_package(folder / "mixed", ipcs=(2,), change=half_moved, storage=storage)
+
+
 def written(folder: Path) -> dict:
     return json.loads((folder / "croissant.json").read_text())
 
@@ -73,10 +79,19 @@ def without_datasets():
     arrow.register_extension_type(kind)
 
 
+def pixels_in(record: dict, recipe: str) -> torch.Tensor:
+    """The image (C, H, W) as the descriptions of the fields say."""
+    if (pixels := record.get(f"{recipe}/pixels")) is not None:
+        return torch.tensor(pixels, dtype=torch.float32)
+    levels = torch.from_numpy(np.array(record[f"{recipe}/image"]))[None].float() / 255
+    return levels * record.get(f"{recipe}/scale", 1.0) + record.get(f"{recipe}/offset", 0.0)
+
+
 @pytest.mark.filterwarnings("ignore")  # that library's
-@pytest.mark.parametrize("which", ["first", "soft", "looked_at"])
-def test_it_is_valid_and_loads_record_by_record_as_the_artifact(which, request, without_datasets):
-    folder = request.getfixturevalue(which)
+@pytest.mark.parametrize("which", ["first", "soft", "looked_at", "float32", "float16", "uint8"])
+def test_it_is_valid_and_loads_record_by_record_as_the_artifact(which, request, tmp_path, without_datasets):
+    made = which in ("first", "soft", "looked_at")
+    folder = request.getfixturevalue(which) if made else mixed(tmp_path, which)
     dataset = opened(folder)
     assert not dataset.metadata.ctx.issues.errors
     assert all("is recommended" in issue for issue in dataset.metadata.ctx.issues.warnings)
@@ -85,10 +100,10 @@ def test_it_is_valid_and_loads_record_by_record_as_the_artifact(which, request, 
         records = list(dataset.records(recipe))
         assert len(records) == len(synthetic)
         assert [record[f"{recipe}/label"] for record in records] == synthetic.labels.tolist()
-        pixels = torch.tensor([record[f"{recipe}/pixels"] for record in records], dtype=torch.float32)
-        assert torch.equal(pixels, synthetic.images)
-        shown = [list(record[f"{recipe}/image"].getdata()) for record in records]
-        assert shown == (synthetic.images.clamp(0, 1) * 255).round().int().flatten(1).tolist()
+        assert torch.equal(torch.stack([pixels_in(record, recipe) for record in records]), synthetic.images)
+        if f"{recipe}/scale" not in records[0]:
+            shown = [list(record[f"{recipe}/image"].getdata()) for record in records]
+            assert shown == (synthetic.images.clamp(0, 1) * 255).round().int().flatten(1).tolist()
         if synthetic.soft_labels is not None:
             found = torch.tensor([record[f"{recipe}/soft_label"] for record in records], dtype=torch.float32)
             assert torch.equal(found, synthetic.soft_labels)

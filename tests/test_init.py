@@ -100,7 +100,7 @@ def test_the_pipeline_is_written_beside_what_is_theirs(repository):
         "full",
         *(f"{method}-ipc{ipc}" for ipc in (2, 5) for method in ("random", "window", "mtt", "selmatch")),
     ]
-    assert data["package"] == {"name": "raw-distilled", "default": "selmatch-ipc5"}
+    assert data["package"] == {"name": "raw-distilled", "default": "selmatch-ipc5", "storage": "float32"}
     stages = YAML(typ="safe").load(repository / "distill/dvc.yaml")["stages"]
     assert "../data/raw" in stages["fetch"]["deps"]
     for stage in stages.values():

@@ -12,7 +12,6 @@ import torch
 from distillkit.base.about import options_of
 from distillkit.base.errors import ArtifactError, ParamsError, WindowError
 from distillkit.base.randomness import seeded
-from distillkit.data.coreset_rules import distance_to_median, herd, middle
 from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate, to_pixels
 from distillkit.data.networks import NetworkSpec
@@ -47,6 +46,7 @@ from distillkit.pipeline.checkpoints import finishing, kept, resumed
 from distillkit.pipeline.unfinished import remembering
 from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
+from distillkit.training.coreset_rules import distance_to_median, herd, middle
 from distillkit.training.features import expert_features
 from distillkit.training.loop import TrainingRecipe, predict
 from distillkit.training.trajectories import KindOfExperts

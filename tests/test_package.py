@@ -18,10 +18,12 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import DatasetCard
+from safetensors.torch import load_file
 
 from distillkit.audit.result import audit_words
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
+from distillkit.data.files.container import Opened
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_statistics, real_subset
 from distillkit.data.origin import SourceInfo
 from distillkit.package.build import Entry, build
@@ -29,6 +31,7 @@ from distillkit.package.card_tables import parameter_table, params_lines
 from distillkit.package.front_matter import size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
+from distillkit.package.storage.columns import pixel_lines
 from distillkit.sources.licences import LICENCES, licence
 
 EVALUATION = {
@@ -155,6 +158,15 @@ def load(package: Package, recipe: str | None) -> Any:
     return datasets.load_dataset(str(package.folder), recipe, split="train")
 
 
+def pixels_as_the_card_says(package: Package, recipe: str) -> torch.Tensor:
+    """By the lines of the card, which are those of the default recipe there."""
+    known = {"data": load(package, recipe).with_format("torch")}
+    lines = pixel_lines(package.recipe_json(recipe))
+    assert recipe != package.default or lines in card_of(package)
+    exec(lines, known)
+    return known["pixels"]  # type: ignore[return-value]
+
+
 # What the Hub's library reads
 
 
@@ -166,9 +178,10 @@ def test_every_config_loads_as_the_artifact_bit_for_bit(tmp_path: Path, shape: t
         synthetic, _ = load_synthetic(package.artifact(recipe))
         data = load(package, recipe)
         assert data.features["label"].names == list(synthetic.class_names)
-        tensors = data.select_columns(["pixels", "label", "learned", "source_row"]).with_format("torch")[:]
-        assert tensors["pixels"].dtype == torch.float32
-        assert torch.equal(tensors["pixels"], synthetic.images)
+        tensors = data.select_columns(["label", "learned", "source_row"]).with_format("torch")[:]
+        pixels = pixels_as_the_card_says(package, recipe)
+        assert pixels.dtype == torch.float32
+        assert torch.equal(pixels, synthetic.images)
         assert torch.equal(tensors["label"], synthetic.labels)
         assert torch.equal(tensors["learned"].bool(), synthetic.learned)
         assert torch.equal(tensors["source_row"], synthetic.source_row)
@@ -196,20 +209,31 @@ def test_the_preview_of_a_real_image_is_that_image(built: Package) -> None:
 def test_without_a_name_the_default_config_is_loaded(built: Package) -> None:
     data = load(built, None)
     assert data.config_name == built.default == "selmatch-ipc2"
-    assert torch.equal(data.with_format("torch")["pixels"][:], load_synthetic(built.artifact(built.default))[0].images)
+    expected = load_synthetic(built.artifact(built.default))[0]
+    found = data.with_format("torch")["pixels"][:]
+    assert torch.equal(found[expected.learned], expected.images[expected.learned])
+    assert bool(found[~expected.learned].isnan().all()), "nobody trains on these by mistake"
 
 
 def test_large_images_have_no_float_column(tmp_path: Path) -> None:
     package = build_example(tmp_path, (3, 64, 65))
     assert load(package, "mtt-ipc2").column_names == ["image", "label", "learned", "source_row"]
-    assert "**Train on the float32 images in the config's `distilled.safetensors`.**" in card_of(package)
+    assert "**Train on the learned images in the config's `distilled.safetensors`" in card_of(package)
     assert "pixels" in load(build_example(tmp_path / "smaller", (3, 64, 64)), "mtt-ipc2").column_names
 
 
-def test_the_artifact_is_copied_byte_for_byte(tmp_path: Path) -> None:
+def test_packages_give_the_artifacts_back(tmp_path: Path) -> None:
+    """Byte for byte where all is learned, else without real images, which are in the parquet alone."""
     package = build_example(tmp_path)
     for recipe in package.recipes:
-        assert package.artifact(recipe).read_bytes() == (tmp_path / f"distilled/{recipe}.safetensors").read_bytes()
+        artifact = tmp_path / f"distilled/{recipe}.safetensors"
+        (found, provenance), (expected, said) = load_synthetic(package.artifact(recipe)), load_synthetic(artifact)
+        assert torch.equal(found.images, expected.images) and provenance == said and found.notes == expected.notes
+        assert (package.artifact(recipe).read_bytes() == artifact.read_bytes()) == bool(expected.learned.all())
+    assert Opened(package.artifact("random-ipc2")).header["distillkit"] == Opened(artifact).header["distillkit"]
+    kept = {recipe: load_file(package.artifact(recipe)) for recipe in package.recipes}
+    assert not {"images", "real_images"} & (kept["random-ipc2"].keys() | kept["selmatch-ipc2"].keys())
+    assert len(kept["selmatch-ipc2"]["learned_images"]) == 10
 
 
 def test_another_process_in_another_folder_writes_the_same_bytes(built: Package, tmp_path: Path) -> None:
@@ -405,10 +429,12 @@ def test_metrics_of_another_number_of_networks_are_refused(entries, tmp_path):
 
 
 def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> None:
-    text, size = card_of(built), built.artifact("selmatch-ipc2").stat().st_size
+    text = card_of(built)
+    files = (built.artifact("selmatch-ipc2"), built.folder / "selmatch-ipc2/train-00000-of-00001.parquet")
+    sizes = [path.stat().st_size for path in files]
     assert "| `selmatch-ipc2` | 10 | 10 | 0 |" in text
     assert "training images take 800 bytes" in text
-    assert f"| `selmatch-ipc2` | {size:,} | {100 * size / 800:.1f} % |" in text
+    assert f"| `selmatch-ipc2` | {sizes[0]:,} | {sizes[1]:,} | {sum(sizes) / 8:.1f} % |" in text
     assert "| `mtt-ipc2` | 0.4 | 0.0321 |" in text
     assert "| `distill_fraction` | – | 0.5 |" in text
     assert "![Images of selmatch-ipc2, a row for each class](selmatch-ipc2/preview.png)" in text

@@ -34,12 +34,14 @@ from distillkit.api.settings import (
     whole,
 )
 from distillkit.base.errors import ParamsError
-from distillkit.base.params import read
+from distillkit.base.params import convert, read
 from distillkit.data.files import artifact
+from distillkit.data.files.packed import Storage
 from distillkit.data.images import RealData
 from distillkit.evaluation.evaluate import THIRDS, EvaluationRecipe
 from distillkit.evaluation.metrics import classes_of, metrics_of
 from distillkit.evaluation.protocol import fingerprint
+from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import uses_experts
 from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import check_classes, check_experts, check_learns
@@ -180,6 +182,7 @@ def evaluate(
     network: Network | None = None,
     runs: int | None = None,
     seed: int = 0,
+    storage: Storage = "float32",
     **training: Any,
 ) -> Evaluation:
     """Train new networks on the set and measure their accuracy on test images: mean, std, n, and by class.
@@ -192,19 +195,23 @@ def evaluate(
             ConvNet of width 32 with batch normalisation, whose depth fits the images.
         runs: the number of networks; default 5.
         seed: the same seed gives the same accuracies, and the same initial weights for every set.
+        storage: how a package will store learned images: float32, float16, or uint8 with a scale and an offset per
+            image. Networks are trained on images rounded in this way; :func:`save_package` needs the same value.
         **training: ``steps``, ``batch``, ``lr``, ``momentum``, ``weight_decay``, ``augmentation``, ``precision``,
             ``final_lr_fraction``, ``nesterov``.
     """
     expect(small, DistilledSet, "small", "a set from dk.distill or dk.load")
     with visiting():
-        check_given(training, [part.name for part in fields(TrainingRecipe)], ("network", "runs", "seed"))
+        check_given(training, [part.name for part in fields(TrainingRecipe)], ("network", "runs", "seed", "storage"))
+        kept = stored(small, convert(storage, Storage, "storage"))
         seed, images = whole(seed, "seed"), test_images(test, small)
         facts, given = facts_of(images), without_none({"network": network, "runs": runs})
         numbers = merged(values(EVALUATION, facts)["evaluation"], given | {"training": training}, facts)
         recipe = read(numbers, EvaluationRecipe, "evaluation")
-        report = measure_set(small, images, recipe, torch.zeros(len(images)), seed)
-        every = metrics_of(report, small, images, recipe.neighbours)
+        report = measure_set(kept, images, recipe, torch.zeros(len(images)), seed)
+        every = metrics_of(report, kept, images, recipe.neighbours)
         figures = {key: part for key, part in every.items() if key not in THIRDS}
+        figures |= {} if storage == "float32" else {"storage": storage}
     found, by_class = figures["accuracy"], {row["class"]: row["accuracy"] for row in classes_of(report, small)}
     each, of, tested_on = tuple(report.accuracy_R.tolist()), small.fingerprint, digest(images)
     if tested_on == small.source:

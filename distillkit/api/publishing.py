@@ -12,6 +12,7 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.names import hint
 from distillkit.base.params import convert
 from distillkit.data.files import artifact
+from distillkit.data.files.packed import Storage
 from distillkit.data.images import RealData
 from distillkit.package.build import Entry, build
 from distillkit.package.folders import check_only_listed, check_target
@@ -30,6 +31,7 @@ def save_package(
     overwrite: bool = False,
     publication: Mapping[str, Any] | None = None,
     rai: Mapping[str, Any] | None = None,
+    storage: Storage = "float32",
 ) -> None:
     """Write a dataset folder with a card, ready for ``distillkit push``: sets by name, each with its accuracy.
 
@@ -43,6 +45,8 @@ def save_package(
         overwrite: whether an earlier package in ``folder`` may be replaced.
         publication: where, by whom and when it is published: the section ``package.publication`` (docs/trust.md).
         rai: your statements about the images: the section ``package.rai``.
+        storage: how learned images are stored: float32, float16, or uint8 with a scale and an offset per image. Sets
+            with learned images must have been evaluated with the same storage.
 
     Raises:
         ParamsError: there is no set, they were measured differently, or a statement has an unknown name.
@@ -51,6 +55,7 @@ def save_package(
     path = check_folder("folder", folder)
     expect(data, RealData, "data", "the result of dk.from_torch, dk.from_arrays or dk.fetch")
     check_sets(sets, data)
+    check_storage(sets, convert(storage, Storage, "storage"))
     told = said(publication, Publication, "publication"), said(rai, Rai, "rai")
     check_free(path, overwrite)
     first = next(iter(sets.values()))[1].recipe
@@ -63,7 +68,8 @@ def save_package(
         entries = []
         for name, (small, found) in sets.items():
             artifact.save_synthetic(file := Path(temporary, f"{name}.safetensors"), small, small.provenance)
-            entries.append(Entry(name, file, found.metrics, small.params))
+            metrics = {**found.metrics, "storage": storage}  # which does not matter to sets of real images alone
+            entries.append(Entry(name, file, metrics, small.params))
         one = sets[default or shown[-1]][0]
         build(
             path,
@@ -78,6 +84,7 @@ def save_package(
             command="distillkit.distill",
             publication=told[0],
             rai=told[1],
+            storage=storage,
         )
 
 
@@ -85,6 +92,16 @@ def said(value: Mapping[str, Any] | None, kind: Any, name: str) -> Any:
     """A publisher's statements as ``kind``. Raises ParamsError when they are invalid."""
     expect({} if value is None else value, Mapping, name, "a mapping")
     return convert(dict(value or {}), kind, name)
+
+
+def check_storage(sets: Mapping[str, tuple[DistilledSet, Evaluation]], storage: Storage) -> None:
+    """Raise ParamsError unless all learned images were evaluated as the package will keep them."""
+    for name, (small, found) in sets.items():
+        if bool(small.learned.any()) and found.storage != storage:
+            raise ParamsError(
+                f"{name!r} was evaluated as {found.storage}, and storage is {storage!r}; expected the same; evaluate "
+                f"it again with storage={storage!r}"
+            )
 
 
 def check_free(folder: Path, overwrite: bool) -> None:

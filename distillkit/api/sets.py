@@ -236,6 +236,11 @@ class Evaluation:
     def n(self) -> int:
         return len(self.runs)
 
+    @property
+    def storage(self) -> str:
+        """How a package is to keep learned images, which the networks were trained on as it gives them back."""
+        return str(self.metrics.get("storage", "float32"))
+
     def __repr__(self) -> str:
         worst = min(self.per_class, key=lambda name: self.per_class[name])
         training = self.recipe.training

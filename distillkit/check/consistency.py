@@ -6,18 +6,18 @@ The card is not rendered again for the comparison: its front matter depends on t
 
 import json
 import re
-import warnings
 from collections.abc import Mapping
-from io import BytesIO
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError, counted
+from distillkit.data.files.container import Opened
+from distillkit.data.files.packed import ELSEWHERE, ENCODED, ROWS, Storage, decoded
 from distillkit.data.images import SyntheticSet
 from distillkit.package.build import features_of, plain_columns
 from distillkit.package.card import percent
@@ -28,8 +28,6 @@ from distillkit.package.recipe_json import contradiction_in, stated
 # in the format of distillkit.package.card.percent
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
 HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
-ROWS = 256  # rows of a parquet file in memory
-ENCODED = 4096  # most bytes of a preview, in addition to twice its pixels
 
 
 def check_parts(
@@ -125,33 +123,52 @@ def differing_column(package: Package, name: str, synthetic: SyntheticSet) -> st
     """
     from pyarrow.parquet import ParquetFile
 
-    path = package.file(name, PARQUET)
+    path, kept = package.file(name, PARQUET), kept_of(package.artifact(name))
     try:
         with ParquetFile(path) as file:
-            return differing_form(file, synthetic) or differing_values(file, synthetic)
+            return differing_form(file, synthetic, kept) or differing_values(file, synthetic, kept)
     except Exception as error:  # decoders raise errors of many types
         found = printable(" ".join(str(error).split()))
         raise ArtifactError(f"{path} cannot be read ({found}); expected parquet; do not use it") from None
 
 
-def differing_form(file: Any, synthetic: SyntheticSet) -> str | None:
-    """From metadata alone: the first column with another name, type or number of values; "rows" if their number
-    differs.
-    """
+class Kept(NamedTuple):
+    """How images of a package are kept: as which type; None where all are in the artifact. And their scales."""
+
+    storage: Storage | None
+    scales: Mapping[str, Tensor]
+
+    def has_pixels(self, learned_N: Tensor) -> Tensor:
+        """The images (N,) whose floats the parquet repeats."""
+        return torch.ones_like(learned_N) if self.storage is None else learned_N
+
+
+def kept_of(artifact: Path) -> Kept:
+    """What the artifact says of it. One without images elsewhere has float32 only, as all of earlier versions have."""
+    opened = Opened(artifact, "synthetic")
+    scales = {name: opened.tensor(name, [None]) for name in ("scale", "offset") if opened.has(name)}
+    return Kept(opened.header.get(ELSEWHERE, {}).get("storage"), scales)
+
+
+def differing_form(file: Any, synthetic: SyntheticSet, kept: Kept) -> str | None:
+    """By metadata alone: the first column that has another name, type or number of values; "rows" for their number."""
+    classes = synthetic.class_names
     groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
     if not file.metadata.num_rows == sum(group.num_rows for group in groups) == len(synthetic):
         return "rows"
-    expected, found = column_types(features_of(synthetic).arrow_schema), column_types(file.schema_arrow)
+    expected, found = column_types(features_of(synthetic, kept.storage).arrow_schema), column_types(file.schema_arrow)
     if len(file.schema_arrow) != len(found) or found.keys() != expected.keys():
         return min(found.keys() ^ expected.keys(), default="columns")
     if others := [column for column, kind in expected.items() if found[column] != kind]:
         return others[0]
-    values = prod(synthetic.images.shape[1:])
-    each = {"pixels": values, "soft_label": len(synthetic.class_names)}
+    values, has_pixels, start = prod(synthetic.images.shape[1:]), kept.has_pixels(synthetic.learned), 0
     for group in groups:
+        full = int(has_pixels[start : start + group.num_rows].sum())
+        start += group.num_rows
+        counts = {"pixels": full * values + group.num_rows - full, "soft_label": group.num_rows * len(classes)}
         for chunk in (group.column(index) for index in range(group.num_columns)):
             column = chunk.path_in_schema.split(".")[0]
-            if chunk.num_values != group.num_rows * each.get(column, 1):
+            if chunk.num_values != counts.get(column, group.num_rows):
                 return str(column)
             if column == "image" and chunk.total_uncompressed_size > group.num_rows * (2 * values + ENCODED) + ENCODED:
                 return str(column)
@@ -163,26 +180,35 @@ def column_types(schema: Any) -> dict[str, Any]:
     return {field.name: getattr(field.type, "storage_type", field.type) for field in schema}
 
 
-def differing_values(file: Any, synthetic: SyntheticSet) -> str | None:
-    """From the data, a few rows at a time: the first column with other values."""
+def differing_values(file: Any, synthetic: SyntheticSet, kept: Kept) -> str | None:
+    """By the data, a few rows at a time: the first column that has other values."""
     start = 0
     for batch in file.iter_batches(batch_size=ROWS):
         rows = slice(start, start + batch.num_rows)
-        for column, expected in plain_columns(synthetic).items():
+        for column, expected in {**plain_columns(synthetic), **kept.scales}.items():
             if batch.column(column).to_pylist() != expected[rows].tolist():
                 return column
-        images_NCHW = synthetic.pixels(rows)
-        if "pixels" in batch.schema.names and not is_array(batch.column("pixels"), images_NCHW):
+        learned, images_NCHW = synthetic.learned[rows], synthetic.pixels(rows)
+        if "pixels" in batch.schema.names and not is_array(
+            batch.column("pixels"), images_NCHW, kept.has_pixels(learned)
+        ):
             return "pixels"
-        if not all(map(is_preview, batch.column("image").to_pylist(), images_NCHW)):
+        previews = batch.column("image").to_pylist()
+        shown = range(0) if kept.storage == "uint8" else range(batch.num_rows)  # load has checked those of 8 bits
+        if not all(
+            is_preview(previews[row], images_NCHW[row]) for row in shown if kept.storage is None or learned[row]
+        ):
             return "image"
         start = rows.stop
     return None if start == len(synthetic) else "rows"
 
 
-def is_array(lists: Any, images_NCHW: Tensor) -> bool:
-    """Whether nested lists have the shape and values of the images."""
+def is_array(lists: Any, images_NCHW: Tensor, has_pixels: Tensor) -> bool:
+    """Whether nested lists have the shape and the values of the images that are in them, and nothing of others."""
     values = getattr(lists, "storage", lists)
+    if values.is_valid().to_pylist() != has_pixels.tolist():
+        return False
+    values, images_NCHW = values.drop_null(), images_NCHW[has_pixels]
     for size in images_NCHW.shape[1:]:
         if values.null_count or values.value_lengths().unique().to_pylist() != [size]:
             return False
@@ -191,16 +217,7 @@ def is_array(lists: Any, images_NCHW: Tensor) -> bool:
 
 
 def is_preview(preview: Any, image_CHW: Tensor) -> bool:
-    """Whether the decoded PNG is the image, clipped to [0, 1] and rounded to 8 bits."""
-    levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8)
-    mode, size = "L" if len(levels_CHW) == 1 else "RGB", (levels_CHW.shape[2], levels_CHW.shape[1])
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(BytesIO(preview["bytes"]), formats=["PNG"])
-            if (image.mode, image.size) != (mode, size):
-                return False
-            decoded = torch.from_numpy(np.array(image))
-    except Exception:  # it is missing or cannot be decoded; decoders raise errors of many types
-        return False
-    return torch.equal(decoded[None] if decoded.ndim == 2 else decoded.permute(2, 0, 1), levels_CHW)
+    """Whether a PNG, decoded, is the image clipped to [0, 1] and rounded to 8 bits."""
+    levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    found = decoded(preview and preview.get("bytes"), levels_CHW.shape, ("PNG",))
+    return found is not None and np.array_equal(found, levels_CHW)

@@ -22,9 +22,11 @@ from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
+from distillkit.evaluation.rounding import stored
 from distillkit.package.manifest import open_package, printable
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
+from distillkit.pipeline.packaging import storage_in
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
@@ -57,7 +59,8 @@ def evaluate_again(
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
     name_network(network, evaluation, synthetic)
-    found = measure(synthetic, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
+    kept = synthetic if packaged else stored(synthetic, storage_in(params.load(params_file or params.FILE)))
+    found = measure(kept, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
 
 

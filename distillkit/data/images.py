@@ -17,7 +17,7 @@ from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, SourceError, shown
 from distillkit.data.networks import Network
 from distillkit.data.origin import Found, SourceInfo
-from distillkit.data.rows import FileRows, Images, Rows, chosen, chunks, few_as_pixels, to_pixels
+from distillkit.data.rows import Encoded, FileRows, Images, Rows, chosen, chunks, few_as_pixels, to_pixels
 from distillkit.data.whitening import Whitening
 
 MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
@@ -143,13 +143,17 @@ def channel_statistics(images: Images) -> Normalisation:
 
 @dataclass(frozen=True)
 class RealData:
-    """A source's training and test images; ``normalisation`` is computed on the training images only."""
+    """A source's training and test images; ``normalisation`` is computed on the training images only.
+
+    ``encoded`` has the files of the training images, as far as these decode to the images and the source had any.
+    """
 
     train: ImageSet
     test: ImageSet
     normalisation: Normalisation
     info: SourceInfo
     found: Found = Found()
+    encoded: Encoded | None = None
 
     def to(self, device: torch.device) -> "RealData":
         return replace(

@@ -148,6 +148,22 @@ class FileRows:
         return torch.cat([part.to(device) for part in chunks(self)])
 
 
+class Encoded(NamedTuple):
+    """The encoded files of N images, one after another in ``data`` (B,), uint8.
+
+    The file of image n ends before byte ``ends_N[n]`` and begins where that of image n - 1 ends. It is empty where the
+    image is not what its file shows: resized, turned, or put on a background.
+    """
+
+    data: Images
+    ends_N: Tensor
+
+    def file(self, row: int) -> bytes:
+        """The file of one image; empty where there is none."""
+        first = int(self.ends_N[row - 1]) if row else 0
+        return self.data[first : int(self.ends_N[row])].numpy().tobytes()
+
+
 class Chosen:
     """Some rows (M,) of images, in that order, read when they are asked for."""
 

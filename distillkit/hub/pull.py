@@ -14,12 +14,15 @@ from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
 from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
 from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.container import Opened
+from distillkit.data.files.packed import ELSEWHERE
 from distillkit.data.images import SyntheticSet
 from distillkit.hub.client import DATASET, Entry, announced, connect, is_offline, quiet_client, resolve, short, sums_of
 from distillkit.hub.errors import hub_errors, patiently
 from distillkit.package.folders import MANIFEST, check_target, files_in, replacing
 from distillkit.package.manifest import (
     ARTIFACT,
+    PARQUET,
     FileRecord,
     Manifest,
     Package,
@@ -145,7 +148,10 @@ def load_with_provenance(
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
     artifact = f"{name}/{ARTIFACT}"
-    return load_synthetic(fetch_all(remote, {artifact})[artifact])
+    fetched = fetch_all(remote, {artifact})[artifact]
+    if ELSEWHERE in Opened(fetched, "synthetic").header:
+        fetch_all(remote, {f"{name}/{PARQUET}"})  # which comes to lie beside it in the cache
+    return load_synthetic(fetched)
 
 
 @contextmanager

@@ -1,29 +1,29 @@
 """A folder ready for the Hub: one config per packaged recipe, a card, and the checksums of every file.
 
-``<recipe>/distilled.safetensors`` is the truth; the parquet beside it is what ``datasets.load_dataset`` reads. The same
-artifacts and metrics give the same bytes.
+``distillkit.load`` reads ``<recipe>/distilled.safetensors``, ``datasets.load_dataset`` the parquet beside it. Images of
+8 bits are in the parquet alone, for both. The same artifacts and metrics give the same bytes.
 """
 
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from io import BytesIO
+from functools import partial
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError, counted
 from distillkit.base.files import pretty_json
 from distillkit.data.files.artifact import load_synthetic
+from distillkit.data.files.packed import ROWS, Storage
 from distillkit.data.images import RealData, SyntheticSet
+from distillkit.data.rows import Encoded, spans
 from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.rounding import levels_of, stored
 from distillkit.package.card import card_text
 from distillkit.package.croissant.document import document
 from distillkit.package.croissant.listing import CROISSANT
@@ -40,6 +40,8 @@ from distillkit.package.recipe_json import (
     without_machine_paths,
 )
 from distillkit.package.sign_offs import filed_with
+from distillkit.package.storage.columns import columns_of
+from distillkit.package.storage.packing import image_file, pack
 from distillkit.pipeline.packaging import Publication, Rai, check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track
@@ -54,7 +56,7 @@ UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
     "the package, and set data.licence in params.yaml"
 )
-LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet holds the preview only
+LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet has no floats
 
 
 def build(
@@ -69,6 +71,7 @@ def build(
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
     command: str = COMMAND,
+    storage: Storage = "float32",
     publication: Publication = UNPUBLISHED,
     rai: Rai = UNSTATED,
     sign_offs: Mapping[str, str] = NO_FILES,
@@ -78,8 +81,8 @@ def build(
     ``entries`` are all recipes, baselines included; those that ``packaged`` names become configs. All were made from
     the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
     which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
-    ``publication`` and ``rai`` are the publisher's own words, ``sign_offs`` paths of files with
-    their SHA-256.
+    Learned images are kept as ``storage``, and the metrics must be of networks that were trained on what is kept.
+    ``publication`` and ``rai`` are the publisher's own words, ``sign_offs`` paths of files with their SHA-256.
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
@@ -93,6 +96,7 @@ def build(
     }
     for entry in entries:
         check_runs(entry, shared["evaluation"]["runs"])
+        check_storage(entry, storage)
     yardstick = source_yardstick(real.train)
     recipes: list[dict[str, Any]] = []
     infos: dict[str, Any] = {}
@@ -101,7 +105,8 @@ def build(
             check()
             config = built / entry.name
             config.mkdir()
-            recipe, infos[entry.name] = write_config(config, entry, real, yardstick)
+            recipe, infos[entry.name] = write_config(config, entry, real, yardstick, storage)
+            recipe |= {"columns": columns_of(infos[entry.name].features)}
             recipe |= shared | {"baselines": baselines(recipe["images"]["per_class"], entries)}
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
             (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
@@ -129,16 +134,27 @@ def check_runs(entry: Entry, runs: int) -> None:
         raise ArtifactError(f"{claim}, evaluation.runs in params.yaml is {runs}; run its evaluate stage again")
 
 
-def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | None) -> tuple[dict[str, Any], Any]:
+def check_storage(entry: Entry, storage: Storage) -> None:
+    """Raise ArtifactError unless the metrics were measured on images as the package will keep them."""
+    if (found := entry.metrics.get("storage", "float32")) != storage:
+        claim = f"metrics of recipe {entry.name!r} were measured on images kept as {found}"
+        raise ArtifactError(f"{claim}, package.storage in params.yaml is {storage}; run its evaluate stage again")
+
+
+def write_config(
+    config: Path, entry: Entry, real: RealData, yardstick: float | None, storage: Storage
+) -> tuple[dict[str, Any], Any]:
     """The recipe's files but recipe.json; returns most of what that one says, and the ``datasets.DatasetInfo``."""
     from distillkit.report.pictures import preview_grid
 
     synthetic, provenance = load_synthetic(entry.artifact)
-    recipe = describe(entry, synthetic, provenance, real, yardstick)
-    shutil.copyfile(entry.artifact, config / ARTIFACT)
-    info = write_parquet(config / PARQUET, synthetic)
-    preview_grid(synthetic, config / PREVIEW)
+    kept = stored(synthetic, storage)
+    recipe = describe(entry, kept, provenance, real, yardstick)
+    pack(config / ARTIFACT, entry.artifact, synthetic, storage, PARQUET)
+    info = write_parquet(config / PARQUET, synthetic, storage, real.encoded)
+    preview_grid(kept, config / PREVIEW)
     recipe["storage"] = {
+        "learned": storage,
         "safetensors": (config / ARTIFACT).stat().st_size,
         "parquet": (config / PARQUET).stat().st_size,
         "source_train": real.train.images.shape.numel(),  # at one byte a value
@@ -146,8 +162,12 @@ def write_config(config: Path, entry: Entry, real: RealData, yardstick: float | 
     return recipe, info
 
 
-def features_of(synthetic: SyntheticSet) -> Any:
-    """The columns of the parquet: floats themselves while images are small, soft labels and steps in sets with them."""
+def features_of(synthetic: SyntheticSet, storage: Storage | None = None) -> Any:
+    """The columns of the parquet: soft labels and steps in sets with them, and what ``image`` does not show.
+
+    That is ``scale`` and ``offset`` where learned images are kept as uint8, else ``pixels`` of small learned images.
+    Where no ``storage`` is given, all small images have ``pixels``, float32.
+    """
     from datasets import Array3D, ClassLabel, Features, Image, List, Value
 
     shape = tuple(synthetic.images.shape[1:])
@@ -159,7 +179,10 @@ def features_of(synthetic: SyntheticSet) -> Any:
     }
     columns |= {} if synthetic.soft_labels is None else {"soft_label": List(Value("float32"))}
     columns |= {} if synthetic.schedule is None else {"step": Value("int64")}
-    columns |= {"pixels": Array3D(shape, "float32")} if prod(shape) <= LARGEST_WITH_PIXELS else {}
+    if storage is None or bool(synthetic.learned.any()):
+        small = prod(shape) <= LARGEST_WITH_PIXELS
+        scaled = {"scale": Value("float32"), "offset": Value("float32")}
+        columns |= scaled if storage == "uint8" else {"pixels": Array3D(shape, storage or "float32")} if small else {}
     return Features(columns)
 
 
@@ -170,11 +193,11 @@ def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
     return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
 
 
-def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
+def write_parquet(path: Path, synthetic: SyntheticSet, storage: Storage, encoded: Encoded | None) -> Any:
     """The ``datasets.DatasetInfo`` of the set's parquet, see :func:`as_hf`."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
 
-    dataset = as_hf(synthetic)
+    dataset = as_hf(synthetic, storage, encoded)
     with without_bars():
         dataset.to_parquet(path)
     splits = SplitDict({"train": SplitInfo("train", dataset.data.nbytes, len(dataset))})
@@ -183,16 +206,36 @@ def write_parquet(path: Path, synthetic: SyntheticSet) -> Any:
     )
 
 
-def as_hf(synthetic: SyntheticSet) -> Any:
-    """The set as a ``datasets.Dataset``, with a preview of 8 bits."""
+def as_hf(synthetic: SyntheticSet, storage: Storage | None = None, encoded: Encoded | None = None) -> Any:
+    """The set as a ``datasets.Dataset``, with the columns of :func:`features_of`.
+
+    ``image`` is exact where the image has 8 bits in a package of this ``storage``, and there the source's own file, if
+    that is among the ``encoded`` and decodes to the image; else it is a preview, clipped to [0, 1] and rounded.
+    """
     from datasets import Dataset
 
-    features = features_of(synthetic)
+    features = features_of(synthetic, storage)
     columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
-    columns["image"] = [{"bytes": preview_png(image), "path": None} for image in synthetic.pixels()]
-    if "pixels" in features:
-        columns["pixels"] = synthetic.pixels().numpy()
+    columns |= {name: [] for name in features if name not in columns}
+    files = {} if encoded is None else source_files(synthetic, encoded)
+    for rows in spans(synthetic.images, ROWS):
+        shown = levels_of(synthetic, storage or "float32", rows)
+        for row, levels in zip(range(rows.start, rows.stop), shown.levels_NCHW, strict=True):
+            columns["image"].append({"bytes": image_file(levels, files.get(row, bytes)()), "path": None})
+        if "scale" in features:
+            columns["scale"] += shown.scale_N.tolist()
+            columns["offset"] += shown.offset_N.tolist()
+        if "pixels" in features:
+            wanted = zip(synthetic.pixels(rows).numpy(), synthetic.learned[rows].tolist(), strict=True)
+            kept = (image if learned or storage is None else None for image, learned in wanted)
+            columns["pixels"] += [image if image is None else image.astype(storage or "float32") for image in kept]
     return Dataset.from_dict({name: columns[name] for name in features}, features=features)
+
+
+def source_files(synthetic: SyntheticSet, encoded: Encoded) -> dict[int, Callable[[], bytes]]:
+    """What reads the source's file of each real image."""
+    real = (~synthetic.learned & (synthetic.source_row >= 0)).nonzero().squeeze(1)
+    return {row: partial(encoded.file, int(synthetic.source_row[row])) for row in real.tolist()}
 
 
 @contextmanager
@@ -207,12 +250,3 @@ def without_bars() -> Iterator[None]:
     finally:
         if shown:
             datasets.enable_progress_bars()
-
-
-def preview_png(image_CHW: Tensor) -> bytes:
-    """An image in pixel space as PNG: clipped to [0, 1] and rounded to 8 bits."""
-    levels_CHW = (image_CHW.clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels = levels_CHW[0] if len(levels_CHW) == 1 else levels_CHW.permute(1, 2, 0).contiguous()
-    file = BytesIO()
-    Image.fromarray(pixels.numpy()).save(file, "PNG")
-    return file.getvalue()

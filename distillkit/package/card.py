@@ -19,6 +19,7 @@ from distillkit.package.card_tables import FOLDED, code, is_comparable, origins,
 from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.package.sign_offs import Filed
+from distillkit.package.storage import columns
 from distillkit.process.progress import presentable
 from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
@@ -67,7 +68,6 @@ def card_text(
         **{key: first[key] for key in SHARED},
         source=first["provenance"]["source"],
         source_images=first["provenance"].get("source_images", {}),
-        has_pixels="pixels" in infos[default].features,
         methods={method: about(method).summary for method in methods(recipes)},
         **groups(recipes),
         imported_licences=grouped(recipes, licence_of_imported),
@@ -84,7 +84,7 @@ def card_text(
         zca=whitening(first),
         uses=first["rai"]["uses"] or USES,
         stated=[(what, first["rai"][key]) for key, what in STATED.items() if first["rai"][key]],
-        **{function.__name__: function for function in (*card_tables.WORDS, *WORDS)},
+        **{function.__name__: function for function in (*card_tables.WORDS, *columns.WORDS, *WORDS)},
     )
     return f"{card}\n"
 
@@ -135,7 +135,8 @@ def percent(accuracy: Mapping[str, Any]) -> str:
 
 def share(recipe: Recipe) -> str:
     """The set's bytes as a share of the source's."""
-    return f"{100 * recipe['storage']['safetensors'] / recipe['storage']['source_train']:.1f} %"
+    bytes_kept = recipe["storage"]["safetensors"] + recipe["storage"]["parquet"]
+    return f"{100 * bytes_kept / recipe['storage']['source_train']:.1f} %"
 
 
 def distance(value: float) -> str:

@@ -4,11 +4,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from datetime import date
-from typing import Any
+from typing import Any, cast
 
+from distillkit.base import params
 from distillkit.base.errors import ParamsError, check_sha256
 from distillkit.base.names import check_package_name, check_recipe_names, hint
 from distillkit.base.settings import settings
+from distillkit.data.files.packed import Storage
 
 URL = re.compile(r"https?://[^\s<>\"]+")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -54,13 +56,15 @@ class Publication:
 class PackageSpec:
     """The ``package`` section: the folder's name, the default recipe, and which recipes are packaged.
 
-    Without ``recipes``, all recipes except the full set are packaged. ``sign_offs`` are files of ``distillkit verify
+    Without ``recipes``, all recipes except the full set are packaged. ``storage`` is the type in which learned images
+    are stored; networks are evaluated on images rounded to it. ``sign_offs`` are files of ``distillkit verify
     --sign-off``, each with its SHA-256, so that DVC notices changes.
     """
 
     name: str
     default: str
     recipes: tuple[str, ...] | None = None
+    storage: Storage = "float32"
     publication: Publication = Publication()
     rai: Rai = Rai()
     sign_offs: dict[str, str] = field(default_factory=dict)
@@ -73,6 +77,13 @@ class PackageSpec:
         if self.recipes is not None:
             return list(self.recipes)
         return [name for name, recipe in recipes.items() if recipe.get("method") != "full"]
+
+
+def storage_in(data: Mapping[str, Any]) -> Storage:
+    """How a package keeps learned images, float32 where nothing says so; networks are trained on images so rounded."""
+    package = params.section(data, "package", dict) if "package" in data else {}
+    found: Storage = params.read(package.get("storage", "float32"), cast(Any, Storage), "package.storage")
+    return found
 
 
 def check_package(name: str, default: str, packaged: Sequence[str], known: Collection[str]) -> None:

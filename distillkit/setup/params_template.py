@@ -19,6 +19,10 @@ from distillkit.setup.new_files import HEAD, ROOT
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import Source
 
+STORAGE = (
+    "  storage: float32  # of learned images; or float16 or uint8, and networks are evaluated on images so rounded"
+)
+
 
 def params_text(
     source: Source, found: Inspection | None, ipcs: Sequence[int], methods: Sequence[str], package: PackageSpec
@@ -37,6 +41,7 @@ def params_text(
     sections["recipes"] = [*recipe_lines(sections["recipes"], ipcs, methods, facts), ""]
     sections["evaluation"] = [*filled(EVALUATION, facts).splitlines(), ""]
     sections["package"] = ["package:", f"  name: {quoted(package.name)}", f"  default: {quoted(package.default)}"]
+    sections["package"].append(STORAGE)
     joined = "\n".join(line for lines in sections.values() for line in lines) + "\n"
     version = f"distillkit: {__version__}  # version of the results; if you change it, stages with other code run again"
     return HEAD.format(version=__version__) + version + "\n" + joined

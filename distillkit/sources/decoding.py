@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from itertools import compress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,12 +21,21 @@ from torch import Tensor
 
 from distillkit.base.errors import SourceError
 from distillkit.base.machine import cores
-from distillkit.data.files.shards import Collector
+from distillkit.data.files.shards import Collector, Files
 from distillkit.data.origin import Tally, count
-from distillkit.data.rows import Images
+from distillkit.data.rows import Encoded, Images
 from distillkit.process.interruption import check
 from distillkit.sources.copies import Copies, pixel_hash
-from distillkit.sources.pictures import WHITE, Pixels, picture_pixels, plain_jpeg, resized, unreadable
+from distillkit.sources.pictures import (
+    WHITE,
+    Pixels,
+    is_plain,
+    open_picture,
+    picture_pixels,
+    plain_jpeg,
+    resized,
+    unreadable,
+)
 from distillkit.sources.readers import Split
 
 A = TypeVar("A")
@@ -50,28 +60,39 @@ class Reading(NamedTuple):
     def pixels(self, split: Split, row: int) -> Pixels:
         """Raises SourceError, with what people call the row, for what cannot be read."""
         try:
-            if split.encoded and (values := plain_jpeg(split.encoded(row))) is not None:
-                return Pixels(resized(values, self.size))
-            read = picture_pixels(split.read(row), self.background, self.white or WHITE)
-            return read._replace(values=resized(read.values, self.size))
+            data = b"" if split.encoded is None else split.encoded(row)
+            if (values := plain_jpeg(data)) is not None:
+                read = Pixels(values, file=data)
+            else:
+                image = open_picture(data) if data else split.read(row)
+                plain = bool(data) and is_plain(image)  # asked before it is decoded
+                read = picture_pixels(image, self.background, self.white or WHITE)
+                read = read._replace(file=data if plain and read.deepest is None else b"")
+            values = resized(read.values, self.size)
+            return read._replace(values=values, file=read.file if values is read.values else b"")
         except Exception as error:  # image decoders raise errors of every kind
             raise unreadable(split.where(row), error) from error
 
 
 class Block(NamedTuple):
-    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is."""
+    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is.
+
+    ``files`` are those of the images, empty for an image that differs from its file.
+    """
 
     images: np.ndarray
+    files: list[bytes]
     hashes: list[bytes]
     deepest: tuple[int, str] | None
     notes: Tally
 
 
 class Decoded(NamedTuple):
-    """The images that were kept, and a mask (N,) of those among all rows of the split."""
+    """The images that were kept, a mask (N,) of those among all rows of the split, and their files."""
 
     images: Images
     kept: Tensor
+    encoded: Encoded | None
 
 
 class ColourError(Exception):
@@ -111,13 +132,14 @@ def decode_as(
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
     copies, found = Copies(reading.drop, notes), list[Decoded]()
     deepest: list[tuple[int, str]] = []
-    collectors = [Collector(folder, split.name, image_shape) for split in splits]
+    collectors = [(Collector(folder, split.name, image_shape), Files(folder, split.name)) for split in splits]
     try:
         for split, collector in zip(splits, collectors, strict=True):
             found.append(collected(split, collector, image_shape, reading, track, copies, deepest, notes))
     except BaseException:
-        for collector in collectors:
-            collector.discard()
+        for images, files in collectors:
+            images.discard()
+            files.discard()
         raise
     check_depth(deepest, reading.white)
     return found
@@ -125,7 +147,7 @@ def decode_as(
 
 def collected(
     split: Split,
-    collector: Collector,
+    collectors: tuple[Collector, Files],
     image_shape: Sequence[int],
     reading: Reading,
     track: Track,
@@ -134,6 +156,7 @@ def collected(
     notes: Tally,
 ) -> Decoded:
     """One split; what is found on the way is added to ``copies``, ``deepest`` and ``notes``."""
+    images, files = collectors
     rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
     kept = torch.ones(len(split.rows), dtype=torch.bool)
     spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
@@ -142,17 +165,19 @@ def collected(
         check()
         known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
         keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
-        collector.append(block.images if all(keep) else block.images[keep])
+        images.append(block.images if all(keep) else block.images[keep])
+        files.append(list(compress(block.files, keep)) if split.name == "train" else [])
         kept[span.start : span.stop] = torch.tensor(keep)
         deepest += [] if block.deepest is None else [block.deepest]
         for what, (times, first) in block.notes.items():
             notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
-    return Decoded(collector.result(), kept)
+    return Decoded(images.result(), kept, files.result())
 
 
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
     """The images at some places of a split."""
     images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
+    files: list[bytes] = []
     for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
         read, where = reading.pixels(split, row), split.where(row)
         pixels = read.values
@@ -163,6 +188,7 @@ def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Re
         if len(pixels) > image_shape[0]:
             raise ColourError
         images[number] = pixels
+        files.append(read.file if len(pixels) == len(images[number]) else b"")
         if read.deepest is not None:
             deepest[:] = [max([*deepest, (read.deepest, where)])]
         if read.deepest is not None and len(pixels) == 3:
@@ -171,7 +197,7 @@ def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Re
             count(notes, f"transparent images, put on {ground(reading.background)}", where)
         if read.frames:
             count(notes, SEVERAL, where)
-    return Block(images, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
+    return Block(images, files, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
 
 
 def ground(level: int) -> str:

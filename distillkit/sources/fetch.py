@@ -121,9 +121,9 @@ def assembled(
     train, test, info, found = splits
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     notes, reading = dict(found.notes), Reading(spec.size, spec.background, spec.white, spec.duplicates == "drop")
-    (train_images, train_kept), (test_images, test_kept) = decode((train, test), reading, track, notes, folder)
+    (train_images, kept, encoded), (test_images, test_kept, _) = decode((train, test), reading, track, notes, folder)
     check_some_left(test, test_kept)
-    train, test = train.take(train_kept), test.take(test_kept)
+    train, test = train.take(kept), test.take(test_kept)
     check_classes(train, test)
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
     return RealData(
@@ -136,6 +136,7 @@ def assembled(
             params=recorded_params(spec) | ({"source": source} if source else {}),
         ),
         found=replace(found, notes=notes),
+        encoded=encoded,
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from distillkit.base.errors import SourceError
@@ -29,6 +29,7 @@ ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # meta
 class Pixels(NamedTuple):
     """``values`` (C, H, W) uint8, with one channel (grey) or three (colour); and facts about the decoding.
 
+    ``file`` holds the bytes of a JPEG or PNG whose decoding is exactly these values, where they are known.
     ``deepest`` is the largest value of 16-bit pixels (for colours, from their upper bytes), None for 8 bits. ``clear``:
     some pixels were transparent. ``frames``: the file has more pictures than this one.
     """
@@ -37,6 +38,7 @@ class Pixels(NamedTuple):
     deepest: int | None = None
     clear: bool = False
     frames: bool = False
+    file: bytes = b""
 
 
 @cache
@@ -127,6 +129,14 @@ def picture_pixels(image: Image.Image, background: int = 255, white: int = WHITE
         image = image.convert("RGB")
     pixels = np.asarray(image)
     return Pixels(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), deepest, clear, frames)
+
+
+def is_plain(image: Image.Image) -> bool:
+    """Whether a picture is a JPEG or PNG whose pixels of 8 bits, decoded by anybody, are those of picture_pixels."""
+    simple = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and not image.has_transparency_data
+    if not simple or getattr(image, "n_frames", 1) != 1:
+        return False
+    return not ORIENTED & image.info.keys() or image.getexif().get(ExifTags.Base.Orientation, 1) == 1
 
 
 def plain_jpeg(data: bytes) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from distillkit.data.files.container import (
     read_normalisation,
     save,
 )
+from distillkit.data.files.packed import ELSEWHERE, read_packed
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network
@@ -145,6 +146,8 @@ def read_set_images(opened: Opened) -> Images:
     """The images of a set, (N, C, H, W): float32, or what reads uint8 rows where all are real and there are many."""
     if opened.header.get("images_of") == "source":
         return source_images(opened)
+    if ELSEWHERE in opened.header:
+        return read_packed(opened)
     if not opened.has("real_images"):
         is_bytes = opened.has("images") and opened.file.get_slice("images").get_dtype() == "U8"
         if is_bytes:

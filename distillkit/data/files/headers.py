@@ -71,12 +71,16 @@ NOTES: Form = {
         "std": Each(list, NUMBER),
     },
 }
+SIDE = Kind("a number from 1 to 65535", lambda value: COUNT.fits(value) and 0 < value < 2**16)
+PARQUET = Kind("a parquet file", lambda value: isinstance(value, str) and bool(re.fullmatch(r"[\w-]+\.parquet", value)))
+STORAGE = Kind("float32, float16 or uint8", lambda value: value in ("float32", "float16", "uint8"))
 SHARDS = Each(dict, Each(list, Record(file=FILE, rows=COUNT, sha256=TEXT)))
 FORMS: Form = {
     "kind": PLAIN,
     "distillkit": PLAIN,
     "source": SOURCE,
     "shards": SHARDS,
+    "images_in": Record(file=PARQUET, sha256=TEXT, shape=Each(list, SIDE), storage=STORAGE),
     "provenance": PROVENANCE,
     "notes": NOTES,
     "trained_on": TEXT,

@@ -21,19 +21,27 @@ from distillkit.data.files.container import (
 from distillkit.data.files.shards import NAME
 from distillkit.data.images import ImageSet, RealData
 from distillkit.data.origin import Found, SourceInfo
-from distillkit.data.rows import FileRows, Images, tensor_part
+from distillkit.data.rows import Encoded, FileRows, Images, tensor_part
 
 REAL = "real.safetensors"
+ENCODED, ENDS = "train_encoded", "train_encoded_ends"
+TENSORS = {"train": "train_images", "test": "test_images", ENCODED: ENCODED}
 
 
 def save_real(path: Path, data: RealData) -> None:
-    """Images, labels and statistics; images that lie in files beside ``path`` stay there, and are listed."""
+    """Images, labels and statistics; images that lie in files beside ``path`` stay there, and are listed.
+
+    Encoded files of other training images than these, by their number, are left out.
+    """
     splits: Mapping[str, ImageSet] = {"train": data.train, "test": data.test}
     images = {name: split.images for name, split in splits.items()}
+    encoded = data.encoded if data.encoded is not None and len(data.encoded.ends_N) == len(data.train) else None
+    images |= {} if encoded is None else {ENCODED: encoded.data}
     listed = {name: shard_list(held) for name, held in images.items() if is_beside(held, path)}
     tensors = {
-        **{f"{name}_images": held[:] for name, held in images.items() if name not in listed},
+        **{TENSORS[name]: held[:] for name, held in images.items() if name not in listed},
         **{f"{name}_labels": split.labels for name, split in splits.items()},
+        **({} if encoded is None else {ENDS: encoded.ends_N}),
         **normalisation_tensors(data.normalisation),
     }
     header = {"class_names": list(data.train.class_names), "source": asdict(data.info)}
@@ -76,8 +84,11 @@ def read_images(opened: Opened, split: str) -> Images:
     return opened.images(name) if opened.has(name) else shards_of(opened, split)
 
 
-def shards_of(opened: Opened, split: str) -> FileRows:
-    """The images of a split that lie in files beside it, each of the length that the header says."""
+def shards_of(opened: Opened, split: str, axes: int = 3) -> FileRows:
+    """The images of a split that lie in files beside it, each of the length that the header says.
+
+    Their rows have so many ``axes``: three for images, none for single bytes.
+    """
     listed = opened.field("shards", dict).get(split)
     opened.require(bool(listed), f" lists no files of {split} images")
     parts, shapes = [], set()
@@ -95,8 +106,24 @@ def shards_of(opened: Opened, split: str) -> FileRows:
             raise ArtifactError(f"{path} has {found}; expected {entry['rows']:,} in {whole:,} bytes; {again}")
         parts.append(part)
         shapes.add(tuple(image_shape))
-    opened.require(len(shapes) == 1 and len(min(shapes)) == 3, f": its files of {split} images have several shapes")
+    opened.require(len(shapes) == 1 and len(min(shapes)) == axes, f": its files of {split} images have several shapes")
     return FileRows(parts, min(shapes))
+
+
+def read_encoded(opened: Opened, images: int) -> Encoded | None:
+    """The encoded files of the training images, read when they are asked for; None where none are kept."""
+    if not opened.has(ENDS):
+        return None
+    ends_N = opened.tensor(ENDS, [images], torch.int64)
+    if opened.has(ENCODED):
+        part, shape = tensor_part(opened.path, ENCODED)
+        opened.require(shape == [], f": {ENCODED!r} has rows of shape {shape}; expected single bytes")
+        data = FileRows([part], [])
+    else:
+        data = shards_of(opened, ENCODED, axes=0)
+    in_order = int(ends_N[0]) >= 0 and bool((ends_N.diff() >= 0).all()) and int(ends_N[-1]) == len(data)
+    opened.require(in_order, f": {ENDS!r} does not divide {len(data):,} bytes into {images:,} files")
+    return Encoded(data, ends_N)
 
 
 def usual(kind: str) -> Found:
@@ -139,4 +166,5 @@ def load_real(path: Path) -> RealData:
     except TypeError as error:
         raise ArtifactError(f"{path} does not say where its images come from ({error}); run its stage again") from None
     normalisation = read_normalisation(opened, splits[0].image_shape)
-    return RealData(splits[0], splits[1], normalisation, info, read_found(opened))
+    encoded = read_encoded(opened, len(splits[0]))
+    return RealData(splits[0], splits[1], normalisation, info, read_found(opened), encoded)

@@ -15,7 +15,7 @@ from distillkit import __version__
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import canonical_json, error_number, not_written
 from distillkit.data.files.container import FORMAT, KEY
-from distillkit.data.rows import IN_MEMORY, FileRows, Images, Part
+from distillkit.data.rows import IN_MEMORY, Encoded, FileRows, Images, Part
 
 SHARD = 2**30  # bytes of images in a file
 NAME = "images"
@@ -23,6 +23,8 @@ NAME = "images"
 
 class Collector:
     """Takes images (B, C, H, W) uint8 of one shape, again and again, and gives all of them when no more come.
+
+    Other rows of uint8 are taken as well, such as single bytes (B,).
 
     Beyond ``most`` bytes they go into files ``<name>-00000.safetensors`` and so on in ``folder``, where there is one.
     """
@@ -70,6 +72,26 @@ class Collector:
             return torch.from_numpy(np.concatenate(self.held) if self.held else empty)
         self.close_last()
         return FileRows([file.part for file in self.files], self.image_shape)
+
+
+class Files:
+    """Takes the encoded files of images as they come, and gives all of them: see :class:`Encoded`."""
+
+    def __init__(self, folder: Path | None, name: str):
+        self.collector, self.lengths = Collector(folder, f"{name}-encoded", ()), list[int]()
+
+    def append(self, files: Sequence[bytes]) -> None:
+        self.collector.append(np.frombuffer(b"".join(files), dtype=np.uint8))
+        self.lengths += map(len, files)
+
+    def discard(self) -> None:
+        self.collector.discard()
+
+    def result(self) -> Encoded | None:
+        """None where there is no file at all."""
+        if not any(self.lengths):
+            return None
+        return Encoded(self.collector.result(), torch.tensor(self.lengths).cumsum(0))
 
 
 class ShardFile:

@@ -14,10 +14,10 @@ from distillkit.base.about import About
 from distillkit.base.errors import check_range
 from distillkit.base.randomness import draw_int
 from distillkit.base.settings import settings
-from distillkit.data.coreset_rules import cover, distance_to_median, herd, middle, stratified
 from distillkit.data.images import SyntheticSet, real_subset
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
+from distillkit.training.coreset_rules import cover, distance_to_median, herd, middle, stratified
 from distillkit.training.features import expert_features
 
 HERDING = About(

@@ -45,13 +45,15 @@ FORMATS = {
     ".safetensors": "https://github.com/safetensors/safetensors",
 }
 COLUMNS = {  # what they are called on the Hub, their type, and what is in them
-    "image": ("sc:ImageObject", "A preview of 8 bits: clipped to [0, 1] and rounded."),
+    "image": ("sc:ImageObject", "The image in 8 bits: exact if it is real, else a preview, clipped to [0, 1]."),
     "label": ("sc:Integer", "The class, a row of the classes."),
     "learned": ("sc:Boolean", "Whether the image was optimised or generated; the others are real."),
     "source_row": ("cr:Int64", "The training image that this is or was learned from, from 0; -1 for none or unknown."),
     "soft_label": ("cr:Float32", "The probability of each class, to train on in place of the label."),
     "step": ("cr:Int64", "The step of training that the image belongs to, from 0."),
-    "pixels": ("cr:Float32", "The image in pixel space, 0 to 1 for real images, not normalised: (C, H, W)."),
+    "pixels": ("cr:Float32", "A learned image in pixel space: (C, H, W). None for a real one: take image / 255."),
+    "scale": ("cr:Float32", "The image in pixel space is image / 255 * scale + offset, exact; 1 for real images."),
+    "offset": ("cr:Float32", "What to add to image / 255 * scale; 0 for real images."),
 }
 
 
@@ -172,6 +174,7 @@ def fields(name: str, recipe: Recipe, columns: Sequence[str]) -> Iterator[dict[s
     shapes = {"pixels": recipe["image_shape"], "soft_label": [len(recipe["class_names"])]}
     for column in columns:
         kind, what = COLUMNS[column]
+        kind = "cr:Float16" if recipe.get("columns", {}).get(column) == "float16" else kind
         source: dict[str, Any] = {
             "fileObject": {"@id": f"{recipe['name']}/{PARQUET}"},
             "extract": {"column": column},

@@ -1,0 +1,1 @@
+"""How a package keeps the images of a set, and what its card says of that."""
