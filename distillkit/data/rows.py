@@ -20,7 +20,7 @@ from distillkit.base.errors import ArtifactError
 
 IN_MEMORY = 2**26  # bytes of a split that are held as a tensor; more are read row by row
 READY = 2**26  # bytes of normalised images that are held; more are normalised batch by batch
-CHUNK = 2**24  # values of a chunk of images, 64 MiB of float32
+CHUNK, CHUNK_ON_GPU = 2**20, 2**24  # values of a chunk of images, 4 and 64 MiB of float32
 PART = 4096  # images of a chunk, however small they are
 
 Rows = Tensor | slice
@@ -47,13 +47,18 @@ class Images(Protocol):
 
 
 def chunks(images: Images, most: int = PART) -> Iterator[Tensor]:
-    """All images in order, so many at a time as make 64 MiB of float32, and no more than ``most``."""
+    """All images in order, so many at a time as make 4 MiB of float32, and no more than ``most``."""
     yield from (images[rows] for rows in spans(images, most))
 
 
 def spans(images: Images, most: int = PART) -> Iterator[slice]:
-    """The rows of :func:`chunks`."""
-    rows = max(1, min(most, CHUNK // max(1, images.shape[1:].numel())))
+    """The rows of :func:`chunks`.
+
+    What is found for each row goes into one tensor that is there from the beginning: small results that are kept, one
+    between each two chunks, would keep the allocator from using the memory of a chunk for the next.
+    """
+    values = CHUNK_ON_GPU if images.device.type == "cuda" else CHUNK
+    rows = max(1, min(most, values // max(1, images.shape[1:].numel())))
     yield from (slice(first, min(first + rows, len(images))) for first in range(0, len(images), rows))
 
 
@@ -219,4 +224,9 @@ def normalised(
 ) -> Tensor | Normalised:
     """Images as networks see them: all at once while they are few, else batch by batch, with the same numbers."""
     seen = Normalised(images, normalisation, device, channels_last)
-    return seen[:] if 4 * images.shape.numel() <= READY else seen
+    if 4 * images.shape.numel() > READY:
+        return seen
+    held = torch.empty(seen.shape, device=device, memory_format=seen.layout)
+    for rows in spans(images):
+        held[rows] = seen[rows]
+    return held

@@ -15,8 +15,8 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.rows import PART, Images, spans, to_pixels
 
 SIDE = 2  # of the squares whose sums are features
-QUERIES = 1024  # images asked about, at once
-PAIRS = 2**21  # values of pairs held at once, in float64
+QUERIES = 512  # images asked about, at once
+PAIRS = 2**19  # values of pairs held at once, in float64
 FIRST = 4  # pairs that are computed before others are ruled out
 ROUNDING = 1e-7  # of float32, for each feature that is summed
 
