@@ -7,9 +7,10 @@ Axes: N images; C, H, W channels, height, width; B images of a batch.
 import json
 import os
 import weakref
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -91,17 +92,17 @@ class Part(NamedTuple):
 
 
 class FileRows:
-    """Images (N, C, H, W), uint8, in files of any number; rows are read when they are asked for, and not kept.
+    """Images (N, C, H, W), in files of any number; rows are read when they are asked for, and not kept.
 
     Files are read, not mapped: pages of a map count as memory of the process.
     """
 
-    dtype, device = torch.uint8, torch.device("cpu")
+    device = torch.device("cpu")
 
-    def __init__(self, parts: Sequence[Part], image_shape: Sequence[int]):
-        self.parts, self.ends = parts, list(accumulate(part.rows for part in parts))
+    def __init__(self, parts: Sequence[Part], image_shape: Sequence[int], dtype: torch.dtype = torch.uint8):
+        self.parts, self.ends, self.dtype = parts, list(accumulate(part.rows for part in parts)), dtype
         self.shape = torch.Size([self.ends[-1], *image_shape])
-        self.size = self.shape[1:].numel()  # bytes of an image
+        self.size = self.shape[1:].numel() * dtype.itemsize  # bytes of an image
         self.files = [os.open(part.path, os.O_RDONLY | os.O_CLOEXEC) for part in parts]
         weakref.finalize(self, close, self.files)
 
@@ -179,8 +180,29 @@ def close(files: Sequence[int]) -> None:
 
 
 def bytes_of(images: Tensor) -> memoryview:
-    """The memory of images (B, C, H, W), to be written to."""
-    return images.flatten().numpy().data
+    """The memory of images (B, C, H, W) in one piece, to be written to."""
+    return memoryview(images.view(-1).numpy()).cast("B")
+
+
+def kept_aside(parts: Iterable[Tensor], count: int) -> Images:
+    """``count`` rows (N, ...), float32, that come in parts: a tensor while they are few, else in a temporary file.
+
+    The file has no name and goes with what is returned. On a GPU all are a tensor.
+    """
+    coming = iter(parts)
+    first = next(coming)
+    shape = torch.Size([count, *first.shape[1:]])
+    if first.device.type == "cuda" or 4 * shape.numel() <= READY:
+        held, done = torch.empty(shape, device=first.device), 0
+        for part in chain([first], coming):
+            held[done : done + len(part)] = part
+            done += len(part)
+        return held
+    with NamedTemporaryFile(prefix="distillkit-") as file:
+        for part in chain([first], coming):
+            file.write(bytes_of(part.contiguous()))
+        file.flush()
+        return FileRows([Part(Path(file.name), 0, count)], shape[1:], torch.float32)
 
 
 def tensor_part(path: Path, name: str) -> tuple[Part, list[int]]:
