@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.base.errors import WindowError, counted
@@ -16,9 +17,9 @@ from distillkit.base.randomness import seeded
 from distillkit.data.rows import Chosen, Images, chunks, spans, to_pixels
 from distillkit.data.selection import rank_hardest_first
 
-LARGE = 2**24  # values, 128 MiB of float64
-COLUMNS = 2**22  # values of columns that are sorted at once
-SETTLED, ROUNDS = 1e-3, 300  # of Lloyd's algorithm: the share of rows that may still move, and passes at most
+LARGE = 2**23  # values, 64 MiB of float64
+COLUMNS = 2**21  # values of columns that are sorted at once
+SETTLED, ROUNDS = 0.01, 300  # of Lloyd's algorithm: the share of rows that may still move, and passes at most
 
 
 def by_row(rows_ND: Images, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -39,7 +40,7 @@ def herd(features_ND: Images, count: int) -> Tensor:
 
     The k-th is x = argmin ‖μ − (s + x) / k‖ among those left, s being the sum of the k − 1 before; in float64.
     """
-    mean_D = torch.stack([part.double().sum(0) for part in chunks(features_ND)]).sum(0) / len(features_ND)
+    mean_D = torch.as_tensor(sum(part.double().sum(0) for part in chunks(features_ND)) / len(features_ND))
     squared_N = by_row(features_ND, squares)
     sum_D = torch.zeros_like(mean_D)
     chosen: list[int] = []
@@ -87,8 +88,8 @@ def distance_to_median(features_ND: Images) -> Tensor:
         column_DN = torch.empty(len(columns), count, device=features_ND.device)
         for rows in spans(features_ND):
             column_DN[:, rows] = features_ND[rows][:, columns].T
-        sorted_DN = column_DN.sort(1).values.double()
-        medians.append((sorted_DN[:, half] + sorted_DN[:, -1 - half]) / 2)
+        sorted_DN = column_DN.sort(1).values
+        medians.append((sorted_DN[:, half].double() + sorted_DN[:, -1 - half].double()) / 2)
     median_D = torch.cat(medians)
     return by_row(features_ND, lambda x_BD: (x_BD - median_D).norm(dim=1))
 
@@ -189,14 +190,14 @@ def k_means(images: Images, count: int, tries: int, seed: int) -> tuple[Tensor, 
 
 
 def lloyd(images: Images, centres_KD: Tensor) -> Tensor:
-    """The cluster (N,) of every image by Lloyd's algorithm from these centres on, until next to no image moves."""
+    """The cluster (N,) of every image by Lloyd's algorithm from these centres on, until few images move: in float32."""
     label_N = torch.full((len(images),), -1, device=images.device)
     for _ in range(ROUNDS):
-        sum_KD, before_N = torch.zeros_like(centres_KD), label_N.clone()
+        sum_KD, before_N, squared_K = torch.zeros_like(centres_KD), label_N.clone(), squares(centres_KD).float()
         for rows in spans(images):
-            x_BD = to_pixels(images[rows]).flatten(1).double()
-            label_N[rows] = (squares(centres_KD) - 2 * x_BD @ centres_KD.T).argmin(1)
-            sum_KD.index_add_(0, label_N[rows], x_BD)
+            x_BD = to_pixels(images[rows]).flatten(1)
+            label_N[rows] = torch.addmm(squared_K, x_BD, centres_KD.float().T, alpha=-2).argmin(1)
+            sum_KD += F.one_hot(label_N[rows], len(centres_KD)).float().T @ x_BD
         if (label_N != before_N).double().mean() < SETTLED:
             break
         count_K1 = torch.bincount(label_N, minlength=len(centres_KD))[:, None]
