@@ -1,14 +1,16 @@
 """Peak memory of every stage against the number of images: it must not grow with the source.
 
     python benchmarks/memory.py --dataset FOLDER                        # all sizes; some hours on two cores
-    python benchmarks/memory.py --dataset FOLDER --images 20000 --stage evaluate
+    python benchmarks/memory.py --dataset FOLDER --size 20k --stage evaluate --out part.json
+    python benchmarks/memory.py --join part.json --join other.json      # into the results, without measuring
 
 FOLDER holds parquet files of encoded images with a train and a test split, such as CIFAR-10 in JPEG; larger sources are
 made by repeating its rows. Each stage runs in a process of its own. ``peak_mb`` is its largest resident set;
 ``anonymous_mb`` is the same without pages of files, which the system takes back when it needs them. What a stage takes
 with 1,000 images is about what importing takes: the table shows what the others take beyond that. ``cpu_s`` counts the
-stage's children, too. Sizes and stages that are not measured keep what the file has of them. ``before`` is of the
-commit before sources were read by rows.
+stage's children, too. Without ``--out`` sizes and stages that are not measured keep what the results have of them; with
+it the file has what was measured, and ``--join`` puts it into the results. ``before`` is of the commit before sources
+were read by rows; ``stage_times.py`` compares CPU seconds with it.
 """
 
 import json
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,16 +168,30 @@ def anonymous_bytes(parent: int) -> int:
 
 
 def measured(dataset: Path, images: int, side: int, stages: Sequence[str]) -> Iterator[tuple[str, Used]]:
-    """The stages of one size, one after the other; those before a wanted one run, too."""
+    """The stages of one size, one after the other; those that a wanted one needs run, too."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tiled(dataset, images, folder / "tiled")
         YAML().dump(parameters(folder / "tiled", side), folder / "params.yaml")
         for stage, arguments in commands():
+            if not is_needed(stage, stages):
+                continue
             script = ROOT / f"stages/{stage.split()[0]}.py"
             used = run([sys.executable, str(script), *arguments], folder)
-            if not stages or stage in stages or stage.split()[0] in stages:
+            if is_wanted(stage, stages):
                 yield stage, used
+
+
+def is_wanted(stage: str, stages: Sequence[str]) -> bool:
+    """Whether a stage is to be measured: all are where none is named."""
+    return not stages or stage in stages or stage.split(maxsplit=1)[0] in stages
+
+
+def is_needed(stage: str, stages: Sequence[str]) -> bool:
+    """Whether a stage is wanted, or one that reads what it writes."""
+    kind, _, recipe = stage.partition(" ")
+    later = {"distill": [f"evaluate {recipe}", "report", "package"], "evaluate": ["report", "package"], "package": []}
+    return is_wanted(stage, stages) or any(is_wanted(each, stages) for each in later.get(kind, [])) or not recipe
 
 
 def table(sizes: Mapping[str, Any]) -> str:
@@ -192,19 +208,54 @@ def table(sizes: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
+def joined(sizes: dict[str, Any], parts: Sequence[Path]) -> dict[str, Any]:
+    """``sizes`` with the stages that files of ``--out`` have, the last file's where several have one."""
+    for part in parts:
+        for name, found in json.loads(part.read_text())["sizes"].items():
+            known = sizes.setdefault(name, {**found, "stages": {}})["stages"]
+            known |= found["stages"]
+    return sizes
+
+
 @click.command()
 @options(rounds=1)
-@click.option("--dataset", type=click.Path(exists=True, path_type=Path), required=True, help="Parquet of images.")
+@click.option("--dataset", type=click.Path(exists=True, path_type=Path), help="Parquet of images.")
 @click.option("--size", "names", type=click.Choice(list(SIZES)), multiple=True, help="Only this; may be repeated.")
 @click.option("--stage", "stages", multiple=True, help="Only this; may be repeated.")
+@click.option("--join", "parts", multiple=True, type=click.Path(exists=True, path_type=Path), help="Only join these.")
 def main(
-    quick: bool, rounds: int, out: Path | None, dataset: Path, names: Sequence[str], stages: Sequence[str]
+    quick: bool,
+    rounds: int,
+    out: Path | None,
+    dataset: Path | None,
+    names: Sequence[str],
+    stages: Sequence[str],
+    parts: Sequence[Path],
 ) -> None:
     """Measure, and write what was found."""
     del rounds
-    sizes = {"quick": (1_000, 32)} if quick else {name: SIZES[name] for name in names or SIZES}
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not quick else {}
-    kept, before = known.get("sizes", {}), {key: known[key] for key in known.keys() & {"before"}}
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not quick and not out else {}
+    kept, before = joined(known.get("sizes", {}), parts), {key: known[key] for key in known.keys() & {"before"}}
+    if parts:
+        write({**known, "sizes": kept}, out, quick)
+    elif dataset is None:
+        raise click.UsageError("neither --dataset nor --join is given; expected one of them; see --help")
+    else:
+        sizes = {"quick": (1_000, 32)} if quick else {name: SIZES[name] for name in names or SIZES}
+        measure(
+            sizes, dataset, stages, lambda: write({**conditions("memory"), "sizes": kept, **before}, out, quick), kept
+        )
+    click.echo(table(kept))
+
+
+def measure(
+    sizes: Mapping[str, tuple[int, int]],
+    dataset: Path,
+    stages: Sequence[str],
+    save: Callable[[], None],
+    kept: dict[str, Any],
+) -> None:
+    """Stage after stage into ``kept``, saved each time."""
     os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp())
     for name, (images, side) in sizes.items():
         found = kept.setdefault(name, {"images": images, "side": side, "stages": {}})
@@ -216,8 +267,7 @@ def main(
                 "wall_s": round(used.wall, 2),
             }
             click.echo(f"{name}, {stage}: {found['stages'][stage]}", err=True)
-            write({**conditions("memory"), "sizes": kept, **before}, out, quick)
-    click.echo(table(kept))
+            save()
 
 
 if __name__ == "__main__":

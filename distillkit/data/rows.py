@@ -7,9 +7,10 @@ Axes: N images; C, H, W channels, height, width; B images of a batch.
 import json
 import os
 import weakref
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -20,7 +21,7 @@ from distillkit.base.errors import ArtifactError
 
 IN_MEMORY = 2**26  # bytes of a split that are held as a tensor; more are read row by row
 READY = 2**26  # bytes of normalised images that are held; more are normalised batch by batch
-CHUNK = 2**24  # values of a chunk of images, 64 MiB of float32
+CHUNK, CHUNK_ON_GPU = 2**20, 2**24  # values of a chunk of images, 4 and 64 MiB of float32
 PART = 4096  # images of a chunk, however small they are
 
 Rows = Tensor | slice
@@ -47,13 +48,18 @@ class Images(Protocol):
 
 
 def chunks(images: Images, most: int = PART) -> Iterator[Tensor]:
-    """All images in order, so many at a time as make 64 MiB of float32, and no more than ``most``."""
+    """All images in order, so many at a time as make 4 MiB of float32, and no more than ``most``."""
     yield from (images[rows] for rows in spans(images, most))
 
 
 def spans(images: Images, most: int = PART) -> Iterator[slice]:
-    """The rows of :func:`chunks`."""
-    rows = max(1, min(most, CHUNK // max(1, images.shape[1:].numel())))
+    """The rows of :func:`chunks`.
+
+    What is found for each row goes into one tensor that is there from the beginning: small results that are kept, one
+    between each two chunks, would keep the allocator from using the memory of a chunk for the next.
+    """
+    values = CHUNK_ON_GPU if images.device.type == "cuda" else CHUNK
+    rows = max(1, min(most, values // max(1, images.shape[1:].numel())))
     yield from (slice(first, min(first + rows, len(images))) for first in range(0, len(images), rows))
 
 
@@ -86,17 +92,17 @@ class Part(NamedTuple):
 
 
 class FileRows:
-    """Images (N, C, H, W), uint8, in files of any number; rows are read when they are asked for, and not kept.
+    """Images (N, C, H, W), in files of any number; rows are read when they are asked for, and not kept.
 
     Files are read, not mapped: pages of a map count as memory of the process.
     """
 
-    dtype, device = torch.uint8, torch.device("cpu")
+    device = torch.device("cpu")
 
-    def __init__(self, parts: Sequence[Part], image_shape: Sequence[int]):
-        self.parts, self.ends = parts, list(accumulate(part.rows for part in parts))
+    def __init__(self, parts: Sequence[Part], image_shape: Sequence[int], dtype: torch.dtype = torch.uint8):
+        self.parts, self.ends, self.dtype = parts, list(accumulate(part.rows for part in parts)), dtype
         self.shape = torch.Size([self.ends[-1], *image_shape])
-        self.size = self.shape[1:].numel()  # bytes of an image
+        self.size = self.shape[1:].numel() * dtype.itemsize  # bytes of an image
         self.files = [os.open(part.path, os.O_RDONLY | os.O_CLOEXEC) for part in parts]
         weakref.finalize(self, close, self.files)
 
@@ -190,8 +196,29 @@ def close(files: Sequence[int]) -> None:
 
 
 def bytes_of(images: Tensor) -> memoryview:
-    """The memory of images (B, C, H, W), to be written to."""
-    return images.flatten().numpy().data
+    """The memory of images (B, C, H, W) in one piece, to be written to."""
+    return memoryview(images.view(-1).numpy()).cast("B")
+
+
+def kept_aside(parts: Iterable[Tensor], count: int) -> Images:
+    """``count`` rows (N, ...), float32, that come in parts: a tensor while they are few, else in a temporary file.
+
+    The file has no name and goes with what is returned. On a GPU all are a tensor.
+    """
+    coming = iter(parts)
+    first = next(coming)
+    shape = torch.Size([count, *first.shape[1:]])
+    if first.device.type == "cuda" or 4 * shape.numel() <= READY:
+        held, done = torch.empty(shape, device=first.device), 0
+        for part in chain([first], coming):
+            held[done : done + len(part)] = part
+            done += len(part)
+        return held
+    with NamedTemporaryFile(prefix="distillkit-") as file:
+        for part in chain([first], coming):
+            file.write(bytes_of(part.contiguous()))
+        file.flush()
+        return FileRows([Part(Path(file.name), 0, count)], shape[1:], torch.float32)
 
 
 def tensor_part(path: Path, name: str) -> tuple[Part, list[int]]:
@@ -235,4 +262,9 @@ def normalised(
 ) -> Tensor | Normalised:
     """Images as networks see them: all at once while they are few, else batch by batch, with the same numbers."""
     seen = Normalised(images, normalisation, device, channels_last)
-    return seen[:] if 4 * images.shape.numel() <= READY else seen
+    if 4 * images.shape.numel() > READY:
+        return seen
+    held = torch.empty(seen.shape, device=device, memory_format=seen.layout)
+    for rows in spans(images):
+        held[rows] = seen[rows]
+    return held

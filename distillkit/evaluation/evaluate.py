@@ -257,14 +257,12 @@ def reference_difficulty(
     return (1 - torch.cat(list(compute.run(label_probabilities, groups))).mean(0)).float()
 
 
-def probability_of(labels_N: Tensor, logits: Iterable[Tensor]) -> Tensor:
-    """The probability (N,) of each label, float64, from an iterable of logits (B, K)."""
-    found, done = [], 0
-    for logits_BK in logits:
-        label_B1 = labels_N[done : done + len(logits_BK), None]
-        found.append(logits_BK.double().softmax(1).gather(1, label_B1).squeeze(1))
-        done += len(logits_BK)
-    return torch.cat(found)
+def probability_of(labels_N: Tensor, logits: Iterable[tuple[slice, Tensor]]) -> Tensor:
+    """The probability (N,) of each label, float64, from an iterable of rows and their logits (B, K)."""
+    found_N = torch.empty(len(labels_N), dtype=torch.float64, device=labels_N.device)
+    for rows, logits_BK in logits:
+        found_N[rows] = logits_BK.double().softmax(1).gather(1, labels_N[rows, None]).squeeze(1)
+    return found_N
 
 
 def accuracy(predicted_N: Tensor, labels_N: Tensor) -> Tensor:

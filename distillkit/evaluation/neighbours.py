@@ -15,8 +15,8 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.rows import PART, Images, spans, to_pixels
 
 SIDE = 2  # pixels; features are sums over squares of this side
-QUERIES = 1024  # query images in a block
-PAIRS = 2**21  # most float64 values of image pairs in memory
+QUERIES = 512  # query images in a block
+PAIRS = 2**19  # most float64 values of image pairs in memory
 FIRST = 4  # pairs per query image that are computed first, to rule out others
 ROUNDING = 1e-7  # bound of the float32 rounding error per summed feature
 

@@ -1,61 +1,97 @@
 """Rules that pick, or make, a few images of a class: pure functions of features, pixels or difficulty.
 
-Axes: N images, one row each; D values of a row. Where rows are equally good, the first is taken.
+Rows may be more than memory holds: they are read in blocks, and what is found takes a few numbers for each.
+Axes: N images, one row each, B of a block; D values of a row; K clusters; C, H, W channels, height, width. Where rows
+are equally good, the first is taken.
 """
 
 import warnings
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from distillkit.base.errors import WindowError, counted
+from distillkit.base.randomness import seeded
+from distillkit.data.rows import Chosen, Images, chunks, spans, to_pixels
 from distillkit.data.selection import rank_hardest_first
 
-LARGE = 2**25  # values, 256 MiB of float64
+LARGE = 2**23  # values, 64 MiB of float64
+COLUMNS = 2**21  # values of columns that are sorted at once
+SETTLED, ROUNDS = 0.01, 300  # of Lloyd's algorithm: the share of rows that may still move, and passes at most
 
 
-def herd(features_ND: Tensor, count: int) -> Tensor:
+def by_row(rows_ND: Images, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """``function`` of every row, (N,), in float64; it is given blocks (B, D) of them in float64."""
+    found_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
+    for rows in spans(rows_ND):
+        found_N[rows] = function(rows_ND[rows].double())
+    return found_N
+
+
+def row_of(rows_ND: Images, row: int) -> Tensor:
+    """A row (D,) in float64."""
+    return rows_ND[row : row + 1][0].double()
+
+
+def herd(features_ND: Images, count: int) -> Tensor:
     """``count`` rows whose mean stays close to the mean μ of all: herding (Welling, ICML 2009).
 
     The k-th is x = argmin ‖μ − (s + x) / k‖ among those left, s being the sum of the k − 1 before; in float64.
     """
-    features_ND = features_ND.double()
-    mean_D, squared_N = features_ND.mean(0), features_ND.square().sum(1)
+    mean_D = torch.as_tensor(sum(part.double().sum(0) for part in chunks(features_ND)) / len(features_ND))
+    squared_N = by_row(features_ND, squares)
     sum_D = torch.zeros_like(mean_D)
     chosen: list[int] = []
     for k in range(1, count + 1):
         missing_D = k * mean_D - sum_D
-        gap_N = squared_N - features_ND @ (2 * missing_D)  # ‖missing − x‖² but for a constant
+        gap_N = squared_N - products(features_ND, 2 * missing_D)  # ‖missing − x‖² but for a constant
         gap_N[chosen] = torch.inf
         chosen.append(int(gap_N.argmin()))
-        sum_D = sum_D + features_ND[chosen[-1]]
+        sum_D = sum_D + row_of(features_ND, chosen[-1])
     return torch.tensor(chosen, device=features_ND.device)
 
 
-def cover(features_ND: Tensor, count: int, first: int) -> Tensor:
+def cover(features_ND: Images, count: int, first: int) -> Tensor:
     """``count`` rows no other row is far from: greedy k-centre (Gonzalez 1985; Sener & Savarese, ICLR 2018).
 
     From row ``first`` on, the next is always the row that is farthest from all chosen ones:
     argmax_x min_c ‖x − c‖; in float64.
     """
-    features_ND, chosen = features_ND.double(), [first]
-    squared_N = features_ND.square().sum(1)
+    squared_N, chosen = by_row(features_ND, squares), [first]
     distance_N = torch.full_like(squared_N, torch.inf)
     while len(chosen) < count:
-        last_D = features_ND[chosen[-1]]
-        distance_N = torch.minimum(distance_N, squared_N + squared_N[chosen[-1]] - features_ND @ (2 * last_D))
+        last_D = row_of(features_ND, chosen[-1])
+        apart_N = squared_N + squared_N[chosen[-1]] - products(features_ND, 2 * last_D)
+        distance_N = torch.minimum(distance_N, apart_N)
         distance_N[chosen] = -1
         chosen.append(int(distance_N.argmax()))
     return torch.tensor(chosen, device=features_ND.device)
 
 
-def distance_to_median(features_ND: Tensor) -> Tensor:
+def squares(x_BD: Tensor) -> Tensor:
+    """‖x‖² of every row, (B,)."""
+    return x_BD.square().sum(1)
+
+
+def products(rows_ND: Images, with_D: Tensor) -> Tensor:
+    """The product (N,) of every row with one vector, in float64."""
+    return by_row(rows_ND, lambda x_BD: x_BD @ with_D)
+
+
+def distance_to_median(features_ND: Images) -> Tensor:
     """d_x = ‖x − m‖, m being the median of every dimension; in float64. Of an even number it is the mean of two."""
-    features_ND = features_ND.double()
-    sorted_ND, half = features_ND.sort(0).values, len(features_ND) // 2
-    median_D = (sorted_ND[half] + sorted_ND[-1 - half]) / 2
-    distance_N: Tensor = (features_ND - median_D).norm(dim=1)
-    return distance_N
+    count, half = len(features_ND), len(features_ND) // 2
+    medians = []
+    for columns in torch.arange(features_ND.shape[1]).split(max(1, COLUMNS // count)):
+        column_DN = torch.empty(len(columns), count, device=features_ND.device)
+        for rows in spans(features_ND):
+            column_DN[:, rows] = features_ND[rows][:, columns].T
+        sorted_DN = column_DN.sort(1).values
+        medians.append((sorted_DN[:, half].double() + sorted_DN[:, -1 - half].double()) / 2)
+    median_D = torch.cat(medians)
+    return by_row(features_ND, lambda x_BD: (x_BD - median_D).norm(dim=1))
 
 
 def middle(distance_N: Tensor, count: int) -> Tensor:
@@ -107,27 +143,63 @@ def share_out(count: int, sizes: list[int]) -> list[int]:
     return budgets
 
 
-def cluster_centres(points_ND: Tensor, count: int, tries: int, seed: int) -> Tensor:
-    """The centres (``count``, D) of k-means, seeded by k-means++, the largest cluster's first.
+def mean_of(images: Images) -> Tensor:
+    """The mean image (C, H, W) in pixel space, float32; summed in float64."""
+    total = sum(to_pixels(part).double().sum(0) for part in chunks(images))
+    return torch.as_tensor(total / len(images)).float()
 
-    min_c Σ_x min_k ‖x − c_k‖², the best of ``tries`` runs of Lloyd's algorithm; in float64, or float32 where there are
-    more than LARGE values, and on one thread, so that sums come in one order. Raises WindowError when there are fewer
-    than ``count`` different points.
+
+def cluster_centres(images: Images, count: int, tries: int, seed: int) -> Tensor:
+    """The centres (``count``, C, H, W) of k-means in pixel space, seeded by k-means++, the largest cluster's first.
+
+    min_c Σ_x min_k ‖x − c_k‖², the best of ``tries`` runs of Lloyd's algorithm; in float64 and on one thread, so that
+    sums come in one order. Where there are more than LARGE values the runs are on a random part of the images, and
+    :func:`lloyd` goes on from the best on all. Raises WindowError when there are fewer than ``count`` different images.
     """
+    most = max(LARGE // images.shape[1:].numel(), 4 * count)
+    drawn = torch.randperm(len(images), generator=seeded(seed))[:most].sort().values
+    sample = images if len(images) <= most else Chosen(images, drawn)
+    label_N, centres_KD = k_means(sample, count, tries, seed)
+    if sample is not images:
+        label_N = lloyd(images, centres_KD.to(images.device))
+    largest_first = torch.bincount(label_N, minlength=count).argsort(descending=True, stable=True).tolist()
+    # means of the images themselves: scikit-learn's centres were moved and are off by a rounding
+    rows = [(label_N == cluster).nonzero().squeeze(1) for cluster in largest_first]
+    return torch.stack([mean_of(Chosen(images, own)) for own in rows])
+
+
+def k_means(images: Images, count: int, tries: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The cluster (N,) of every image, and the centres (``count``, D), float64, as scikit-learn finds them."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    found = KMeans(count, init="k-means++", n_init=tries, random_state=seed)
+    points_ND = torch.empty(len(images), images.shape[1:].numel(), dtype=torch.float64)
+    for rows in spans(images):
+        points_ND[rows] = to_pixels(images[rows]).flatten(1).cpu().double()
+    found = KMeans(count, init="k-means++", n_init=tries, random_state=seed, copy_x=False)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         try:
-            found.fit((points_ND if points_ND.numel() > LARGE else points_ND.double()).cpu().numpy())
+            found.fit(points_ND.numpy())
         except ConvergenceWarning:
             raise WindowError(
                 f"{count} clusters are asked for, but a class has fewer different images; lower ipc or add images"
             ) from None
-    label_N = torch.from_numpy(found.labels_).long().to(points_ND.device)
-    largest_first = torch.bincount(label_N, minlength=count).argsort(descending=True, stable=True).tolist()
-    # means of the images themselves: scikit-learn's centres were moved and are off by a rounding
-    return torch.stack([points_ND[label_N == cluster].double().mean(0) for cluster in largest_first]).to(points_ND)
+    return torch.from_numpy(found.labels_).long().to(images.device), torch.from_numpy(found.cluster_centers_)
+
+
+def lloyd(images: Images, centres_KD: Tensor) -> Tensor:
+    """The cluster (N,) of every image by Lloyd's algorithm from these centres on, until few images move: in float32."""
+    label_N = torch.full((len(images),), -1, device=images.device)
+    for _ in range(ROUNDS):
+        sum_KD, before_N, squared_K = torch.zeros_like(centres_KD), label_N.clone(), squares(centres_KD).float()
+        for rows in spans(images):
+            x_BD = to_pixels(images[rows]).flatten(1)
+            label_N[rows] = torch.addmm(squared_K, x_BD, centres_KD.float().T, alpha=-2).argmin(1)
+            sum_KD += F.one_hot(label_N[rows], len(centres_KD)).float().T @ x_BD
+        if (label_N != before_N).double().mean() < SETTLED:
+            break
+        count_K1 = torch.bincount(label_N, minlength=len(centres_KD))[:, None]
+        centres_KD = torch.where(count_K1 > 0, sum_KD / count_K1, centres_KD)
+    return label_N

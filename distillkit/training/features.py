@@ -12,27 +12,28 @@ from distillkit.base.errors import ParamsError
 from distillkit.data.images import ImageSet, Normalisation
 from distillkit.data.networks import build_network, without_classifier
 from distillkit.data.parameters import load_flat_, measure_statistics
+from distillkit.data.rows import Chosen, Images, Normalised, chunks, kept_aside
 from distillkit.training.trajectories import Experts
 
 SAMPLE = 512  # training images for the statistics of batch normalisation
 CHUNK = 512
 
-Features = Callable[[Tensor], Tensor]
+Features = Callable[[Tensor], Images]
 
 
 def expert_features(experts: Experts, count: int, real: ImageSet, normalisation: Normalisation) -> Features:
     """A function from rows of ``real`` to features (N, D): those of the first ``count`` trained experts, concatenated.
 
-    Raises ParamsError when there are fewer experts.
+    Those that are many are in a temporary file. Raises ParamsError when there are fewer experts.
     """
     check_count(count, len(experts))
     networks = [without_classifier(trained_expert(experts, expert, real, normalisation)) for expert in range(count)]
 
     @torch.no_grad()
-    def features(rows: Tensor) -> Tensor:
-        parts = rows.split(CHUNK)
-        images = (normalisation.apply(real.pixels(part)) for part in parts)
-        return torch.cat([torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images])
+    def features(rows: Tensor) -> Images:
+        images = chunks(Normalised(Chosen(real.images, rows), normalisation, real.device), CHUNK)
+        parts = (torch.cat([network(x_NCHW).flatten(1) for network in networks], 1) for x_NCHW in images)
+        return kept_aside(parts, len(rows))
 
     return features
 

@@ -24,7 +24,7 @@ from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule
 from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
-from distillkit.data.rows import Images, chunks
+from distillkit.data.rows import Images, spans
 from distillkit.training.compute import Compute, Precision, compiled
 from distillkit.training.stacking import stack
 from distillkit.training.update_rules import sgd_
@@ -259,20 +259,23 @@ def replay(
     return network
 
 
-def logits_of(network: nn.Module, images_NCHW: Images, most: int = 1000) -> Iterator[Tensor]:
-    """Yield logits (B, K) in evaluation mode, for at most ``most`` images at a time."""
+def logits_of(network: nn.Module, images_NCHW: Images, most: int = 1000) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows and their logits (B, K) in evaluation mode, for at most ``most`` images at a time."""
     network.eval()
-    for part in chunks(images_NCHW, most):
+    for rows in spans(images_NCHW, most):
         with torch.no_grad():
-            logits_BK = network(part)
-        yield logits_BK
+            logits_BK = network(images_NCHW[rows])
+        yield rows, logits_BK
 
 
 def predict(network: nn.Module, images_NCHW: Images) -> Tensor:
     """Logits (N, K) in evaluation mode."""
-    return torch.cat(list(logits_of(network, images_NCHW)))
+    return torch.cat([logits_BK for _, logits_BK in logits_of(network, images_NCHW)])
 
 
 def predicted_classes(network: nn.Module, images_NCHW: Images) -> Tensor:
     """The class (N,) with the largest logit, in evaluation mode."""
-    return torch.cat([logits_BK.argmax(1) for logits_BK in logits_of(network, images_NCHW)])
+    found_N = torch.empty(len(images_NCHW), dtype=torch.int64, device=images_NCHW.device)  # allocated once, see spans
+    for rows, logits_BK in logits_of(network, images_NCHW):
+        found_N[rows] = logits_BK.argmax(1)
+    return found_N

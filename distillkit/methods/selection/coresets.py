@@ -15,6 +15,7 @@ from distillkit.base.errors import check_range
 from distillkit.base.randomness import draw_int
 from distillkit.base.settings import settings
 from distillkit.data.images import SyntheticSet, real_subset
+from distillkit.data.rows import Images
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
 from distillkit.training.coreset_rules import cover, distance_to_median, herd, middle, stratified
@@ -102,7 +103,7 @@ class KCentre:
         check_range("experts", self.experts, 1)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        def choose(features_ND: Tensor) -> Tensor:
+        def choose(features_ND: Images) -> Tensor:
             return cover(features_ND, self.ipc, draw_int(0, len(features_ND), generator))
 
         return by_features(material, self.ipc, self.experts, choose)
@@ -175,7 +176,7 @@ def chosen_of(material: Material, ipc: int, balanced: bool, choose: Callable[[Te
     return real_subset(real, chosen[by_class], material.normalisation)
 
 
-def by_features(material: Material, ipc: int, experts: int, choose: Callable[[Tensor], Tensor]) -> SyntheticSet:
+def by_features(material: Material, ipc: int, experts: int, choose: Callable[[Images], Tensor]) -> SyntheticSet:
     """Of every class what ``choose`` takes of its features (N, D); class by class."""
     real = material.real
     check_ipc(ipc, real.labels, real.class_names)

@@ -6,14 +6,15 @@ They are no photographs and start from no image: ``learned`` is true and ``sourc
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from distillkit.base.about import About
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
+from distillkit.data.coreset_rules import cluster_centres, mean_of
 from distillkit.data.images import SyntheticSet, made_set
-from distillkit.data.rows import Images, chunks, to_pixels
+from distillkit.data.rows import Chosen
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
 from distillkit.matching.replay import Replay, made
@@ -55,17 +56,10 @@ class Centroids:
         real = material.real
         check_ipc(self.ipc, real.labels, real.class_names)
         centres = [
-            cluster_centres(real.pixels(rows).flatten(1), self.ipc, self.tries, draw_seed(generator))
+            cluster_centres(Chosen(real.images, rows), self.ipc, self.tries, draw_seed(generator))
             for rows in class_rows(real.labels, len(real.class_names))
         ]
-        pixels = torch.cat(centres).view(-1, *real.image_shape)
-        return made_set(pixels, real.class_names, material.normalisation)
-
-
-def mean_of(images: Images) -> Tensor:
-    """The mean image (C, H, W) in pixel space, float32; summed in float64."""
-    total = sum(to_pixels(part).double().sum(0) for part in chunks(images))
-    return torch.as_tensor(total / len(images)).float()
+        return made_set(torch.cat(centres).to(real.device), real.class_names, material.normalisation)
 
 
 @settings
@@ -89,5 +83,5 @@ class ClassMeans:
         del generator
         real = material.real
         check_ipc(self.ipc, real.labels, real.class_names)
-        means = [mean_of(real.take(rows).images) for rows in class_rows(real.labels, len(real.class_names))]
+        means = [mean_of(Chosen(real.images, rows)) for rows in class_rows(real.labels, len(real.class_names))]
         return made_set(torch.stack(means).to(real.device), real.class_names, material.normalisation)

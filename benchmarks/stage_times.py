@@ -1,0 +1,97 @@
+"""CPU seconds of every stage against those of an earlier commit, in turns on one machine.
+
+    python benchmarks/stage_times.py --dataset FOLDER --rounds 3                       # all stages; hours on two cores
+    python benchmarks/stage_times.py --dataset FOLDER --stage inputs --stage "distill dm"
+
+FOLDER is as in ``memory.py``. The earlier commit is checked out in a temporary worktree, and each commit works in a
+folder of its own. ``ratio`` is of the least CPU seconds of all rounds, now / before; ``--rounds`` counts them.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from memory import commands, is_needed, is_wanted, parameters, run, tiled
+from record import ROOT, aligned, conditions, options, write
+from ruamel.yaml import YAML
+
+BEFORE = "647528e"  # before sources were read by rows
+SIDE = 32
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A commit checked out in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "before")
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--quiet", "--detach", str(path), commit], check=True)
+        try:
+            yield path
+        finally:
+            subprocess.run([*git, "remove", "--force", str(path)], check=True)
+
+
+def in_turns(trees: dict[str, Path], folders: dict[str, Path], stages: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Least CPU seconds of each wanted stage in each tree; what it wrote stays for the next stage."""
+    found: dict[str, Any] = {}
+    for stage, arguments in commands():
+        if not is_needed(stage, stages):
+            continue
+        wanted, seconds = is_wanted(stage, stages), dict[str, float]()
+        for number in range(rounds if wanted else 1):
+            order = list(trees) if number % 2 == 0 else list(trees)[::-1]
+            for name in order:
+                os.environ["PYTHONPATH"] = str(trees[name])
+                script = trees[name] / f"stages/{stage.split()[0]}.py"
+                clear(folders[name] / arguments[-1] if stage == "fetch" else None)
+                used = run([sys.executable, str(script), *arguments], folders[name])
+                seconds[name] = min(used.cpu, seconds.get(name, used.cpu))
+        if wanted:
+            found[stage] = {**seconds, "ratio": seconds["now_s"] / seconds["before_s"]}
+            click.echo(f"{stage}: {found[stage]}", err=True)
+    return found
+
+
+def clear(place: Path | None) -> None:
+    """Remove what an earlier round fetched."""
+    if place is not None and place.is_dir():
+        for file in place.iterdir():
+            file.unlink()
+
+
+@click.command()
+@options(rounds=3)
+@click.option("--dataset", type=click.Path(exists=True, path_type=Path), required=True, help="Parquet of images.")
+@click.option("--images", default=50_000, show_default=True, help="Training images, and a fifth as many to test.")
+@click.option("--stage", "stages", multiple=True, help="Only this; may be repeated.")
+@click.option("--commit", default=BEFORE, show_default=True, help="What to compare with.")
+def main(
+    quick: bool, rounds: int, out: Path | None, dataset: Path, images: int, stages: Sequence[str], commit: str
+) -> None:
+    """Measure in turns, and write what was found."""
+    images = 1_000 if quick else images
+    with worktree(commit) as before, tempfile.TemporaryDirectory() as name:
+        trees, folders = {"before_s": before, "now_s": ROOT}, {}
+        tiled(dataset, images, Path(name) / "tiled")
+        for each in trees:
+            folders[each] = Path(name) / each
+            folders[each].mkdir()
+            YAML().dump(parameters(Path(name) / "tiled", SIDE), folders[each] / "params.yaml")
+        os.environ["HF_DATASETS_CACHE"] = str(Path(name) / "cache")
+        found = in_turns(trees, folders, stages, rounds)
+    rows = [[stage, *(f"{each[key]:.2f}" for key in ("before_s", "now_s", "ratio"))] for stage, each in found.items()]
+    click.echo(aligned([["CPU seconds", "before", "now", "ratio"], *rows]))
+    write(
+        {**conditions("stage_times"), "commit": commit, "images": images, "rounds": rounds, "stages": found}, out, quick
+    )
+
+
+if __name__ == "__main__":
+    main()
