@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from clusters import RAY_NODE, SOON, ray_cluster
 from interpreter import SCRIPTS
 from pages import follow
 from ruamel.yaml import YAML
@@ -33,19 +34,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's processes
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
-NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """A head that runs no jobs, and the means to add nodes; each test has nodes of its own."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "node_name": "head", "_system_config": SOON, **NODE})
-    yield cluster
-    cluster.shutdown()
+    with ray_cluster(_system_config=SOON) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def nodes(cluster):
 
     def add(*names: str, cpus: int = 1, **options):
         for name in names:
-            added[name] = cluster.add_node(num_cpus=cpus, node_name=name, **NODE, **options)
+            added[name] = cluster.add_node(num_cpus=cpus, node_name=name, **RAY_NODE, **options)
         cluster.wait_for_nodes()
         return added
 
