@@ -24,7 +24,8 @@ from distillkit.base.errors import DistillkitError
 from distillkit.engines.controller import Run
 from distillkit.engines.display import Board, Events
 from distillkit.engines.plan import plan_for, put_in_order
-from distillkit.engines.ray import NAMESPACE, SILENT, actor_class
+from distillkit.engines.ray import NAMESPACE, SILENT
+from distillkit.engines.runner import Runner
 from distillkit.engines.start import Options, on_ray
 
 ray = pytest.importorskip("ray", reason="ray is not installed; pip install -e '.[ray]'")
@@ -190,7 +191,7 @@ def test_an_actor_that_nobody_asks_ends(nodes, cluster):
     """As after the end of a controller whose job still waited for a place: it keeps no core for ever."""
     nodes("one")
     ray.init(cluster.address, namespace=NAMESPACE, **SILENT)
-    ray.remote(actor_class("nothing", kept=1)).options(name="idle", lifetime="detached", num_cpus=1).remote()
+    ray.remote(Runner).options(name="idle", lifetime="detached", num_cpus=1).remote(1)
     until(lambda: ray.available_resources().get("CPU", 0) == 0, "it has its core")
     until(lambda: not ray.util.list_named_actors(), "it has ended")
 
