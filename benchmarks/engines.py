@@ -29,7 +29,7 @@ from record import ROOT, conditions
 from ruamel.yaml import YAML
 
 sys.path.insert(0, str(ROOT / "tests"))
-from clusters import ray_cluster, slurm_cluster  # noqa: E402
+from clusters import ray_cluster, slurm_cluster
 
 COMMAND = [sys.executable, "-P", "-m"]
 PIPELINES = ("default", "distillations")

@@ -15,7 +15,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from laboratory import BESIDE, LABS, WORK, Lab, contents
 
 RESULTS = ROOT / "benchmarks/results/faults-cpu.json"
+PAGE = ROOT / "docs/many-machines.md"
+START, END = "<!-- faults: written by benchmarks/faults.py, do not edit -->\n", "<!-- end of faults -->"
 BEFORE, MIDDLE, AFTER = "before the stage starts", "in the middle", "result kept, dvc.lock not written"
 OTHER_NODE = r"running on n1(.|\n)*running on n2|running on n2(.|\n)*running on n1"
 REMOTE = r"DVC remote store fails: .*; check it: dvc push -r store; then run the same command again"
@@ -35,7 +37,7 @@ Broken = tuple[int, str]  # the exit code of a command, and what it said
 
 
 class Fault(NamedTuple):
-    """``code`` is the exit code; ``told`` has to be in the output; ``starts``: how often the stage begins, by engine."""
+    """``code`` is the exit code, ``told`` has to be in the output, ``starts`` is how often the stage begins."""
 
     what: str
     when: str
@@ -121,17 +123,25 @@ def _(lab: Lab) -> Broken:
     return running.ended()
 
 
-@fault("the command is killed", MIDDLE, -signal.SIGKILL, "", local=2, ray=1, slurm=1)
+@fault("the command is killed", MIDDLE, -signal.SIGKILL, r"^work: ", ray=1, slurm=1)
 def _(lab: Lab) -> Broken:
     with lab.held():
         with lab.start() as running:
             lab.begun()
             running.process.kill()
-        lab.settled()
-        if lab.options[0] == "--on":
-            with lab.start() as again:
-                again.until("running on")
-    return running.ended() if lab.options[0] != "--on" else (running.ended()[0], again.ended()[1])
+        with lab.start() as again:
+            again.until("running on")  # the same job
+    assert again.ended()[0] == 0
+    return running.ended()
+
+
+@fault("the command is killed", MIDDLE, -signal.SIGKILL, r"^work: ", local=2)
+def _(lab: Lab) -> Broken:
+    with lab.held(), lab.start() as running:
+        lab.begun()
+        running.process.kill()
+    lab.settled()
+    return running.ended()
 
 
 @fault("the command is killed", AFTER, -signal.SIGKILL, "", ray=1, slurm=1)
@@ -209,7 +219,7 @@ def _(lab: Lab) -> Broken:
         return running.ended()
 
 
-@fault("the node's disk is full", BEFORE, 1, r"^error: work \(on n\d: .*No space left on device", ray=1, slurm=1)
+@fault("the node's disk is full", BEFORE, 0, r"^work: done on n", ray=1, slurm=1)  # its Python finds another folder
 def _(lab: Lab) -> Broken:
     with lab.small_disk(lab.home / "node") as filler:
         fill(filler)
@@ -270,32 +280,56 @@ def examined(engine: str, fault: Fault, lab: Lab) -> dict[str, Any]:
     }
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table of docs/many-machines.md: of each fault, the exit code and how often the stage began."""
+    lines = [f"| what breaks | when | {' | '.join(LABS)} |", f"|---|---|{'---|' * len(LABS)}"]
+    cells = {(row["fault"], row["when"], row["engine"]): f"{row['code']} / {row['starts']}" for row in rows}
+    for what, when in dict.fromkeys((fault.what, fault.when) for fault in FAULTS):
+        found = [cells.get((what, when, engine), "–") for engine in LABS]
+        lines.append(f"| {what} | {when} | {' | '.join(found)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """docs/many-machines.md with the table of these rows."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(START)
+    return f"{before}{START}\n{table(rows)}\n{END}{rest.partition(END)[2]}"
+
+
+def tried(engine: str, only: str) -> Iterator[tuple[tuple[str, str, str], dict[str, Any] | None]]:
+    """The key and the row of each fault; no row where something is not as expected, which is told."""
+    with LABS[engine]() as labs:
+        for fault in (fault for fault in FAULTS if engine in fault.starts and only in fault.what):
+            row = None
+            with TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as home:
+                lab = labs(Path(home))
+                try:
+                    row = examined(engine, fault, lab)
+                except AssertionError as error:
+                    click.echo(error, err=True)
+                finally:
+                    lab.close()
+            click.echo(f"{engine}, {fault.what}, {fault.when}: {'as' if row else 'NOT as'} expected", err=True)
+            yield (fault.what, fault.when, engine), row
+
+
 @click.command()
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(LABS)), default=list(LABS))
 @click.option("--only", default="", help="Faults with this in their name.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS, help="Where the JSON goes.")
 def main(engines: tuple[str, ...], only: str, out: Path) -> None:
     known = json.loads(out.read_text(encoding="utf-8"))["faults"] if out.exists() else []
-    rows, wrong = {(row["fault"], row["when"], row["engine"]): row for row in known}, 0
-    for engine in engines:
-        with LABS[engine]() as labs:
-            for fault in (fault for fault in FAULTS if engine in fault.starts and only in fault.what):
-                key = (fault.what, fault.when, engine)
-                with TemporaryDirectory(prefix="faults-") as home:
-                    lab = labs(Path(home))
-                    try:
-                        rows[key] = examined(engine, fault, lab)
-                    except AssertionError as error:
-                        rows.pop(key, None)
-                        wrong += 1
-                        click.echo(f"{engine}, {fault.what}, {fault.when}: {error}", err=True)
-                    else:
-                        click.echo(f"{engine}, {fault.what}, {fault.when}: as expected", err=True)
-                    finally:
-                        lab.close()
-    order = [(fault.what, fault.when, engine) for fault in FAULTS for engine in LABS if engine in fault.starts]
-    record = conditions("faults") | {"faults": [rows[key] for key in order if key in rows]}
-    out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    rows = {(row["fault"], row["when"], row["engine"]): row for row in known}
+    order = [(fault.what, fault.when, engine) for fault in FAULTS for engine in fault.starts]
+    wrong = 0
+    for key, row in (found for engine in engines for found in tried(engine, only)):
+        rows.pop(key, None)
+        rows |= {key: row} if row else {}
+        wrong += row is None
+        kept = [rows[key] for key in order if key in rows]
+        out.write_text(json.dumps(conditions("faults") | {"faults": kept}, indent=2) + "\n", encoding="utf-8")
+        if out == RESULTS:
+            PAGE.write_text(page(kept), encoding="utf-8")
     if wrong:
         raise click.ClickException(f"{wrong} faults did not end as expected, see above; they are not in the file")
 

@@ -36,6 +36,7 @@ rm $steps
 WORK = {"cmd": "sh work.sh", "deps": ["in", "work.sh"], "outs": ["made"]}
 BESIDE = {"cmd": "cat in > beside", "deps": ["in"], "outs": ["beside"]}
 HIDDEN = {".git", ".dvc", ".distillkit"}
+KNOWN = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 PYTHON = [sys.executable, "-P", "-m"]
 
 
@@ -101,7 +102,7 @@ class Lab:
     def start(self, *arguments: str) -> Iterator[Command]:
         """The command; it goes on after the block, unless the block fails."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        known = {"PATH": path, "DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        known = KNOWN | {"PATH": path}
         running = Command(self.folder, [*self.options, *self.extra, *arguments], os.environ | known | self.environment)
         try:
             yield running
@@ -121,9 +122,7 @@ class Lab:
             twin,
             ignore=shutil.ignore_patterns("cache", "tmp", "dvc.lock", ".distillkit", "made", "beside"),
         )
-        subprocess.run(
-            [*PYTHON, "dvc", "repro", "-q"], cwd=twin, env=os.environ | {"DVC_NO_ANALYTICS": "1"}, check=True
-        )
+        subprocess.run([*PYTHON, "dvc", "repro", "-q"], cwd=twin, env=os.environ | KNOWN, check=True)
         return contents(twin)
 
     # The stage
@@ -246,9 +245,6 @@ class SlurmLab(Lab):
             running.ended()
         shutil.rmtree(site)
 
-    def settled(self) -> None:
-        """Jobs go on."""
-
     @contextmanager
     def disk_of_node(self, folder: Path) -> Iterator[None]:
         """A block in which jobs have their temporary files there."""
@@ -285,9 +281,6 @@ class RayLab(Lab):
 
     def node_dies(self, node: str = "n1") -> None:
         self.cluster.remove_node(self.nodes.pop(node), allow_graceful=False)
-
-    def settled(self) -> None:
-        """Jobs go on."""
 
     def close(self) -> None:
         for node in [*self.nodes]:

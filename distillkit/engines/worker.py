@@ -44,9 +44,8 @@ def main(folder: Path) -> int:
     except Asked:
         return 128 + signal.SIGTERM
     except OSError as error:  # such as a full disk, on which there is room again
-        code = mistaken(
-            f"cannot make a workspace: {error.strerror} ({tempfile.gettempdir()}); mend it, or set TMPDIR to another folder"
-        )
+        found = f"cannot run the job: {error.strerror} ({error.filename or tempfile.tempdir})"
+        code = mistaken(f"{found}; make room there, or set TMPDIR to another folder")
     write_text(folder / ENDED, json.dumps({"code": code, "node": node()}))
     return code
 
