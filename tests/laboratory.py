@@ -40,6 +40,9 @@ KNOWN = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABL
 PYTHON = [sys.executable, "-P", "-m"]
 
 
+PLAIN: dict[str, dict[str, bytes]] = {}  # by their sources, the files of pipelines after plain dvc repro
+
+
 class Command:
     """``distillkit repro``, running; ``lines`` are those that it has said so far."""
 
@@ -115,8 +118,13 @@ class Lab:
             return running.ended()
 
     def plain(self) -> dict[str, bytes]:
-        """All files after plain ``dvc repro`` of the same sources."""
-        twin = self.home / "plain"
+        """All files after plain ``dvc repro`` of the same sources; it runs once for each."""
+        sources = (self.folder / "dvc.yaml").read_text() + (self.folder / "work.sh").read_text()
+        if sources not in PLAIN:
+            PLAIN[sources] = self.reproduced(self.home / "plain")
+        return PLAIN[sources]
+
+    def reproduced(self, twin: Path) -> dict[str, bytes]:
         shutil.copytree(
             self.folder,
             twin,

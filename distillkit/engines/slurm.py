@@ -197,7 +197,8 @@ def ending(folder: Path) -> int | None:
 
 
 def last_word(folder: Path) -> str:
-    """The last line that submitit or Slurm has left of a job."""
+    """The last line that submitit or Slurm has left of a job, but for srun's, which only says that it has ended."""
     logs = sorted((folder / "submitit").glob("*.err"), key=lambda path: path.stat().st_mtime)
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "no reason given"
+    found = [line for line in lines if not line.startswith("srun: ")] or lines
+    return found[-1].strip()[-300:] if found else "no reason given"
