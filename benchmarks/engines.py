@@ -1,12 +1,14 @@
 """What an engine costs and what a second node brings: ``dvc repro`` against ``distillkit repro`` on this machine.
 
-    python benchmarks/engines.py                                       # the default pipeline, and eight distillations
-    python benchmarks/engines.py --pipeline distillations --engine ray-2   # keeps what the file has of the other
-    python benchmarks/engines.py --quick        # one recipe, two distillations; writes a file only where --out says
+    python benchmarks/engines.py            # the default pipeline and eight distillations, by all engines
+    python benchmarks/engines.py --pipeline default --engine slurm-2      # keeps the other rows of the file
+    python benchmarks/engines.py --timing   # overhead with one node, speed-up with two: for a quiet machine
+    python benchmarks/engines.py --quick    # one recipe, two distillations; writes a file only where --out says
 
-Ray runs on a cluster of its own whose nodes have one core each, Slurm's jobs are submitit's local processes. Every
-network has one thread. All runs of a pipeline must give the same bytes. The JSON has wall seconds and their ratios to
-``dvc repro``; load is the machine's at the start of a run: on a busy machine, a ratio says little.
+Ray and Slurm are clusters of this machine, whose nodes have one core each (tests/clusters.py says what Slurm needs).
+Every network has one thread. All runs of a pipeline must give the same bytes: dvc.lock, metrics and artifacts. The JSON
+has wall seconds and their ratio to ``dvc repro`` in the same call of this command, and ``load``, the processes that
+used the machine when a run began: on a busy machine, a ratio says little.
 """
 
 import hashlib
@@ -26,17 +28,32 @@ import click
 from record import ROOT, conditions
 from ruamel.yaml import YAML
 
+sys.path.insert(0, str(ROOT / "tests"))
+from clusters import ray_cluster, slurm_cluster
+
 COMMAND = [sys.executable, "-P", "-m"]
-NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
 PIPELINES = ("default", "distillations")
 SIDE_BY_SIDE = ["distillkit", "repro"]
-RUNS = {  # the command, and how many nodes its cluster has
-    "dvc": (["dvc", "repro"], 0),
-    "local-2": ([*SIDE_BY_SIDE, "-j", "2"], 0),
-    "ray-1": ([*SIDE_BY_SIDE, "--on", "ray"], 1),
-    "ray-2": ([*SIDE_BY_SIDE, "--on", "ray"], 2),
-    "slurm-2": ([*SIDE_BY_SIDE, "--on", "slurm", "-j", "2"], 0),
+RUNS = {  # the command; its cluster, which gives further arguments
+    "dvc": (["dvc", "repro"], lambda: nullcontext([])),
+    "local-2": ([*SIDE_BY_SIDE, "-j", "2"], lambda: nullcontext([])),
+    "ray-1": ([*SIDE_BY_SIDE, "--on", "ray"], lambda: ray(1)),
+    "ray-2": ([*SIDE_BY_SIDE, "--on", "ray"], lambda: ray(2)),
+    "slurm-2": ([*SIDE_BY_SIDE, "--on", "slurm"], lambda: slurm()),
 }
+TIMING = {"default": ("ray-1",), "distillations": ("ray-2",)}
+
+
+@contextmanager
+def ray(nodes: int) -> Iterator[list[str]]:
+    with ray_cluster(nodes) as cluster:
+        yield ["--address", cluster.address]
+
+
+@contextmanager
+def slurm() -> Iterator[list[str]]:
+    with slurm_cluster():
+        yield []
 
 
 def project(folder: Path, recipes: dict[str, Any] | None = None) -> Path:
@@ -55,25 +72,11 @@ def project(folder: Path, recipes: dict[str, Any] | None = None) -> Path:
     return folder
 
 
-@contextmanager
-def cluster(nodes: int) -> Iterator[str]:
-    """A Ray cluster on this machine: its address."""
-    from ray.cluster_utils import Cluster
-
-    started = Cluster(True, head_node_args={"num_cpus": 0, **NODE})
-    for _ in range(nodes):
-        started.add_node(num_cpus=1, **NODE)
-    try:
-        yield started.address
-    finally:
-        started.shutdown()
-
-
 def timed(folder: Path, *arguments: str) -> float:
     """Wall seconds of a command."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     known = {"OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1", "PATH": path}
-    known |= {"RAY_USAGE_STATS_ENABLED": "0", "DISTILLKIT_SLURM": "local"}
+    known |= {"RAY_USAGE_STATS_ENABLED": "0"}
     began = time.monotonic()
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         command = [*COMMAND, *arguments]
@@ -89,48 +92,62 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def compared(start: Path, targets: list[str], names: Sequence[str]) -> dict[str, Any]:
-    """The same pipeline by each engine, each from a copy of ``start``; ``dvc`` is the first."""
+def compared(start: Path, targets: list[str], names: Sequence[str], known: dict[str, Any]) -> dict[str, Any]:
+    """The same pipeline by plain ``dvc repro`` and by each engine, each from a copy of ``start``.
+
+    Of ``known``, an earlier result, rows of other engines stay if plain ``dvc repro`` gave the same bytes then.
+    """
     found: dict[str, Any] = {}
-    for name in names:
+    for name in ["dvc", *names]:
         folder = start.with_name(f"{start.name}-{name}")
         shutil.copytree(start, folder)
-        arguments, nodes = RUNS[name]
-        with cluster(nodes) if nodes else nullcontext("") as address:
-            extra = ["--address", address] if nodes else []
+        arguments, cluster = RUNS[name]
+        with cluster() as extra:
             load = round(os.getloadavg()[0], 1)
             seconds = timed(folder, *arguments, *extra, *targets)
         ratio = round(seconds / found["dvc"]["seconds"], 3) if found else 1.0
         found[name] = {"seconds": round(seconds, 1), "ratio": ratio, "load": load, "digest": digest(folder)}
         click.echo(f"{start.name}, {name}: {seconds:.1f} s, {ratio:.2f} of dvc repro", err=True)
+    if known.get("dvc", {}).get("digest") == found["dvc"]["digest"]:
+        found = {name: row for name, row in known.items() if name in RUNS} | found
     return found | {"same_bytes": len({run["digest"] for run in found.values()}) == 1}
+
+
+def distillations(folder: Path, count: int, steps: int) -> list[str]:
+    """Make a pipeline of which ``count`` distillations are left to do: the targets."""
+    known = YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]["mtt-ipc5"]
+    recipes = {f"mtt-{at}": known | {"optim": known["optim"] | {"steps": steps + at}} for at in range(count)}
+    project(folder, recipes)
+    timed(folder, "dvc", "repro", "inputs")
+    shutil.rmtree(folder / ".dvc/cache/runs")
+    return [f"distill@{recipe}" for recipe in recipes]
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One recipe and two distillations.")
+@click.option("--timing", is_flag=True, help="Overhead of one node on the default pipeline; speed-up of two nodes.")
 @click.option("--pipeline", "pipelines", multiple=True, type=click.Choice(PIPELINES), default=PIPELINES)
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(RUNS)[1:]), default=list(RUNS)[1:])
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes.")
-def main(quick: bool, pipelines: tuple[str, ...], engines: tuple[str, ...], out: Path | None) -> None:
-    known = YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]
-    count, steps = (2, 5) if quick else (8, 40)
-    learned = [known["mtt-ipc5"] | {"optim": known["mtt-ipc5"]["optim"] | {"steps": steps + at}} for at in range(count)]
-    eight = {f"mtt-{number}": recipe for number, recipe in enumerate(learned)}
+def main(quick: bool, timing: bool, pipelines: tuple[str, ...], engines: tuple[str, ...], out: Path | None) -> None:
+    one = {"random-ipc5": YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]["random-ipc5"]}
     out = out or (None if quick else ROOT / "benchmarks/results/engines-cpu.json")
     result = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
     result |= conditions("engines")
     with TemporaryDirectory() as name:
-        if "default" in pipelines:
-            folder = project(Path(name, "default"), {"random-ipc5": known["random-ipc5"]} if quick else None)
-            result["default"] = compared(folder, [], ["dvc", *engines])
-        if "distillations" in pipelines:
-            folder = project(Path(name, "distillations"), eight)
-            timed(folder, "dvc", "repro", "inputs")
-            shutil.rmtree(folder / ".dvc/cache/runs")
-            targets = [f"distill@{recipe}" for recipe in eight]
-            result["distillations"] = compared(folder, targets, ["dvc", *engines])
+        for pipeline in pipelines:
+            folder = Path(name, pipeline)
+            if pipeline == "default":
+                targets = list[str]()
+                project(folder, one if quick else None)
+            else:
+                targets = distillations(folder, *((2, 5) if quick else (8, 40)))
+            names = TIMING[pipeline] if timing else engines
+            result[pipeline] = compared(folder, targets, names, result.get(pipeline, {}))
     text = json.dumps(result, indent=2) + "\n"
     click.echo(text) if out is None else out.write_text(text, encoding="utf-8")
+    if different := [pipeline for pipeline in pipelines if not result[pipeline]["same_bytes"]]:
+        raise click.ClickException(f"not the same bytes: {', '.join(different)}; compare the digests in the JSON")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from clusters import RAY_NODE, SOON, ray_cluster
 from interpreter import SCRIPTS
 from pages import follow
 from ruamel.yaml import YAML
@@ -23,7 +24,8 @@ from distillkit.base.errors import DistillkitError
 from distillkit.engines.controller import Run
 from distillkit.engines.display import Board, Events
 from distillkit.engines.plan import plan_for, put_in_order
-from distillkit.engines.ray import NAMESPACE, SILENT, actor_class
+from distillkit.engines.ray import NAMESPACE, SILENT
+from distillkit.engines.runner import Runner
 from distillkit.engines.start import Options, on_ray
 
 ray = pytest.importorskip("ray", reason="ray is not installed; pip install -e '.[ray]'")
@@ -33,19 +35,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's processes
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
-NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
 
 
 @pytest.fixture(scope="module")
 def cluster():
     """A head that runs no jobs, and the means to add nodes; each test has nodes of its own."""
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "node_name": "head", "_system_config": SOON, **NODE})
-    yield cluster
-    cluster.shutdown()
+    with ray_cluster(_system_config=SOON) as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -55,7 +51,7 @@ def nodes(cluster):
 
     def add(*names: str, cpus: int = 1, **options):
         for name in names:
-            added[name] = cluster.add_node(num_cpus=cpus, node_name=name, **NODE, **options)
+            added[name] = cluster.add_node(num_cpus=cpus, node_name=name, **RAY_NODE, **options)
         cluster.wait_for_nodes()
         return added
 
@@ -195,7 +191,7 @@ def test_an_actor_that_nobody_asks_ends(nodes, cluster):
     """As after the end of a controller whose job still waited for a place: it keeps no core for ever."""
     nodes("one")
     ray.init(cluster.address, namespace=NAMESPACE, **SILENT)
-    ray.remote(actor_class("nothing", kept=1)).options(name="idle", lifetime="detached", num_cpus=1).remote()
+    ray.remote(Runner).options(name="idle", lifetime="detached", num_cpus=1).remote(1)
     until(lambda: ray.available_resources().get("CPU", 0) == 0, "it has its core")
     until(lambda: not ray.util.list_named_actors(), "it has ended")
 

@@ -1,22 +1,16 @@
 """``distillkit repro --on slurm`` on a real Slurm of this machine: one controller and two nodes of one core each.
 
-Needs Debian's ``slurmctld``, ``slurmd``, ``slurm-client`` and ``munge``, root, and ``pip install -e '.[slurm]'``;
-``pytest -m slow``.
+Needs what tests/clusters.py says, and ``pip install -e '.[slurm]'``; ``pytest -m slow``.
 """
 
 import os
 import re
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import pytest
+from clusters import MISSING, both_idle, call, slurm_cluster
 from interpreter import SCRIPTS
 from ruamel.yaml import YAML
 from test_engines import FOUR, contents, four, plain, ran
@@ -25,81 +19,17 @@ from test_pipeline import environment
 from test_repro import UNTIL, ended, start
 
 __all__ = ["four"]  # a fixture
-COMMANDS = ("slurmctld", "slurmd", "munged", "sbatch")
-SEARCHED = f"{os.environ['PATH']}:/usr/sbin"
-MISSING = [name for name in COMMANDS if shutil.which(name, path=SEARCHED) is None]
-MISSING += [] if find_spec("submitit") else ["submitit"]
-MISSING += [] if os.geteuid() == 0 else ["root"]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}; see the top of this file"),
+    pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)}; see the top of tests/clusters.py"),
 ]
-NODES = {"n1": 16821, "n2": 16822}
-CONFIGURATION = """
-ClusterName=test
-SlurmctldHost=localhost(127.0.0.1)
-SlurmUser=root
-AuthInfo=socket={0}/munge/socket,cred_expire=5
-SlurmctldPort=16817
-StateSaveLocation={0}/state
-SlurmdSpoolDir={0}/spool.%n
-SlurmctldPidFile={0}/slurmctld.pid
-SlurmdPidFile={0}/slurmd.%n.pid
-SlurmctldLogFile={0}/slurmctld.log
-SlurmdLogFile={0}/slurmd.%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
-MpiDefault=none
-ReturnToService=2
-SchedulerParameters=sched_interval=1,sched_min_interval=0
-SlurmdParameters=config_overrides
-KillWait=5
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=60 State=UP
-"""
-
-
-def call(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PATH": SEARCHED}, check=False)
-    assert done.returncode == 0, (command, done.stdout + done.stderr)
-    return done.stdout
-
-
-def both_idle() -> bool:
-    return call("sinfo", "-h", "-o", "%D %t").split() == ["2", "idle"]
 
 
 @pytest.fixture(scope="module")
 def slurm():
-    """A Slurm of its own on the loopback, without accounting; its folder."""
-    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    folder.chmod(0o755)
-    (folder / "munge").mkdir(mode=0o700)
-    (folder / "munge/key").write_bytes(os.urandom(1024))
-    (folder / "munge/key").chmod(0o600)
-    for name in ("state", *(f"spool.{node}" for node in NODES)):
-        (folder / name).mkdir()
-    lines = [
-        f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=2000"
-        for node, port in NODES.items()
-    ]
-    text = CONFIGURATION.format(folder).replace("PartitionName", "\n".join([*lines, "PartitionName"]))
-    (folder / "slurm.conf").write_text(text)
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    files = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
-    call("munged", "-f", *(f"--{option}={folder}/munge/{name}" for option, name in files.items()))
-    call("slurmctld")
-    for node in NODES:
-        call("slurmd", "-N", node)
-    until(both_idle, "the nodes have come up")
-    yield folder
-    call("scancel", "--state=RUNNING", "--partition=test")
-    for path in (*folder.glob("*.pid"), folder / "munge/pid"):
-        with suppress(psutil.Error, ValueError):
-            psutil.Process(int(path.read_text())).terminate()
-    del os.environ["SLURM_CONF"]
-    shutil.rmtree(folder, ignore_errors=True)
+    """Its folder."""
+    with slurm_cluster() as folder:
+        yield folder
 
 
 def on_slurm(folder: Path, *arguments: str):

@@ -8,6 +8,7 @@ matter whether a job ran in this run, in an earlier one whose controller was kil
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from distillkit.engines.results import settle
 from distillkit.process.interruption import check, note, reacting
 
 PAUSE = 0.2  # seconds to wait for something to happen
+PATIENCE = 5.0  # seconds without a job that runs, after which one line says why
 HERE = (
     "code",
     "fetch",
@@ -90,7 +92,9 @@ class Run:
         self.failed: dict[str, str] = {}
         self.running: dict[str, Engine] = {}
         self.last: dict[str, str] = {}
-        self.nodes: dict[str, str] = {}
+        self.nodes: dict[str, str] = {}  # of stages that run, and of those that have ended
+        self.idle_since: float | None = None  # since when no job has had a place
+        self.explained = False
 
     def all(self) -> dict[str, str]:
         """Run what is stale; the stages that failed. After a failure none is begun, and those that run end in order."""
@@ -105,6 +109,7 @@ class Run:
                 for engine in self.engines():
                     for event in engine.poll(PAUSE if self.running else 0):
                         self.hear(event)
+                self.explain()
         except BrokenPipeError as error:
             self.cancel()
             raise unheard(error) from None
@@ -153,6 +158,18 @@ class Run:
         name = f"{re.sub('[^A-Za-z0-9_-]', '-', stage)}-{state.key[:16]}"
         order = pack(stage, self.away.places, self.away.offered)
         return self.away.engine, Job(stage, name, order, self.away.demand(stage))
+
+    def explain(self) -> None:
+        """Say once why jobs wait, where for some time none has a place."""
+        placed = (stage for stage, engine in self.running.items() if engine is self.here or stage in self.nodes)
+        if not self.running or any(placed):
+            self.idle_since, self.explained = None, False
+        elif self.idle_since is None:
+            self.idle_since = time.monotonic()
+        elif not self.explained and time.monotonic() - self.idle_since > PATIENCE:
+            self.explained = True
+            stage, engine = next(iter(self.running.items()))
+            self.board.said(stage, f"waits: {engine.reason(stage)}")
 
     def hear(self, event: Event) -> None:
         """Follow what has happened to a job."""

@@ -42,6 +42,10 @@ class Engine(Protocol):
         """What has happened since the last call, logs among it; waits at most so long for something to happen."""
         ...
 
+    def reason(self, stage: str) -> str:
+        """Why a job has no place yet, as far as the engine knows."""
+        ...
+
     def cancel(self) -> None:
         """End all jobs, in order where they can, and wait for that."""
         ...

@@ -55,6 +55,9 @@ class Local:
         except Empty:
             return
 
+    def reason(self, stage: str) -> str:
+        return f"{stage} begins at once"
+
     def cancel(self) -> None:
         interrupt(self.running.values())
         while self.running:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from distillkit.base.errors import DistillkitError
+from distillkit.engines import runner
 from distillkit.engines.engine import Demand, Event, Job
 from distillkit.engines.order import differences, versions
 from distillkit.process.interruption import interrupt, reacting
@@ -26,75 +26,10 @@ KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has e
 ENDING = 20.0  # seconds that a cancelled job has to end in order
 CONNECTING = 10.0  # seconds for the cluster to answer at all
 ANSWER = 60.0  # seconds for a node to start Python
+LOST = 20.0  # seconds without the head, after which we give up; Ray itself would end this process after a minute
+RESOURCES = {"CPU": ("cores", "--cores"), "GPU": ("GPUs", "--gpus"), "memory": ("bytes of memory", "--memory")}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
-
-
-def actor_class(worker: str, kept: float) -> Any:
-    """The class of the actors. Ray ships it by value, so that it runs where distillkit is missing, and can tell."""
-
-    class Runner:
-        """One job. ``run`` runs it once, however often it is called; ``said`` may be called meanwhile."""
-
-        def __init__(self) -> None:
-            import tempfile
-            import threading
-            from pathlib import Path
-
-            self.folder, self.lock = Path(tempfile.mkdtemp(prefix="distillkit-job-")), threading.Lock()
-            self.process: Any = None
-            self.code: int | None = None
-            self.asked = time.monotonic()
-            threading.Thread(target=self.leave, daemon=True).start()
-
-        def leave(self) -> None:
-            """End this process once no job runs and nobody has asked for some time."""
-            import shutil
-
-            while time.monotonic() - self.asked < kept or (self.process is not None and self.process.poll() is None):
-                time.sleep(1)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            os._exit(0)
-
-        def run(self, order: bytes) -> int:
-            import subprocess
-
-            with self.lock:
-                if self.code is None:
-                    (self.folder / "order.tar").write_bytes(order)
-                    command = [sys.executable, "-P", "-m", worker, str(self.folder)]
-                    said = (self.folder / "said.txt").open("ab")
-                    self.process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
-                    self.code = self.process.wait()
-                    self.asked = time.monotonic()
-            return self.code
-
-        def said(self, since: int) -> tuple[str, bytes]:
-            """The node, and what the job has said after so many bytes."""
-            import ray
-
-            self.asked = time.monotonic()
-            path, found = self.folder / "said.txt", b""
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(since)
-                    found = file.read()
-            return ray.get_runtime_context().get_node_id(), found
-
-        def end(self, seconds: float) -> None:
-            """End the job in order; it is killed after so many seconds."""
-            import shutil
-            import subprocess
-
-            if self.process is not None and self.process.poll() is None:
-                self.process.terminate()
-                try:
-                    self.process.wait(seconds)
-                except subprocess.TimeoutExpired:
-                    self.process.kill()
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    return Runner
 
 
 class Running:
@@ -124,7 +59,9 @@ class Ray:
             found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
             raise DistillkitError(f"{found}; expected HOST:PORT of its head; start one: ray start --head") from None
         self.ray, self.running = ray, dict[str, Running]()
-        self.actors = ray.remote(actor_class("distillkit.engines.worker", KEPT))
+        ray.cloudpickle.register_pickle_by_value(runner)
+        self.actors, self.ask = ray.remote(runner.Runner), ray.remote(num_cpus=0, max_retries=0)(runner.ask)
+        self.head, self.answered = ray.get_runtime_context().gcs_address, time.monotonic()
 
     # The cluster
 
@@ -144,21 +81,9 @@ class Ray:
         """Whether all nodes that can run jobs see the cache; raises unless they have our versions."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        @self.ray.remote(num_cpus=0, max_retries=0)  # type: ignore[untyped-decorator, unused-ignore]
-        def ask(path: str, worker: str) -> tuple[str, str]:
-            import subprocess
-            from pathlib import Path
-
-            done = subprocess.run([sys.executable, "-P", "-m", worker, "--versions"], capture_output=True, text=True)
-            seen = Path(path, ".distillkit")
-            answer = done.stdout if done.returncode == 0 else "\n" + done.stderr.strip()
-            return answer, seen.read_text() if seen.is_file() else ""
-
         able = {name: node for name, node in self.nodes().items() if node["Resources"].get("CPU")}
         answers = {
-            name: ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(
-                cache, "distillkit.engines.worker"
-            )
+            name: self.ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote(cache)
             for name in able
         }
         tokens = []
@@ -200,21 +125,26 @@ class Ray:
             num_cpus=demand.cores,
             num_gpus=demand.gpus,
             memory=demand.memory or None,
-        ).remote()
+        ).remote(KEPT)
         self.running[job.stage] = Running(job, actor, order, again)
 
     def able(self, demand: Demand, stage: str) -> Demand:
         """The same demand. Raises where no node could ever run the stage."""
-        wanted = {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
-        for resource, count in wanted.items():
+        for resource, count in wanted(demand).items():
             if count > (most := self.largest(resource)):
-                of = {"CPU": "cores", "GPU": "GPUs", "memory": "bytes of memory"}[resource]
-                option = {"CPU": "--cores", "GPU": "--gpus", "memory": "--memory"}[resource]
+                of, option = RESOURCES[resource]
                 found = f"{stage} asks for {count:,} {of}, and the largest node has {most:,.0f}"
                 raise DistillkitError(f"{found}; add a node, or lower {option}")
         return demand
 
+    def reason(self, stage: str) -> str:
+        free = self.ray.available_resources()
+        asked = wanted(self.running[stage].job.demand).items()
+        each = [f"{count:,} {RESOURCES[name][0]} (free: {free.get(name, 0):,.0f})" for name, count in asked if count]
+        return f"no node has {', '.join(each)}"
+
     def poll(self, seconds: float) -> Iterator[Event]:
+        self.listen()
         with reacting(interrupt):
             self.ray.wait([job.ended for job in self.running.values()], timeout=seconds)
         for stage, job in list(self.running.items()):
@@ -222,6 +152,23 @@ class Ray:
             yield from self.heard(stage, job, last=bool(ready))
             if ready:
                 yield from self.end_of(stage, job)
+
+    def listen(self) -> None:
+        """Raise DistillkitError where the cluster's head has not answered for some time."""
+        now = time.monotonic()
+        if now - self.answered < LOST / 4:
+            return
+        try:
+            knock(self.head)
+        except OSError as error:
+            if now - self.answered < LOST:
+                return
+            self.running.clear()  # there is nobody who could cancel
+            found = (
+                f"the head of the Ray cluster, {self.head}, has gone ({error.strerror or error}), and jobs end with it"
+            )
+            raise DistillkitError(f"{found}; start the cluster again, and run the same command again") from None
+        self.answered = now
 
     def heard(self, stage: str, job: Running, last: bool) -> Iterator[Event]:
         """Where a job runs, and whole lines that it has said; asked for about once a second, and at its end."""
@@ -254,6 +201,10 @@ class Ray:
         except self.ray.exceptions.ActorUnavailableError:  # until Ray knows whether the node lives
             job.ended = job.actor.run.remote(job.order)
             return
+        except self.ray.exceptions.RayTaskError as error:  # such as a full disk
+            del self.running[stage]
+            yield Event(stage, "failed", f"the node cannot take the job ({brief(error)})")
+            return
         except self.ray.exceptions.RayError as error:
             del self.running[stage]
             where = self.name_of(job.node) if job.node else "a node"
@@ -279,6 +230,11 @@ class Ray:
             with suppress(Exception):
                 self.ray.kill(job.actor)
         self.running.clear()
+
+
+def wanted(demand: Demand) -> dict[str, int]:
+    """What a job asks for, by Ray's names."""
+    return {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
 
 
 def knock(address: str | None) -> None:

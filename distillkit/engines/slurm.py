@@ -52,7 +52,7 @@ class Slurm:
             raise DistillkitError("sbatch is not on the PATH; expected Slurm's commands; run this on a login node")
         self.submitit, self.folder, self.partition = submitit, folder.resolve(), partition
         self.running: dict[str, Running] = {}
-        self.listed: dict[str, tuple[str, str]] = {}
+        self.listed: dict[str, str] = {}
         self.asked = 0.0
 
     def submit(self, job: Job) -> None:
@@ -113,16 +113,20 @@ class Slurm:
             elif fresh:
                 yield from self.looked_for(stage, job)
 
-    def queue(self) -> dict[str, tuple[str, str]]:
-        """State and node of each job of ours that Slurm has not ended, by its number."""
+    def queue(self) -> dict[str, str]:
+        """The jobs of ours that Slurm has not ended, by number, and why each has no place yet."""
         if self.cluster != REAL:
-            return {str(job.handle.job_id): ("", "") for job in self.running.values() if not job.handle.done()}
-        command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%N"]
+            return {str(job.handle.job_id): "" for job in self.running.values() if not job.handle.done()}
+        command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%r"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return self.listed  # Slurm is busy, or restarts; jobs go on
         rows = (line.split("|") for line in done.stdout.splitlines())
-        return {number: (state, node) for number, state, node in rows if state not in ENDED_STATES}
+        return {number: why for number, state, why in rows if state not in ENDED_STATES}
+
+    def reason(self, stage: str) -> str:
+        number = str(self.running[stage].handle.job_id)
+        return f"Slurm has no place for job {number} yet ({self.listed.get(number) or 'no reason given'})"
 
     def heard(self, stage: str, job: Running, last: bool = False) -> Iterator[Event]:
         """Where a job runs, and whole lines that it has said."""
@@ -193,7 +197,8 @@ def ending(folder: Path) -> int | None:
 
 
 def last_word(folder: Path) -> str:
-    """The last line that submitit or Slurm has left of a job."""
+    """The last line that submitit or Slurm has left of a job, but for srun's, which only says that it has ended."""
     logs = sorted((folder / "submitit").glob("*.err"), key=lambda path: path.stat().st_mtime)
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip()[:200] if lines else "no reason given"
+    found = [line for line in lines if not line.startswith("srun: ")] or lines
+    return found[-1].strip()[-300:] if found else "no reason given"

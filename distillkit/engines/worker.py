@@ -6,7 +6,6 @@ it. ``--versions`` alone prints what :func:`distillkit.engines.order.versions` f
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -39,15 +38,22 @@ def main(folder: Path) -> int:
         signal.signal(number, ask)
     end_with_parent()
     write_text(folder / NODE, node())
-    workspace = Path(tempfile.mkdtemp(prefix="distillkit-"))
     try:
-        code = run(folder, workspace)
+        with tempfile.TemporaryDirectory(prefix="distillkit-", ignore_cleanup_errors=True) as workspace:
+            code = run(folder, Path(workspace))
     except Asked:
         return 128 + signal.SIGTERM
-    finally:
-        shutil.rmtree(workspace, ignore_errors=True)
+    except OSError as error:  # such as a full disk, on which there is room again
+        found = f"cannot run the job: {error.strerror} ({error.filename or tempfile.tempdir})"
+        code = mistaken(f"{found}; make room there, or set TMPDIR to another folder")
     write_text(folder / ENDED, json.dumps({"code": code, "node": node()}))
     return code
+
+
+def mistaken(found: str) -> int:
+    """Say what keeps this node from running the stage: the exit code."""
+    print(f"error: node {node()} {found}", flush=True)  # noqa: T201
+    return 1
 
 
 def ask(number: int, frame: Any) -> None:
@@ -68,8 +74,7 @@ def run(folder: Path, workspace: Path) -> int:
         archive.extractall(workspace)
     order = json.loads((workspace / ORDER).read_text(encoding="utf-8"))
     if mistake := settled_in(order, workspace):
-        print(f"error: {mistake}", flush=True)  # noqa: T201
-        return 1
+        return mistaken(mistake)
     process = subprocess.Popen(
         [*PYTHON, "-c", STAGE, str(os.getpid()), order["stage"], order["remote"] or ""],
         stdin=subprocess.DEVNULL,
@@ -89,7 +94,7 @@ def run(folder: Path, workspace: Path) -> int:
 def settled_in(order: dict[str, Any], workspace: Path) -> str:
     """Connect the workspace with the cache and the unfinished work that are seen here; a mistake, or nothing."""
     if differ := differences(order["versions"], versions()):
-        return f"node {node()} has {differ}; expected the same everywhere; install the same environment on it"
+        return f"has {differ}; expected the same everywhere; install the same environment on it"
     seen = Path(order["cache"], ".distillkit")
     shared = bool(order["token"]) and seen.is_file() and seen.read_text(encoding="utf-8") == order["token"]
     if shared:
@@ -97,14 +102,14 @@ def settled_in(order: dict[str, Any], workspace: Path) -> str:
         with (workspace / ".dvc/config.local").open("w", encoding="utf-8") as file:
             file.write(f"[cache]\n    dir = {order['cache']}\n")
     elif order["remote"] is None:
-        return f"node {node()} does not see {order['cache']}; name a DVC remote that it reaches: --remote NAME"
+        return f"does not see {order['cache']}; name a DVC remote that it reaches: --remote NAME"
     if shared or order["work_given"]:
         link = workspace / order["stage_folder"] / ".distillkit"
         try:
             Path(order["work"]).mkdir(parents=True, exist_ok=True)
             link.symlink_to(order["work"], target_is_directory=True)
         except OSError as error:
-            return f"node {node()} cannot use {order['work']} ({error.strerror}); expected a folder that all nodes see"
+            return f"cannot use {order['work']} ({error.strerror}); expected a folder that all nodes see"
     return ""
 
 
@@ -129,7 +134,7 @@ def stage(parent: str, address: str, remote: str) -> None:
             sys.exit(code)
         if remote and not state.done:
             publish(address, state.key, remote)
-    except DistillkitError as error:
+    except (DistillkitError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
