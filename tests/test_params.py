@@ -11,9 +11,9 @@ from distillkit.base.errors import ParamsError
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.attack import Attack
 from distillkit.methods import METHODS
-from distillkit.methods.selection.window import WindowScan, WindowSubset
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
+from distillkit.selection.window import WindowScan, WindowSubset
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import FolderSource, HuggingFaceSource, TorchvisionSource
 from distillkit.training.expert_files import shard_paths

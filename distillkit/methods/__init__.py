@@ -19,14 +19,14 @@ from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
-from distillkit.methods.selection.confident import ConfidentSubset
-from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.selection.full import FullSet
-from distillkit.methods.selection.imported import Imported
-from distillkit.methods.selection.means import Centroids, ClassMeans
-from distillkit.methods.selection.optimised import OptimisedSubset
-from distillkit.methods.selection.random_subset import RandomSubset
-from distillkit.methods.selection.window import WindowSubset
+from distillkit.selection.confident import ConfidentSubset
+from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.full import FullSet
+from distillkit.selection.imported import Imported
+from distillkit.selection.means import Centroids, ClassMeans
+from distillkit.selection.optimised import OptimisedSubset
+from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.window import WindowSubset
 
 GROUP = "distillkit.methods"
 METHODS: dict[str, type[Selection]] = {

@@ -27,10 +27,10 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
-from distillkit.methods.selection.imported import Imported
-from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.packaging import PackageSpec, check_package
 from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
+from distillkit.selection.imported import Imported
+from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths

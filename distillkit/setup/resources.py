@@ -24,8 +24,8 @@ from distillkit.data.rows import CHUNK, IN_MEMORY, READY
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method
 from distillkit.matching.unroll import CPU_BUDGET
-from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.compute import Compute
