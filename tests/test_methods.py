@@ -40,6 +40,7 @@ from distillkit.pipeline.unfinished import remembering
 from distillkit.process.interruption import Interrupted
 from distillkit.selection.confident import ConfidentSubset
 from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.dual import DualSampling
 from distillkit.selection.full import FullSet
 from distillkit.selection.imported import Imported
 from distillkit.selection.means import Centroids, ClassMeans
@@ -70,6 +71,7 @@ EXAMPLES = {
     "k-centre": [KCentre(IPC)],
     "moderate": [Moderate(IPC), Moderate(IPC, experts=2)],
     "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
+    "dual": [DualSampling(IPC), DualSampling(IPC, exponent=1.0)],
     "optimised": [
         OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
         OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY, best_fraction=1.0),

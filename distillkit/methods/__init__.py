@@ -21,6 +21,7 @@ from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
 from distillkit.selection.confident import ConfidentSubset
 from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.dual import DualSampling
 from distillkit.selection.full import FullSet
 from distillkit.selection.imported import Imported
 from distillkit.selection.means import Centroids, ClassMeans
@@ -38,6 +39,7 @@ METHODS: dict[str, type[Selection]] = {
     "k-centre": KCentre,
     "moderate": Moderate,
     "ccs": CoverageCentric,
+    "dual": DualSampling,
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,

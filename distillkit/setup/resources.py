@@ -30,11 +30,12 @@ from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.compute import Compute
 from distillkit.training.difficulty import SCORES
+from distillkit.training.dynamics import DYNAMICS, MOVING
 from distillkit.training.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
-from distillkit.training.trajectories import DYNAMICS, ExpertsSpec
+from distillkit.training.trajectories import ExpertsSpec
 
 MIB = 2**20
-FLOAT = 4  # bytes
+FLOAT, HALF = 4, 2  # bytes
 BASE = (670 if torch.version.cuda else 370) * MIB  # a stage that has imported what it needs; without CUDA: a guess
 LARGE = 210 * MIB  # beside, where the network is large: what counts its FLOP, and what its layers need of their own
 COMPILING = 500 * MIB  # beside, where it is compiled: a guess
@@ -207,6 +208,8 @@ def experts_peak(spec: ExpertsSpec, images: Images) -> int:
     job = Job(spec.recipe.network, images, spec.visits(images.train))
     batch = min(spec.recipe.batch, images.train or spec.recipe.batch)
     step = STEP * batch * sum(job.outputs) + images.seen(images.train, batch)
+    probabilities = images.train * images.classes  # of this epoch and the one before
+    step += 2 * HALF * probabilities if probabilities <= MOVING else 0
     expert = trajectory(spec, job) + recorded(spec, images)
     return job.base + min(job.workers, spec.per_shard) * step + 2 * spec.per_shard * expert
 
