@@ -9,7 +9,7 @@ from distillkit.base.errors import ParamsError, WindowError
 from distillkit.base.randomness import seeded
 from distillkit.data.images import channel_statistics
 from distillkit.data.networks import NetworkSpec
-from distillkit.data.selection import rank_hardest_first, select_easiest, select_random, select_window
+from distillkit.data.selection import rank_hardest_first, select_easiest, select_random, select_wanted, select_window
 from distillkit.training.difficulty import (
     BY_RUNS,
     SCORES,
@@ -166,6 +166,13 @@ def test_ranks_hardest_first_with_ties_in_dataset_order():
 )
 def test_window_by_hand(ipc, start, expected):
     assert select_window(LABELS, DIFFICULTY, NAMES, ipc, start).tolist() == expected
+
+
+def test_wanted_images_come_first_and_the_easiest_of_them():
+    """Class 0, easiest first: 0 4 6 2, of which 2 and 4 are wanted and 0 is taken; class 1: 7 1 3 5, none wanted."""
+    wanted, taken = (torch.isin(torch.arange(8), torch.tensor(rows)) for rows in ([2, 4], [0]))
+    assert select_wanted(LABELS, DIFFICULTY, NAMES, 3, wanted, taken).tolist() == [4, 2, 6, 7, 1, 3]
+    assert select_wanted(LABELS, DIFFICULTY, NAMES, 1, wanted, taken).tolist() == [4, 7]
 
 
 def test_window_start_as_a_fraction_of_ipc_by_name():

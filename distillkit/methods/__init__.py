@@ -14,6 +14,7 @@ from distillkit.data.factories import OTHERS
 from distillkit.matching.method import Selection
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.att import AutomaticTrajectories
+from distillkit.methods.learning.ccfs import CurriculumSelection
 from distillkit.methods.learning.dc import DatasetCondensation, SiameseCondensation
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
@@ -51,6 +52,7 @@ METHODS: dict[str, type[Selection]] = {
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,
+    "ccfs": CurriculumSelection,
     "imported": Imported,
 }
 

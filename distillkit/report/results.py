@@ -29,6 +29,7 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "mtt": "#0072b2",
     "att": "#5ab4ac",
     "selmatch": "#d55e00",
+    "ccfs": "#fdb863",
     "imported": "#e69f00",
 }
 UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
