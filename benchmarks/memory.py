@@ -56,6 +56,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "k-centre": {"method": "k-centre", "ipc": 50},
     "moderate": {"method": "moderate", "ipc": 50},
     "ccs": {"method": "ccs", "ipc": 50, "hardest_dropped": 0.1},
+    "dual": {"method": "dual", "ipc": 50},
     "kmeans": {"method": "kmeans", "ipc": 5, "tries": 1},
     "average": {"method": "average", "ipc": 1},
     "optimised": {"method": "optimised", "ipc": 5, "sets": 2, "runs": 1, "holdout": 0.2, "training": TRAINING},

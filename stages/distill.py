@@ -49,7 +49,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
 
     settings = [recipe.params, seed, asdict(trained.spec)]
     with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real_file(real), *used]) as folder:
-        models = model_folder(recipe.params, seed, real_file(real))
+        models = model_folder(recipe.params, seed, real_file(real)) if "model" in recipe.params else folder
         synthetic, history = make(recipe, material, seed, provenance, folder, models, LIVE / name)
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, *loss_table(history))

@@ -15,7 +15,7 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real
 from distillkit.pipeline.stage import run_stage
-from distillkit.training.difficulty import first_epochs, scores_of
+from distillkit.training.difficulty import first_epochs, score_called, scores_of
 from distillkit.training.expert_files import ExpertFiles, shard_paths
 from distillkit.training.score_file import ScoreSpec, read_score_file
 
@@ -31,8 +31,8 @@ def score(real: Path, experts: Path, out: Path) -> None:
     trained = ExpertFiles(shard_paths(data, experts))
     if (seen := trained.images) != images:
         raise ArtifactError(f"the experts saw {seen} images, {real} holds {images}; train them again")
-    scores = scores_of(first_epochs(dynamics, spec.epochs) for dynamics in trained.dynamics())
-    chosen = read_score_file(spec, images) if spec.name == "file" else scores[spec.name]
+    scores = scores_of((first_epochs(dynamics, spec.epochs) for dynamics in trained.dynamics()), spec.run)
+    chosen = read_score_file(spec, images) if spec.name == "file" else score_called(spec.name, scores)
     artifact.save_difficulty(out, chosen, scores, {"score": asdict(spec)})
 
 

@@ -22,12 +22,12 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import Material
-from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.build import Entry, build
 from distillkit.package.croissant.document import file_object
 from distillkit.package.croissant.listing import CROISSANT
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import Manifest, manifest_of, records_in
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.sources.fetch import ZCA, ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.loop import TrainingRecipe

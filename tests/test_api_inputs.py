@@ -22,9 +22,9 @@ from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.files import canonical_json, sha256
 from distillkit.data import factories
 from distillkit.methods.learning.mtt import TrajectoryMatching
-from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.own_code import own_code
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.setup.defaults import Facts
 from distillkit.sources.python import inner
 from distillkit.training.expert_files import ExpertFiles

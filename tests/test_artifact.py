@@ -518,14 +518,14 @@ def test_a_snapshot_is_found_across_shards(shards, experts):
 def test_dynamics_of_all_shards_in_order(shards, experts):
     expected = Dynamics(*(part[[0, 0, 1]] for part in experts[1]))
     found = list(ExpertFiles(shards).dynamics())
-    assert [len(part) for each in found for part in each] == [1] * 15
+    assert [len(part) for each in found for part in each] == [1] * 3 * len(Dynamics._fields)
     assert same(Dynamics(*map(torch.cat, zip(*found, strict=True))), expected)
 
 
 def test_only_the_snapshot_asked_for_is_read(tmp_path):
     """64 MiB of trajectories cost no memory."""
     trajectory = torch.arange(256.0).repeat_interleave(2**14).view(256, 2**14)
-    dynamics = Dynamics(torch.ones(255, 2, dtype=torch.bool), *(torch.zeros(4, 255, 2, dtype=torch.float16)))
+    dynamics = Dynamics(torch.ones(255, 2, dtype=torch.bool), *(torch.zeros(5, 255, 2, dtype=torch.float16)))
     path = tmp_path / "x"
     save_experts(path, [Expert(trajectory, dynamics)] * 4, NetworkSpec("convnet"), {})
     before = anonymous_memory()

@@ -6,9 +6,11 @@ import torch
 from distillkit.base.errors import WindowError
 from distillkit.base.randomness import seeded
 from distillkit.training.coreset_rules import (
+    beta_weights,
     cluster_centres,
     cover,
     distance_to_median,
+    draw_weighted,
     herd,
     middle,
     share_out,
@@ -111,3 +113,32 @@ def test_clusters_repeat_to_the_bit():
 def test_too_few_different_points():
     with pytest.raises(WindowError, match=r"3 clusters are asked for, but a class has fewer different images; lower"):
         cluster_centres(torch.tensor([[0.0], [1], [1], [0]]), 3, 1, 0)
+
+
+def test_beta_weights_by_hand():
+    """All kept: of two images μ = 3/8, so b = 15 · 5/8, a = 16 − b. A hundredth kept, exponent 1: b is a hundredth."""
+    score, probability = torch.tensor([1.0, 2.0]), torch.tensor([0.5, 0.25])
+    b = 15 * 5 / 8
+    expected = [0.5 ** (15 - b) * 0.5 ** (b - 1), 2 * 0.25 ** (15 - b) * 0.75 ** (b - 1)]
+    assert beta_weights(score, probability, 1.0, 4.0).tolist() == pytest.approx(expected)
+    b /= 100
+    expected = [0.5 ** (15 - b) * 0.5 ** (b - 1), 2 * 0.25 ** (15 - b) * 0.75 ** (b - 1)]
+    assert beta_weights(score, probability, 0.01, 1.0).tolist() == pytest.approx(expected)
+
+
+def test_of_many_images_only_the_ten_of_the_highest_score_place_the_density():
+    """Ten of p = ½ and one of a lower score with p = 1: b = 15 · ½ all the same, and its weight is nearly none."""
+    score, probability = torch.tensor([*[2.0] * 10, 1.0]), torch.tensor([*[0.5] * 10, 1.0])
+    found = beta_weights(score, probability, 1.0, 1.0)
+    assert found[:10].tolist() == pytest.approx([2 * 0.5**7.5 * 0.5**6.5] * 10)
+    assert found[10] == pytest.approx((1 - 1e-6) ** 7.5 * 1e-6**6.5)
+
+
+def test_rows_are_drawn_in_proportion_to_their_weights():
+    """Weights 1, 0, 3: the last first in three of four draws; 2,000 draws have a standard error of a hundredth."""
+    generator, weights = seeded(0), torch.tensor([1.0, 0.0, 3.0])
+    drawn = torch.stack([draw_weighted(weights, 3, generator) for _ in range(2000)])
+    assert (drawn[:, 0] == 2).double().mean().item() == pytest.approx(0.75, abs=0.03)
+    assert (drawn[:, 2] == 1).all()
+    with pytest.raises(WindowError, match="4 images asked for, of 3; lower ipc or add images"):
+        draw_weighted(weights, 4, generator)

@@ -22,8 +22,8 @@ from distillkit.matching.pretrained import Pretrained
 from distillkit.matching.unroll import InnerStep, unroll
 from distillkit.methods.learning.condensation import network_like
 from distillkit.methods.learning.dd import DatasetDistillation
-from distillkit.methods.selection.random_subset import RandomSubset
 from distillkit.pipeline.make import with_files
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.training.expert_files import save_experts
 from distillkit.training.loop import TrainingRecipe, predict, replay
 from distillkit.training.trajectories import ExpertRecipe, record_expert

@@ -22,9 +22,9 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.generator.networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.learning.selmatch import SelMatch
-from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.selection.means import Centroids, ClassMeans
-from distillkit.methods.selection.optimised import OptimisedSubset
+from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.means import Centroids, ClassMeans
+from distillkit.selection.optimised import OptimisedSubset
 from distillkit.training.compute import Compute
 from distillkit.training.loop import TrainingRecipe, fit
 from distillkit.training.trajectories import ExpertRecipe, record_expert

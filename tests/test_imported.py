@@ -3,7 +3,7 @@
 import pytest
 
 from distillkit.base.errors import ParamsError
-from distillkit.methods.selection.imported import Imported
+from distillkit.selection.imported import Imported
 
 IMPORTED = Imported(1, "x", 64 * "0")
 SORTED = ("0", "1", "10", "11", "2", "3", "4", "5", "6", "7", "8", "9")  # as folders are

@@ -29,22 +29,24 @@ from distillkit.methods.generator.denoising import Sampling
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.generator.networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.methods.learning.att import AutomaticTrajectories
+from distillkit.methods.learning.ccfs import CurriculumSelection, shares
 from distillkit.methods.learning.dc import DatasetCondensation, GradientMatching, SiameseCondensation
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
-from distillkit.methods.selection.confident import ConfidentSubset
-from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.selection.full import FullSet
-from distillkit.methods.selection.imported import Imported
-from distillkit.methods.selection.means import Centroids, ClassMeans
-from distillkit.methods.selection.optimised import OptimisedSubset
-from distillkit.methods.selection.random_subset import RandomSubset
-from distillkit.methods.selection.window import WindowScan, WindowSubset
 from distillkit.pipeline.checkpoints import finishing, kept, resumed
 from distillkit.pipeline.unfinished import remembering
 from distillkit.process.interruption import Interrupted
+from distillkit.selection.confident import ConfidentSubset
+from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.dual import DualSampling
+from distillkit.selection.full import FullSet
+from distillkit.selection.imported import Imported
+from distillkit.selection.means import Centroids, ClassMeans
+from distillkit.selection.optimised import OptimisedSubset
+from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.window import WindowScan, WindowSubset
 from distillkit.training.compute import Compute
 from distillkit.training.coreset_rules import distance_to_median, herd, middle
 from distillkit.training.features import expert_features
@@ -54,6 +56,7 @@ from distillkit.training.trajectories import KindOfExperts
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
 OPTIM = Optim(steps=7, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
+OPTIM_OF_A_PART = Optim(steps=7, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
 CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))
@@ -70,6 +73,7 @@ EXAMPLES = {
     "k-centre": [KCentre(IPC)],
     "moderate": [Moderate(IPC), Moderate(IPC, experts=2)],
     "ccs": [CoverageCentric(IPC, 0.3), CoverageCentric(IPC, 0.0, strata=3)],
+    "dual": [DualSampling(IPC), DualSampling(IPC, exponent=1.0)],
     "optimised": [
         OptimisedSubset(IPC, sets=3, runs=1, holdout=0.2, training=TrainingRecipe(steps=20, batch=20, lr=0.05)),
         OptimisedSubset(IPC, sets=2, runs=1, holdout=0.2, replay=REPLAY, best_fraction=1.0),
@@ -106,6 +110,12 @@ EXAMPLES = {
         SelMatch(IPC, 0.75, MATCHING, start="confident"),
         SelMatch(IPC, 0.5, MATCHING, 0.25, labels="learned"),
     ],
+    "ccfs": [
+        CurriculumSelection(
+            IPC, 0.25, MATCHING, OPTIM_OF_A_PART, TrainingRecipe(steps=20, batch=20, lr=0.05), rounds=2
+        ),
+        CurriculumSelection(IPC, 0.5, MATCHING, OPTIM_OF_A_PART, TrainingRecipe(10, 20, 0.05), labels="soft"),
+    ],
     "diffusion": [
         Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), Sampling(steps=3)),
         Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), Sampling(steps=3)),
@@ -114,7 +124,9 @@ EXAMPLES = {
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
 MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans | Diffusion)]
-SELECTING = [param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported)]
+SELECTING = [
+    param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported | CurriculumSelection)
+]
 LEARNING = [param for param in ALL if isinstance(param.values[0], Method)]
 
 
@@ -290,6 +302,41 @@ def test_selmatch_learns_the_easier_end_of_the_window(material):
     assert start.learned.tolist() == [False, True, True, True] * 10
     difficulty = material.difficulty_N[start.source_row].view(10, IPC)
     assert (difficulty.diff(dim=1) <= 0).all(), "hardest first"
+
+
+@pytest.mark.parametrize("method", EXAMPLES["ccfs"])
+def test_ccfs_adds_the_easiest_images_that_are_still_wrong(method, material, whole, monkeypatch):
+    """Learned ones first. What a round adds is wrong for its network and right for the expert, while there is such."""
+    said = []
+    predicted = CurriculumSelection.predicted
+
+    def spy(self, chosen, *others):
+        said.append((chosen, predicted(self, chosen, *others)))
+        return said[-1][1]
+
+    monkeypatch.setattr(CurriculumSelection, "predicted", spy)
+    found, real = method.init(material, seeded(0)), material.real
+    assert found.learned.tolist() == [row < method.learned for row in range(IPC)] * 10
+    kept = ~found.learned
+    assert torch.equal(found.pixels()[kept], to_pixels(real.images[found.source_row[kept]]))
+    assert torch.equal(found.labels, real.labels[found.source_row])
+    assert len(set(found.source_row.tolist())) == len(found)
+    assert (found.soft_labels is None) == (method.labels == "hard")
+    parts = shares(IPC - method.learned, method.rounds)
+    assert len(said) == len(parts)
+    known = predict(material.expert(0), material.normalised(torch.arange(300))).argmax(1) == real.labels
+    (before, first), (after, _) = said[0], (said[1] if len(said) > 1 else (found, None))
+    for label in range(10):
+        free = (real.labels == label) & ~torch.isin(torch.arange(300), before.source_row)
+        wanted = (free & known & (first != label)).nonzero().squeeze(1)
+        easiest = wanted[material.difficulty_N[wanted].argsort(stable=True)][: parts[0]].tolist()
+        added = after.source_row[(after.labels == label) & ~after.learned].tolist()
+        assert added[: len(easiest)] == easiest
+
+
+def test_rounds_share_what_is_to_be_selected():
+    assert shares(8, 3) == [3, 3, 2]
+    assert shares(2, 3) == [1, 1]
 
 
 def test_imported_keeps_the_pixels_and_takes_the_names_and_statistics_of_the_data(material, imported):

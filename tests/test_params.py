@@ -11,9 +11,9 @@ from distillkit.base.errors import ParamsError
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.attack import Attack
 from distillkit.methods import METHODS
-from distillkit.methods.selection.window import WindowScan, WindowSubset
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
+from distillkit.selection.window import WindowScan, WindowSubset
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import FolderSource, HuggingFaceSource, TorchvisionSource
 from distillkit.training.expert_files import shard_paths
@@ -177,7 +177,7 @@ def test_a_misspelt_section_is_found_under_its_wrong_name():
         ("data.test_fractoin", "test_fraction", "source, size, test_fraction, split_seed, per_class"),
         ("experts.recipe.epoch", "epochs", "network, epochs, batch, lr"),
         ("evaluation.network.widht", "width", "name, norm, depth, width, stem_stride"),
-        ("score.flie", "file", "name, epochs, file, larger_means"),
+        ("score.flie", "file", "name, epochs, window, file, larger_means"),
         ("package.nam", "name", "name, default, recipes"),
     ],
 )
@@ -295,7 +295,10 @@ def test_settings_that_contradict_each_other(place, value, expected):
     [
         ({"name": "file"}, "score.name is file and file is None; give a path exactly when name is file"),
         ({"file": "x.npy"}, "score.name is confidence and file is x.npy; give a path exactly when name is file"),
-        ({"larger_means": "easier"}, "score.larger_means is only for score files; confidence is harder when larger"),
+        (
+            {"larger_means": "easier"},
+            "score.larger_means is only for score files; confidence has its own end",
+        ),
     ],
 )
 def test_score_settings_that_contradict_each_other(changes, expected):

@@ -27,7 +27,7 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-NAMES = ("att", "baselines", "coresets", "datm", "dc", "dd", "diffusion", "dm", "dsa", "mtt", "sdc")
+NAMES = ("att", "baselines", "ccfs", "coresets", "datm", "dc", "dd", "diffusion", "dm", "dsa", "dual", "mtt", "sdc")
 OTHERS = {f"{name}-cifar10" for name in NAMES}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
@@ -77,6 +77,42 @@ def test_ccs_numbers_are_the_published_ones():
     assert (training.momentum, training.nesterov, training.lr * training.final_lr_fraction) == (0.9, True, 1e-4)
     assert params.section(data, "score", ScoreSpec).name == "probability-margin"
     assert read_recipe(data, "ccs-ipc500-unbalanced").method.balanced is False
+
+
+def test_numbers_of_ccfs_are_the_published_ones():
+    """Alpha, rounds and trainings; epochs of the final set as updates; Chen et al.'s repository at 025593e."""
+    data = params.load(PRESETS / "ccfs-cifar10.yaml")
+    for ipc, alpha, epochs, batch in (
+        (250, 0.2, 500, 32),
+        (500, 0.1, 500, 64),
+        (1000, 0.3, 250, 128),
+        (1500, 0.3, 200, 128),
+    ):
+        method = read_recipe(data, f"ccfs-ipc{ipc}").method
+        assert (method.distill_fraction, method.rounds, method.labels) == (alpha, 3, "hard")
+        training = method.training
+        assert (training.steps, training.batch) == (epochs * ipc * 10 // batch, batch)
+        assert (training.lr, training.momentum, training.weight_decay, training.final_lr_fraction) == (
+            0.2,
+            0.9,
+            1e-4,
+            0,
+        )
+    assert params.section(data, "score", ScoreSpec).name == "forgetting"
+
+
+def test_numbers_of_dual_are_the_published_ones():
+    """30 epochs in runs of 10; at 10 % kept 200 epochs of batch 32; Cho et al.'s repository at 4ab525d."""
+    data = params.load(PRESETS / "dual-cifar10.yaml")
+    spec = params.section(data, "score", ScoreSpec)
+    assert (spec.name, spec.epochs, spec.window) == ("dual", 30, 10)
+    spec.check_against(params.section(data, "experts", ExpertsSpec).recipe.epochs)
+    dual = read_recipe(data, "dual-ipc500").method
+    assert (dual.ipc, dual.exponent) == (5000 // 10, 4)
+    assert read_recipe(data, "dual-ipc500-unbalanced").method.balanced is False
+    training = params.section(data, "evaluation", EvaluationRecipe).training
+    assert (training.steps, training.batch, training.lr, training.weight_decay) == (200 * 5000 // 32, 32, 0.1, 5e-4)
+    assert (training.momentum, training.nesterov, training.final_lr_fraction) == (0.9, True, 0)
 
 
 def test_numbers_of_the_baselines_are_the_published_ones():

@@ -13,9 +13,9 @@ from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import split_holdout
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.matching.replay import Replay, StepSizeScan, made, replayed_accuracy
-from distillkit.methods.selection.means import Centroids, ClassMeans
-from distillkit.methods.selection.optimised import OptimisedSubset
-from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.selection.means import Centroids, ClassMeans
+from distillkit.selection.optimised import OptimisedSubset
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.training.loop import TrainingRecipe
 
 PLAIN = NetworkSpec("convnet", "none", 1, 4)

@@ -66,7 +66,7 @@ def test_a_checkpoint_holds_what_has_come_since_the_last(recording, tmp_path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["expert-0.safetensors", "expert-2.safetensors"]
     first, last = (load_state(tmp_path / f"expert-{since}.safetensors") for since in (0, 2))
     assert torch.equal(torch.cat([first["trajectory"], last["trajectory"]]), work.trajectory_TP[1:])
-    assert set(first) == {"since", "trajectory", "generator", *DYNAMICS}
+    assert set(first) == {"since", "trajectory", "generator", "before", *DYNAMICS}
 
 
 @pytest.mark.parametrize(

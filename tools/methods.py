@@ -25,7 +25,12 @@ KEPT = Path(".distillkit/methods")
 RESULTS = Path("benchmarks/results")
 NOTE = "written by tools/methods.py, do not edit -->\n"
 CAPS = {"per_class": "learn from", "test_per_class": "test on"}
-MADE = {"kmeans": "averages of real images", "average": "averages of real images", "diffusion": "from a generator"}
+MADE = {
+    "kmeans": "averages of real images",
+    "average": "averages of real images",
+    "diffusion": "from a generator",
+    "ccfs": "images learned, and real ones chosen",
+}
 ROWS_SHOWN, BETWEEN = 5, 4
 Cells = Sequence[Mapping[str, Any]]
 

@@ -20,7 +20,7 @@ from distillkit.pipeline.train import train_experts as train
 from distillkit.pipeline.unfinished import unfinished, work_folder
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import EXPERTS, EXPERTS_COUNT, values
-from distillkit.training.difficulty import SCORES, scores_of
+from distillkit.training.difficulty import SCORES, score_called, scores_of
 from distillkit.training.expert_files import ExpertFiles, save_experts
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, ExpertsSpec, in_memory
 
@@ -109,7 +109,8 @@ def scores_for(experts: Experts, difficulty: str | Tensor, images: int) -> Score
     None.
     """
     found = scores_of(experts.dynamics()) if isinstance(experts, ExpertsInMemory | ExpertFiles) else {}
-    chosen = found.get(difficulty) if isinstance(difficulty, str) else as_scores(difficulty)
+    given = None if isinstance(difficulty, str) else as_scores(difficulty)
+    chosen = score_called(difficulty, found) if isinstance(difficulty, str) and found else given
     if chosen is not None and chosen.shape != (images,) and isinstance(difficulty, str):
         raise ParamsError(
             f"the experts were trained on other images: {len(chosen):,}; expected the {images:,} of data.train; train "

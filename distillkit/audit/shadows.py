@@ -29,7 +29,7 @@ from distillkit.pipeline.train import train_experts
 from distillkit.pipeline.unfinished import named_tensors, recalled
 from distillkit.process.interruption import check
 from distillkit.process.progress import track
-from distillkit.training.difficulty import first_epochs, scores_of
+from distillkit.training.difficulty import first_epochs, score_called, scores_of
 from distillkit.training.executors import plan_compute
 from distillkit.training.expert_files import ExpertFiles, save_experts
 from distillkit.training.score_file import ScoreSpec, read_score_file
@@ -148,6 +148,6 @@ def experts_of(pipeline: Pipeline, shard: int, half: RealData, seed: int, folder
 
 def scores_for(spec: ScoreSpec, experts: ExpertFiles, images: int, rows: Tensor) -> Scores:
     """Difficulty and confidence of the images at ``rows``; a score file has one for each of ``images``."""
-    found = scores_of(first_epochs(dynamics, spec.epochs) for dynamics in experts.dynamics())
-    chosen = read_score_file(spec, images)[rows.cpu()] if spec.name == "file" else found[spec.name]
+    found = scores_of((first_epochs(dynamics, spec.epochs) for dynamics in experts.dynamics()), spec.run)
+    chosen = read_score_file(spec, images)[rows.cpu()] if spec.name == "file" else score_called(spec.name, found)
     return chosen, 1 - found["confidence"]

@@ -78,6 +78,18 @@ def select_easiest(labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[st
     return torch.cat([rank_hardest_first(own, difficulty_N)[-ipc:] for own in rows])
 
 
+def select_wanted(
+    labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[str, ...], count: int, wanted_N: Tensor, taken_N: Tensor
+) -> Tensor:
+    """Of every class ``count`` images that are not taken yet, the easiest first: wanted ones, then others; by class."""
+    selected = []
+    for own in class_rows(labels_N, len(class_names)):
+        free = own[~taken_N[own]]
+        easiest_first = free[difficulty_N[free].argsort(stable=True)]
+        selected.append(easiest_first[(~wanted_N[easiest_first]).long().argsort(stable=True)][:count])
+    return torch.cat(selected)
+
+
 def select_window(
     labels_N: Tensor,
     difficulty_N: Tensor,

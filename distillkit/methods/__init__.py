@@ -14,19 +14,21 @@ from distillkit.data.factories import OTHERS
 from distillkit.matching.method import Selection
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.att import AutomaticTrajectories
+from distillkit.methods.learning.ccfs import CurriculumSelection
 from distillkit.methods.learning.dc import DatasetCondensation, SiameseCondensation
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
-from distillkit.methods.selection.confident import ConfidentSubset
-from distillkit.methods.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
-from distillkit.methods.selection.full import FullSet
-from distillkit.methods.selection.imported import Imported
-from distillkit.methods.selection.means import Centroids, ClassMeans
-from distillkit.methods.selection.optimised import OptimisedSubset
-from distillkit.methods.selection.random_subset import RandomSubset
-from distillkit.methods.selection.window import WindowSubset
+from distillkit.selection.confident import ConfidentSubset
+from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
+from distillkit.selection.dual import DualSampling
+from distillkit.selection.full import FullSet
+from distillkit.selection.imported import Imported
+from distillkit.selection.means import Centroids, ClassMeans
+from distillkit.selection.optimised import OptimisedSubset
+from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.window import WindowSubset
 
 GROUP = "distillkit.methods"
 METHODS: dict[str, type[Selection]] = {
@@ -38,6 +40,7 @@ METHODS: dict[str, type[Selection]] = {
     "k-centre": KCentre,
     "moderate": Moderate,
     "ccs": CoverageCentric,
+    "dual": DualSampling,
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
@@ -49,6 +52,7 @@ METHODS: dict[str, type[Selection]] = {
     "mtt": TrajectoryMatching,
     "att": AutomaticTrajectories,
     "selmatch": SelMatch,
+    "ccfs": CurriculumSelection,
     "imported": Imported,
 }
 

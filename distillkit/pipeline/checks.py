@@ -27,12 +27,11 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
-from distillkit.methods.selection.imported import Imported
-from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.packaging import PackageSpec, check_package
 from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
+from distillkit.selection.imported import Imported
+from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec
-from distillkit.training.difficulty import check_epochs
 from distillkit.training.expert_files import shard_paths
 from distillkit.training.features import check_count
 from distillkit.training.score_file import ScoreSpec
@@ -64,7 +63,7 @@ def check_params(data: Mapping[str, Any]) -> None:
     experts: ExpertsSpec | None = found.get("experts")
     if experts is not None:
         if "score" in found:
-            check_epochs(found["score"].epochs, experts.recipe.epochs)
+            found["score"].check_against(experts.recipe.epochs)
         for recipe in recipes:
             with placed(recipe):
                 check_experts(recipe.method, experts, None if shards is None else shards * experts.per_shard)

@@ -20,12 +20,12 @@ from distillkit.data.images import RealData, SyntheticSet
 from distillkit.matching.distillation import Distillation, Step
 from distillkit.matching.method import Material, Selection
 from distillkit.matching.pretrained import Pretrained
-from distillkit.methods.selection.imported import Imported
 from distillkit.pipeline.checkpoints import checkpointed, finishing, keeping, resumed
 from distillkit.pipeline.recipes import Recipe
 from distillkit.pipeline.unfinished import remembering
 from distillkit.process.live_curves import shown
 from distillkit.process.progress import track
+from distillkit.selection.imported import Imported
 from distillkit.training.executors import UNROLLED, plan_compute
 from distillkit.training.expert_files import ExpertFiles
 from distillkit.training.trajectories import Experts

@@ -17,6 +17,7 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "k-centre": "#8c564b",
     "moderate": "#b3a100",
     "ccs": "#6a51a3",
+    "dual": "#9e9ac8",
     "optimised": "#17becf",
     "kmeans": "#a6761d",
     "average": "#e7298a",
@@ -28,6 +29,7 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "mtt": "#0072b2",
     "att": "#5ab4ac",
     "selmatch": "#d55e00",
+    "ccfs": "#fdb863",
     "imported": "#e69f00",
 }
 UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them

@@ -25,17 +25,18 @@ from distillkit.data.rows import CHUNK, IN_MEMORY, READY
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method
 from distillkit.matching.unroll import CPU_BUDGET
-from distillkit.methods.selection.window import WindowScan
 from distillkit.pipeline.recipes import Recipe, read_recipe
+from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import DigitsSource
 from distillkit.training.compute import Compute
 from distillkit.training.difficulty import SCORES
+from distillkit.training.dynamics import DYNAMICS, MOVING
 from distillkit.training.executors import TRAINED, UNROLLED, chosen_compute, side_by_side
-from distillkit.training.trajectories import DYNAMICS, ExpertsSpec
+from distillkit.training.trajectories import ExpertsSpec
 
 MIB = 2**20
-FLOAT = 4  # bytes
+FLOAT, HALF = 4, 2  # bytes
 BASE = (670 if torch.version.cuda else 370) * MIB  # a stage after its imports; without CUDA: a guess
 LARGE = 210 * MIB  # in addition for a large network: counting its FLOP, and workspace of its layers
 COMPILING = 500 * MIB  # in addition with compilation: a guess
@@ -213,6 +214,8 @@ def experts_peak(spec: ExpertsSpec, images: Images) -> int:
     job = Job(spec.recipe.network, images, spec.visits(images.train))
     batch = min(spec.recipe.batch, images.train or spec.recipe.batch)
     step = STEP * batch * sum(job.outputs) + images.seen(images.train, batch)
+    probabilities = images.train * images.classes  # of this epoch and the one before
+    step += 2 * HALF * probabilities if probabilities <= MOVING else 0
     expert = trajectory(spec, job) + recorded(spec, images)
     return job.base + min(job.workers, spec.per_shard) * step + 2 * spec.per_shard * expert
 

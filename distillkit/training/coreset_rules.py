@@ -130,6 +130,30 @@ def stratified(difficulty_N: Tensor, count: int, hardest_dropped: float, strata:
     return kept[torch.cat(drawn).sort().values]
 
 
+def beta_weights(score_N: Tensor, probability_N: Tensor, kept: float, exponent: float) -> Tensor:
+    """Chances to be drawn (N,), float64, up to a factor: score · Beta(p; a, b) (DUAL, Cho et al., ICML 2025).
+
+    b = 15 · (1 − μ) · (1 − (1 − kept)^exponent) and a = 16 − b, where p is the mean probability of the label and μ its
+    mean over the ten images of the highest score. The fewer are kept, the nearer is the density's mode to p = 1.
+    """
+    p_N = probability_N.double().clamp(1e-6, 1 - 1e-6)  # where the density is finite
+    best = score_N.topk(min(10, len(score_N))).indices
+    b = 15 * (1 - probability_N[best].double().mean()) * (1 - (1 - kept) ** exponent)
+    return score_N.double() * p_N ** (15 - b) * (1 - p_N) ** (b - 1)
+
+
+def draw_weighted(weight_N: Tensor, count: int, generator: Generator) -> Tensor:
+    """``count`` rows drawn one by one, each with chances in proportion to the weights of those left; in that order.
+
+    The rows of the smallest e / weight, where e are exponential: the same distribution. Weights of 0 come last.
+    Raises WindowError when there are fewer than ``count`` rows.
+    """
+    if count > len(weight_N):
+        raise WindowError(f"{counted(count, 'image')} asked for, of {len(weight_N)}; lower ipc or add images")
+    waiting_N = torch.rand(len(weight_N), dtype=torch.float64, generator=generator).log().neg()
+    return (waiting_N.to(weight_N.device) / weight_N).argsort(stable=True)[:count]
+
+
 def share_out(count: int, sizes: list[int]) -> list[int]:
     """How many of ``count`` each stratum gets: as equal as can be, but none more than its size.
 

@@ -1,16 +1,20 @@
-"""The difficulty of every training image, from the experts' training. Larger always means harder.
+"""The difficulty of every training image, from the experts' training. Larger means harder, or more worth keeping.
 
-Each score is a function of :class:`~distillkit.training.trajectories.Dynamics` with axes E experts, L epochs, N images.
-It returns ``difficulty_N``, float32, averaged over experts.
+``dual`` and ``tdds`` measure how much training moves an image: one that is never learned scores as low as an easy
+one. Each score is a function of :class:`~distillkit.training.dynamics.Dynamics` with axes E experts, L epochs, N
+images. It returns ``difficulty_N``, float32, averaged over experts.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from distillkit.base.errors import ParamsError
-from distillkit.training.trajectories import Dynamics
+from distillkit.training.dynamics import MOVING, Dynamics
+
+WINDOW = 10  # epochs of a run
 
 
 def score_forgetting(dynamics: Dynamics) -> Tensor:
@@ -55,6 +59,39 @@ def score_consistency(dynamics: Dynamics) -> Tensor:
     return 1 - dynamics.correct.float().mean((0, 1))
 
 
+def score_dual(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
+    """Uncertainty times difficulty: the mean over all runs of J epochs of std(p)·(1 − mean(p)) (DUAL, Cho et al. 2025).
+
+    p is the label's probability; the standard deviation is that of a sample. Published with J = 10 of the first 30
+    epochs, and times 10.
+    """
+    total_EN = torch.zeros_like(dynamics.probability[:, 0], dtype=torch.float32)
+    runs = runs_of(dynamics.probability, window)
+    for run_EJN in runs:
+        p_EJN = run_EJN.float()
+        total_EN += p_EJN.std(1) * (1 - p_EJN.mean(1))
+    return total_EN.mean(0) / len(runs)
+
+
+def score_tdds(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
+    """How unevenly predictions move: Σ_t 0.9 · 0.1^(T − t) · ‖m − mean(m)‖₂ (TDDS, Zhang et al. 2024).
+
+    t is the last epoch of a run of J epochs, T the last of all, and m the J − 1 movements inside the run; see
+    :class:`~distillkit.training.dynamics.Dynamics`. Weights fall so fast that the last three runs decide.
+    """
+    total_EN = torch.zeros_like(dynamics.movement[:, 0], dtype=torch.float32)
+    for back, run_EJN in enumerate(reversed(runs_of(dynamics.movement, window))):
+        m_EJN = run_EJN[:, 1:].float()
+        total_EN += 0.9 * 0.1**back * (m_EJN - m_EJN.mean(1, keepdim=True)).norm(dim=1)
+    return total_EN.mean(0)
+
+
+def runs_of(part_ELN: Tensor, window: int) -> list[Tensor]:
+    """All runs of ``window`` epochs, or the one of all where there are fewer, each (E, J, N)."""
+    window = min(window, part_ELN.shape[1])
+    return [part_ELN[:, first : first + window] for first in range(part_ELN.shape[1] - window + 1)]
+
+
 SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
     "forgetting": score_forgetting,
     "el2n": score_el2n,
@@ -62,18 +99,32 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
     "probability-margin": score_probability_margin,
     "confidence": score_confidence,
     "consistency": score_consistency,
+    "dual": score_dual,
+    "tdds": score_tdds,
 }
+BY_RUNS = {"dual": score_dual, "tdds": score_tdds}  # these look at runs of epochs
 
 
-def scores_of(experts: Iterable[Dynamics]) -> dict[str, Tensor]:
+def scores_of(experts: Iterable[Dynamics], window: int = WINDOW) -> dict[str, Tensor]:
     """All scores by name, averaged over experts. ``experts`` yields one expert's dynamics, each (1, L, N), at a
     time.
     """
-    found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
+    scores = SCORES | {name: partial(score_images, window=window) for name, score_images in BY_RUNS.items()}
+    found: dict[str, list[Tensor]] = {name: [] for name in scores}
     for dynamics in experts:
-        for name, score_images in SCORES.items():
+        for name, score_images in scores.items():
             found[name].append(score_images(dynamics))
     return {name: torch.stack(parts).mean(0) for name, parts in found.items()}
+
+
+def score_called(name: str, scores: Mapping[str, Tensor]) -> Tensor:
+    """One of :func:`scores_of`. Raises ParamsError for ``tdds`` where experts recorded no movement."""
+    if name == "tdds" and not scores[name].any():
+        raise ParamsError(
+            f"score is tdds, but the experts recorded no movement, as N images times K classes are more than "
+            f"{MOVING:,}, or all epochs are alike; use dual, or fewer images"
+        )
+    return scores[name]
 
 
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:

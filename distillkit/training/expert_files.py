@@ -13,7 +13,8 @@ from distillkit.data.files.artifact import read_network
 from distillkit.data.files.container import Opened, save
 from distillkit.data.leftovers import stems
 from distillkit.data.networks import Network
-from distillkit.training.trajectories import DYNAMICS, Dynamics, Expert, described
+from distillkit.training.dynamics import DYNAMICS, Dynamics
+from distillkit.training.trajectories import Expert, described
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -9,22 +9,28 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from distillkit.base.errors import ParamsError, SourceError
+from distillkit.base.errors import ParamsError, SourceError, check_range
 from distillkit.base.settings import settings
+from distillkit.training.difficulty import BY_RUNS, WINDOW, check_epochs
 
 Numbers = npt.NDArray[np.float64]
+ScoreName = Literal[
+    "forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency", "dual", "tdds", "file"
+]
 
 
 @settings
 class ScoreSpec:
     """The ``score`` section: a score by name from the first ``epochs`` epochs (None: all), or a file.
 
-    A file is .npy or .npz with one number for each training image, in the order of the source. With ``larger_means:
-    easier`` the numbers are negated.
+    ``window`` is the number of epochs that ``dual`` and ``tdds`` look at together (None: 10). A file is .npy or .npz
+    with one number for each training image, in the order of the source. With ``larger_means: easier`` the numbers are
+    negated.
     """
 
-    name: Literal["forgetting", "el2n", "margin", "probability-margin", "confidence", "consistency", "file"]
+    name: ScoreName
     epochs: int | None = None
+    window: int | None = None
     file: str | None = None
     larger_means: Literal["harder", "easier"] = "harder"
 
@@ -32,7 +38,25 @@ class ScoreSpec:
         if (self.name == "file") != (self.file is not None):
             raise ParamsError(f"name is {self.name} and file is {self.file}; give a path exactly when name is file")
         if self.name != "file" and self.larger_means == "easier":
-            raise ParamsError(f"larger_means is only for score files; {self.name} is harder when larger; remove it")
+            raise ParamsError(f"larger_means is only for score files; {self.name} has its own end; remove it")
+        if self.window is not None and self.name not in BY_RUNS:
+            raise ParamsError(f"window is {self.window}, but {self.name} looks at single epochs; remove it")
+        check_range("window", self.window, 3)
+
+    @property
+    def run(self) -> int:
+        """Epochs that are looked at together."""
+        return WINDOW if self.window is None else self.window
+
+    def check_against(self, trained: int) -> None:
+        """Raise ParamsError when experts are trained for fewer epochs than the score needs."""
+        check_epochs(self.epochs, trained)
+        used = self.epochs or trained
+        if self.name in BY_RUNS and used < self.run:
+            raise ParamsError(
+                f"score {self.name} looks at {self.run} epochs together, but uses {used}; lower score.window, or train "
+                "experts for more epochs"
+            )
 
 
 def read_score_file(spec: ScoreSpec, images: int) -> Tensor:

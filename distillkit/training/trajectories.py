@@ -21,6 +21,7 @@ from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import flatten, load_flat_
 from distillkit.data.rows import Images
 from distillkit.training.compute import Compute, Precision, to_the_end
+from distillkit.training.dynamics import DYNAMICS, MOVING, Dynamics, dynamics_of, log_probabilities
 from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 
@@ -61,24 +62,6 @@ class ExpertsSpec:
     def visits(self, images: int) -> int:
         """The number of images shown to all experts of a shard."""
         return self.per_shard * self.recipe.epochs * images
-
-
-class Dynamics(NamedTuple):
-    """What the network computed for every training image in every epoch, in the forward pass of its update.
-
-    All have shape (..., L, N). ``correct`` is bool; the others are float16: ``probability`` of the label; ``margin``,
-    the label's logit minus the best other logit (Pleiss et al. 2020); ``error_norm`` ‖softmax − one-hot‖₂ (EL2N, Paul
-    et al. 2021); ``probability_margin``, the label's probability minus the best other (Zheng et al. 2023).
-    """
-
-    correct: Tensor
-    probability: Tensor
-    margin: Tensor
-    error_norm: Tensor
-    probability_margin: Tensor
-
-
-DYNAMICS = dict.fromkeys(Dynamics._fields, torch.half) | {"correct": torch.bool}
 
 
 class Expert(NamedTuple):
@@ -165,22 +148,6 @@ class KindOfExperts:
         raise ValueError(f"expert {expert} at {snapshot}: a method that reads experts must say that it uses them")
 
 
-def dynamics_of(logits_NK: Tensor, labels_N: Tensor) -> Dynamics:
-    """The dynamics of one batch, each (N,)."""
-    probability_NK = logits_NK.float().softmax(1)
-    label_N1 = labels_N[:, None]
-    label_logit_N, probability_N = (of_NK.gather(1, label_N1).squeeze(1) for of_NK in (logits_NK, probability_NK))
-    other_N = logits_NK.scatter(1, label_N1, float("-inf")).amax(1)
-    error_NK = probability_NK.scatter_add(1, label_N1, -torch.ones_like(probability_NK[:, :1]))
-    return Dynamics(
-        correct=label_logit_N > other_N,
-        probability=probability_N.half(),
-        margin=(label_logit_N - other_N).half(),
-        error_norm=error_NK.norm(dim=1).half(),
-        probability_margin=(probability_N - probability_NK.scatter(1, label_N1, 0.0).amax(1)).half(),
-    )
-
-
 class Recording:
     """The training of one expert on ``real``: one step is one epoch. Records the parameters before the first and after
     each.
@@ -205,6 +172,8 @@ class Recording:
         self.trajectory_TP[0] = first_P
         shape = (recipe.epochs, len(real))
         self.dynamics = Dynamics(**{name: torch.empty(shape, dtype=kind) for name, kind in DYNAMICS.items()})
+        probabilities = torch.Size([len(real), len(real.class_names)])
+        self.before_NK = torch.zeros(probabilities, dtype=torch.half) if probabilities.numel() <= MOVING else None
         self.done = 0
 
     @property
@@ -231,18 +200,26 @@ class Recording:
             compute=self.compute,
         )
         finite = torch.tensor(True, device=real.device)
+        now_NK = None if self.before_NK is None else torch.empty_like(self.before_NK)
         for rows, logits, _ in visits:
             finite &= logits.isfinite().all()
-            seen = dynamics_of(logits, real.labels[onto(real.device, rows[0])])
-            for record, part in zip(self.dynamics, seen, strict=True):
-                record[self.done, rows[0]] = part.cpu()
+            self.record(logits, rows[0], now_NK)
         if not finite:
             raise DivergedError(
                 f"expert training gave nan or infinity in epoch {self.done + 1}; lower lr ({recipe.lr:g})"
             )
         self.trajectory_TP[self.done + 1] = flatten(self.network)
-        self.generator_state = self.generator.get_state()
+        self.generator_state, self.before_NK = self.generator.get_state(), now_NK
         self.done += 1
+
+    def record(self, logits_NK: Tensor, rows: Tensor, now_NK: Tensor | None) -> None:
+        """What one batch shows in this epoch; ``now_NK`` (N, K) gets its probabilities."""
+        before_NK = self.before_NK[rows] if self.before_NK is not None and self.done else None
+        seen = dynamics_of(logits_NK, self.real.labels[onto(self.real.device, rows)], before_NK)
+        for record, part in zip(self.dynamics, seen, strict=True):
+            record[self.done, rows] = part.cpu()
+        if now_NK is not None:
+            now_NK[rows] = log_probabilities(logits_NK).half().cpu()
 
     def result(self) -> Expert:
         return Expert(self.trajectory_TP, self.dynamics)
@@ -252,7 +229,9 @@ class Recording:
         epochs = slice(since, self.done)
         rows = {name: part[epochs] for name, part in self.dynamics._asdict().items()}
         trajectory_TP = self.trajectory_TP[since + 1 : self.done + 1]
-        return {"since": torch.tensor(since), "trajectory": trajectory_TP, "generator": self.generator_state, **rows}
+        before = {} if self.before_NK is None else {"before": self.before_NK}
+        kept = {"since": torch.tensor(since), "trajectory": trajectory_TP, "generator": self.generator_state}
+        return {**kept, **before, **rows}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Continue from a :meth:`state`. Raises ValueError, and changes nothing, if it does not fit."""
@@ -262,6 +241,7 @@ class Recording:
             raise ValueError(f"it holds epochs {since + 1} to {end} of {self.steps}, {self.done} of which are known")
         records = [(self.trajectory_TP[since + 1 : end + 1], trajectory_TP)]
         records += [(part[since:end], state[name]) for name, part in self.dynamics._asdict().items()]
+        records += [] if self.before_NK is None else [(self.before_NK, state["before"])]
         for record, kept in records:
             if (record.shape, record.dtype) != (kept.shape, kept.dtype):
                 raise ValueError(f"it holds {kept.dtype} {tuple(kept.shape)}; expected {tuple(record.shape)}")

@@ -1,3 +1,1 @@
-"""Methods that learn images: what is matched, and where images start. May import base to matching, and
-methods.selection.
-"""
+"""Methods that learn images: what is matched, and where images start. May import base to selection."""

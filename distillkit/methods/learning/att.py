@@ -12,7 +12,7 @@ from distillkit.matching.objectives import closest_step
 from distillkit.matching.soft_labels import Labels
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 from distillkit.methods.learning.starts import Start, check_start
-from distillkit.methods.selection.window import WindowScan
+from distillkit.selection.window import WindowScan
 
 ABOUT = About(
     title="ATT",

@@ -18,7 +18,7 @@ from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import BatchNorm
 from distillkit.data.selection import class_rows, draw_rows
 from distillkit.matching.method import Material
-from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.selection.random_subset import RandomSubset
 
 NoiseOrReal = Literal["noise", "random"]
 

@@ -18,7 +18,7 @@ from distillkit.matching.objectives import trajectory_matching_loss
 from distillkit.matching.soft_labels import DATM, Labels, with_labels
 from distillkit.matching.unroll import plan, unroll
 from distillkit.methods.learning.starts import Start, check_start, starting_selection
-from distillkit.methods.selection.window import WindowScan
+from distillkit.selection.window import WindowScan
 
 WIDENING = Option(
     DATM,

@@ -19,7 +19,7 @@ from distillkit.matching.method import Material
 from distillkit.matching.soft_labels import Labels, with_labels
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.learning.starts import Start, check_start, starting_selection
-from distillkit.methods.selection.window import WindowScan
+from distillkit.selection.window import WindowScan
 
 ABOUT = About(
     title="SelMatch",

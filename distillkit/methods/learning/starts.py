@@ -5,9 +5,9 @@ from typing import Literal
 from distillkit.base.errors import ParamsError
 from distillkit.data.selection import WindowUnit
 from distillkit.matching.method import Selection
-from distillkit.methods.selection.confident import ConfidentSubset
-from distillkit.methods.selection.random_subset import RandomSubset
-from distillkit.methods.selection.window import WindowScan, WindowSubset
+from distillkit.selection.confident import ConfidentSubset
+from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.window import WindowScan, WindowSubset
 
 Start = Literal["random", "window", "confident"]
 

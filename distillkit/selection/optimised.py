@@ -16,7 +16,7 @@ from distillkit.data.images import ImageSet, SyntheticSet, real_subset
 from distillkit.data.selection import select_random, split_holdout
 from distillkit.matching.method import Material
 from distillkit.matching.replay import Replay, replayed_accuracy
-from distillkit.methods.selection.random_subset import RandomSubset
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.training.loop import TrainingRecipe, fit, predicted_classes
 
 ABOUT = About(

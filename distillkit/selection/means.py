@@ -12,13 +12,12 @@ from distillkit.base.about import About
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
-from distillkit.data.coreset_rules import cluster_centres, mean_of
 from distillkit.data.images import SyntheticSet, made_set
 from distillkit.data.rows import Chosen
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
 from distillkit.matching.replay import Replay, made
-from distillkit.training.coreset_rules import cluster_centres
+from distillkit.training.coreset_rules import cluster_centres, mean_of
 
 CENTROIDS = About(
     title="k-means",
