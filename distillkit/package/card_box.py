@@ -160,8 +160,8 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
     for each in own[:SHOWN]:
         said = each.sign_off
         outcome = "the claim holds" if said.match else "**the claim did not hold**"
-        runs = counted(said.found.accuracy.runs, "network")
-        yield f"by {code(each.by)} on {said.date}: {100 * said.found.accuracy.mean:.2f} % of {runs}, {outcome}"
+        found = f"{100 * said.found.accuracy.mean:.2f} % (n = {said.found.accuracy.runs})"
+        yield f"by {code(each.by)} on {said.date}, who found {found}: {outcome}"
     if len(own) > SHOWN:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
