@@ -160,7 +160,8 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
     for each in own[:SHOWN]:
         said = each.sign_off
         outcome = "the claim holds" if said.match else "**the claim did not hold**"
-        found = f"{100 * said.found.accuracy.mean:.2f} % (n = {said.found.accuracy.runs})"
+        runs = counted(said.found.accuracy.runs, "network")
+        found = f"{100 * said.found.accuracy.mean:.2f} % with {runs}"  # not as claims are written, which verify checks
         yield f"by {code(each.by)} on {said.date}, who found {found}: {outcome}"
     if len(own) > SHOWN:
         yield f"and {len(own) - SHOWN:,} more"
