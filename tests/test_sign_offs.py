@@ -177,7 +177,10 @@ def test_the_card_names_who_verified_and_when(folder, first, signed, tmp_path):
     date = json.loads(signed.read_text())["date"]
     made = build_package(tmp_path / "again", sign_offs={str(signed): sha256(signed)})
     card = (made / "README.md").read_text()
-    assert f"| Verified | by `Alice <a@b.c>` on {date}: " in card and "of 3 networks, the claim holds" in card
+    assert (
+        f"| Verified | by `Alice <a@b.c>` on {date}, who found " in card
+        and "% with 3 networks: the claim holds" in card
+    )
     assert (made / "sign-offs/alice.json").is_file() and open_package(made).files == open_package(first).files
     ran("verify", made)  # figures of others are no claims of the card's
 

@@ -161,7 +161,8 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
         said = each.sign_off
         outcome = "the claim holds" if said.match else "**the claim did not hold**"
         runs = counted(said.found.accuracy.runs, "network")
-        yield f"by {code(each.by)} on {said.date}: {100 * said.found.accuracy.mean:.2f} % of {runs}, {outcome}"
+        found = f"{100 * said.found.accuracy.mean:.2f} % with {runs}"  # not as claims are written, which verify checks
+        yield f"by {code(each.by)} on {said.date}, who found {found}: {outcome}"
     if len(own) > SHOWN:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
