@@ -40,12 +40,13 @@ LARGE = 210 * MIB  # beside, where the network is large: what counts its FLOP, a
 COMPILING = 500 * MIB  # beside, where it is compiled: a guess
 STEP = 2  # what a training step takes, in copies of all layers' outputs
 TEST, TESTED = 4, 1000  # what testing takes, in copies of the largest layer's output, of so many images at a time
-COPIES = 3  # of images as floats while they are normalised
+COPIES = 3  # of a block of images as floats while they are normalised
 GRAPH = 1.33  # what a step of the unroll saves, in copies of all layers' outputs
 SCATTERED = 1.2  # what kept graphs take up for each of their bytes
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
 ADJOINT = 2  # what the way back takes beside, in graphs of one step
-LEARNED = 14  # copies of a set that is learned: its start, what changes, gradients, the next step, the checkpoint
+TENSORS = 13  # copies of a set that is learned, as floats: its start, what changes, gradients, the next step
+LEARNED = TENSORS + 1  # and the bytes of its file
 RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes of what an expert records of an image in an epoch
 SCORING = 2  # what scoring takes, in copies of what one expert recorded, as floats
 
@@ -76,15 +77,15 @@ class Images:
         return sum(split for split in splits if split <= IN_MEMORY)
 
     def seen(self, count: int, at_once: int, workers: int = 1) -> int:
-        """Bytes that it takes to normalise so many: all together while they are few, else a batch for each worker."""
+        """Bytes that it takes to normalise so many: all are held while they are few, else a batch for each worker."""
         if self.floats(count) <= READY:
-            return COPIES * self.floats(count)
-        return COPIES * workers * self.floats(min(at_once, self.chunk))
+            return self.floats(count) + COPIES * self.floats(min(count, self.chunk))
+        return COPIES * workers * self.floats(at_once)
 
     @property
     def chunk(self) -> int:
         """How many are tested at once, at most."""
-        return max(1, min(TESTED, FLOAT * CHUNK // self.floats(1)))
+        return max(1, min(TESTED, CHUNK * FLOAT // self.floats(1)))
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> i
     tested = min(images.chunk, images.test or TESTED)
     at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
     networks = min(recipe.runs, job.workers * job.compute.stack)
-    seen = images.seen(images.test, TESTED, job.workers) + images.seen(count, batch, networks)
+    seen = images.seen(images.test, images.chunk, job.workers) + images.seen(count, batch, networks)
     return job.base + networks * (at_work + STEP * job.theta) + seen + held
 
 
@@ -250,7 +251,7 @@ def scan_of(recipe: Recipe) -> WindowScan | None:
 def scan_peak(recipe: Recipe, images: Images) -> int:
     """The images that a scan holds out."""
     scan = scan_of(recipe)
-    return 0 if scan is None else images.seen(round(scan.holdout * images.train), TESTED)
+    return 0 if scan is None else images.seen(round(scan.holdout * images.train), images.chunk)
 
 
 def assumed(data: Mapping[str, Any]) -> Images:
