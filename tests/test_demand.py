@@ -1,17 +1,26 @@
 """What doctor says a pipeline will take: by hand, and against a stage that was measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from live import peak_of
 from PIL import Image
 
+from distillkit.base.randomness import seeded
+from distillkit.data.files.artifact import save_synthetic
+from distillkit.data.images import ImageSet, channel_statistics
 from distillkit.data.networks import NetworkSpec
+from distillkit.matching.distillation import Distillation
+from distillkit.matching.method import Material
+from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.duration import START, Speeds, seconds_of, speeds_of
 from distillkit.setup.estimates import disk_of, expected, in_words
-from distillkit.setup.resources import COPIES, SCATTERED, Images, Job, peaks_of
+from distillkit.setup.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
+from distillkit.training.trajectories import ExpertRecipe, in_memory, record_expert
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "batch"}
@@ -61,7 +70,11 @@ def test_every_stage_that_takes_much_is_counted():
     stages = {"experts", "score", "reference", "distill mtt-ipc5", "evaluate", "evaluate full"}
     assert set(few) == stages
     assert more["distill mtt-ipc5"] - few["distill mtt-ipc5"] == 10_000 * 192, "small splits are kept as bytes"
-    assert more["reference"] - few["reference"] == 10_000 * 192 * (1 + 4 + COPIES * 4), "as floats, and normalised"
+    floats = 10_000 * 192 * 4
+    blocks = 900 * 192 * 4  # of 1,000 images instead of 100
+    assert more["reference"] - few["reference"] == floats // 4 + 2 * floats + COPIES * blocks, (
+        "as floats, and normalised"
+    )
 
 
 def test_memory_does_not_grow_with_images_that_are_read_by_rows():
@@ -113,6 +126,30 @@ def test_measured_steps_are_of_the_network_and_the_size():
     """More images of a smaller size in a second, whatever this machine does beside."""
     small, large = (speeds_of(PARAMS, Images((3, side, side), 10, 600, 300)) for side in (8, 96))
     assert small.experts > 3 * large.experts and small.evaluation > 3 * large.evaluation
+
+
+def test_copies_of_a_set_that_is_learned(tmp_path):
+    """What the tensors of a distillation take more for six images of every class than for two, in copies of those."""
+    spec, names = NetworkSpec("convnet", "batch", depth=1, width=4), tuple(map(str, range(100)))
+    recipe = read_recipe(PARAMS, "mtt-ipc5")
+    optim = replace(recipe.optim, steps=2)
+
+    def distilled(ipc):
+        pixels = torch.randint(256, (100 * ipc, 3, 32, 32), dtype=torch.uint8, generator=seeded(0))
+        real = ImageSet(pixels, torch.arange(100 * ipc) % 100, names)
+        statistics = channel_statistics(real.images)
+        expert = record_expert(real, statistics, ExpertRecipe(spec, epochs=3, batch=50, lr=0.01), seeded(0))
+        material = Material(real, statistics, experts=in_memory(spec, [expert]))
+        method = replace(recipe.method, ipc=ipc)
+        return lambda: distil(method, material)
+
+    def distil(method, material):
+        run = Distillation(method, method.init(material, seeded(0)), material, optim, seeded(0))
+        assert len(list(run)) == 2
+        save_synthetic(tmp_path / "set.safetensors", run.result(), {})
+
+    two, six = (peak_of(distilled(ipc)).bytes for ipc in (2, 6))
+    assert (six - two) / (4 * 100 * 4 * 3 * 32 * 32) == pytest.approx(TENSORS, abs=0.1)
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ from distillkit.data.files import artifact
 from distillkit.data.files.container import normalisation_tensors
 from distillkit.data.files.real_images import save_real
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
-from distillkit.data.rows import chunks
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.matching.distillation import Step
@@ -84,7 +83,7 @@ class Data(RealData):
     def fingerprint(self) -> str:
         """SHA-256 of the training images, their labels and normalisation; computed once."""
         statistics = normalisation_tensors(self.normalisation).values()
-        return fingerprint(*chunks(self.train.images), self.train.labels, *statistics)
+        return fingerprint(self.train.images, self.train.labels, *statistics)
 
     @cached_property
     def train_digest(self) -> str:

@@ -197,7 +197,7 @@ def close(files: Sequence[int]) -> None:
 
 def bytes_of(images: Tensor) -> memoryview:
     """The memory of images (B, C, H, W) in one piece, to be written to."""
-    return memoryview(images.view(-1).numpy()).cast("B")
+    return images.view(-1).numpy().data.cast("B")
 
 
 def kept_aside(parts: Iterable[Tensor], count: int) -> Images:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distillkit.data.images import Normalisation, Schedule, SyntheticSet
+from distillkit.data.rows import Images, chunks
 
 
 def protocol_of(synthetic: SyntheticSet, params: Any = None) -> dict[str, Any]:
@@ -69,13 +70,14 @@ def normalisation_of(normalisation: Normalisation) -> dict[str, Any]:
     return found
 
 
-def fingerprint(*tensors: Tensor | None) -> str:
-    """SHA-256 in hexadecimal of the tensors that are not None."""
+def fingerprint(*tensors: Images | None) -> str:
+    """SHA-256 in hexadecimal of the tensors that are not None; images in files are read in blocks."""
     found = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:
             found.update(f"{tensor.dtype} {list(tensor.shape)} ".encode())
-            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            for part in [tensor] if isinstance(tensor, Tensor) else chunks(tensor):
+                found.update(part.detach().cpu().contiguous().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

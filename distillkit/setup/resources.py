@@ -42,12 +42,13 @@ LARGE = 210 * MIB  # in addition for a large network: counting its FLOP, and wor
 COMPILING = 500 * MIB  # in addition with compilation: a guess
 STEP = 2  # memory of a training step, in copies of all layers' outputs
 TEST, TESTED = 4, 1000  # memory of testing, in copies of the largest layer's output, for this many images at a time
-COPIES = 3  # of images as floats while they are normalised
+COPIES = 3  # of a block of images as floats while they are normalised
 GRAPH = 1.33  # memory that a step of the unroll saves, in copies of all layers' outputs
 SCATTERED = 1.2  # bytes allocated per byte of kept graphs
 CLASSES, SHAPE, DIGITS = 10, (3, 32, 32), (1, 8, 8)  # assumed before the images are fetched
 ADJOINT = 2  # additional memory of the backward pass, in graphs of one step
-LEARNED = 14  # copies of a learned set: start, current values, gradients, next step, checkpoint
+TENSORS = 13  # copies of a learned set, as floats: start, current values, gradients, next step, checkpoint
+LEARNED = TENSORS + 1  # and the bytes of its file
 RECORDED = sum(kind.itemsize for kind in DYNAMICS.values())  # bytes that an expert records per image and epoch
 SCORING = 2  # memory of scoring, in copies of one expert's records as floats
 
@@ -80,13 +81,13 @@ class Images:
     def seen(self, count: int, at_once: int, workers: int = 1) -> int:
         """Bytes to normalise ``count`` images: few images all at once, many in one batch per worker."""
         if self.floats(count) <= READY:
-            return COPIES * self.floats(count)
-        return COPIES * workers * self.floats(min(at_once, self.chunk))
+            return self.floats(count) + COPIES * self.floats(min(count, self.chunk))
+        return COPIES * workers * self.floats(at_once)
 
     @property
     def chunk(self) -> int:
         """The largest number of images that are tested at once."""
-        return max(1, min(TESTED, FLOAT * CHUNK // self.floats(1)))
+        return max(1, min(TESTED, CHUNK * FLOAT // self.floats(1)))
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> i
     tested = min(images.chunk, images.test or TESTED)
     at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
     networks = min(recipe.runs, job.workers * job.compute.stack)
-    seen = images.seen(images.test, TESTED, job.workers) + images.seen(count, batch, networks)
+    seen = images.seen(images.test, images.chunk, job.workers) + images.seen(count, batch, networks)
     return job.base + networks * (at_work + STEP * job.theta) + seen + held
 
 
@@ -261,7 +262,7 @@ def scan_of(recipe: Recipe) -> WindowScan | None:
 def scan_peak(recipe: Recipe, images: Images) -> int:
     """Bytes of the images that a scan holds out."""
     scan = scan_of(recipe)
-    return 0 if scan is None else images.seen(round(scan.holdout * images.train), TESTED)
+    return 0 if scan is None else images.seen(round(scan.holdout * images.train), images.chunk)
 
 
 def assumed(data: Mapping[str, Any]) -> Images:
