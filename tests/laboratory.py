@@ -228,7 +228,7 @@ class SlurmLab(Lab):
     def full(self) -> Iterator[None]:
         """A block in which no job finds a place."""
         for node in SLURM_NODES:
-            set_node(node, "DOWN")
+            set_node(node, "DRAIN")  # a node that is DOWN comes back by itself
         try:
             yield
         finally:
