@@ -27,7 +27,6 @@ from distillkit.base.errors import DistillkitError
 from distillkit.cli import cli
 from distillkit.engines import order
 from distillkit.engines.controller import Away, Run, told
-from distillkit.engines.demand import Limits, demands
 from distillkit.engines.display import Board, Events, Table
 from distillkit.engines.engine import Demand, Event, Job
 from distillkit.engines.order import LARGEST, Places, differences, pack, token, versions
@@ -35,6 +34,7 @@ from distillkit.engines.plan import Plan, plan_for, put_in_order
 from distillkit.engines.ray import LOST, Ray
 from distillkit.engines.results import settle
 from distillkit.engines.slurm import Slurm, last_word
+from distillkit.engines.start import Limits, demands
 from distillkit.engines.worker import TAR
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses
