@@ -6,6 +6,7 @@ held. For tests and benchmarks/faults.py.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also in a shell's background
         )
         self.lines: list[str] = []
         self.reader = Thread(target=lambda: self.lines.extend(self.process.stdout or ()), daemon=True)
@@ -73,7 +75,8 @@ class Command:
 
     def ended(self) -> tuple[int, str]:
         """Its exit code, and all that it has said."""
-        code = self.process.wait(200)
+        until(lambda: self.process.poll() is not None, f"the command has ended: {''.join(self.lines)}", 200)
+        code = self.process.returncode
         self.reader.join(5)
         return code, "".join(self.lines)
 
