@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -31,9 +32,10 @@ RESULTS = ROOT / "benchmarks/results/faults-cpu.json"
 PAGE = ROOT / "docs/many-machines.md"
 START, END = "<!-- faults: written by benchmarks/faults.py, do not edit -->\n", "<!-- end of faults -->"
 BEFORE, MIDDLE, AFTER = "before the stage starts", "in the middle", "result kept, dvc.lock not written"
-TWICE = r"Running stage 'work'(.|\n)*Running stage 'work'"
+TWICE = r"begins again|Running stage 'work'(.|\n)*Running stage 'work'"
 REMOTE = r"DVC remote store fails: .*; check it: dvc push -r store; then run the same command again"
 TORCH = {"METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n"}
+Key = tuple[str, str, str]  # the fault, the moment and the engine
 Broken = tuple[int, str]  # the exit code of a command, and what it said
 
 
@@ -111,9 +113,11 @@ def _(lab: Lab) -> Broken:
 
 @fault("the engine's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)
 def _(lab: Lab) -> Broken:
-    with lab.headless(), lab.held(), lab.start() as running:
-        lab.begun()
-    return running.ended()
+    with ExitStack() as stack:
+        with lab.held(), lab.start() as running:
+            lab.begun()
+            stack.enter_context(lab.headless())
+        return running.ended()
 
 
 @fault("the command is killed", BEFORE, -signal.SIGKILL, r"^work: waits: ", ray=1, slurm=1)
@@ -197,13 +201,11 @@ def _(lab: Lab) -> Broken:
 @fault("the remote cannot be reached", MIDDLE, 1, rf"on n\d: {REMOTE}", ray=2, slurm=2)
 def _(lab: Lab) -> Broken:
     lab.extra = ["--remote", "store"]
-    with lab.held(), lab.start() as running:
-        lab.begun()
-        away = lab.away()
-        away.__enter__()
-    found = running.ended()
-    away.__exit__(None, None, None)
-    return found
+    with ExitStack() as stack:
+        with lab.held(), lab.start() as running:
+            lab.begun()
+            stack.enter_context(lab.away())
+        return running.ended()
 
 
 @fault("the remote cannot be reached", AFTER, 1, REMOTE, ray=1, slurm=1)
@@ -297,10 +299,10 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{before}{START}\n{table(rows)}\n{END}{rest.partition(END)[2]}"
 
 
-def tried(engine: str, only: str) -> Iterator[tuple[tuple[str, str, str], dict[str, Any] | None]]:
+def tried(engine: str, only: Sequence[str]) -> Iterator[tuple[Key, dict[str, Any] | None]]:
     """The key and the row of each fault; no row where something is not as expected, which is told."""
     with LABS[engine]() as labs, TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        for fault in (fault for fault in FAULTS if engine in fault.starts and only in fault.what):
+        for fault in (fault for fault in FAULTS if engine in fault.starts and any(map(fault.what.count, only))):
             row, home = None, Path(folder, "home")
             lab = labs(home)
             try:
@@ -314,23 +316,27 @@ def tried(engine: str, only: str) -> Iterator[tuple[tuple[str, str, str], dict[s
             yield (fault.what, fault.when, engine), row
 
 
+def write(found: Mapping[Key, dict[str, Any] | None], out: Path) -> None:
+    """The JSON, and the page where it shows it: rows that are in the file and not ``found`` anew stay."""
+    known = json.loads(out.read_text(encoding="utf-8"))["faults"] if out.exists() else []
+    rows = {(row["fault"], row["when"], row["engine"]): row for row in known} | found
+    order = ((fault.what, fault.when, engine) for fault in FAULTS for engine in fault.starts)
+    kept = [row for key in order if (row := rows.get(key))]
+    out.write_text(json.dumps(conditions("faults") | {"faults": kept}, indent=2) + "\n", encoding="utf-8")
+    if out == RESULTS:
+        PAGE.write_text(page(kept), encoding="utf-8")
+
+
 @click.command()
 @click.option("--engine", "engines", multiple=True, type=click.Choice(list(LABS)), default=list(LABS))
-@click.option("--only", default="", help="Faults with this in their name.")
+@click.option("--only", multiple=True, default=[""], help="Faults with this in their name.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=RESULTS, help="Where the JSON goes.")
-def main(engines: tuple[str, ...], only: str, out: Path) -> None:
-    known = json.loads(out.read_text(encoding="utf-8"))["faults"] if out.exists() else []
-    rows = {(row["fault"], row["when"], row["engine"]): row for row in known}
-    order = [(fault.what, fault.when, engine) for fault in FAULTS for engine in fault.starts]
-    wrong = 0
-    for key, row in (found for engine in engines for found in tried(engine, only)):
-        rows.pop(key, None)
-        rows |= {key: row} if row else {}
-        wrong += row is None
-        kept = [rows[key] for key in order if key in rows]
-        out.write_text(json.dumps(conditions("faults") | {"faults": kept}, indent=2) + "\n", encoding="utf-8")
-        if out == RESULTS:
-            PAGE.write_text(page(kept), encoding="utf-8")
+def main(engines: tuple[str, ...], only: tuple[str, ...], out: Path) -> None:
+    found: dict[Key, dict[str, Any] | None] = {}
+    for key, row in (pair for engine in engines for pair in tried(engine, only)):
+        found[key] = row
+        write(found, out)
+    wrong = sum(row is None for row in found.values())
     if wrong:
         raise click.ClickException(f"{wrong} faults did not end as expected, see above; they are not in the file")
 

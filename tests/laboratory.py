@@ -6,6 +6,7 @@ held. For tests and benchmarks/faults.py.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # also in a shell's background
         )
         self.lines: list[str] = []
         self.reader = Thread(target=lambda: self.lines.extend(self.process.stdout or ()), daemon=True)
@@ -73,7 +75,8 @@ class Command:
 
     def ended(self) -> tuple[int, str]:
         """Its exit code, and all that it has said."""
-        code = self.process.wait(200)
+        until(lambda: self.process.poll() is not None, f"the command has ended: {''.join(self.lines)}", 200)
+        code = self.process.returncode
         self.reader.join(5)
         return code, "".join(self.lines)
 
@@ -228,7 +231,7 @@ class SlurmLab(Lab):
     def full(self) -> Iterator[None]:
         """A block in which no job finds a place."""
         for node in SLURM_NODES:
-            set_node(node, "DOWN")
+            set_node(node, "DRAIN")  # a node that is DOWN comes back by itself
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
@@ -26,13 +27,14 @@ from distillkit.base.errors import DistillkitError
 from distillkit.cli import cli
 from distillkit.engines import order
 from distillkit.engines.controller import Away, Run, told
-from distillkit.engines.demand import Limits, demands
 from distillkit.engines.display import Board, Events, Table
 from distillkit.engines.engine import Demand, Event, Job
 from distillkit.engines.order import LARGEST, Places, differences, pack, token, versions
 from distillkit.engines.plan import Plan, plan_for, put_in_order
+from distillkit.engines.ray import LOST, Ray
 from distillkit.engines.results import settle
-from distillkit.engines.slurm import Slurm
+from distillkit.engines.slurm import Slurm, last_word
+from distillkit.engines.start import Limits, demands
 from distillkit.engines.worker import TAR
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses
@@ -246,6 +248,63 @@ def test_a_job_without_a_result_has_failed(four):
     assert [job.stage for job in engine.jobs] == ["a"]
     assert re.fullmatch(r"a-[0-9a-f]{16}", engine.jobs[0].name)
     assert not (four / "dvc.lock").exists()
+
+
+class Busy(Lost):
+    """An engine whose jobs wait, and in the end have a place."""
+
+    polls = 0
+
+    def poll(self, seconds: float):
+        self.polls += 1
+        if self.polls == 9:
+            yield Event("a", "failed", "enough")
+
+    def reason(self, stage: str) -> str:
+        return f"no core is free for {stage}"
+
+
+def test_why_jobs_wait_is_told_once(four, monkeypatch):
+    monkeypatch.setattr("distillkit.engines.controller.PATIENCE", 0)
+    said = list[str]()
+    plan = Plan({"a": frozenset()}, frozenset("a"), {})
+    failed = Run(plan, 2, Board(said.append), Away(Busy(), Places(None), lambda _: Demand())).all()
+    assert failed == {"a": "enough"}
+    assert said == ["a: waits: no core is free for a"]
+
+
+def test_the_head_of_a_cluster_is_gone(monkeypatch):
+    """Not at once: it may start again. Then no job is left to cancel."""
+    engine = Ray.__new__(Ray)
+    engine.head, engine.running = "127.0.0.1:9", {"a": None}
+    engine.answered = time.monotonic() - LOST / 2
+    engine.listen()
+    engine.answered = time.monotonic() - LOST
+    with pytest.raises(DistillkitError, match=r"^the head of the Ray cluster, 127.0.0.1:9, has gone \(.*\); start"):
+        engine.listen()
+    assert not engine.running
+
+
+def test_the_reason_of_a_job_that_could_not_start(tmp_path):
+    (tmp_path / "submitit").mkdir()
+    log = tmp_path / "submitit/1_log.err"
+    assert last_word(tmp_path) == "no reason given"
+    log.write_text("srun: error: n1: task 0: Exited with exit code 1\n")
+    assert last_word(tmp_path).startswith("srun: error")
+    log.write_text("Error: no module\n\nsrun: error: n1: task 0: Exited with exit code 1\n")
+    assert last_word(tmp_path) == "Error: no module"
+
+
+def test_a_full_disk_of_a_node_is_one_line(tmp_path):
+    """Of the folder for workspaces: the stage does not begin, and the job has ended."""
+    full = "raise OSError(28, 'No space left on device', '/tmp/x')"
+    text = f"import sys\nfrom pathlib import Path\nfrom distillkit.engines import worker\ndef run(*_): {full}\n"
+    text += "worker.run = run\nsys.exit(worker.main(Path(sys.argv[1])))"
+    command = [str(BIN / "python"), "-c", text, str(tmp_path)]
+    assert subprocess.run(command, env=environment() | {"DISTILLKIT_NODE": "n1"}, check=False).returncode == 1
+    said = (tmp_path / "said.txt").read_text()
+    assert re.fullmatch(r"error: node n1 cannot run the job: No space left on device \(/tmp/x\); make room .*\n", said)
+    assert json.loads((tmp_path / "ended.json").read_text()) == {"code": 1, "node": "n1"}
 
 
 def test_a_full_disk_here_is_the_end_of_one_stage(four, run, monkeypatch):

@@ -164,9 +164,7 @@ class Ray:
             if now - self.answered < LOST:
                 return
             self.running.clear()  # there is nobody who could cancel
-            found = (
-                f"the head of the Ray cluster, {self.head}, has gone ({error.strerror or error}), and jobs end with it"
-            )
+            found = f"the head of the Ray cluster, {self.head}, has gone ({error.strerror or error})"
             raise DistillkitError(f"{found}; start the cluster again, and run the same command again") from None
         self.answered = now
 
