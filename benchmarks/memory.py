@@ -57,6 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "moderate": {"method": "moderate", "ipc": 50},
     "ccs": {"method": "ccs", "ipc": 50, "hardest_dropped": 0.1},
     "dual": {"method": "dual", "ipc": 50},
+    "rded": {"method": "rded", "ipc": 5, "factor": 2},
     "kmeans": {"method": "kmeans", "ipc": 5, "tries": 1},
     "average": {"method": "average", "ipc": 1},
     "optimised": {"method": "optimised", "ipc": 5, "sets": 2, "runs": 1, "holdout": 0.2, "training": TRAINING},

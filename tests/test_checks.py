@@ -128,6 +128,7 @@ def test_a_recipe_asks_for_no_more_than_the_experts_give(recipe, expected):
             "the window of class 'dog' covers ranks 4 to 8, but it has 8",
         ),
         ({"method": "window", "ipc": 5, "window_start": SCAN | {"candidates": [0.4]}}, "no window of 5 images from"),
+        ({"method": "rded", "ipc": 3, "factor": 2}, "ipc 3 images of 2 x 2 crops take 12 images"),
         (OPTIMISED, "ipc is 5, but class 'dog' has 4 training images"),
         ({"method": "random", "ipc": 5, "replay": REPLAY}, "ipc is 5, but class 'dog' has 4 training images"),
         ({"method": "dm", "ipc": 9, "optim": {"steps": 1, "image_lr": 1}}, "ipc is 9, but class 'dog'"),

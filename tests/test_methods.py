@@ -46,6 +46,7 @@ from distillkit.selection.imported import Imported
 from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset
 from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.rded import RealisticCrops, composed, framed, random_crop
 from distillkit.selection.window import WindowScan, WindowSubset
 from distillkit.training.compute import Compute
 from distillkit.training.coreset_rules import distance_to_median, herd, middle
@@ -116,6 +117,7 @@ EXAMPLES = {
         ),
         CurriculumSelection(IPC, 0.5, MATCHING, OPTIM_OF_A_PART, TrainingRecipe(10, 20, 0.05), labels="soft"),
     ],
+    "rded": [RealisticCrops(IPC), RealisticCrops(IPC, factor=2, crops=2, pool=16, experts=2)],
     "diffusion": [
         Diffusion(IPC, GeneratorSpec(UNetSpec("unet", (8, 16), 1), FIT), Sampling(steps=3)),
         Diffusion(IPC, GeneratorSpec(DiTSpec("dit", 1, 2, 8), FIT, AutoencoderSpec(FIT, (8, 8), 2)), Sampling(steps=3)),
@@ -123,7 +125,7 @@ EXAMPLES = {
     "imported": [Imported(IPC, "imported/set.safetensors", 64 * "0")],
 }
 ALL = [pytest.param(method, id=f"{name}-{i}") for name, methods in EXAMPLES.items() for i, method in enumerate(methods)]
-MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans | Diffusion)]
+MADE = [param for param in ALL if isinstance(param.values[0], Centroids | ClassMeans | Diffusion | RealisticCrops)]
 SELECTING = [
     param for param in ALL if param not in MADE and not isinstance(param.values[0], Imported | CurriculumSelection)
 ]
@@ -337,6 +339,59 @@ def test_ccfs_adds_the_easiest_images_that_are_still_wrong(method, material, who
 def test_rounds_share_what_is_to_be_selected():
     assert shares(8, 3) == [3, 3, 2]
     assert shares(2, 3) == [1, 1]
+
+
+def test_crops_are_judged_in_the_middle_of_the_mean_colour(material):
+    """Of 4 x 4 in 8 x 8: two pixels of what normalises to 0 on each side."""
+    crops = material.real.pixels(torch.arange(2))[:, :, :4, :4]
+    shown = framed(crops, (8, 8), material.normalisation)
+    assert torch.equal(shown[:, :, 2:6, 2:6], material.normalisation.apply(crops))
+    shown[:, :, 2:6, 2:6] = 0
+    assert shown.abs().max() < 1e-6
+
+
+def test_crops_fill_cells_of_all_images_one_after_the_other():
+    """Eight crops of one colour each, two images of 5 x 4: crops 0 and 1 are the top left cells, which are larger."""
+    crops = torch.arange(8.0)[:, None, None, None].expand(8, 1, 2, 2)
+    found = composed(crops, 2, (5, 4))
+    assert found.shape == (2, 1, 5, 4)
+    assert found[0, 0].tolist() == [[0, 0, 2, 2]] * 3 + [[4, 4, 6, 6]] * 2
+    assert found[1, 0].tolist() == [[1, 1, 3, 3]] * 3 + [[5, 5, 7, 7]] * 2
+
+
+def test_crops_cover_from_a_twelfth_of_the_image_to_all_of_it():
+    """Of a 10 x 10 image whose pixels tell their column, at its own size: sides 3 to 10, anywhere inside."""
+    image, generator = (torch.arange(10.0) / 10).expand(1, 10, 10), seeded(0)
+    crops = torch.stack([random_crop(image, (10, 10), generator) for _ in range(300)])
+    spans = 10 * (crops.amax((1, 2, 3)) - crops.amin((1, 2, 3))) + 1
+    assert {round(span) for span in spans.tolist()} == set(range(3, 11))
+    assert crops[spans.argmax()].allclose(image)
+    assert {round(10 * low) for low in crops.amin((1, 2, 3)).tolist()} >= set(range(7))
+
+
+def test_rded_keeps_the_crops_that_the_expert_classifies_best(material, monkeypatch):
+    """One crop an image, of the smallest loss of all that were drawn of it, and then the images of the smallest."""
+    method, drawn = RealisticCrops(2, crops=3, pool=12), []
+    best_crops = RealisticCrops.best_crops
+
+    def spy(self, *arguments):
+        drawn.append(best_crops(self, *arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(RealisticCrops, "best_crops", spy)
+    found = method.init(material, seeded(0))
+    for label, (crops, losses) in enumerate(drawn):
+        assert len(crops) == 12
+        said = predict(material.expert(0), framed(crops, (8, 8), material.normalisation)).log_softmax(1)[:, label].neg()
+        torch.testing.assert_close(said, losses)
+        assert torch.equal(found.images[found.labels == label], crops[losses.argsort()[:2]])
+
+
+def test_rded_needs_as_many_images_as_crops(material):
+    with pytest.raises(ParamsError, match="pool is 15, but ipc 4 images of 2 x 2 crops take 16; expected at least as"):
+        RealisticCrops(4, factor=2, pool=15)
+    with pytest.raises(WindowError, match=r"take 36 images of a class, but class '.' has 2\d; lower ipc or factor"):
+        RealisticCrops(4, factor=3, pool=36).init(material, seeded(0))
 
 
 def test_imported_keeps_the_pixels_and_takes_the_names_and_statistics_of_the_data(material, imported):

@@ -27,7 +27,22 @@ PUBLISHED = {
     "cifar100": [(25, 0.8, 0.8, 1e3), (50, 0.6, 0.7, 1e3), (100, 0.3, 0.6, 1e3), (150, 0.2, 0.4, 1e3)],
     "tiny-imagenet": [(50, 0.6, 0.8, 1e3), (100, 0.5, 0.7, 1e3)],
 }
-NAMES = ("att", "baselines", "ccfs", "coresets", "datm", "dc", "dd", "diffusion", "dm", "dsa", "dual", "mtt", "sdc")
+NAMES = (
+    "att",
+    "baselines",
+    "ccfs",
+    "coresets",
+    "datm",
+    "dc",
+    "dd",
+    "diffusion",
+    "dm",
+    "dsa",
+    "dual",
+    "mtt",
+    "rded",
+    "sdc",
+)
 OTHERS = {f"{name}-cifar10" for name in NAMES}  # of other methods
 CLASS_SIZE = {"cifar10": 5000, "cifar100": 500, "tiny-imagenet": 500}
 
@@ -99,6 +114,17 @@ def test_numbers_of_ccfs_are_the_published_ones():
             0,
         )
     assert params.section(data, "score", ScoreSpec).name == "forgetting"
+
+
+def test_numbers_of_rded_are_the_published_ones():
+    """Five crops of 300 images a class, 300 epochs of batch 50 at 10; Sun et al.'s repository at 3f6453d."""
+    data = params.load(PRESETS / "rded-cifar10.yaml")
+    for ipc in (1, 10, 50):
+        method = read_recipe(data, f"rded-ipc{ipc}").method
+        assert (method.ipc, method.factor, method.crops, method.pool) == (ipc, 1, 5, 300)
+    evaluation = params.section(data, "evaluation", EvaluationRecipe)
+    assert (evaluation.training.steps, evaluation.training.batch) == (300 * 100 // 50, 50)
+    assert (evaluation.network.depth, evaluation.network.width, evaluation.network.norm) == (3, 128, "batch")
 
 
 def test_numbers_of_dual_are_the_published_ones():

@@ -29,6 +29,7 @@ MADE = {
     "kmeans": "averages of real images",
     "average": "averages of real images",
     "diffusion": "from a generator",
+    "rded": "crops of real images",
     "ccfs": "images learned, and real ones chosen",
 }
 ROWS_SHOWN, BETWEEN = 5, 4

@@ -28,6 +28,7 @@ from distillkit.selection.imported import Imported
 from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset
 from distillkit.selection.random_subset import RandomSubset
+from distillkit.selection.rded import RealisticCrops
 from distillkit.selection.window import WindowSubset
 
 GROUP = "distillkit.methods"
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Selection]] = {
     "optimised": OptimisedSubset,
     "kmeans": Centroids,
     "average": ClassMeans,
+    "rded": RealisticCrops,
     "diffusion": Diffusion,
     "dd": DatasetDistillation,
     "dm": DistributionMatching,

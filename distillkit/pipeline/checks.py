@@ -30,6 +30,7 @@ from distillkit.methods.learning.mtt import Matching
 from distillkit.pipeline.packaging import PackageSpec, check_package
 from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
 from distillkit.selection.imported import Imported
+from distillkit.selection.rded import RealisticCrops
 from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.expert_files import shard_paths
@@ -162,6 +163,8 @@ def check_classes(method: Selection, counts: Mapping[str, int]) -> None:
     """
     if (attack := getattr(method, "attack", None)) is not None:
         attack.numbers(tuple(counts))
+    if isinstance(method, RealisticCrops):
+        method.check_counts(counts)
     if (ipc := real_per_class(method)) is None:
         return
     check_counts(ipc, counts)

@@ -21,6 +21,7 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "optimised": "#17becf",
     "kmeans": "#a6761d",
     "average": "#e7298a",
+    "rded": "#7fbc41",
     "diffusion": "#1b7837",
     "dd": "#4d4d9f",
     "dm": "#b15928",

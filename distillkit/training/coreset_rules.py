@@ -139,7 +139,8 @@ def beta_weights(score_N: Tensor, probability_N: Tensor, kept: float, exponent: 
     p_N = probability_N.double().clamp(1e-6, 1 - 1e-6)  # where the density is finite
     best = score_N.topk(min(10, len(score_N))).indices
     b = 15 * (1 - probability_N[best].double().mean()) * (1 - (1 - kept) ** exponent)
-    return score_N.double() * p_N ** (15 - b) * (1 - p_N) ** (b - 1)
+    weight_N: Tensor = score_N.double() * p_N ** (15 - b) * (1 - p_N) ** (b - 1)
+    return weight_N
 
 
 def draw_weighted(weight_N: Tensor, count: int, generator: Generator) -> Tensor:

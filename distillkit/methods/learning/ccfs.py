@@ -119,9 +119,18 @@ def shares(count: int, rounds: int) -> list[int]:
 def joined(one: SyntheticSet, other: SyntheticSet) -> SyntheticSet:
     """Both sets as one, class by class; of a class the images of ``one`` come first."""
     order = torch.cat([one.labels, other.labels]).argsort(stable=True)
-    parts = {name: torch.cat([getattr(one, name), getattr(other, name)])[order] for name in ("learned", "source_row")}
+
+    def both(first: Tensor, second: Tensor) -> Tensor:
+        return torch.cat([first, second])[order]
+
     soft = None
     if one.soft_labels is not None and other.soft_labels is not None:
-        soft = torch.cat([one.soft_labels, other.soft_labels])[order]
-    images, labels = torch.cat([one.pixels(), other.pixels()])[order], torch.cat([one.labels, other.labels])[order]
-    return replace(one, images=images, labels=labels, soft_labels=soft, **parts)
+        soft = both(one.soft_labels, other.soft_labels)
+    return replace(
+        one,
+        images=both(one.pixels(), other.pixels()),
+        labels=both(one.labels, other.labels),
+        learned=both(one.learned, other.learned),
+        source_row=both(one.source_row, other.source_row),
+        soft_labels=soft,
+    )
