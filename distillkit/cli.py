@@ -235,7 +235,9 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 @cli.command(short_help="See in a browser what a set is.")
 @click.argument("path", default=".", metavar="[FOLDER|ARTIFACT|OWNER/NAME]")
 @click.argument("recipe", required=False)
-@click.option("--against", metavar="OTHER", help="Show what differs from this set: a recipe beside it, or any other set.")
+@click.option(
+    "--against", metavar="OTHER", help="Show what differs from this set: a recipe beside it, or any other set."
+)
 @click.option("--source", type=Path, help=SOURCE)
 @click.option("--without-source", is_flag=True, help="Show no image of the source but those that are in the set.")
 @click.option("--export", "folder", type=Path, help="Write a static site into this folder, and open nothing.")

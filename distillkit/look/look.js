@@ -17,6 +17,7 @@ const shown = (value, digits) => (value === null || value === undefined ? "not k
 // Pictures: a gallery is a list of pictures on sheets, which are decoded when the first of them is drawn.
 
 const MOST_SHEETS = 120; // decoded at a time
+const MOST_PRINTED = 5000; // images
 const sheets = new Map();
 
 function sheetAt(address) {
@@ -453,7 +454,8 @@ function drawMap() {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
   const { dense, toX, toY } = view;
   pen.clearRect(0, 0, board.width, board.height);
-  pen.fillStyle = colour("--line");
+  pen.fillStyle = colour("--real");
+  pen.globalAlpha = 0.55;
   data.map.source.x.forEach((x, place) => pen.fillRect(toX(x) - dense, toY(data.map.source.y[place]) - dense, 2 * dense, 2 * dense));
   const visible = new Set(order);
   for (const image of all) {
@@ -607,6 +609,7 @@ prepareTenths();
 prepareClasses();
 prepareAgainst();
 performance.mark("first-view");
+if (all.length <= MOST_PRINTED) requestIdleCallback(() => data.galleries.set.sheets.forEach(sheetAt)); // ready to be printed
 window.addEventListener("hashchange", () => {
   if (!location.hash.includes("=") && location.hash.length > 1) return; // a link to a part of the page
   state = readState();
@@ -619,5 +622,5 @@ window.addEventListener("resize", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
 window.addEventListener("beforeprint", () => {
-  if (order.length <= 5000) parts.forEach(fill);
+  if (order.length <= MOST_PRINTED) parts.forEach(fill);
 });

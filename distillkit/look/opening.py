@@ -121,7 +121,10 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
         real = checked(path, subject.synthetic, load_real(artifacts / "real"))
     else:
         missing.append("The source is not at hand (artifacts/real); run dvc pull or the fetch stage.")
-    difficulty, shards = artifacts / "difficulty.safetensors", sorted((artifacts / "experts").glob("shard-*.safetensors"))
+    difficulty, shards = (
+        artifacts / "difficulty.safetensors",
+        sorted((artifacts / "experts").glob("shard-*.safetensors")),
+    )
     if not difficulty.is_file():
         missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
     loss = artifacts / "loss" / f"{path.stem}.csv"

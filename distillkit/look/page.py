@@ -16,7 +16,7 @@ from distillkit.report.document import asset, data_block, policy, template
 
 LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
 INDEX, SHEETS = "index.html", "sheets"
-ALONE, BESIDE = "data:", "'self'"  # where pictures may come from
+ALONE, BESIDE = "data:", "'self' data:"  # where pictures may come from
 Sheet = Callable[[], bytes]
 
 

@@ -42,7 +42,9 @@ class Gallery:
             top, left = place // COLUMNS * height, place % COLUMNS * width
             canvas[top : top + height, left : left + width] = picture
         file = BytesIO()
-        Image.fromarray(canvas).save(file, "WEBP", lossless=True, quality=0, method=0)  # the quickest, and smaller than PNG
+        Image.fromarray(canvas).save(
+            file, "WEBP", lossless=True, quality=0, method=0
+        )  # the quickest, and smaller than PNG
         return file.getvalue()
 
     def file(self, number: int) -> str:
