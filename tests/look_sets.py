@@ -61,7 +61,7 @@ def confusion(classes: int) -> list[list[int]]:
 
 
 def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: str = "mixed-ipc4") -> Path:
-    """The folder, with ``name`` and random-ipc4: rows 3 to 6 of each class, so two of its images are unchanged there."""
+    """The folder, with ``name`` and random-ipc4: rows 3 to 6 of each class, so two images are the same there."""
     artifacts, names = root / "artifacts", real.train.class_names
     save_real(artifacts / "real/real.safetensors", real)
     save_difficulty(artifacts / "difficulty.safetensors", difficulty_of(real), {}, {})

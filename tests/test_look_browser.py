@@ -1,4 +1,4 @@
-"""The pages in a real browser: what is counted, drawn, linked to, reached by keyboard, and asked of others (nothing)."""
+"""The pages in a real browser: what is counted, drawn, linked to, reached by keyboard, and asked of others."""
 
 import json
 import shutil
@@ -236,7 +236,7 @@ const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map((v) => { 
 const paper = (one) => { for (; one; one = one.parentElement) { const c = getComputedStyle(one).backgroundColor;
   if (!/, 0\\)$/.test(c)) return c; } return "rgb(255,255,255)"; };
 const found = [];
-for (const one of document.querySelectorAll("h1,h2,h3,p,a,td,th,label,legend,figcaption,span,output,main button,summary")) {
+for (const one of document.querySelectorAll("h1,h2,h3,p,a,td,th,label,legend,figcaption,span,output,main button")) {
   if (!one.checkVisibility() || !one.textContent.trim()) continue;
   const [a, b] = [light(getComputedStyle(one).color), light(paper(one))].sort((x, y) => y - x);
   if ((a + 0.05) / (b + 0.05) < 4.5) found.push(one.outerHTML.slice(0, 80));

@@ -57,14 +57,15 @@ def pairs_of(counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
 
 
 def sentences(subject: Subject, facts: Facts, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[str]:
-    """What a reader asks first, answered from the numbers: the worst class and why, what moved most, what is private."""
+    """What a reader asks first, answered from the numbers: the worst class and why, what moved most, what shows."""
     names, synthetic = [shorten(name) for name in subject.synthetic.class_names], subject.synthetic
     measured = [row for row in rows if row["set"] is not None]
     if measured:
         worst = min(measured, key=lambda row: row["set"])
         beside = [f"{percent(worst[kind])} % with {kind}" for kind in ("random", "full") if worst[kind] is not None]
         more = f" ({', '.join(beside)})" if beside else ""
-        yield f"The worst class is {shorten(worst['name'])}: {percent(worst['set'])} % of its test images are right{more}."
+        right = f"{percent(worst['set'])} % of its test images are right{more}"
+        yield f"The worst class is {shorten(worst['name'])}: {right}."
         taken = [pair for pair in pairs if synthetic.class_names[pair["class"]] == worst["name"]]
         if taken:
             share = percent(taken[0]["count"] / taken[0]["of"])
@@ -82,11 +83,14 @@ def private(facts: Facts, learned_N: Tensor) -> Iterator[str]:
     """What of the source a set shows."""
     real = int((~learned_N).sum())
     if real:
-        yield f"{counted(real, 'image')} of {len(learned_N):,} are images of the source, unchanged: whoever has the set sees them."
+        yield (
+            f"{counted(real, 'image')} of {len(learned_N):,} are images of the source, unchanged: "
+            "whoever has the set sees them."
+        )
     distance_N = facts.distance_N[learned_N]
     if facts.yardstick and bool((~distance_N.isnan()).any()):
         near = int((distance_N < NEAR * facts.yardstick).sum())
         yield (
-            f"{near:,} of {len(distance_N):,} learned images are nearer to a training image than half the usual distance "
-            f"between two training images ({facts.yardstick:.3f}); the nearest is at {distance_N.min():.3f}."
+            f"{near:,} of {len(distance_N):,} learned images are nearer to a training image than half the usual "
+            f"distance between two training images ({facts.yardstick:.3f}); the nearest is at {distance_N.min():.3f}."
         )

@@ -46,9 +46,9 @@ def is_name(text: str) -> bool:
 
 
 def look(wanted: Wanted, folder: Path | None, browse: bool) -> dict[str, Any]:
-    """Make the page and show it: exported to ``folder``, or opened where ``browse`` is true. A server runs until Ctrl-C.
+    """Make the page and show it: exported to ``folder``, or opened where ``browse`` is true.
 
-    Returns where the page is and what it takes.
+    Returns where the page is and what it takes; a server runs until Ctrl-C.
     """
     subject = wanted.first()
     described, galleries = describe(subject, wanted.other())

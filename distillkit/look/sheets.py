@@ -65,7 +65,7 @@ class Gallery:
 
 
 def as_levels(images: Tensor) -> Any:
-    """Images (B, C, H, W) as 8-bit colours (B, H, W, 3): clipped to [0, 1]; without three channels the first as grey."""
+    """Images (B, C, H, W) as 8-bit colours (B, H, W, 3), clipped to [0, 1]; the first channel as grey without three."""
     levels = (to_pixels(images).cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     colours = levels if levels.shape[1] == 3 else levels[:, :1].expand(-1, 3, -1, -1)
     return colours.permute(0, 2, 3, 1).contiguous().numpy()

@@ -64,7 +64,8 @@ def as_svg(axes: Axes, points: Sequence[Point]) -> str:
     hits = []
     for point in points:
         x, y = point.axes.transData.transform((point.x, point.y)) * scale
-        circle = f'<circle class="hit" cx="{x:.1f}" cy="{high - y:.1f}" r="{RADIUS}"><title>{escape(point.words)}</title></circle>'
-        hits.append(f'<g class="{series(point.recipe)}">{circle}</g>')
+        place = f'class="hit" cx="{x:.1f}" cy="{high - y:.1f}" r="{RADIUS}"'
+        value = f"<title>{escape(point.words)}</title>"
+        hits.append(f'<g class="{series(point.recipe)}"><circle {place}>{value}</circle></g>')
     whole = drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1)
     return whole.rpartition("</svg>")[0] + "".join(hits) + "</svg>"
