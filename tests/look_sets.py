@@ -9,9 +9,11 @@ import torch
 from distillkit.base.files import write_csv, write_json, write_text
 from distillkit.data.files.artifact import provenance_of, save_difficulty, save_synthetic
 from distillkit.data.files.real_images import save_real
+from distillkit.data.files.snapshots import save_snapshots
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_statistics, real_subset
 from distillkit.data.origin import SourceInfo
 from distillkit.data.rows import to_pixels
+from distillkit.evaluation.metrics import CONFUSION
 
 HOSTILE = ('<img src=x onerror="document.title=1">', "</script><script>document.title=2</script>", "a&b\u2028'\"`${1}")
 PARAMS = """\
@@ -52,12 +54,10 @@ def difficulty_of(real: RealData) -> torch.Tensor:
     return torch.arange(len(real.train), dtype=torch.float32) / len(real.train)
 
 
-def confusion(classes: int) -> list[list[int]]:
+def confusion(classes: int) -> list[tuple[int, int, int]]:
     """Ten test images of each class; three of class 1 are taken for class 2, one of class 3 for class 0."""
-    counts = [[10 * (row == column) for column in range(classes)] for row in range(classes)]
-    counts[1][1:3] = [7, 3]
-    counts[3][0], counts[3][3] = 1, 9
-    return counts
+    right = dict.fromkeys(range(classes), 10) | {1: 7, 3: 9}
+    return [*((k, k, count) for k, count in right.items()), (1, 2, 3), (3, 0, 1)]
 
 
 def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: str = "mixed-ipc4") -> Path:
@@ -76,8 +76,12 @@ def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: st
         accuracies = [round(0.8 + 0.05 * place - 0.1 * (k == 1), 3) for k in range(len(names))]
         rows = [{"class": each, "accuracy": value} for each, value in zip(names, accuracies, strict=True)]
         write_json(root / f"metrics/classes/{recipe}.json", rows)
-    write_json(artifacts / f"confusion/{name}.json", {"counts": confusion(len(names))})
+    write_csv(artifacts / f"confusion/{name}.csv", CONFUSION, confusion(len(names)))
     write_csv(artifacts / f"loss/{name}.csv", ["step", "loss"], [(step, 1 / step) for step in range(1, 21)])
+    learned = synthetic.pixels(synthetic.learned.nonzero().squeeze(1))
+    levels = (learned.clamp(0, 1) * 255).round().to(torch.uint8)
+    snapshots = {5: levels // 4, 10: levels // 2}  # as if it had become brighter and brighter
+    save_snapshots(artifacts / f"snapshots/{name}.safetensors", snapshots, synthetic)
     write_text(root / "params.yaml", PARAMS.format(name=name))
     return root
 

@@ -17,7 +17,6 @@ from look_sets import HOSTILE, mixed_set, real_data, with_names, write_pipeline
 from PIL import Image
 
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.base.files import write_json
 from distillkit.cli import cli
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.look.description import describe
@@ -157,6 +156,19 @@ def test_policy_lets_in_what_the_page_has_and_nothing_else(described):
     )
 
 
+def test_snapshots_belong_to_the_learned_images(described, folder):
+    found, galleries = described
+    learned = open_subject(str(folder), None).synthetic.learned
+    assert [one["step"] for one in found["snapshots"]] == [5, 10]
+    assert [place for place in found["snapshots"][0]["place"] if place >= 0] == list(range(int(learned.sum())))
+    shown = as_levels(galleries[-1].images[galleries[-1].rows])[:, :, :, 0]
+    rows = [
+        row for row, is_learned in zip(found["images"]["row"], found["images"]["learned"], strict=True) if is_learned
+    ]
+    synthetic, _ = load_synthetic(folder / "artifacts/distilled/mixed-ipc4.safetensors")
+    assert (shown == as_levels(synthetic.pixels(torch.tensor(rows)))[:, :, :, 0] // 2).all()
+
+
 def test_against_another_set(folder):
     first, other = open_subject(str(folder), None), open_subject(str(folder), "random-ipc4")
     found, galleries = describe(first, other)
@@ -169,12 +181,12 @@ def test_against_another_set(folder):
     assert against["rms"][2] == found["images"]["moved"][2] > 0
     same = describe(first, first)[0]["against"]
     assert same["kind"] == ["same"] * 40 and same["removed"] == [] and same["other"] == list(range(40))
-    assert [gallery.name for gallery in galleries] == ["set", "source", "other"]
+    assert [gallery.name for gallery in galleries] == ["set", "source", "step-5", "step-10", "other"]
 
 
 def test_without_the_source_nothing_of_it_is_shown(folder):
     found, galleries = describe(open_subject(str(folder), None, with_source=False))
-    assert [gallery.name for gallery in galleries] == ["set"] and found["map"] is None and found["tenths"] is None
+    assert "source" not in [gallery.name for gallery in galleries] and found["map"] is None and found["tenths"] is None
     assert set(found["images"]["moved"]) == {None} and "left out, as was asked for" in found["missing"][-1]
 
 
@@ -230,7 +242,7 @@ def test_export_is_one_file_or_sheets_beside_it(described, tmp_path, monkeypatch
     assert export(*described, tmp_path / "site") == files and (tmp_path / "site/index.html").read_bytes() == before
     monkeypatch.setattr("distillkit.look.page.few_enough", lambda sheets: False)
     files = export(*described, tmp_path / "site")
-    assert set(files) == {"index.html", "sheets/set-0.webp", "sheets/source-0.webp"}
+    assert set(files) == {"index.html", *(f"sheets/{name}-0.webp" for name in ("set", "source", "step-5", "step-10"))}
     text = (tmp_path / "site/index.html").read_text()
     assert (
         data_in(text)["galleries"]["set"]["sheets"] == ["sheets/set-0.webp"] and "img-src &#39;self&#39; data:;" in text
@@ -264,9 +276,17 @@ def test_the_command(folder, tmp_path, monkeypatch):
         CliRunner().invoke(cli, ["look", "nope"], catch_exceptions=False)
 
 
-@pytest.mark.parametrize("wrong", [[], {"counts": [[1]]}, {"counts": [[-1] * 10] * 10}, {"counts": None}, "x"])
-def test_a_confusion_table_that_is_none(folder, tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("10,1,3", "beyond the 10"),
+        ("1,-1,3", "beyond the 10"),
+        ("1,2,-3", "beyond the 10"),
+        ("x,1,1", "is no table of"),
+    ],
+)
+def test_a_confusion_table_that_is_none(folder, tmp_path, line, message):
     shutil.copytree(folder, tmp_path / "pipeline")
-    write_json(tmp_path / "pipeline/artifacts/confusion/mixed-ipc4.json", wrong)
-    with pytest.raises(ArtifactError, match="is no confusion table of 10 classes"):
+    (tmp_path / "pipeline/artifacts/confusion/mixed-ipc4.csv").write_text(f"label,taken,count\n{line}\n")
+    with pytest.raises(ArtifactError, match=message):
         open_subject(str(tmp_path / "pipeline"), None)

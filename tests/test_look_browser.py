@@ -157,6 +157,23 @@ def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     assert f"image={row}" in quiet.current_url
 
 
+def test_snapshots_and_the_loss_beside_them(quiet, site, folder):
+    """The set itself, then step 10, then step 5, whose pictures are half and a quarter as bright."""
+    quiet.get(f"{site}#kind=learned")
+    quiet.find_elements("css selector", ".cell")[0].click()
+    became = drawn(quiet, "#panel-set canvas")[0]
+    slider = quiet.find_element("id", "snapshot")
+    slider.send_keys(webdriver.Keys.ARROW_LEFT)
+    assert drawn(quiet, "#panel-set canvas")[0] == [value // 2 for value in became]
+    assert quiet.find_element("id", "snapshot-words").text == "after step 10, loss 0.100"
+    slider.send_keys(webdriver.Keys.ARROW_LEFT)
+    assert drawn(quiet, "#panel-set canvas")[0] == [value // 4 for value in became]
+    assert quiet.find_element("css selector", "#loss line").get_attribute("x1") == "150"
+    quiet.find_element("id", "close").click()
+    quiet.get(f"{site}#kind=real&image=0")
+    assert not quiet.find_element("id", "panel-snapshots").is_displayed()
+
+
 def press(browser, key: str) -> None:
     browser.switch_to.active_element.send_keys(getattr(webdriver.Keys, key))
 

@@ -1,5 +1,6 @@
 """What a set teaches of each class: accuracies side by side, what is mistaken for what, and both in sentences."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -43,17 +44,19 @@ def mean(values: Tensor) -> float | None:
     return round(known.mean().item(), 4) if len(known) else None
 
 
-def pairs_of(counts: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
+def pairs_of(confused: Sequence[tuple[int, int, int]]) -> list[dict[str, int]]:
     """Classes mistaken for each other, the most frequent first: how many test images, over all networks.
 
-    ``of`` is how many images of the first class were tested, as often as networks saw them.
+    ``of`` is how many images of the class were tested, as often as networks saw them.
     """
-    if not counts:
-        return []
-    table = torch.tensor(counts)
-    places = (table * (1 - torch.eye(len(table), dtype=table.dtype))).nonzero().tolist()
-    found = [{"class": a, "taken": b, "count": counts[a][b], "of": sum(counts[a])} for a, b in places]
-    return sorted(found, key=lambda pair: (-pair["count"] / pair["of"], pair["class"], pair["taken"]))[:PAIRS]
+    total: Counter[int] = Counter()
+    for label, _, count in confused:
+        total[label] += count
+    wrong = [pair for pair in confused if pair[0] != pair[1] and pair[2]]
+    wrong.sort(key=lambda pair: (-pair[2] / total[pair[0]], pair))
+    return [
+        {"class": label, "taken": taken, "count": count, "of": total[label]} for label, taken, count in wrong[:PAIRS]
+    ]
 
 
 def sentences(subject: Subject, facts: Facts, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Everything that the page shows, as plain data, and the pictures that belong to it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -49,7 +49,7 @@ def describe(subject: Subject, other: Subject | None = None) -> tuple[dict[str, 
         "snapshots": [],
         "against": None,
     }
-    if subject.snapshots is not None:
+    if subject.snapshots:
         described["snapshots"], kept = snapshots(subject, facts.row_N)
         galleries += kept
     if other is not None:
@@ -119,18 +119,10 @@ def about(subject: Subject) -> Iterator[tuple[str, str]]:
 
 
 def snapshots(subject: Subject, row_N: Tensor) -> tuple[list[dict[str, Any]], Pictures]:
-    """Each snapshot's step and gallery; the pictures of one are those of learned images, as many as the set has."""
-    if (opened := subject.snapshots) is None:
-        return [], []
-    learned_N = subject.synthetic.learned[row_N]
-    rank_N = subject.synthetic.learned.long().cumsum(0)[row_N][learned_N] - 1
-    steps: Sequence[int] = opened.field("steps", list)
-    place = [-1] * len(row_N)
-    for number, image in enumerate(learned_N.nonzero().squeeze(1).tolist()):
-        place[image] = number
-    found, kept = [], []
-    for step in steps:
-        images = opened.tensor(f"step_{step}", [int(learned_N.sum()), *subject.synthetic.images.shape[1:]], torch.uint8)
-        kept.append(Gallery(f"step-{step}", images, rank_N))
-        found.append({"step": step, "gallery": f"step-{step}", "place": place})
-    return found, kept
+    """Each snapshot's step and gallery, whose pictures are those of learned images; ``place`` is that of each image."""
+    learned = subject.synthetic.learned
+    learned_N = learned[row_N]
+    rank_L = (learned.long().cumsum(0) - 1)[row_N][learned_N]
+    place = torch.full((len(row_N),), -1).masked_scatter(learned_N, torch.arange(len(rank_L))).tolist()
+    kept = {step: Gallery(f"step-{step}", images, rank_L) for step, images in sorted(subject.snapshots.items())}
+    return [{"step": step, "gallery": one.name, "place": place} for step, one in kept.items()], [*kept.values()]

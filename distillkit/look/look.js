@@ -609,7 +609,8 @@ prepareTenths();
 prepareClasses();
 prepareAgainst();
 performance.mark("first-view");
-if (all.length <= MOST_PRINTED) requestIdleCallback(() => data.galleries.set.sheets.forEach(sheetAt)); // ready to be printed
+const inside = data.galleries.set.sheets.filter((address) => byId(`sheet-${address}`));
+if (all.length <= MOST_PRINTED) requestIdleCallback(() => inside.forEach(sheetAt)); // ready to be printed
 window.addEventListener("hashchange", () => {
   if (!location.hash.includes("=") && location.hash.length > 1) return; // a link to a part of the page
   state = readState();

@@ -1,7 +1,7 @@
 """A set to look at, with what is at hand of its source, its training and its results."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from distillkit.base import params
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.base.files import read_csv, sha256
+from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.check.audit import checked, source_of
 from distillkit.check.diff.inputs import version_of
 from distillkit.check.diff.result import Version
 from distillkit.data.files.artifact import load_difficulty, load_synthetic
-from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import load_real, real_file
+from distillkit.data.files.snapshots import load_snapshots, snapshot_file
 from distillkit.data.images import RealData, SyntheticSet
-from distillkit.evaluation.metrics import read_metrics
+from distillkit.evaluation.metrics import read_confusion, read_metrics
 from distillkit.hub.pull import pulled
 from distillkit.package.folders import MANIFEST
 from distillkit.training.expert_files import ExpertFiles
@@ -34,7 +34,7 @@ class Subject:
 
     ``real`` are the images that it was made from, ``difficulty_N`` is that of the training images, ``by_class`` gives
     accuracies by what networks were trained on (``set``, ``random``, ``full``), ``confused`` counts test images by
-    class and class given, ``loss`` are points (step, loss), ``snapshots`` an opened file of earlier states.
+    class and class given, ``loss`` are points (step, loss), ``snapshots`` earlier states of learned images, by step.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Subject:
     difficulty_N: Tensor | None = None
     experts: ExpertFiles | None = None
     by_class: Mapping[str, Sequence[float]] | None = None
-    confused: Sequence[Sequence[int]] = ()
+    confused: Sequence[tuple[int, int, int]] = ()
     loss: Sequence[tuple[int, float]] = ()
-    snapshots: Opened | None = None
+    snapshots: Mapping[int, Tensor] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
     @property
@@ -127,7 +127,7 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     )
     if not difficulty.is_file():
         missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
-    loss = artifacts / "loss" / f"{path.stem}.csv"
+    loss, confused = (artifacts / kind / f"{path.stem}.csv" for kind in ("loss", "confusion"))
     by_class = class_accuracies(root, path.stem, subject)
     if not by_class:
         missing.append("Accuracy by class is not at hand (metrics/classes); run the evaluate stage.")
@@ -137,9 +137,9 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
         difficulty_N=load_difficulty(difficulty, len(real.train))[0] if real and difficulty.is_file() else None,
         experts=ExpertFiles(shards[:1]) if shards else None,
         by_class=by_class or None,
-        confused=table_of(artifacts / "confusion" / f"{path.stem}.json", len(subject.synthetic.class_names)),
+        confused=read_confusion(confused, len(subject.synthetic.class_names)) if confused.is_file() else (),
         loss=read_csv(loss, "step", "loss") if loss.is_file() else (),
-        snapshots=snapshots_of(artifacts / "snapshots" / path.name, path),
+        snapshots=load_snapshots(snapshot_file(path), subject.synthetic),
         missing=tuple(missing),
     )
 
@@ -167,29 +167,6 @@ def accuracies_in(path: Path, class_names: list[str]) -> list[float]:
     except (UnreadableError, KeyError, TypeError, ValueError) as error:
         problem = str(error)
     raise ArtifactError(f"{path} does not hold the accuracy of every class ({problem}); run its evaluate stage again")
-
-
-def table_of(path: Path, classes: int) -> list[list[int]]:
-    """Test images by class and class given to them, where that was recorded."""
-    if not path.is_file():
-        return []
-    try:
-        counts = read_json(content(path))["counts"]
-        fits = len(counts) == classes and all(len(row) == classes for row in counts)
-        if fits and all(isinstance(count, int) and count >= 0 for row in counts for count in row):
-            return [list(row) for row in counts]
-        problem = "no square of counts"
-    except (UnreadableError, KeyError, TypeError) as error:
-        problem = str(error)
-    raise ArtifactError(f"{path} is no confusion table of {classes} classes ({problem}); run its evaluate stage again")
-
-
-def snapshots_of(path: Path, artifact: Path) -> Opened | None:
-    """Earlier states of this very set, where they were kept; those of another one are passed over."""
-    if not path.is_file():
-        return None
-    opened = Opened(path, "snapshots")
-    return opened if opened.field("set_sha256", str) == sha256(artifact) else None
 
 
 def with_images(subject: Subject, artifact: Path, source: Path | None, wanted: bool) -> Subject:
