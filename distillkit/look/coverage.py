@@ -1,8 +1,9 @@
 """What of its source a set covers: by difficulty, and on a map of two dimensions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,12 +46,12 @@ def plane(subject: Subject, row_N: Tensor) -> dict[str, Any] | None:
         return None
     rows, synthetic = spread_rows(real.train.labels, SHOWN), subject.synthetic
     words, features = features_of(subject, real)
-    source = embedded(real.train.images, rows, synthetic.normalisation, features)
-    if len(source) < 3 or source.shape[1] < 2:
+    source = np.concatenate(list(embedded(real.train.images, rows, synthetic.normalisation, features)))
+    if min(source.shape) < 3:
         return None
     pca = PCA(2, svd_solver="randomized", random_state=0).fit(source)
-    own = pca.transform(embedded(synthetic.images, row_N, synthetic.normalisation, features))
-    theirs = pca.transform(source)
+    parts = embedded(synthetic.images, row_N, synthetic.normalisation, features)
+    own, theirs = np.concatenate([pca.transform(part) for part in parts]), pca.transform(source)
     return {
         "space": words,
         "share": [round(float(share), 4) for share in pca.explained_variance_ratio_],
@@ -68,11 +69,11 @@ def features_of(subject: Subject, real: RealData) -> tuple[str, Features]:
     return "features of the first expert", lambda x_NCHW: network(x_NCHW).flatten(1)
 
 
-@torch.no_grad()
-def embedded(images: Images, rows: Tensor, normalisation: Normalisation, features: Features) -> Any:
-    """Features (B, D) of the images at ``rows``, as a NumPy array."""
-    parts = (normalisation.apply(to_pixels(images[part])) for part in rows.split(CHUNK))
-    return torch.cat([features(x_NCHW) for x_NCHW in parts]).double().numpy()
+def embedded(images: Images, rows: Tensor, normalisation: Normalisation, features: Features) -> Iterator[Any]:
+    """Features (B, D) of the images at ``rows``, as NumPy arrays, a chunk at a time."""
+    for part in rows.split(CHUNK):
+        with torch.no_grad():
+            yield features(normalisation.apply(to_pixels(images[part]))).double().numpy()
 
 
 def rounded(values: Any) -> list[float]:

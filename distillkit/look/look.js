@@ -51,7 +51,8 @@ function emptyCanvas(name) {
 
 function picture(name, place) {
   const canvas = emptyCanvas(name);
-  canvas.drawn = paint(canvas.getContext("2d"), name, place).catch(() => canvas.classList.add("failed"));
+  const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true }); // in memory, as there are many
+  canvas.drawn = paint(context, name, place).catch(() => canvas.classList.add("failed"));
   return canvas;
 }
 
@@ -149,12 +150,12 @@ function groups() {
 // The grid: a group is filled when it comes near the window, and emptied when it is far away again.
 
 const grid = byId("grid");
-const NEAR = "800px 0px";
+const NEAR = 800; // pixels beyond the window
 let parts = [];
 let focused = 0; // the place in the order that the keyboard is at
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) (isIntersecting ? fill : empty)(target.group);
-}, { rootMargin: NEAR });
+}, { rootMargin: `${NEAR}px 0px` });
 
 const cellSize = (name = "set") => {
   const { width, height } = data.galleries[name];
@@ -215,6 +216,8 @@ function show() {
     return section;
   }));
   reserve();
+  const first = [...grid.children].findIndex((section) => section.getBoundingClientRect().top > innerHeight);
+  parts.slice(0, first < 0 ? parts.length : first).forEach(fill); // at once; the watcher sees to the others
   for (const section of grid.children) watcher.observe(section);
   byId("count").textContent = `${order.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} images`;
   drawMap();
@@ -608,7 +611,7 @@ start();
 prepareTenths();
 prepareClasses();
 prepareAgainst();
-performance.mark("first-view");
+Promise.all([...grid.querySelectorAll(".cell canvas")].map((canvas) => canvas.drawn)).then(() => performance.mark("first-view"));
 const inside = data.galleries.set.sheets.filter((address) => byId(`sheet-${address}`));
 if (all.length <= MOST_PRINTED) requestIdleCallback(() => inside.forEach(sheetAt)); // ready to be printed
 window.addEventListener("hashchange", () => {
