@@ -280,7 +280,7 @@ function readForm(event) {
 function prepareForm() {
   form.elements.class.append(...classes.map((name, label) => element("option", { value: label, textContent: name })));
   for (const part of form.querySelectorAll("[data-needs]")) {
-    part.hidden = images[part.dataset.needs].every((value) => value === null);
+    part.hidden = images[part.dataset.needs].every((value) => !value); // not known, or 0 of all
   }
   for (const option of form.elements.sort.options) {
     if (["harder", "moved", "distance"].includes(option.value)) option.hidden = images[option.value].every((x) => x === null);
