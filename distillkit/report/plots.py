@@ -226,7 +226,9 @@ def draw_lines(
     axes.set_ylim(low - room, high + room)
     for recipe, handle in handles.items():
         belongs(recipe, [handle])
-    found = [curve_points(axes, recipe, *(part.tolist() for part in line), x) for recipe, line in lines.items()]
+    found = [
+        curve_points(axes, recipe, steps.tolist(), values.tolist(), x) for recipe, (steps, values) in lines.items()
+    ]
     return [point for points in found for point in points if low - room <= point.y <= high + room]
 
 
