@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from huggingface_hub import HfApi
 from look_sets import HOSTILE, mixed_set, real_data, with_names, write_pipeline
 from PIL import Image
 
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.cli import cli
 from distillkit.data.files.artifact import load_synthetic
+from distillkit.hub.push import push
 from distillkit.look.description import describe
 from distillkit.look.facts import percentiles
 from distillkit.look.opening import open_subject
@@ -198,6 +200,15 @@ def test_a_package_shows_what_it_has(first, tmp_path):
     with pytest.raises(ParamsError, match="random-ipc9"):
         open_subject(str(first), "random-ipc9")
     assert str(first) not in json.dumps(found) and str(tmp_path.parent) not in json.dumps(found)
+
+
+def test_a_package_on_the_hub(hub, first, tmp_path):
+    """Pulled, checked and shown; nothing of it stays on this machine but what the client keeps."""
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), first, "someone/tiny", receipt=tmp_path / "receipt.json")
+    found, galleries = describe(open_subject("someone/tiny", "random-ipc1"))
+    assert found["title"] == "someone/tiny random-ipc1" and len(found["images"]["row"]) == 10
+    synthetic, _ = load_synthetic(first / "random-ipc1/distilled.safetensors")
+    assert (as_levels(galleries[0].images[galleries[0].rows]) == as_levels(synthetic.pixels())).all()
 
 
 def test_the_server_answers_only_who_knows_its_token(described):

@@ -3,18 +3,23 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from look_sets import HOSTILE, mixed_set, real_data, with_names, write_pipeline
+from packages import EVALUATION
 
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.look.description import describe
 from distillkit.look.opening import open_subject
 from distillkit.look.page import export, page, sheets_of
 from distillkit.look.server import serving
+from distillkit.report.page import write_report
+from distillkit.report.results import Row
+from distillkit.report.vector import series
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -342,3 +347,97 @@ def test_without_javascript_the_tables_stay(quiet, site):
         assert "need JavaScript" in quiet.find_element("css selector", "noscript p").text
     finally:
         quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+# The report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    """The address of a report of two recipes, one with a name that means to be markup."""
+    folder = tmp_path_factory.mktemp("report")
+    found = [
+        Row(name, method, 5, 50, 50, 0, accuracy, 0.01, 5, 1.0, 0.95, accuracy - 0.1)
+        for name, method, accuracy in (("random-ipc5", "random", 0.9), (HOSTILE[0], "mtt", 0.7), ("full", "full", 0.95))
+    ]
+    write_report(
+        folder,
+        rows=found,
+        evaluation=asdict(EVALUATION),
+        source={"id": HOSTILE[1], "licence": "CC0-1.0"},
+        loss_curves={HOSTILE[0]: [(1, 1.0), (2, 0.5)]},
+        training_curves={row.recipe: [(1, 0.5), (20, row.accuracy)] for row in found},
+        previews={},
+        scans={},
+    )
+    return (folder / "report.html").as_uri()
+
+
+def visible(browser, recipe: str) -> set[str | None]:
+    """The visibilities of what belongs to a recipe in the plots."""
+    script = (
+        "return [...document.querySelectorAll('svg .' + arguments[0])].map((one) => getComputedStyle(one).visibility)"
+    )
+    return set(browser.execute_script(script, series(recipe)))
+
+
+def test_the_report_switches_recipes_and_sorts(quiet, report):
+    quiet.get(report)
+    box = quiet.find_element("css selector", f"input[data-series={series(HOSTILE[0])}]")
+    assert visible(quiet, HOSTILE[0]) == visible(quiet, "random-ipc5") == {"visible"}
+    box.click()
+    assert visible(quiet, HOSTILE[0]) == {"hidden"} and visible(quiet, "random-ipc5") == {"visible"}
+    box.click()
+    assert visible(quiet, HOSTILE[0]) == {"visible"}
+    titles = [one.get_attribute("textContent") for one in quiet.find_elements("css selector", ".hit title")]
+    assert "random-ipc5: 90.00 ± 1.00 (n = 5)" in titles
+    assert f"{HOSTILE[0]}, outer step 2: 0.5" in titles
+    heading = quiet.find_elements("css selector", "table.sorts thead button")[4]
+    heading.click()
+    first = quiet.find_elements("css selector", "table.sorts tbody tr td")[0]
+    assert first.text == HOSTILE[0] and quiet.title == "Distillation report"
+
+
+def test_a_value_lies_on_its_point(quiet, report):
+    """The place that shows a value covers the marker that Matplotlib drew for it, to less than two pixels."""
+    quiet.get(report)
+    script = """const middle = (one) => {
+      const { x, y, width, height } = one.getBoundingClientRect();
+      return [x + width / 2, y + height / 2];
+    };
+    const plot = document.querySelector(".plot svg"), name = arguments[0];
+    const marks = [...plot.querySelectorAll(`.${name} use`)].map(middle);
+    return [middle(plot.querySelector(`.${name} .hit`)), marks];"""
+    (x, y), marks = quiet.execute_script(script, series("random-ipc5"))
+    assert min(abs(x - left) + abs(y - top) for left, top in marks) < 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_the_report(quiet, report, scheme):
+    quiet.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    try:
+        quiet.get(report)
+        assert quiet.execute_script(CONTRAST) == []
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_report_on_a_phone_on_paper_and_without_javascript(quiet, report):
+    resized(quiet, 360)
+    try:
+        quiet.get(report)
+        assert quiet.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        quiet.get(report)
+        assert not quiet.find_element("css selector", ".switches").is_displayed()
+        assert len(quiet.find_elements("css selector", "table.sorts tbody tr")) == 3
+        assert all(one.is_displayed() for one in quiet.find_elements("css selector", ".plot > svg"))
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
