@@ -130,7 +130,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     for name in RECIPES:
         out = f"distilled/{name}.safetensors"
         yield f"distill {name}", [name, real, shards, difficulty, out, f"loss/{name}.csv"]
-        measured = [f"metrics/{name}.json", f"metrics/classes/{name}.json", f"training/{name}.csv"]
+        measured = [f"metrics/{name}.json", f"metrics/classes/{name}.json"]
+        measured += [f"{kind}/{name}.csv" for kind in ("training", "confusion")]
         yield f"evaluate {name}", [out, real, reference, *measured]
     yield "report", ["distilled", "loss", "training", "metrics", "previews", "reports"]
     yield "package", [real, shards, difficulty, "distilled", "metrics", "hub/memory"]

@@ -236,6 +236,37 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
     answer(as_json, views.package_as_json(found), views.package_lines(found))
 
 
+@cli.command(short_help="See in a browser what a set is.")
+@click.argument("path", default=".", metavar="[FOLDER|ARTIFACT|OWNER/NAME]")
+@click.argument("recipe", required=False)
+@click.option(
+    "--against", metavar="OTHER", help="Show what differs from this set: a recipe beside it, or any other set."
+)
+@click.option("--source", type=Path, help=SOURCE)
+@click.option("--without-source", is_flag=True, help="Show no image of the source but those that are in the set.")
+@click.option("--export", "folder", type=Path, help="Write a static site into this folder, and open nothing.")
+@click.option("--no-open", is_flag=True, help="Start no browser.")
+@JSON
+def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_json: bool, **told: Any) -> None:
+    """Show a set in a browser: every image, what it began as and became, what the set covers, and each class.
+
+    The set is RECIPE of a pipeline's folder, of a packaged folder or of a package on the Hub, or an artifact. Up to
+    20 MB of pictures the page is one file; for more, a server on this machine sends them as they are scrolled to.
+    """
+    if recipe is None and "/" not in path and not Path(path).exists():
+        path, recipe = ".", path
+    for place in (path, told["against"]):
+        if place is not None and (Path(place).exists() or "/" in place):
+            arguments.package_reference(place)
+    arguments.check_test(told["source"], "--source")
+    from distillkit.look.command import Wanted, lines
+    from distillkit.look.command import look as show_page
+
+    wanted = Wanted(path, recipe, told["against"], told["source"], not told["without_source"])
+    found = show_page(wanted, folder, browse=not no_open)
+    answer(as_json, found, lines(found))
+
+
 @cli.command(short_help="Compare the accuracies of several packages.")
 @click.argument("packages", nargs=-1, required=True)
 @click.option("--recipe", "recipes", multiple=True, help="Use this recipe only; may be repeated.")

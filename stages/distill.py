@@ -14,6 +14,7 @@ from distillkit.base import params
 from distillkit.base.files import write_csv
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
+from distillkit.data.files.snapshots import snapshot_file
 from distillkit.matching.distillation import loss_table
 from distillkit.matching.method import uses_experts
 from distillkit.pipeline import checks
@@ -50,7 +51,7 @@ def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, l
     settings = [recipe.params, seed, asdict(trained.spec)]
     with unfinished(f"distill-{name}", settings, [*files_of(Path(__file__)), real_file(real), *used]) as folder:
         models = model_folder(recipe.params, seed, real_file(real)) if "model" in recipe.params else folder
-        synthetic, history = make(recipe, material, seed, provenance, folder, models, LIVE / name)
+        synthetic, history = make(recipe, material, seed, provenance, folder, models, LIVE / name, snapshot_file(out))
         artifact.save_synthetic(out, synthetic, provenance)
         write_csv(loss_csv, *loss_table(history))
     clear(LIVE / name)

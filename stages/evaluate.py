@@ -1,4 +1,4 @@
-"""One synthetic set -> the accuracy of fresh networks trained on it, and their training curve."""
+"""One synthetic set -> the accuracy of fresh networks trained on it, their training curve, what they mistake."""
 
 from distillkit.process.startup import begin
 
@@ -16,7 +16,7 @@ from distillkit.base.files import write_csv, write_json
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
-from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.metrics import CONFUSION, classes_of, confusion_of, metrics_of
 from distillkit.evaluation.rounding import stored
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.measure import measure_set
@@ -32,7 +32,10 @@ from distillkit.pipeline.unfinished import unfinished
 @click.argument("metrics", type=Path)
 @click.argument("classes", type=Path)
 @click.argument("curve", type=Path)
-def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path) -> None:
+@click.argument("confusion", type=Path)
+def evaluate(
+    distilled: Path, real: Path, reference: Path, metrics: Path, classes: Path, curve: Path, confusion: Path
+) -> None:
     data, device = params.load(), prepare_device()
     recipe, seed = params.section(data, "evaluation", EvaluationRecipe), params.section(data, "seed", int)
     storage = storage_in(data)
@@ -47,6 +50,7 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
         write_json(metrics, found if storage == "float32" else {**found, "storage": storage})
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
+        write_csv(confusion, CONFUSION, confusion_of(report, test))
 
 
 if __name__ == "__main__":

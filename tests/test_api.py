@@ -124,7 +124,8 @@ def test_a_notebook_and_the_stages_give_the_same_bytes(data, experts, sets, tmp_
         small.save(f"{name}.safetensors")
         assert Path("out.safetensors").read_bytes() == Path(f"{name}.safetensors").read_bytes()
         Path("out.safetensors").rename(f"{name}.safetensors")
-    stage("evaluate", "dm.safetensors", "real.safetensors", "reference.safetensors", "m.json", "c.json", "curve.csv")
+    measured = ("m.json", "c.json", "curve.csv", "confusion.csv")
+    stage("evaluate", "dm.safetensors", "real.safetensors", "reference.safetensors", *measured)
     found = dk.evaluate(sets["dm"], data.test, network=NETWORK, runs=2, seed=3, **TRAINING)
     assert found.metrics["accuracy"] == json.loads(Path("m.json").read_text())["accuracy"]
     assert [{"class": k, "accuracy": v} for k, v in found.per_class.items()] == json.loads(Path("c.json").read_text())

@@ -194,7 +194,7 @@ COMMANDS = {
     "experts": ["0", "real.safetensors", "out"],
     "score": ["real.safetensors", "experts", "out"],
     "reference": ["real.safetensors", "out"],
-    "evaluate": ["set", "real.safetensors", "reference", "metrics", "classes", "curve"],
+    "evaluate": ["set", "real.safetensors", "reference", "metrics", "classes", "curve", "confusion"],
     "report": ["a", "b", "c", "d", "e", "f"],
     "package": [*DISTILL[:3], "distilled", "metrics", "out"],
 }
@@ -360,7 +360,8 @@ def test_a_reference_that_diverges_is_not_written(work, stage):
 
 
 def test_evaluation_of_what_is_not_there(work, stage, real_data):
-    arguments = ("set.safetensors", "real.safetensors", "reference.safetensors", "m.json", "classes.json", "curve.csv")
+    measured = ("m.json", "classes.json", "curve.csv", "confusion.csv")
+    arguments = ("set.safetensors", "real.safetensors", "reference.safetensors", *measured)
     assert mistake(stage("evaluate", *arguments)).startswith(
         "set.safetensors does not exist; expected a distillkit art"
     )

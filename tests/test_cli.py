@@ -134,6 +134,7 @@ def test_help_and_version():
             "generator",
             "import",
             "init",
+            "look",
             "pull",
             "push",
             "repro",

@@ -8,6 +8,7 @@ import torch
 
 from distillkit.base.errors import DivergedError
 from distillkit.base.randomness import seeded
+from distillkit.data.files.snapshots import load_snapshots, save_snapshots, snapshot_file
 from distillkit.data.images import Normalisation, Schedule, SyntheticSet
 from distillkit.data.networks import NetworkSpec
 from distillkit.matching.distillation import Distillation, Optim, largest_gradients
@@ -101,7 +102,7 @@ def test_largest_gradients_ties_and_counts():
 @pytest.mark.parametrize("average", [None, 0.9])
 def test_resumed_run_equals_an_uninterrupted_one(material, average):
     method = TrajectoryMatching(2, Matching(2, 10, 1, 2))
-    optim = Optim(steps=8, image_lr=5, student_lr_init=0.05, student_lr_lr=0.1, image_average=average)
+    optim = Optim(steps=8, image_lr=5, student_lr_init=0.05, student_lr_lr=0.1, image_average=average, snapshots=3)
 
     def fresh() -> Distillation:
         generator = seeded(3)
@@ -116,6 +117,37 @@ def test_resumed_run_equals_an_uninterrupted_one(material, average):
     assert second.history == whole.history
     assert torch.equal(second.result().images, whole.result().images)
     assert second.result().student_lr == whole.result().student_lr
+    assert list(whole.snapshots) == [2, 4, 6]
+    assert all(torch.equal(images, second.snapshots[step]) for step, images in whole.snapshots.items())
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "expected"), [(90, 2, {30, 60}), (8, 0, set()), (3, 9, {1, 2}), (1, 5, set()), (10, 1, {5})]
+)
+def test_steps_of_snapshots(steps, count, expected):
+    assert Optim(steps, 1, snapshots=count).snapshot_steps == expected
+
+
+def test_snapshots_show_the_images_on_the_way_and_change_nothing(tmp_path):
+    """Both learned images of four steps after the second one, clipped and rounded; a state without any has no entry."""
+    plain, kept = (
+        Distillation(Quadratic(), two_images((True, True)), None, replace(OPTIM, steps=4, snapshots=n), seeded(0))
+        for n in (0, 1)
+    )
+    list(plain)
+    kept.advance(), kept.advance()
+    expected = (kept.result().images.clamp(0, 1) * 255).round().to(torch.uint8)
+    list(kept)
+    assert torch.equal(kept.snapshots[2], expected) and torch.equal(kept.result().images, plain.result().images)
+    assert set(kept.state()) - set(plain.state()) == {"snapshot.2"}
+    path = tmp_path / "artifacts/snapshots/a.safetensors"
+    assert snapshot_file(tmp_path / "artifacts/distilled/a.safetensors") == path
+    assert load_snapshots(path, kept.result()) == {}
+    save_snapshots(path, kept.snapshots, kept.result())
+    found = load_snapshots(path, kept.result())
+    assert list(found) == [2] and torch.equal(found[2], expected) and (path.parent / ".gitignore").read_text() == "*\n"
+    other = replace(kept.result(), images=kept.result().images + 0.5)
+    assert load_snapshots(path, other) == {}, "they are of another set"
 
 
 def test_divergence_names_the_knobs_and_keeps_the_last_good_state():

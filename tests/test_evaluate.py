@@ -8,7 +8,7 @@ import torch
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import read_csv, write_csv, write_json
 from distillkit.base.randomness import seeded
-from distillkit.data.images import Schedule, channel_statistics, real_subset
+from distillkit.data.images import ImageSet, Schedule, channel_statistics, real_subset
 from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.parameters import flatten
 from distillkit.data.selection import select_random
@@ -21,7 +21,15 @@ from distillkit.evaluation.evaluate import (
     spaced,
     summarise,
 )
-from distillkit.evaluation.metrics import classes_of, mean_and_std, metrics_of, read_metrics
+from distillkit.evaluation.metrics import (
+    CONFUSION,
+    classes_of,
+    confusion_of,
+    mean_and_std,
+    metrics_of,
+    read_confusion,
+    read_metrics,
+)
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
 from distillkit.training.loop import TrainingRecipe, predicted_classes
@@ -40,6 +48,18 @@ def subset(digits):
 @pytest.fixture(scope="module")
 def report(subset, digits):
     return evaluate(subset, digits, RECIPE, torch.arange(300.0), seeded(1))
+
+
+def test_confusion_by_hand(tmp_path):
+    """Two runs, three images of two classes: image 0 is always right, 1 never, 2 once."""
+    report = summarise(
+        torch.tensor([[0, 1, 1], [0, 1, 0]]), torch.tensor([0, 0, 1]), torch.arange(3.0), [], torch.zeros(2, 0)
+    )
+    test = ImageSet(torch.zeros(3, 1, 2, 2), torch.tensor([0, 0, 1]), ("a", "b"))
+    found = confusion_of(report, test)
+    assert found == [(0, 0, 2), (0, 1, 2), (1, 0, 1), (1, 1, 1)]
+    write_csv(tmp_path / "a.csv", CONFUSION, found)
+    assert read_confusion(tmp_path / "a.csv", 2) == found
 
 
 def test_summary_by_hand():

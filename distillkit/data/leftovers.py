@@ -12,7 +12,7 @@ LEFT_OVER = Path(".distillkit/left-over")
 MADE = {".csv", ".json", ".safetensors"}  # what stages write; other files in their folders are somebody's own
 FOLDERS = {
     "expert_shards": ("artifacts/experts",),
-    "recipes": ("artifacts/distilled", "artifacts/loss", "artifacts/training", "metrics"),
+    "recipes": ("artifacts/distilled", "artifacts/loss", "artifacts/training", "artifacts/confusion", "metrics"),
     "audit": ("metrics/audit",),  # of recipes that are there, but not audited any more
 }
 

@@ -7,10 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
+from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.data.images import ImageSet, SyntheticSet
 from distillkit.evaluation.evaluate import THIRDS, Report, attack_success, neighbour_accuracy, start_accuracy
 from distillkit.evaluation.protocol import schedule_of
+
+CONFUSION = ("label", "taken", "count")
 
 
 def mean_and_std(values_R: Tensor) -> dict[str, float]:
@@ -55,6 +58,22 @@ def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
     means = report.class_accuracy_RK.mean(0).tolist()
     pairs = zip(synthetic.class_names, means, strict=True)
     return [{"class": name, "accuracy": round(value, 6)} for name, value in pairs]
+
+
+def confusion_of(report: Report, test: ImageSet) -> list[tuple[int, int, int]]:
+    """Test images by class and class given to them, over all runs: rows as ``CONFUSION`` names them, none with 0."""
+    classes, labels_N = len(test.class_names), test.labels.cpu()
+    found, counts = (labels_N * classes + report.predicted_RN.cpu()).unique(return_counts=True)
+    return [(*divmod(pair, classes), count) for pair, count in zip(found.tolist(), counts.tolist(), strict=True)]
+
+
+def read_confusion(path: Path, classes: int) -> list[tuple[int, int, int]]:
+    """What :func:`confusion_of` gave. Raises ArtifactError when the file is missing or of other classes."""
+    given, counts = (read_csv(path, CONFUSION[0], name) for name in CONFUSION[1:])
+    found = [(label, int(taken), int(count)) for (label, taken), (_, count) in zip(given, counts, strict=True)]
+    if all(max(label, taken) < classes and min(taken, count) >= 0 for label, taken, count in found):
+        return found
+    raise ArtifactError(f"{path} names classes beyond the {classes} of the set; run its evaluate stage again")
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Distillation:
             self.learned["label_logits"] = Learned(logits_NK, optim.label_lr, optim.label_momentum)
         self.memory: dict[str, Tensor] = {}
         self.history: list[Step] = []
+        self.snapshot_steps = optim.snapshot_steps
+        self.snapshots: dict[int, Tensor] = {}  # learned images by step, 8 bits
 
     def __iter__(self) -> Iterator[Step]:
         while len(self.history) < self.optim.steps:
@@ -78,6 +80,8 @@ class Distillation:
         if optim.skip_above is None or record.loss <= optim.skip_above:
             self.move_(gradients)
         self.history.append(record)
+        if record.step in self.snapshot_steps:
+            self.snapshots[record.step] = (self.learned_pixels().clamp(0, 1) * 255).round().to(torch.uint8)
         return record
 
     def move_(self, gradients: Mapping[str, Tensor]) -> None:
@@ -129,10 +133,14 @@ class Distillation:
             return torch.tensor(float("nan"), device=self.start.labels.device)
         return self.step_sizes.values()
 
+    def learned_pixels(self) -> Tensor:
+        """The current learned images, in pixel space."""
+        learned_NCHW = self.images.value.detach() if self.average is None else self.average
+        return self.start.normalisation.undo(learned_NCHW)
+
     def result(self) -> SyntheticSet:
         """The current set: learned images in pixel space, real images with unchanged bits."""
-        learned_NCHW = self.images.value.detach() if self.average is None else self.average
-        pixels = self.start.normalisation.undo(learned_NCHW)
+        pixels = self.learned_pixels()
         images, lr = self.start.pixels().index_copy(0, self.rows, pixels), self.student_lr().detach()
         schedule, soft_labels = self.start.schedule, None if self.start.soft_labels is None else self.labels().detach()
         done = replace(self.start, images=images, soft_labels=soft_labels)
@@ -179,6 +187,7 @@ class Distillation:
         moments = {f"{i}.{name}": part for name, x in self.learned.items() for i, part in enumerate(x.moments)}
         memory = {f"memory.{name}": value for name, value in self.memory.items()}
         memory |= {} if self.average is None else {"average": self.average}
+        memory |= {f"snapshot.{step}": images for step, images in self.snapshots.items()}
         names, rows = loss_table(self.history)
         history = torch.tensor(rows, dtype=torch.float64).view(-1, len(names))
         return {"history": history, "generator": self.generator.get_state(), **values, **moments, **memory}
@@ -196,6 +205,8 @@ class Distillation:
         device = self.start.labels.device
         kept = {name.removeprefix("memory."): part for name, part in state.items() if name.startswith("memory.")}
         self.memory = {name: part.to(device) for name, part in kept.items()}
+        taken = {name.removeprefix("snapshot."): part for name, part in state.items() if name.startswith("snapshot.")}
+        self.snapshots = {int(step): part.to(device) for step, part in taken.items()}
         self.generator.set_state(state["generator"])
 
 

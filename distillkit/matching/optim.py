@@ -37,6 +37,9 @@ class Optim:
 
     With ``image_average`` d the result is not the last images x but their moving average a, which starts at the initial
     images: a ← d a + (1 − d) x after each step (FTD, Du et al. 2023, and ATT). Labels and step sizes are not averaged.
+
+    ``snapshots`` is the number of intermediate states, evenly spaced, that are saved for ``distillkit look``. They do
+    not change the result.
     """
 
     steps: int
@@ -53,6 +56,7 @@ class Optim:
     decay_every: int | None = None
     skip_above: float | None = None
     image_average: float | None = None
+    snapshots: int = 0
 
     def __post_init__(self) -> None:
         check_range("optim.steps", self.steps, 1)
@@ -65,11 +69,18 @@ class Optim:
         check_range("optim.decay", self.decay, 0, 1)
         check_range("optim.image_average", self.image_average, 0, 0.99999)
         check_range("optim.decay_every", self.decay_every, 1)
+        check_range("optim.snapshots", self.snapshots, 0, 1000)
         if self.decay < 1 and self.decay_every is None:
             raise ParamsError(f"optim.decay is {self.decay:g}, but decay_every is missing; add it, or remove decay")
         if self.decay == 1 and self.decay_every is not None:
             found = f"optim.decay_every is {shown(self.decay_every)}, but decay is 1"
             raise ParamsError(f"{found}; expected it below 1; add decay, or remove decay_every")
+
+    @property
+    def snapshot_steps(self) -> set[int]:
+        """After which steps a snapshot is taken; none at the start and at the end, which the set itself shows."""
+        parts = self.snapshots + 1
+        return {step for k in range(1, parts) if 0 < (step := round(k * self.steps / parts)) < self.steps}
 
     def rate(self, lr: float, step: int) -> float:
         """``lr`` after ``step`` steps."""

@@ -16,6 +16,7 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data.factories import NetworkFactory
 from distillkit.data.files import artifact
+from distillkit.data.files.snapshots import save_snapshots
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.matching.distillation import Distillation, Step
 from distillkit.matching.method import Material, Selection
@@ -83,10 +84,12 @@ def make(
     folder: Path | None = None,
     models: Path | None = None,
     live: Path | None = None,
+    snapshots: Path | None = None,
 ) -> tuple[SyntheticSet, list[Step]]:
     """The set and its loss curve.
 
     ``folder`` keeps unfinished work, ``models`` trained generators, and ``live`` the current curve; None keeps nothing.
+    ``snapshots`` is the file for snapshots, if the recipe asks for some.
     """
     compute = material.compute
     if folder is not None:
@@ -100,7 +103,10 @@ def make(
             return synthetic, []
         run = Distillation(recipe.method, synthetic, material, recipe.optim, generator)  # type: ignore[arg-type]
         learn(run, recipe.name, folder, provenance, live)
-    return run.result(), run.history
+    synthetic = run.result()
+    if snapshots is not None and run.snapshots:
+        save_snapshots(snapshots, run.snapshots, synthetic)
+    return synthetic, run.history
 
 
 @contextmanager

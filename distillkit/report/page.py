@@ -6,12 +6,11 @@ Accuracies are shares of 1 in data and percent in what people read. Everything i
 import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 from PIL import Image
 
 from distillkit.audit.result import COLUMNS, Result, audit_words, table_row
@@ -21,14 +20,15 @@ from distillkit.base.files import atomic_write, pretty_json, write_text
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
+from distillkit.report.document import asset, policy, template
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
+from distillkit.report.vector import series
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
 PICTURES, LARGE = 2**21, 2**18  # bytes of all previews in the page; of one PNG that is embedded as it is
 CURVES = 12  # in a plot
 PNG = b"\x89PNG\r\n\x1a\n"
-PLOTS = ("accuracy", "coverage", "loss", "training")
 Scan = dict[str, list[tuple[str, bool]]]  # by recipe, an accuracy and whether it is the best, for every start
 
 
@@ -60,17 +60,24 @@ def write_report(
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
     write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
     write_text(folder / "summary.json", pretty_json(summary(rows)))
-    previewed = [row for row in rows if row.recipe in pictures]
-    losses = draw_plots(folder, leading(rows), loss_curves, training_curves)
+    first, previewed = leading(rows), [row for row in rows if row.recipe in pictures]
+    losses, drawn = draw_plots(folder, first, loss_curves, training_curves)
+    style, script = asset("page.css") + asset("report.css"), asset("tables.js") + asset("switches.js")
     write_preview(folder, pictures, previewed)
     shown = within({row.recipe: pictures[row.recipe] for row in leading(previewed)})
-    page = template().render(
+    page = template(
+        "report.html.jinja"
+    ).render(
+        policy=policy([script], [style], more="style-src-attr 'unsafe-inline'"),  # which Matplotlib's SVG has
+        style=style,
+        script=script,
+        switches=[(row.recipe, series(row.recipe)) for row in first],
         **table_parts(rows),
         warnings=notes[:-1],
         note=notes[-1],
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         losses=losses,
-        plots={name: embedded((folder / f"{name}.png").read_bytes()) for name in PLOTS},
+        plots={name: Markup(svg) for name, svg in drawn.items()},
         starts=starts,
         scan=scan,
         audit_columns=COLUMNS,
@@ -114,20 +121,25 @@ def write_preview(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row
 
 def draw_plots(
     folder: Path, rows: Sequence[Row], loss_curves: Curves, training_curves: Curves
-) -> Mapping[Loss, Curves]:
-    """The four plots, with curves in the order of the rows, those of the first where they are many; the losses."""
+) -> tuple[Mapping[Loss, Curves], dict[str, str]]:
+    """The four plots, with curves in the order of the rows, those of the first where they are many.
+
+    Returns the losses by kind, and the plots once more as SVG, by name.
+    """
 
     def chosen(curves: Curves) -> dict[str, str]:
         return {row.recipe: row.method for row in leading([row for row in rows if curves.get(row.recipe)], CURVES)}
 
     learning, trained = chosen(loss_curves), chosen(training_curves)
     losses = by_loss({recipe: loss_curves[recipe] for recipe in learning}, learning)
-    plots.accuracy_plot(rows, folder / "accuracy.png")
-    plots.coverage_plot(rows, folder / "coverage.png")
-    plots.loss_plot({loss.title: curves for loss, curves in losses.items()}, folder / "loss.png", learning)
     trainings = {recipe: training_curves[recipe] for recipe in trained}
-    plots.training_plot(trainings, folder / "training.png", trained)
-    return losses
+    by_title = {loss.title: curves for loss, curves in losses.items()}
+    return losses, {
+        "accuracy": plots.accuracy_plot(rows, folder / "accuracy.png"),
+        "coverage": plots.coverage_plot(rows, folder / "coverage.png"),
+        "loss": plots.loss_plot(by_title, folder / "loss.png", learning),
+        "training": plots.training_plot(trainings, folder / "training.png", trained),
+    }
 
 
 def most_telling(rows: Sequence[Row]) -> str:
@@ -193,10 +205,3 @@ def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = {name: value for name, value in leaves(values) if value not in (None, "")}
     words = {name: ", ".join(map(str, it)) if isinstance(it, list | tuple) else str(it) for name, it in found.items()}
     return [(name, presentable(text)) for name, text in words.items()]
-
-
-def template() -> Template:
-    """The page; whatever is put into it is escaped."""
-    text = (files("distillkit.report") / "report.html.jinja").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(text)

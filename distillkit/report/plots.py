@@ -1,6 +1,7 @@
 """The plots of the report.
 
-Each is a PNG, written atomically, without time or version, so that the same numbers give the same bytes.
+Each is a PNG, written atomically, without time or version, so that the same numbers give the same bytes; what draws it
+returns it as SVG too (see :mod:`distillkit.report.vector`).
 """
 
 from collections import Counter
@@ -15,9 +16,11 @@ import numpy.typing as npt
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from distillkit.base.files import atomic_write
 from distillkit.report.results import COLOURS, Row, colour_of
+from distillkit.report.vector import Point, as_svg, belongs, curve_points
 from distillkit.report.words import Curves, shorten
 
 Numbers = npt.NDArray[np.float64]
@@ -88,19 +91,23 @@ def name_lines(axes: Axes, lines: Sequence[Row | str]) -> None:
         label.set_fontweight("bold" if isinstance(line, str) else "normal")
 
 
-def accuracy_plot(rows: Sequence[Row], path: Path) -> None:
+def accuracy_plot(rows: Sequence[Row], path: Path) -> str:
     """A point for each recipe, grouped by images per class: mean accuracy, whiskers of one standard deviation.
 
     The accuracy of training on everything is a dashed line. A single run has no deviation.
     """
+    points: list[Point] = []
     title = "Test accuracy (%), mean ± standard deviation over evaluation networks"
     with lines_of([row for row in rows if row.method != "full"], path, title) as (axes, lines):
         for row in [row for row in rows if row.method == "full"] if lines else ():
             draw_ceiling(axes, row)
         for place, row in lines:
             mean, std = 100 * row.accuracy, 100 * row.std if row.runs > 1 else None
-            axes.errorbar(mean, place, xerr=std, fmt="o", color=colour_of(row.method), markersize=7, capsize=4)
-            write_right(axes, place, f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}")
+            drawn = axes.errorbar(mean, place, xerr=std, fmt="o", color=colour_of(row.method), markersize=7, capsize=4)
+            words = f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
+            belongs(row.recipe, [*drawn.get_children(), write_right(axes, place, words)])
+            points.append(Point(axes, row.recipe, mean, place, f"{row.recipe}: {words} (n = {row.runs})"))
+    return as_svg(axes, points)
 
 
 def draw_ceiling(axes: Axes, row: Row) -> None:
@@ -112,30 +119,34 @@ def draw_ceiling(axes: Axes, row: Row) -> None:
     raise_title(axes)
 
 
-def coverage_plot(rows: Sequence[Row], path: Path) -> None:
+def coverage_plot(rows: Sequence[Row], path: Path) -> str:
     """For each recipe, accuracy on the easy, middle and hard third of the test images, joined by a line.
 
     The longer the line, the wider the gap that the set leaves between easy and hard images.
     """
+    points: list[Point] = []
     with lines_of(rows, path, "Accuracy (%) on the easy, middle and hard third of the test images") as (axes, lines):
         for place, row in lines:
-            draw_thirds(axes, place, row)
+            points += draw_thirds(axes, place, row)
         if lines:
             raise_title(axes)
             looks = THIRD_MARKERS.values()
             keys = [axes.plot([], [], linestyle="none", color="#555555", **marker)[0] for marker in looks]
             names = [f"{name} third" for name in THIRD_MARKERS]
             axes.legend(keys, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderpad=0, handletextpad=0.2)
+    return as_svg(axes, points)
 
 
-def draw_thirds(axes: Axes, place: int, row: Row) -> None:
-    """One recipe's three points, the line between them and the gap as a figure."""
+def draw_thirds(axes: Axes, place: int, row: Row) -> list[Point]:
+    """One recipe's three points, the line between them and the gap as a figure; returns the points."""
     colour = colour_of(row.method)
     thirds = {"easy": 100 * row.easy, "middle": 100 * row.middle, "hard": 100 * row.hard}
-    axes.plot([min(thirds.values()), max(thirds.values())], [place, place], color=colour, linewidth=2)
+    drawn = axes.plot([min(thirds.values()), max(thirds.values())], [place, place], color=colour, linewidth=2)
     for name, percent in thirds.items():
-        axes.plot(percent, place, color=colour, linestyle="none", **THIRD_MARKERS[name])
-    write_right(axes, place, f"gap {thirds['easy'] - thirds['hard']:.1f}")
+        drawn += axes.plot(percent, place, color=colour, linestyle="none", **THIRD_MARKERS[name])
+    belongs(row.recipe, [*drawn, write_right(axes, place, f"gap {thirds['easy'] - thirds['hard']:.1f}")])
+    words = {name: f"{row.recipe}, {name} third: {percent:.2f}" for name, percent in thirds.items()}
+    return [Point(axes, row.recipe, percent, place, words[name]) for name, percent in thirds.items()]
 
 
 def raise_title(axes: Axes) -> None:
@@ -143,19 +154,20 @@ def raise_title(axes: Axes) -> None:
     axes.set_title(axes.get_title(loc="left"), pad=28)
 
 
-def write_right(axes: Axes, place: int, words: str) -> None:
+def write_right(axes: Axes, place: int, words: str) -> Text:
     """Words to the right of the axes, on one recipe's line."""
-    axes.text(1.02, place, words, va="center_baseline", transform=axes.get_yaxis_transform())
+    return axes.text(1.02, place, words, va="center_baseline", transform=axes.get_yaxis_transform())
 
 
 # Curves, one for each recipe
 
 
-def loss_plot(losses: Mapping[str, Curves], path: Path, methods: Mapping[str, str]) -> None:
+def loss_plot(losses: Mapping[str, Curves], path: Path, methods: Mapping[str, str]) -> str:
     """Losses against outer step, of a kind in each panel, by its title: only what is of a kind can share a scale.
 
     A smoothed line over the faint raw one; ``methods`` names the method of each recipe, and so its colour.
     """
+    points: list[Point] = []
     titles = [f"{title} against outer step, smoothed over faint raw values" for title in losses]
     with panels(path, titles or ["Loss against outer step"], 3.5 if len(titles) > 1 else 4.5) as drawn:
         if not losses:
@@ -164,19 +176,23 @@ def loss_plot(losses: Mapping[str, Curves], path: Path, methods: Mapping[str, st
             lines = as_arrays(curves)
             looks = line_looks(lines, methods)
             for recipe, (steps, values) in lines.items():
-                axes.plot(steps, values, linewidth=0.8, alpha=0.3, color=looks[recipe]["color"])
+                raw = axes.plot(steps, values, linewidth=0.8, alpha=0.3, color=looks[recipe]["color"])
+                belongs(recipe, raw)
             smooth = {recipe: (steps, smoothed(values)) for recipe, (steps, values) in lines.items()}
-            draw_lines(axes, smooth, looks, "outer step")
+            points += draw_lines(axes, smooth, looks, "outer step")
+    return as_svg(drawn[0], points)
 
 
-def training_plot(curves: Curves, path: Path, methods: Mapping[str, str]) -> None:
+def training_plot(curves: Curves, path: Path, methods: Mapping[str, str]) -> str:
     """Test accuracy against update for each recipe; the limits suit the later two thirds, where the recipes differ."""
     lines = {recipe: (steps, 100 * accuracies) for recipe, (steps, accuracies) in as_arrays(curves).items()}
+    points: list[Point] = []
     with panels(path, ["Test accuracy (%) while training on each set"], 4.5) as (axes,):
         if lines:
-            draw_lines(axes, lines, line_looks(lines, methods), "update", first=1 / 3)
+            points = draw_lines(axes, lines, line_looks(lines, methods), "update", first=1 / 3)
         else:
             say(axes, "No training curve was recorded.")
+    return as_svg(axes, points)
 
 
 def as_arrays(curves: Curves) -> dict[str, tuple[Numbers, Numbers]]:
@@ -191,8 +207,8 @@ def draw_lines(
     looks: Mapping[str, Mapping[str, Any]],
     x: str,
     first: float = 0.0,
-) -> None:
-    """Lines and, beside them, their names in the order in which they end, the highest first.
+) -> list[Point]:
+    """Lines and, beside them, their names in the order in which they end, the highest first; returns their points.
 
     The limits show all values from the share ``first`` of each curve on, with some room.
     """
@@ -208,6 +224,12 @@ def draw_lines(
     low, high = float(shown.min()), float(shown.max())
     room = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set_ylim(low - room, high + room)
+    for recipe, handle in handles.items():
+        belongs(recipe, [handle])
+    found = [
+        curve_points(axes, recipe, steps.tolist(), values.tolist(), x) for recipe, (steps, values) in lines.items()
+    ]
+    return [point for points in found for point in points if low - room <= point.y <= high + room]
 
 
 def line_looks(recipes: Iterable[str], methods: Mapping[str, str]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,188 @@
+"""A set to look at, with what is at hand of its source, its training and its results."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from distillkit.base import params
+from distillkit.base.arguments import package_reference
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
+from distillkit.base.files import read_csv
+from distillkit.base.outside import UnreadableError, content, read_json
+from distillkit.check.audit import checked, source_of
+from distillkit.check.diff.inputs import version_of
+from distillkit.check.diff.result import Version
+from distillkit.data.files.artifact import load_difficulty, load_synthetic
+from distillkit.data.files.real_images import load_real, real_file
+from distillkit.data.files.snapshots import load_snapshots, snapshot_file
+from distillkit.data.images import RealData, SyntheticSet
+from distillkit.evaluation.metrics import read_confusion, read_metrics
+from distillkit.hub.pull import pulled
+from distillkit.package.folders import MANIFEST
+from distillkit.training.expert_files import ExpertFiles
+
+DISTILLED = Path("artifacts/distilled")
+FREE = "digits"  # the kind of source that is read without asking anybody for it
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A set, and what is known beside it; ``missing`` says in sentences what is not, and what to do.
+
+    ``real`` are the images that it was made from, ``difficulty_N`` is that of the training images, ``by_class`` gives
+    accuracies by what networks were trained on (``set``, ``random``, ``full``), ``confused`` counts test images by
+    class and class given, ``loss`` are points (step, loss), ``snapshots`` earlier states of learned images, by step.
+    """
+
+    name: str
+    version: Version
+    provenance: Mapping[str, Any]
+    real: RealData | None = None
+    difficulty_N: Tensor | None = None
+    experts: ExpertFiles | None = None
+    by_class: Mapping[str, Sequence[float]] | None = None
+    confused: Sequence[tuple[int, int, int]] = ()
+    loss: Sequence[tuple[int, float]] = ()
+    snapshots: Mapping[int, Tensor] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def synthetic(self) -> SyntheticSet:
+        return self.version.synthetic
+
+
+def open_subject(text: str, recipe: str | None, source: Path | None = None, with_source: bool = True) -> Subject:
+    """The set that ``text`` means: an artifact, a package's folder, a pipeline's folder, or owner/name on the Hub.
+
+    ``source`` is where its images are, on this machine; without ``with_source`` none of them is read. Raises
+    ArtifactError for what is damaged or does not fit, ParamsError for a recipe that is not there.
+    """
+    path = Path(text)
+    if path.is_file():
+        if recipe is not None:
+            raise ParamsError(f"RECIPE is {recipe!r}, but {path} is a single artifact; leave the recipe out")
+        found = of_artifact(path)
+    elif path.is_dir() and not (path / MANIFEST).is_file() and (path / DISTILLED).is_dir():
+        found = of_artifact(path / DISTILLED / f"{recipe_in(path, recipe)}.safetensors")
+    else:
+        package_reference(text)
+        with pulled(text, recipe) as package:
+            name = recipe or package.default
+            synthetic_path = package.artifact(name)
+            provenance = load_synthetic(synthetic_path)[1]
+            label = f"{package.name if path.is_dir() else text} {name}"  # no path of this machine
+            found = Subject(name, replace(version_of(package, name, text), label=label), provenance)
+            return with_images(found, synthetic_path, source, with_source)
+    return found if found.real and with_source and source is None else with_images(found, path, source, with_source)
+
+
+def recipe_in(folder: Path, recipe: str | None) -> str:
+    """Which recipe of a pipeline is meant: the one named, the default of its package, or the only one."""
+    known = sorted(path.stem for path in (folder / DISTILLED).glob("*.safetensors"))
+    if recipe is None and (folder / params.FILE).is_file():
+        recipe = str(params.load(folder / params.FILE).get("package", {}).get("default"))
+    if recipe is None and len(known) == 1:
+        return known[0]
+    if recipe not in known:
+        found = "no recipe is named" if recipe is None else f"{recipe!r} has no set in {folder / DISTILLED}"
+        raise ParamsError(f"{found}; expected one of {', '.join(known) or 'none'}; name it, or run dvc repro")
+    return str(recipe)
+
+
+def of_artifact(path: Path) -> Subject:
+    """An artifact, with what its pipeline has beside it."""
+    synthetic, provenance = load_synthetic(path)
+    name, root = str(provenance.get("recipe", path.stem)), pipeline_of(path)
+    version = Version(path.stem, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))
+    subject = Subject(name, version, provenance)
+    if root is None:
+        return replace(subject, missing=("No pipeline lies around this artifact, so nothing of its results is known.",))
+    measured = root / "metrics" / f"{path.stem}.json"
+    if measured.is_file():
+        accuracy = read_metrics(measured).get("accuracy")
+        subject = replace(subject, version=replace(version, accuracy=accuracy if isinstance(accuracy, dict) else None))
+    return with_pipeline(subject, root, path)
+
+
+def pipeline_of(path: Path) -> Path | None:
+    """The folder of the pipeline that an artifact lies in."""
+    root = path.resolve().parents[2] if len(path.resolve().parents) > 2 else None
+    return root if root is not None and path.resolve().parent == root / DISTILLED else None
+
+
+def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
+    """``subject`` with images, difficulty, experts, curves and results of its pipeline, as far as they are there."""
+    missing = []
+    artifacts, real = root / "artifacts", None
+    if real_file(artifacts / "real").is_file():
+        real = checked(path, subject.synthetic, load_real(artifacts / "real"))
+    else:
+        missing.append("The source is not at hand (artifacts/real); run dvc pull or the fetch stage.")
+    difficulty, shards = (
+        artifacts / "difficulty.safetensors",
+        sorted((artifacts / "experts").glob("shard-*.safetensors")),
+    )
+    if not difficulty.is_file():
+        missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
+    loss, confused = (artifacts / kind / f"{path.stem}.csv" for kind in ("loss", "confusion"))
+    by_class = class_accuracies(root, path.stem, subject)
+    if not by_class:
+        missing.append("Accuracy by class is not at hand (metrics/classes); run the evaluate stage.")
+    return replace(
+        subject,
+        real=real,
+        difficulty_N=load_difficulty(difficulty, len(real.train))[0] if real and difficulty.is_file() else None,
+        experts=ExpertFiles(shards[:1]) if shards else None,
+        by_class=by_class or None,
+        confused=read_confusion(confused, len(subject.synthetic.class_names)) if confused.is_file() else (),
+        loss=read_csv(loss, "step", "loss") if loss.is_file() else (),
+        snapshots=load_snapshots(snapshot_file(path), subject.synthetic),
+        missing=tuple(missing),
+    )
+
+
+def class_accuracies(root: Path, name: str, subject: Subject) -> dict[str, list[float]]:
+    """By what networks were trained on: this set, as many random images, and all images, where they were measured."""
+    recipes = params.load(root / params.FILE).get("recipes", {}) if (root / params.FILE).is_file() else {}
+    ipc = subject.version.params.get("ipc")
+    same = [key for key, value in recipes.items() if value.get("method") == "random" and value.get("ipc") == ipc]
+    every = [key for key, value in recipes.items() if value.get("method") == "full"]
+    names = {"set": name, "random": same[0] if same else None, "full": every[0] if every else None}
+    names_of_classes = list(subject.synthetic.class_names)
+    files = {kind: root / "metrics/classes" / f"{key}.json" for kind, key in names.items() if key is not None}
+    return {kind: accuracies_in(path, names_of_classes) for kind, path in files.items() if path.is_file()}
+
+
+def accuracies_in(path: Path, class_names: list[str]) -> list[float]:
+    """The accuracy of every class, in order. Raises ArtifactError when the file holds anything else."""
+    try:
+        rows = read_json(content(path))
+        values = [float(row["accuracy"]) for row in rows]
+        if [row["class"] for row in rows] == class_names and all(0 <= value <= 1 for value in values):
+            return values
+        problem = "other classes or no shares of 1"
+    except (UnreadableError, KeyError, TypeError, ValueError) as error:
+        problem = str(error)
+    raise ArtifactError(f"{path} does not hold the accuracy of every class ({problem}); run its evaluate stage again")
+
+
+def with_images(subject: Subject, artifact: Path, source: Path | None, wanted: bool) -> Subject:
+    """``subject`` with the images that it was made from, where they may be read without asking anybody for them."""
+    if not wanted:
+        told = "Images of the source are left out, as was asked for; so are distances, difficulty and the map."
+        return replace(subject, real=None, difficulty_N=None, experts=None, missing=(*subject.missing, told))
+    recorded = subject.version.source
+    if source is None and recorded.get("kind") != FREE:
+        told = "The source is not at hand, so beginnings, distances and the map are not shown; name it with --source."
+        return replace(subject, missing=(*subject.missing, told))
+    try:
+        found = source_of(artifact, subject.synthetic, subject.provenance, source)
+        return replace(subject, real=checked(artifact, subject.synthetic, found))
+    except DistillkitError:
+        if source is not None:
+            raise
+        told = "The source that the set names does not fit it, so beginnings, distances and the map are not shown."
+        return replace(subject, missing=(*subject.missing, told))

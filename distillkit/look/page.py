@@ -1,0 +1,88 @@
+"""The page: one HTML file with all pictures in it, or one that asks for sheets of them as they are scrolled to."""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from distillkit.base.errors import ParamsError
+from distillkit.base.files import atomic_folder
+from distillkit.look.description import Pictures
+from distillkit.process.progress import tell
+from distillkit.report.document import asset, data_block, policy, template
+
+LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
+INDEX, SHEETS = "index.html", "sheets"
+ALONE, BESIDE = "data:", "'self' data:"  # where pictures may come from
+Sheet = Callable[[], bytes]
+
+
+def sheets_of(galleries: Pictures) -> dict[str, Sheet]:
+    """Every sheet by the name of its file; it is drawn when it is asked for."""
+
+    def drawn(gallery: Any, number: int) -> Sheet:
+        return lambda: gallery.sheet(number)
+
+    return {gallery.file(k): lru_cache(1)(drawn(gallery, k)) for gallery in galleries for k in range(gallery.sheets)}
+
+
+def few_enough(sheets: Mapping[str, Sheet], most: int = LARGEST) -> bool:
+    """Whether all pictures fit into one file; no more are drawn than it takes to know."""
+    size = 0
+    for sheet in sheets.values():
+        size += len(sheet())
+        if size > most:
+            return False
+    return True
+
+
+def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str, Sheet], alone: bool) -> str:
+    """The HTML; with its pictures in it where it is to be read ``alone``, else they lie in the folder beside it."""
+    folder = "" if alone else f"{SHEETS}/"
+    addresses = {gallery.name: [folder + gallery.file(k) for k in range(gallery.sheets)] for gallery in galleries}
+    data = {**described, "galleries": {one.name: one.described(addresses[one.name]) for one in galleries}}
+    style = asset("page.css") + asset("look.css", "distillkit.look")
+    script = asset("tables.js") + asset("look.js", "distillkit.look")
+    return template("look.html.jinja", "distillkit.look").render(
+        policy=policy([script], [style], ALONE if alone else BESIDE),
+        style=style,
+        script=script,
+        data=data_block(data),
+        about=described["about"],
+        sentences=described["sentences"],
+        missing=described["missing"],
+        rows=described["rows"],
+        pairs=described["pairs"],
+        classes=described["classes"],
+        against=described["against"],
+        title=described["title"],
+        pictures={name: embedded(sheet()) for name, sheet in sheets.items()} if alone else {},
+    )
+
+
+def embedded(data: bytes) -> Markup:
+    """A sheet as an address that holds all of it."""
+    return Markup("data:image/webp;base64," + b64encode(data).decode("ascii"))  # nothing in it needs an escape
+
+
+def export(described: Mapping[str, Any], galleries: Pictures, folder: Path) -> dict[str, int]:
+    """Write a static site into ``folder``, in place of an earlier one, and return its files with their sizes.
+
+    Up to 20 MB of pictures it is one file. Raises ParamsError where the folder holds anything else.
+    """
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {INDEX, SHEETS}):
+        raise ParamsError(f"{folder} holds other files than a page; expected a new folder; choose another")
+    sheets = sheets_of(galleries)
+    alone = few_enough(sheets)
+    with atomic_folder(folder) as built:
+        (built / INDEX).write_text(page(described, galleries, sheets, alone), encoding="utf-8")
+        for name, sheet in () if alone else sheets.items():
+            (built / SHEETS).mkdir(exist_ok=True)
+            (built / SHEETS / name).write_bytes(sheet())
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    if "source" in {gallery.name for gallery in galleries}:
+        tell(f"{folder} shows images of the source beside those of the set; --without-source leaves them out")
+    return files

@@ -1,0 +1,10 @@
+// A box for each recipe that hides what belongs to it, in all plots at once.
+
+for (const box of document.querySelectorAll("input[data-series]")) {
+  box.addEventListener("change", () => {
+    for (const part of document.querySelectorAll(`.${box.dataset.series}`)) {
+      part.setAttribute("visibility", box.checked ? "visible" : "hidden");
+    }
+  });
+}
+for (const part of document.querySelectorAll(".needs-script")) part.hidden = false;

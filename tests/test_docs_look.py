@@ -1,0 +1,31 @@
+"""docs/look.md: its commands, and its figures."""
+
+import json
+import os
+
+from look_sets import mixed_set, real_data, write_pipeline
+from pages import DOCS, desk, follow
+
+
+def test_the_page_can_be_followed(tmp_path, digits):
+    real = real_data(digits)
+    write_pipeline(tmp_path, real, mixed_set(real), "selmatch-ipc10")
+    shown = follow("look.md", tmp_path, desk(os.environ, tmp_path) | {"BROWSER": "true"})
+    assert shown.count(".distillkit/look/selmatch-ipc10.html: 1 file, ") == 3 and "site: 1 file, " in shown
+    assert "site shows images of the source beside those of the set; --without-source leaves them out" in shown
+
+
+def test_figures_are_those_of_the_benchmark():
+    page = (DOCS / "look.md").read_text(encoding="utf-8")
+    points = json.loads((DOCS.parent / "benchmarks/results/look-cpu.json").read_text())["points"]
+    for point in points:
+        seconds, cpu = (", ".join(f"{value:.1f}" for value in point[key]) for key in ("first_view_s", "page_cpu_s"))
+        images = point["classes"] * point["ipc"]
+        served = " (served)" if point["served"] else ""
+        row = f"| {point['name']} | {images:,} | {point['html_bytes'] / 2**20:.1f} MB{served} | {seconds} | {cpu} |"
+        assert row in page, row
+
+
+def test_the_live_page_is_of_the_digits_and_names_no_place_of_a_machine():
+    text = (DOCS / "look-digits.html").read_text(encoding="utf-8")
+    assert "<title>selmatch-ipc10</title>" in text and '"scikit-learn/digits"' in text and "file:" not in text

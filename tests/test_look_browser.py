@@ -1,0 +1,443 @@
+"""The pages in a real browser: what is counted, drawn, linked to, reached by keyboard, and asked of others."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from look_sets import HOSTILE, mixed_set, real_data, with_names, write_pipeline
+from packages import EVALUATION
+
+from distillkit.data.files.artifact import load_synthetic
+from distillkit.look.description import describe
+from distillkit.look.opening import open_subject
+from distillkit.look.page import export, page, sheets_of
+from distillkit.look.server import serving
+from distillkit.report.page import write_report
+from distillkit.report.results import Row
+from distillkit.report.vector import series
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver"
+)
+webdriver = pytest.importorskip("selenium.webdriver", reason="no Selenium: pip install selenium")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    for option in OPTIONS:
+        options.add_argument(option)
+    options.binary_location = CHROMIUM
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def quiet(browser) -> Iterator[Any]:
+    """The browser, in which nothing may have been said and nobody asked but the page's own place."""
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get_log("performance")
+    yield browser
+    assert browser.get_log("browser") == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [one["params"]["request"]["url"] for one in asked if one["method"] == "Network.requestWillBeSent"]
+    assert sent and not [url for url in sent if not url.startswith(("file:", "data:", "about:", "http://127.0.0.1:"))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, digits) -> Path:
+    real = real_data(digits)
+    return write_pipeline(tmp_path_factory.mktemp("pipeline"), real, mixed_set(real))
+
+
+@pytest.fixture(scope="module")
+def site(folder) -> str:
+    """The address of the page of that pipeline, one file, set against random images."""
+    both = [open_subject(str(folder), recipe) for recipe in (None, "random-ipc4")]
+    export(*describe(*both), folder / "site")
+    return (folder / "site/index.html").as_uri()
+
+
+def count(browser) -> str:
+    return browser.find_element("id", "count").text
+
+
+def cells(browser) -> int:
+    return len(browser.find_elements("css selector", ".cell"))
+
+
+def set_field(browser, name: str, value: str) -> None:
+    """As a person would."""
+    script = "const f=document.forms[0].elements[arguments[0]]; if(f.type==='checkbox') f.checked=!!arguments[1]; "
+    script += "else f.value=arguments[1]; f.dispatchEvent(new Event('input',{bubbles:true}))"
+    browser.execute_script(script, name, value)
+
+
+FILTERS = [
+    ({"class": "3"}, 4),
+    ({"kind": "learned"}, 20),
+    ({"kind": "real", "class": "3"}, 2),
+    ({"moved": "0.0001"}, 20),
+    ({"movedTo": "0"}, 20),
+    ({"harder": "0", "harderTo": "15"}, None),
+    ({"harderTo": "5"}, 0),
+    ({"differs": "changed"}, 10),
+    ({"differs": "same"}, 20),
+    ({"sort": "moved", "down": "yes", "together": "yes"}, 40),
+]
+
+
+@pytest.mark.parametrize(("filters", "left"), FILTERS)
+def test_counts_after_each_filter_and_from_a_link(quiet, site, filters, left):
+    quiet.get(site)
+    assert count(quiet) == "40 of 40 images"
+    for name, value in filters.items():
+        set_field(quiet, name, value)
+    if left is None:
+        data = quiet.execute_script("return data.images.harder")
+        left = sum(value <= 15 for value in data)
+        assert 0 < left < 40
+    assert count(quiet) == f"{left} of 40 images" and cells(quiet) == left
+    link = quiet.current_url
+    quiet.get("about:blank")
+    quiet.get(link)
+    assert count(quiet) == f"{left} of 40 images"
+    for name, value in filters.items():
+        field = quiet.find_element("css selector", f"#filters [name={name}]")
+        assert field.is_selected() if value == "yes" else field.get_attribute("value") == value
+    quiet.find_element("css selector", "#filters [type=reset]").click()
+    assert count(quiet) == "40 of 40 images" and "#" not in quiet.current_url
+
+
+def drawn(browser, selector: str) -> list[list[list[int]]]:
+    """The first channel of all canvases, read from the screen's own memory."""
+    script = """
+    const [selector, done] = arguments;
+    const all = [...document.querySelectorAll(selector)];
+    Promise.all(all.map((one) => one.drawn)).then(() => done(all.map((one) => {
+      const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+      return [...data].filter((_, at) => at % 4 === 0);
+    })));"""
+    return browser.execute_async_script(script, selector)
+
+
+def levels(image: torch.Tensor) -> list[int]:
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)[0].flatten().tolist()
+
+
+def test_pixels_on_the_screen_are_those_of_the_artifact(quiet, site, folder):
+    quiet.get(site)
+    synthetic, _ = load_synthetic(folder / "artifacts/distilled/mixed-ipc4.safetensors")
+    rows = quiet.execute_script("return order.map((image) => data.images.row[image])")
+    assert drawn(quiet, ".cell canvas") == [levels(synthetic.image(row)) for row in rows]
+
+
+def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
+    quiet.get(f"{site}#kind=learned")
+    subject = open_subject(str(folder), None)
+    quiet.find_elements("css selector", ".cell")[0].click()
+    row = int(quiet.find_element("id", "panel-title").text.split()[1].rstrip(":"))
+    begun = levels(subject.real.train.pixels(slice(int(subject.synthetic.source_row[row]), None))[0])
+    became = levels(subject.synthetic.image(row))
+    found = drawn(quiet, "#panel-pictures canvas")
+    assert found[0] == begun and found[1] == became
+    assert found[2] == [min(255, 4 * abs(a - b)) for a, b in zip(begun, became, strict=True)]
+    captions = [one.text for one in quiet.find_elements("css selector", "#panel-pictures figcaption")]
+    assert (
+        captions[0] == f"began as training image {int(subject.synthetic.source_row[row])}" and captions[1] == "became"
+    )
+    facts = quiet.find_element("id", "panel-facts").text
+    assert "kind learned" in facts and "difficulty harder than" in facts and "to the nearest training image" in facts
+    assert f"image={row}" in quiet.current_url
+
+
+def test_snapshots_and_the_loss_beside_them(quiet, site, folder):
+    """The set itself, then step 10, then step 5, whose pictures are half and a quarter as bright."""
+    quiet.get(f"{site}#kind=learned")
+    quiet.find_elements("css selector", ".cell")[0].click()
+    became = drawn(quiet, "#panel-set canvas")[0]
+    slider = quiet.find_element("id", "snapshot")
+    slider.send_keys(webdriver.Keys.ARROW_LEFT)
+    assert drawn(quiet, "#panel-set canvas")[0] == [value // 2 for value in became]
+    assert quiet.find_element("id", "snapshot-words").text == "after step 10, loss 0.100"
+    slider.send_keys(webdriver.Keys.ARROW_LEFT)
+    assert drawn(quiet, "#panel-set canvas")[0] == [value // 4 for value in became]
+    assert quiet.find_element("css selector", "#loss line").get_attribute("x1") == "150"
+    quiet.find_element("id", "close").click()
+    quiet.get(f"{site}#kind=real&image=0")
+    assert not quiet.find_element("id", "panel-snapshots").is_displayed()
+
+
+def press(browser, key: str) -> None:
+    browser.switch_to.active_element.send_keys(getattr(webdriver.Keys, key))
+
+
+def test_by_keyboard_alone(quiet, site):
+    quiet.get(f"{site}#class=2")
+    quiet.execute_script("document.querySelector('.cell').focus()")
+    press(quiet, "ARROW_RIGHT")
+    press(quiet, "ENTER")
+    assert quiet.find_element("id", "panel").is_displayed()
+    first = quiet.find_element("id", "panel-title").text
+    press(quiet, "ARROW_RIGHT")
+    second = quiet.find_element("id", "panel-title").text
+    assert first != second
+    press(quiet, "ARROW_LEFT")
+    assert quiet.find_element("id", "panel-title").text == first
+    for _ in range(9):
+        press(quiet, "ARROW_RIGHT")
+    assert not quiet.find_element("id", "next").is_enabled()
+    press(quiet, "ESCAPE")
+    assert not quiet.find_element("id", "panel").is_displayed() and "image=" not in quiet.current_url
+    assert quiet.switch_to.active_element.get_attribute("class").startswith("cell")
+    press(quiet, "HOME")
+    assert quiet.switch_to.active_element.get_attribute("data-place") == "0"
+
+
+def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
+    quiet.get(site)
+    board = quiet.find_element("css selector", "#map canvas")
+    board.send_keys(webdriver.Keys.ARROW_RIGHT)
+    chosen = quiet.execute_script("return [state.region, order.length]")
+    left, right, bottom, top = map(float, chosen[0].split(","))
+    x, y = quiet.execute_script("return [data.map.x, data.map.y]")
+    inside = sum(left <= a <= right and bottom <= b <= top for a, b in zip(x, y, strict=True))
+    assert chosen[1] == inside and 0 < inside < 40 and count(quiet) == f"{inside} of 40 images"
+    board.send_keys(webdriver.Keys.ESCAPE)
+    assert count(quiet) == "40 of 40 images"
+    chain = webdriver.ActionChains(quiet).move_to_element_with_offset(board, -400, -200).click_and_hold()
+    chain.move_by_offset(800, 400).release().perform()
+    assert "region=" in quiet.current_url and int(count(quiet).split()[0]) > inside
+
+
+def test_tables_sort(quiet, site):
+    quiet.get(site)
+    heading = quiet.find_elements("css selector", "#class-table thead button")[5]
+    heading.click()
+    cells = [row.text.split() for row in quiet.find_elements("css selector", "#class-table tbody tr")]
+    assert cells[0][0] == "1" and cells[0][5] == "70.00"
+    assert quiet.find_elements("css selector", "#class-table th")[5].get_attribute("aria-sort") == "ascending"
+    heading.click()
+    assert quiet.find_elements("css selector", "#class-table tbody tr")[-1].text.split()[0] == "1"
+    pairs = [row.text for row in quiet.find_elements("css selector", "#pair-table tbody tr")]
+    assert pairs == ["1 2 30.00 3", "3 0 10.00 1"]
+
+
+def resized(browser, width: int) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def test_at_the_width_of_a_phone(quiet, site):
+    resized(quiet, 360)
+    try:
+        quiet.get(site)
+        wide = "return [document.documentElement.scrollWidth, innerWidth]"
+        assert quiet.execute_script(wide) == [360, 360]
+        quiet.find_elements("css selector", ".cell")[3].click()
+        box = quiet.find_element("id", "panel").rect
+        assert box["width"] <= 360 and quiet.execute_script(wide)[0] == 360
+    finally:
+        quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+CONTRAST = """
+const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map((v) => { v /= 255;
+  return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const paper = (one) => { for (; one; one = one.parentElement) { const c = getComputedStyle(one).backgroundColor;
+  if (!/, 0\\)$/.test(c)) return c; } return "rgb(255,255,255)"; };
+const found = [];
+for (const one of document.querySelectorAll("h1,h2,h3,p,a,td,th,label,legend,figcaption,span,output,main button")) {
+  if (!one.checkVisibility() || !one.textContent.trim()) continue;
+  const [a, b] = [light(getComputedStyle(one).color), light(paper(one))].sort((x, y) => y - x);
+  if ((a + 0.05) / (b + 0.05) < 4.5) found.push(one.outerHTML.slice(0, 80));
+}
+return found;"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(quiet, site, scheme):
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    try:
+        quiet.get(site)
+        paper = quiet.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (paper == "rgb(255, 255, 255)") == (scheme == "light")
+        assert quiet.execute_script(CONTRAST) == []
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_everything_has_a_name(quiet, site):
+    quiet.get(f"{site}#image=2")
+    script = """return [...document.querySelectorAll("button,input,select,canvas,svg,img")].filter((one) =>
+      one.checkVisibility() && !one.closest(".cell > *") && !(one.getAttribute("aria-label") || one.textContent.trim()
+      || one.labels?.length || one.closest("label"))).map((one) => one.outerHTML)"""
+    assert quiet.execute_script(script) == []
+
+
+def test_hostile_names_stay_text(quiet, tmp_path, digits):
+    real = with_names(real_data(digits), HOSTILE)
+    root = write_pipeline(tmp_path, real, mixed_set(real))
+    described, galleries = describe(open_subject(str(root), None), open_subject(str(root), "random-ipc4"))
+    described = {**described, "title": HOSTILE[1]}
+    export(described, galleries, tmp_path / "site")
+    quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0&class=%3Cb%3E")
+    quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0")
+    assert quiet.title == HOSTILE[1] and quiet.find_element("css selector", "h1").text == HOSTILE[1]
+    assert quiet.execute_script("return document.images.length + document.scripts.length") == 2 + len(galleries)
+    shown = quiet.find_element("css selector", ".group h3").get_attribute("textContent")
+    assert shown == f"{HOSTILE[0]} (4)"
+
+
+def test_a_large_set_is_served_and_loads_what_is_scrolled_to(quiet, folder, monkeypatch):
+    """The same page from the server, with a sheet for each class: those far below are asked for when they come near."""
+    monkeypatch.setattr("distillkit.look.sheets.MOST", 4)
+    described, galleries = describe(open_subject(str(folder), None))
+    sheets, asked = sheets_of(galleries), []
+
+    def counted(name: str) -> Any:
+        return lambda: asked.append(name) or sheets[name]()
+
+    html = page(described, galleries, sheets, alone=False)
+    with serving(html, {name: counted(name) for name in sheets}) as server:
+        quiet.get(f"{server.address}#size=192")
+        synthetic, _ = load_synthetic(folder / "artifacts/distilled/mixed-ipc4.safetensors")
+        rows = quiet.execute_script("return order.map((image) => data.images.row[image])")
+        first = drawn(quiet, ".group:first-child .cell canvas")
+        assert first == [levels(synthetic.image(row)) for row in rows[:4]]
+        assert 0 < len(asked) < 10 and "set-9.webp" not in asked
+        quiet.execute_script("grid.lastChild.scrollIntoView()")
+        WebDriverWait(quiet, 10).until(lambda _: "set-9.webp" in asked)
+        last = drawn(quiet, ".group:last-child .cell canvas")
+        assert last == [levels(synthetic.image(row)) for row in rows[-4:]]
+
+
+def test_on_paper(quiet, site):
+    """Printing draws every image, leaves the controls out and is light whatever the screen is."""
+    quiet.get(site)
+    quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        quiet.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+        assert cells(quiet) == 40
+        assert not quiet.find_element("id", "filters").is_displayed()
+        assert quiet.find_element("id", "class-table").is_displayed()
+        assert quiet.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"].startswith("JVBERi")
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_without_javascript_the_tables_stay(quiet, site):
+    quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        quiet.get(site)
+        assert len(quiet.find_elements("css selector", "#class-table tbody tr")) == 10
+        assert "need JavaScript" in quiet.find_element("css selector", "noscript p").text
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+# The report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> str:
+    """The address of a report of two recipes, one with a name that means to be markup."""
+    folder = tmp_path_factory.mktemp("report")
+    found = [
+        Row(name, method, 5, 50, 50, 0, accuracy, 0.01, 5, 1.0, 0.95, accuracy - 0.1)
+        for name, method, accuracy in (("random-ipc5", "random", 0.9), (HOSTILE[0], "mtt", 0.7), ("full", "full", 0.95))
+    ]
+    write_report(
+        folder,
+        rows=found,
+        evaluation=asdict(EVALUATION),
+        source={"id": HOSTILE[1], "licence": "CC0-1.0"},
+        loss_curves={HOSTILE[0]: [(1, 1.0), (2, 0.5)]},
+        training_curves={row.recipe: [(1, 0.5), (20, row.accuracy)] for row in found},
+        previews={},
+        scans={},
+    )
+    return (folder / "report.html").as_uri()
+
+
+def visible(browser, recipe: str) -> set[str | None]:
+    """The visibilities of what belongs to a recipe in the plots."""
+    script = (
+        "return [...document.querySelectorAll('svg .' + arguments[0])].map((one) => getComputedStyle(one).visibility)"
+    )
+    return set(browser.execute_script(script, series(recipe)))
+
+
+def test_the_report_switches_recipes_and_sorts(quiet, report):
+    quiet.get(report)
+    box = quiet.find_element("css selector", f"input[data-series={series(HOSTILE[0])}]")
+    assert visible(quiet, HOSTILE[0]) == visible(quiet, "random-ipc5") == {"visible"}
+    box.click()
+    assert visible(quiet, HOSTILE[0]) == {"hidden"} and visible(quiet, "random-ipc5") == {"visible"}
+    box.click()
+    assert visible(quiet, HOSTILE[0]) == {"visible"}
+    titles = [one.get_attribute("textContent") for one in quiet.find_elements("css selector", ".hit title")]
+    assert "random-ipc5: 90.00 ± 1.00 (n = 5)" in titles
+    assert f"{HOSTILE[0]}, outer step 2: 0.5" in titles
+    heading = quiet.find_elements("css selector", "table.sorts thead button")[4]
+    heading.click()
+    first = quiet.find_elements("css selector", "table.sorts tbody tr td")[0]
+    assert first.text == HOSTILE[0] and quiet.title == "Distillation report"
+
+
+def test_a_value_lies_on_its_point(quiet, report):
+    """The place that shows a value covers the marker that Matplotlib drew for it, to less than two pixels."""
+    quiet.get(report)
+    script = """const middle = (one) => {
+      const { x, y, width, height } = one.getBoundingClientRect();
+      return [x + width / 2, y + height / 2];
+    };
+    const plot = document.querySelector(".plot svg"), name = arguments[0];
+    const marks = [...plot.querySelectorAll(`.${name} use`)].map(middle);
+    return [middle(plot.querySelector(`.${name} .hit`)), marks];"""
+    (x, y), marks = quiet.execute_script(script, series("random-ipc5"))
+    assert min(abs(x - left) + abs(y - top) for left, top in marks) < 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_the_report(quiet, report, scheme):
+    quiet.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    try:
+        quiet.get(report)
+        assert quiet.execute_script(CONTRAST) == []
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_the_report_on_a_phone_on_paper_and_without_javascript(quiet, report):
+    resized(quiet, 360)
+    try:
+        quiet.get(report)
+        assert quiet.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        quiet.get(report)
+        assert not quiet.find_element("css selector", ".switches").is_displayed()
+        assert len(quiet.find_elements("css selector", "table.sorts tbody tr")) == 3
+        assert all(one.is_displayed() for one in quiet.find_elements("css selector", ".plot > svg"))
+    finally:
+        quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
