@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from distillkit.base.errors import ParamsError
+from distillkit.evaluation.recovery import Figure, Measured, hard_label_recovery, in_percent, relative_gain
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
@@ -27,9 +28,9 @@ WIDTH = 80  # characters of a line of parameters, where it can be broken
 
 def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
     """The accuracy of ``random`` or ``full`` to set beside this recipe's; None where there is nothing to compare."""
-    found = recipe["baselines"][which]
-    measured: Mapping[str, Any] | None = None if found is None else found["accuracy"]
-    return None if found is None or found["recipe"] == recipe["name"] else measured
+    found = recipe.get("baselines", {}).get(which)
+    accuracy: Mapping[str, Any] | None = None if found is None else found["accuracy"]
+    return None if found is None or found["recipe"] == recipe["name"] else accuracy
 
 
 def starts_trained(recipe: Recipe) -> bool:
@@ -39,7 +40,7 @@ def starts_trained(recipe: Recipe) -> bool:
 
 def is_comparable(recipe: Recipe) -> bool:
     """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
-    return not (recipe.get("schedule") or starts_trained(recipe) or recipe["notes"].get("attack"))
+    return not (recipe.get("schedule") or starts_trained(recipe) or (recipe.get("notes") or {}).get("attack"))
 
 
 def marks(recipe: Recipe) -> str:
@@ -59,6 +60,26 @@ def over_random(recipe: Recipe) -> str:
     if random is None or not is_comparable(recipe):
         return "–"
     return points(recipe["results"]["accuracy"]["mean"] - random["mean"])
+
+
+def worth(recipe: Recipe) -> tuple[Figure | None, Figure | None]:
+    """Relative gain and hard-label recovery, each where the set was measured as random images and all images were."""
+    random, full = (baseline(recipe, which) for which in ("random", "full"))
+    if full is None or recipe["method"] == "full" or recipe.get("soft_labels") or not is_comparable(recipe):
+        return None, None
+    own = measured(recipe["results"]["accuracy"])
+    gain = None if random is None else relative_gain(own, measured(random), measured(full))
+    return gain, hard_label_recovery(own, measured(full))
+
+
+def measured(accuracy: Mapping[str, Any]) -> Measured:
+    return Measured(accuracy["mean"], accuracy["std"], accuracy["runs"])
+
+
+def worth_cells(recipe: Recipe) -> str:
+    """Both as cells of a table."""
+    gain, recovery = worth(recipe)
+    return f"{in_percent(gain)} | {in_percent(recovery, 2)}"
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
@@ -255,5 +276,5 @@ def code(text: str, limit: int = 300) -> str:
 WORDS: tuple[Any, ...] = (  # what the template of the card may call
     *(baseline, before, class_list, code, content, images_per_class, imported_files, in_words, is_comparable),
     *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
-    *(starts_trained, unpackaged, whitened_words, zca_words),
+    *(starts_trained, unpackaged, whitened_words, worth_cells, zca_words),
 )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from distillkit.base.errors import ArtifactError
 from distillkit.evaluation.metrics import count, share, wrong
+from distillkit.evaluation.recovery import Measured
 
 COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
     "full": "#000000",
@@ -64,6 +65,10 @@ class Row:
     starts_trained: bool = False  # its networks have been trained before
     before: float | None = None  # accuracy of its own initial weights, where it was measured
     attack: Attacked | None = None  # poisoned
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(self.accuracy, self.std, self.runs)
 
 
 def colour_of(method: str) -> str:
