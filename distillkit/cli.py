@@ -20,7 +20,11 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on 
 IMAGES = "A real.safetensors with the test split, or the source's folder here; fetched from the source when missing."
 TEST = click.option("--test", type=Path, help=IMAGES)
 SOURCE = "A real.safetensors, or the source's folder here; fetched from the source when missing."
-NETWORK = click.option("--network", help="package.module:function that builds the network, where the recipe names one.")
+NETWORK = click.option(
+    "--network",
+    help="Another network: vgg11, alexnet, resnet18, mlp or vit; or package.module:function that builds the network, "
+    "where the recipe names one.",
+)
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # by `distillkit import`
 
@@ -185,6 +189,8 @@ def verify(
     arguments.package_reference(package)
     arguments.check_test(test)
     arguments.check_sign_off(sign_off, by)
+    if sign_off is not None and network is not None and ":" not in network:
+        raise click.UsageError(f"--sign-off is for the main claim, but --network is {network}; drop one of them")
     from distillkit.check.sign_off import sign_off as write_sign_off
     from distillkit.check.sign_off import written_lines
     from distillkit.check.verify import as_dict, lines

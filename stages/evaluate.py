@@ -16,9 +16,9 @@ from distillkit.base.files import write_csv, write_json
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
-from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.metrics import classes_of, metrics_of, others_of
 from distillkit.pipeline.code import files_of
-from distillkit.pipeline.measure import measure_set
+from distillkit.pipeline.measure import measure_others, measure_set
 from distillkit.pipeline.stage import run_stage
 from distillkit.pipeline.unfinished import unfinished
 
@@ -35,11 +35,12 @@ def evaluate(distilled: Path, real: Path, reference: Path, metrics: Path, classe
     recipe, seed = params.section(data, "evaluation", EvaluationRecipe), params.section(data, "seed", int)
     synthetic, test = artifact.load_synthetic(distilled)[0].to(device), load_real(real).test.to(device)
     difficulty_N, name = artifact.load_reference(reference, len(test)), distilled.stem
-    settings = [asdict(recipe), seed, asdict(workload(synthetic, recipe)[0])]
+    settings = [recipe.plain(), seed, asdict(workload(synthetic, recipe)[0])]
     inputs = [*files_of(Path(__file__)), distilled, real_file(real)]
     with unfinished(f"evaluate-{name}", settings, inputs) as folder:
         report = measure_set(synthetic, test, recipe, difficulty_N, seed, folder, name)
-        write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours))
+        others = others_of(measure_others(synthetic, test, recipe, seed, folder, name))
+        write_json(metrics, metrics_of(report, synthetic, test, recipe.neighbours) | others)
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))
 

@@ -88,6 +88,24 @@ def test_the_nearest_image_has_its_say_where_it_was_measured() -> None:
         rows({"full": METRICS["full"] | {"knn": {"accuracy": 2}}}, {"full": RECIPES["full"]})
 
 
+def test_other_networks_have_a_table_where_they_were_tested(tmp_path: Path, previews: dict[str, Path]) -> None:
+    plain = write(tmp_path / "plain", previews)["report.html"].decode()
+    assert "Other networks" not in plain
+    tested = {"others": {"vgg11": {"accuracy": {"mean": 0.9, "std": 0.01, "runs": 5}}}}
+    among = rows(METRICS | {"mtt-ipc5": METRICS["mtt-ipc5"] | tested}, RECIPES)
+    page = write(tmp_path / "others", previews, rows=among)["report.html"].decode()
+    cells = re.findall(
+        r"<td[^>]*>([^<]*)</td>", page[page.index("<h2>Other networks") : page.index("<h2>Distillation")]
+    )
+    assert cells == ["mtt-ipc5", "93.00 ± 1.00", "90.00 ± 1.00", "3.00 ± 0.63"]
+    assert summary(among)["ipc-5"]["mtt_drop"] == 0.03
+    wrong = {"others": {"vgg11": {"accuracy": {"mean": 2, "std": 0.01, "runs": 5}}}}
+    with pytest.raises(
+        ArtifactError, match=r"metrics/full.json: others.vgg11.accuracy.mean is 2; expected a number from 0"
+    ):
+        rows({"full": METRICS["full"] | wrong}, {"full": RECIPES["full"]})
+
+
 def test_random_images_in_an_order_of_their_own_are_no_yardstick() -> None:
     """They are trained on by other steps than the rest; "a" stands first in the table."""
     recipes = {"a": {"method": "random", "ipc": 5, "replay": {"steps": 1}}, **RECIPES}

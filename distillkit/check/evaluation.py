@@ -21,6 +21,7 @@ from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
+from distillkit.evaluation.others import USUAL
 from distillkit.package.manifest import open_package, printable
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
@@ -55,9 +56,14 @@ def evaluate_again(
     synthetic, provenance = load_synthetic(artifact)
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
-    name_network(network, evaluation, synthetic)
+    claims: Any = record["results"] if record else {}
+    if network is not None and ":" not in network:
+        evaluation = other_network(network, evaluation, synthetic)
+        claims = claims.get("others", {}).get(network, {})
+    else:
+        name_network(network, evaluation, synthetic)
     found = measure(synthetic, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
-    return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
+    return {"recipe": provenance.get("recipe"), "claimed": claims.get("accuracy")} | found
 
 
 def measure(
@@ -93,13 +99,28 @@ def evaluation_recipe(
     """
     if record is not None and params_file is None:
         recipe = params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
-        check_within(
-            "recipe.json", recipe.network, recipe.training.steps, min(recipe.training.batch, images), recipe.runs
-        )
+        for each in (recipe, *recipe.with_others().values()):
+            batch = min(each.training.batch, images)
+            check_within("recipe.json", each.network, each.training.steps, batch, each.runs)
         return recipe
     file = params_file or params.FILE
     admit_all(data := params.load(file))
     return params.section(data, "evaluation", EvaluationRecipe, file)
+
+
+def other_network(name: str, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> EvaluationRecipe:
+    """The evaluation with another network of distillkit's: one of the recipe's own others, or a usual one.
+
+    Raises ParamsError for a name that is neither, and for a set that comes with a network of its own.
+    """
+    known = evaluation.with_others()
+    if name not in known and name not in USUAL:
+        expected = ", ".join(dict.fromkeys([*USUAL, *known]))
+        raise ParamsError(f"--network is {name}; expected package.module:function, or one of {expected}; correct it")
+    if synthetic.schedule is not None:
+        found = "the set has an order of training of its own"
+        raise ParamsError(f"--network is {name}, but {found}, which goes with one network; drop --network")
+    return known.get(name) or evaluation.on(USUAL[name])
 
 
 def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> None:

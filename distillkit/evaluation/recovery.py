@@ -5,6 +5,7 @@ propagated as if the networks of different sets were independent. ``None`` where
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -50,6 +51,17 @@ def hard_label_recovery(own: Measured, full: Measured) -> Figure:
     Its error is √(e_m² + e_f²).
     """
     return figure(full.mean - own.mean, math.hypot(own.error, full.error))
+
+
+def drop(own: Measured, others: Sequence[Measured]) -> Figure | None:
+    """m − Σ o / k: what k other networks lack, on average, to the network that the set is compared with.
+
+    Its error is √(e_m² + Σ e_o² / k²), of the networks that were trained, not of the choice of the others.
+    """
+    if not others:
+        return None
+    error = math.hypot(own.error, *(other.error / len(others) for other in others))
+    return figure(own.mean - sum(other.mean for other in others) / len(others), error)
 
 
 def figure(value: float, error: float) -> Figure:

@@ -86,7 +86,7 @@ def build(
     shared = {
         "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
-        "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
+        "evaluation": params.read(evaluation, EvaluationRecipe, "evaluation").plain(),
         "test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)},
         "publication": asdict(publication),
         "rai": asdict(rai),

@@ -20,6 +20,7 @@ from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.package.sign_offs import Filed
 from distillkit.process.progress import presentable
+from distillkit.report.others import WORDS as CROSS_WORDS
 from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
 
@@ -86,6 +87,7 @@ def card_text(
         papers=papers(recipes),
         box=box(first, title(first["method"]), percent, filed),
         most_classes=CLASSES,
+        cross_words=CROSS_WORDS,
         many=len(recipes) > FOLDED,
         options=options(recipes),
         zca=whitening(first),

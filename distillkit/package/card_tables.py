@@ -9,12 +9,13 @@ from typing import Any, cast
 import numpy as np
 
 from distillkit.base.errors import ParamsError
+from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.recovery import Figure, Measured, hard_label_recovery, in_percent, relative_gain
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
-from distillkit.report import results
+from distillkit.report import others, results
 from distillkit.report.table import points
 from distillkit.report.words import leaves
 
@@ -80,6 +81,25 @@ def worth_cells(recipe: Recipe) -> str:
     """Both as cells of a table."""
     gain, recovery = worth(recipe)
     return f"{in_percent(gain)} | {in_percent(recovery, 2)}"
+
+
+def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
+    """The table of other networks, where there are any."""
+    return others.cross_table(
+        others_name(recipes[0]["evaluation"]["network"]),
+        [
+            others.Entry(
+                code(recipe["name"]),
+                measured(recipe["results"]["accuracy"]),
+                {name: measured(it["accuracy"]) for name, it in recipe["results"].get("others", {}).items()},
+            )
+            for recipe in recipes
+        ],
+    )
+
+
+def others_name(spec: Mapping[str, Any]) -> str:
+    return str(spec["factory"] if "factory" in spec else NetworkSpec(**spec))
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
@@ -274,7 +294,7 @@ def code(text: str, limit: int = 300) -> str:
 
 
 WORDS: tuple[Any, ...] = (  # what the template of the card may call
-    *(baseline, before, class_list, code, content, images_per_class, imported_files, in_words, is_comparable),
+    *(baseline, before, class_list, code, content, crossed, images_per_class, imported_files, in_words, is_comparable),
     *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
     *(starts_trained, unpackaged, whitened_words, worth_cells, zca_words),
 )

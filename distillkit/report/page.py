@@ -5,7 +5,6 @@ Accuracies are shares of 1 in data and percent in what people read. Everything i
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from distillkit.base.files import atomic_write, pretty_json, write_text
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
+from distillkit.report.others import WORDS, Entry, cross_table
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
@@ -82,10 +82,12 @@ def write_report(
         audit_columns=COLUMNS,
         audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         most=MOST,
+        cross=cross_table(str(recipe.network), [Entry(row.recipe, row.measured, row.others) for row in rows]),
+        cross_words=WORDS,
         previews=shown,
         not_shown=len(pictures) - len(shown),
         source=flat(source),
-        evaluation=flat(asdict(recipe)),
+        evaluation=flat(recipe.plain()),
     )
     write_text(folder / "report.html", page)
 

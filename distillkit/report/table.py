@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from distillkit.evaluation.recovery import Figure, hard_label_recovery, in_percent, plain, relative_gain
+from distillkit.evaluation.recovery import Figure, drop, hard_label_recovery, in_percent, plain, relative_gain
 from distillkit.report.results import Row, marks
 from distillkit.report.words import is_comparable, percent
 
@@ -159,6 +159,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
                 section[f"{key}_over_random"] = round(lead, 6)
             section |= plain(f"{key}_relative_gain", gain(row, rows))
             section |= plain(f"{key}_recovery", recovery(row, rows))
+            section |= plain(f"{key}_drop", drop(row.measured, list(row.others.values())))
     return numbers
 
 
