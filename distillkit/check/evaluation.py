@@ -27,6 +27,7 @@ from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
 from distillkit.process.progress import tell, track
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
+from distillkit.sources.noise import LabelFile
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 
 # Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.
@@ -177,23 +178,32 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 
 def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
     """The test split for the set at ``path``, see :func:`source_images`."""
-    return source_images(path, synthetic, provenance, given).test
+    return source_images(path, synthetic, provenance, given, labels=False).test
 
 
-def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> RealData:
+def source_images(
+    path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None, labels: bool = True
+) -> RealData:
     """The images that the set at ``path`` was made from: of a real.safetensors, or fetched anew as they are recorded.
 
-    ``given`` may also be a folder: where the recorded source lies on this machine. Raises ParamsError when it does not
-    fit, ArtifactError when no source is recorded, and SourceError for one that is not to be had, or is not to be read
-    because somebody else's package names it: a place on this machine.
+    Its normalisation is that of the channels, for the set has its own. Without ``labels``, training labels are the
+    source's, whatever the noise. ``given`` may also be a folder: where the recorded source lies on this machine. Raises
+    ParamsError when it does not fit, ArtifactError when no source is recorded, and SourceError for one that is not to
+    be had, or is not to be read because somebody else's package names it: a place on this machine.
     """
     check_test(given)
     if given is not None and real_file(given).is_file():
         return load_real(given)
     spec, revision = recorded_source(path, synthetic, provenance)
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
+    noise = spec.label_noise if labels else None
+    if isinstance(noise, LabelFile):
+        found = (
+            f"{path} was made with training labels from the file '{printable(noise.file)}', which only its maker has"
+        )
+        raise SourceError(f"{found}; expected a real.safetensors with these labels; give it in place of the source")
     try:
-        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track)  # the set has its own
+        return fetch(replace(spec, source=source, normalisation=ChannelWise(), label_noise=noise), track)
     except SourceError as error:
         raise SourceError(f"{error}; or name the source's folder here, or a real.safetensors, with --test") from None
 

@@ -18,6 +18,7 @@ from distillkit.package.card_tables import (
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
 from distillkit.sources.licences import licence_of_imported, spdx
+from distillkit.sources.noise import words
 
 SHOWN = 5  # sign-offs in the box; show lists all of them
 
@@ -32,6 +33,7 @@ def box(recipe: Recipe, title: str, percent: Any, filed: Sequence[Filed]) -> lis
         ("Images", f"{many}; {images_per_class(recipe)} of each class (IPC)"),
         ("Real", real(recipe)),
         ("Labels", labels_words(recipe.get("soft_labels"))),
+        ("Training labels", noisy(recipe)),
         ("Test accuracy", f"**{percent(recipe['results']['accuracy'])}** {how(recipe)}"),
         *beside(recipe, percent),
         ("Privacy audit", audited(recipe)),
@@ -41,6 +43,14 @@ def box(recipe: Recipe, title: str, percent: Any, filed: Sequence[Filed]) -> lis
         ("Verified", "; ".join(verified(recipe, filed))),
     ]
     return [(name, said) for name, said in rows if said]
+
+
+def noisy(recipe: Recipe) -> str:
+    """That labels of the training images are wrong, where they are known to be."""
+    if (found := recipe.get("label_noise")) is None:
+        return ""
+    params = recipe["provenance"]["source"]["params"]["label_noise"]
+    return f"**noisy**: {words(params, found['changed'], found['images'])}; test labels are the source's"
 
 
 def real(recipe: Recipe) -> str:
