@@ -10,7 +10,6 @@ is missing there, so it can be stopped and started again.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import click
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 import distillkit as dk
@@ -27,6 +27,7 @@ from distillkit.training.difficulty import SCORES, scores_of
 from distillkit.training.noise_signs import second_hump
 
 RESULT = Path(__file__).with_name("results") / "noise_digits.json"
+LOCK = Path(__file__).parents[1] / ".distillkit/noise.lock"
 SEEDS, RATES, IPC, RUNS, EXPERTS = range(5), (0.0, 0.2, 0.4), 10, 3, 4
 METHODS: dict[str, dict[str, Any]] = {
     "random": {},
@@ -102,57 +103,64 @@ def measured(small: Any, data: Any, wrong_N: Tensor, seed: int) -> dict[str, Any
     }
 
 
+def known() -> dict[str, Any]:
+    """What has been measured."""
+    if RESULT.is_file():
+        found: dict[str, Any] = json.loads(RESULT.read_text(encoding="utf-8"))
+        return found
+    return {part: {} for part in ("sets", "scores", "signs")}
+
+
+def keep(part: str, name: str, found: Any) -> None:
+    """Add one measurement to the results; several processes may do so."""
+    LOCK.parent.mkdir(exist_ok=True)
+    with FileLock(LOCK):
+        record = known() | {"benchmark": "noise_digits", "command": "python benchmarks/noise.py", "ipc": IPC}
+        record |= {"runs": RUNS, "experts": EXPERTS, "device": f"{cores()} CPU cores, torch {torch.__version__}"}
+        record[part][name] = found
+        write_text(RESULT, pretty_json(record))
+    click.echo(f"{name}: {found}", err=True)
+
+
 @click.command()
 @click.option("--only", type=click.Choice(["sets", "signs"]), help="One part alone.")
-def main(only: str | None) -> None:
+@click.option("--seed", "seeds", type=int, multiple=True, help="These seeds alone; may be repeated.")
+def main(only: str | None, seeds: tuple[int, ...]) -> None:
     """Measure what is missing."""
-    record = (
-        json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {"sets": {}, "scores": {}, "signs": {}}
-    )
-    record |= {"benchmark": "noise_digits", "command": "python benchmarks/noise.py", "ipc": IPC, "runs": RUNS}
-    record |= {"device": f"{cores()} CPU cores, torch {torch.__version__}", "experts": EXPERTS}
     if only != "signs":
-        for seed in SEEDS:
+        for seed in seeds or SEEDS:
             for rate in RATES:
-                measure_sets(record, rate, seed)
+                measure_sets(rate, seed)
     if only != "sets":
         for kind, rate in SIGNS:
-            for seed in CLEAN_SEEDS if kind == "clean" else SIGN_SEEDS:
-                measure_signs(record, kind, rate, seed)
+            for seed in seeds or (CLEAN_SEEDS if kind == "clean" else SIGN_SEEDS):
+                measure_signs(kind, rate, seed)
 
 
-def measure_sets(record: dict[str, Any], rate: float, seed: int) -> None:
-    names = {row: f"{rate:g}/{row}/{seed}" for row in METHODS}
-    if all(name in record["sets"] for name in names.values()):
+def measure_sets(rate: float, seed: int) -> None:
+    names, done = {row: f"{rate:g}/{row}/{seed}" for row in METHODS}, known()["sets"]
+    if all(name in done for name in names.values()):
         return
     data, wrong_N = data_of("symmetric", rate, seed)
     experts = dk.train_experts(data, count=EXPERTS, seed=seed)
     if rate:
         scores = scores_of(experts.dynamics())
-        record["scores"][f"{rate:g}/{seed}"] = {name: found_by(scores[name], wrong_N) for name in SCORES}
+        keep("scores", f"{rate:g}/{seed}", {name: found_by(scores[name], wrong_N) for name in SCORES})
     for row, name in names.items():
-        if name in record["sets"]:
+        if name in done:
             continue
         started = time.process_time()
         found = measured(set_of(row, data, experts, rate, seed), data, wrong_N, seed)
-        record["sets"][name] = found | {"cpu_s": round(time.process_time() - started, 1)}
-        kept(record, name, found)
+        keep("sets", name, found | {"cpu_s": round(time.process_time() - started, 1)})
 
 
-def measure_signs(record: dict[str, Any], kind: str, rate: float, seed: int) -> None:
-    if (name := f"{kind}/{rate:g}/{seed}") in record["signs"]:
+def measure_signs(kind: str, rate: float, seed: int) -> None:
+    if (name := f"{kind}/{rate:g}/{seed}") in known()["signs"]:
         return
     data, wrong_N = data_of(kind, rate, seed)
     scores = scores_of(dk.train_experts(data, count=EXPERTS, seed=seed).dynamics())
-    record["signs"][name] = found = signs_of(scores, wrong_N)
-    kept(record, name, found)
-
-
-def kept(record: Mapping[str, Any], name: str, found: Any) -> None:
-    write_text(RESULT, pretty_json(record))
-    click.echo(f"{name}: {found}", err=True)
+    keep("signs", name, signs_of(scores, wrong_N))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DISTILLKIT_QUIET", "1")
     main()

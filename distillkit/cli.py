@@ -289,6 +289,7 @@ def table(
 @click.option("--test-split", help="Which split, or folder, to test on; none for a part of the training images.")
 @click.option("--follow-links", is_flag=True, default=None, help="Follow links that lead out of the folder.")
 @click.option("--name", help="What the package will be called; by default after the dataset.")
+@click.option("--minutes", type=click.IntRange(1), help="Choose networks, experts, steps and images to fit this time.")
 @click.option("--ci", is_flag=True, help="Write a GitHub Actions workflow too; alone where a pipeline is.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def init(
@@ -297,6 +298,7 @@ def init(
     ipcs: tuple[int, ...],
     methods: tuple[str, ...],
     name: str | None,
+    minutes: int | None,
     ci: bool,
     dry_run: bool,
     **source: Any,
@@ -322,7 +324,8 @@ def init(
     settings = {key: value for key, value in source.items() if value}
     if settings.get("test_split") == "none":
         settings["test_split"] = None
-    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings)
+    timing = {"minutes": minutes, "timed": not dry_run}
+    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings, **timing)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))
@@ -332,7 +335,7 @@ def init(
         remedy = "remove it, or name another folder: distillkit init distill"
         click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)
-    for line in lines(planned.summary) if planned.summary else ():
+    for line in (*(lines(planned.summary) if planned.summary else ()), *planned.notes):
         tell(line)
     if not dry_run:
         click.echo(outcome(planned, write(planned)))

@@ -4,6 +4,7 @@ images. Nothing that is there is ever overwritten."""
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from distillkit.base.names import check_package_name
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
+from distillkit.setup.defaults import Effort
+from distillkit.setup.estimates import budget_words, fitting, images_of
 from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
-from distillkit.setup.params_template import default_recipe, params_text, read_back
+from distillkit.setup.params_template import default_recipe, params_text, read_back, size_for
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
 from distillkit.sources.readers import (
     FolderSource,
@@ -46,12 +49,15 @@ def plan_for(
     name: str | None,
     workflow: bool,
     given: Mapping[str, Any] | None = None,
+    minutes: int | None = None,
+    timed: bool = False,
 ) -> Plan:
     """The files of a pipeline in ``folder`` for a dataset as people name it, with what they say of its source.
 
     Raises ParamsError when ``folder`` is in no Git and DVC repository, a method is unknown, a class has fewer images
     than an IPC asks for or the stages could not read what would be written, and SourceError when the images cannot be
-    read. Of what would have to be downloaded no more is read than a card on the Hub. Where a pipeline is already, a
+    read. With ``minutes``, its numbers are such that it takes no longer here; with these or ``timed``, it says how long
+    that is. Of what would have to be downloaded no more is read than a card on the Hub. Where a pipeline is already, a
     workflow is written alone.
     """
     top = git_root(folder)
@@ -67,9 +73,14 @@ def plan_for(
     check_request(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
     check_package_name(package.name)
+    text, notes = partial(params_text, source, found, ipcs, methods, package), tuple[str, ...]()
+    effort = Effort()
+    if timed or minutes is not None:
+        effort, seconds = fitting(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
+        notes = tuple(budget_words(seconds, minutes, effort))
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
-        Path("params.yaml"): params_text(source, found, ipcs, methods, package),
+        Path("params.yaml"): text(effort),
         Path(".distillkit/.gitignore"): "*\n",
         Path("artifacts/.gitignore"): IGNORED,
     }
@@ -79,7 +90,7 @@ def plan_for(
         files |= workflow_files(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, found, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files, found.summary if found else None)
+    return Plan(folder, files, found.summary if found else None, notes)
 
 
 def is_here(source: Source, folder: Path) -> bool:

@@ -19,11 +19,15 @@ HEAD = "# Written by `distillkit init`, version {version}; yours from now on.\n"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to write: text by path from the folder of the pipeline; ``summary`` is of the images, if they were read."""
+    """What to write: text by path from the folder of the pipeline; ``summary`` is of the images, if they were read.
+
+    ``notes`` are lines about it for people.
+    """
 
     folder: Path
     files: Mapping[Path, str]
     summary: Summary | None = None
+    notes: tuple[str, ...] = ()
 
     def target(self, path: Path) -> Path:
         """Where a file goes; the folder need not be there for the ``..`` in a path."""
