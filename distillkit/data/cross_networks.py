@@ -8,6 +8,7 @@ images, pooling stops once a single pixel is left. The ViT is torchvision's clas
 from math import prod
 from typing import Literal
 
+import torch
 from torch import nn
 
 from distillkit.base.errors import ParamsError
@@ -93,7 +94,8 @@ def vit(image_shape: Shape, classes: int) -> nn.Module:
         raise ParamsError(f"{found}; expected a square that 2 to {PATCHES} equal patches make; set data.size")
     network: nn.Module = VisionTransformer(image_size=height, patch_size=sizes[0], num_classes=classes, **VIT)
     if channels != 3:
-        network.conv_proj = nn.Conv2d(channels, VIT["hidden_dim"], sizes[0], sizes[0])
-        nn.init.trunc_normal_(network.conv_proj.weight, std=(channels * sizes[0] ** 2) ** -0.5)
-        nn.init.zeros_(network.conv_proj.bias)
+        cut = nn.Conv2d(channels, VIT["hidden_dim"], sizes[0], sizes[0])
+        nn.init.trunc_normal_(cut.weight, std=(channels * sizes[0] ** 2) ** -0.5)
+        cut.register_parameter("bias", nn.Parameter(torch.zeros(VIT["hidden_dim"])))
+        network.conv_proj = cut
     return network

@@ -208,7 +208,7 @@ def fitting(
     Raises ParamsError where not even the last one fits.
     """
     least = 0.0
-    for effort in [level for level in LEVELS if level.per_class is None or level.per_class >= 2 * most_ipc]:
+    for effort in (with_room(level, most_ipc) for level in LEVELS):
         seconds = seconds_for(text_for(effort), images_for(effort), speeds_at(effort.width))
         least = sum(seconds.values())
         if minutes is None or least <= 60 * minutes:
@@ -217,6 +217,11 @@ def fitting(
         f"--minutes is {minutes}, but the least that init offers takes about {in_words(least)} here; expected at least "
         "that; give more, or fewer --ipc and --method"
     )
+
+
+def with_room(effort: Effort, ipc: int) -> Effort:
+    """With twice as many images of each class as a set takes, at least, so that a window has room."""
+    return effort if effort.per_class is None else replace(effort, per_class=max(effort.per_class, 2 * ipc))
 
 
 @cache

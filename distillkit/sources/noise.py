@@ -59,10 +59,13 @@ def with_noise(train: Split, spec: LabelNoise | LabelFile | None, source_images:
     """
     if spec is None:
         return train, torch.zeros(len(train.labels), dtype=torch.bool)
-    drawn = isinstance(spec, LabelNoise)
-    labels_N = noisy(train, spec) if drawn else read_labels(spec, train.class_names, source_images)[train.rows]
+    if isinstance(spec, LabelNoise):
+        labels_N = noisy(train, spec)
+    else:
+        labels_N = read_labels(spec, train.class_names, source_images)[train.rows]
     differs_N = labels_N != train.labels
-    if not drawn and (agreeing := 1 - differs_N.double().mean().item()) <= 1.5 / len(train.class_names):
+    agreeing = 1 - differs_N.double().mean().item()
+    if isinstance(spec, LabelFile) and agreeing <= 1.5 / len(train.class_names):
         found = f"data.label_noise.file {spec.file} agrees with {100 * agreeing:.0f} % of the source's labels"
         raise SourceError(f"{found}, no more than chance; expected them in the order of the source; check the file")
     if empty := set(range(len(train.class_names))) - set(labels_N.tolist()):
