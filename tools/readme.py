@@ -157,7 +157,9 @@ def noise_sets() -> str:
         accuracies = [spread([cell["accuracy"] for cell in cells[rate]]) for rate in rates]
         wrong = [spread([cell["mislabelled"] for cell in cells[rate]], 0) for rate in rates[1:]]
         lines.append([NOISE_ROWS.get(row, row), *accuracies, *wrong])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    seeds = [len({key.split("/")[2] for key in found if key.split("/")[0] == rate}) for rate in rates]
+    told = ", ".join(f"{count} {rate}" for count, rate in zip(seeds, map(words, rates), strict=True))
+    return "\n".join([f"Seeds: {told}.", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def noise_scores() -> str:

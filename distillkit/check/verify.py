@@ -102,8 +102,8 @@ def claim_with(network: str, package: Package, name: str, record: Mapping[str, A
         found = f"--network is {network}, of which {package.name} claims nothing for {name!r}"
         raise ParamsError(f"{found}; {expected}; distillkit evaluate --network {network} measures it")
     claimed: Mapping[str, Any] = claims[network]["accuracy"]
-    if found := contradiction_in(claimed):
-        raise contradiction(package, f"{name}/{RECIPE}, {network}: {printable(found)}")
+    if wrong := contradiction_in(claimed):
+        raise contradiction(package, f"{name}/{RECIPE}, {network}: {printable(wrong)}")
     return claimed
 
 
