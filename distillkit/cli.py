@@ -324,8 +324,8 @@ def init(
     settings = {key: value for key, value in source.items() if value}
     if settings.get("test_split") == "none":
         settings["test_split"] = None
-    timing = {"minutes": minutes, "timed": not dry_run}
-    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings, **timing)
+    wanted = ipcs or (10,), methods or USUAL
+    planned = plan_for(folder, dataset, *wanted, name, ci, settings, minutes=minutes, timed=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))

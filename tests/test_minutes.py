@@ -89,9 +89,7 @@ def test_a_cap_leaves_room_for_the_sets(machine):
 
 def test_what_cannot_fit_is_refused(machine, monkeypatch):
     monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10))
-    with pytest.raises(
-        ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"
-    ):
+    with pytest.raises(ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"):
         chosen(1)
 
 

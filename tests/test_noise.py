@@ -21,8 +21,8 @@ from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import real_subset
 from distillkit.package.build import Entry, build
 from distillkit.setup.doctor import labels as labels_finding
+from distillkit.sources.cleaning.noise import LabelNoise
 from distillkit.sources.fetch import DataSpec, fetch
-from distillkit.sources.noise import LabelNoise
 from distillkit.training.expert_files import save_experts
 from distillkit.training.noise_signs import second_hump, warning
 from distillkit.training.trajectories import Dynamics, Expert

@@ -26,8 +26,8 @@ from distillkit.package.manifest import open_package, printable
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
 from distillkit.process.progress import tell, track
+from distillkit.sources.cleaning.noise import LabelFile
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
-from distillkit.sources.noise import LabelFile
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 
 # Far beyond the papers, and within this machine's reach: all row indices of a run are drawn at once.

@@ -17,8 +17,8 @@ from distillkit.package.card_tables import (
 )
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
+from distillkit.sources.cleaning.noise import words
 from distillkit.sources.licences import licence_of_imported, spdx
-from distillkit.sources.noise import words
 
 SHOWN = 5  # sign-offs in the box; show lists all of them
 

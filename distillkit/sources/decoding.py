@@ -24,7 +24,7 @@ from distillkit.data.files.shards import Collector
 from distillkit.data.origin import Tally, count
 from distillkit.data.rows import Images
 from distillkit.process.interruption import check
-from distillkit.sources.copies import Copies, pixel_hash
+from distillkit.sources.cleaning.copies import Copies, pixel_hash
 from distillkit.sources.pictures import WHITE, Pixels, picture_pixels, plain_jpeg, resized, unreadable
 from distillkit.sources.readers import Split
 

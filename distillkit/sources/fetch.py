@@ -19,11 +19,11 @@ from distillkit.data.images import ImageSet, RealData, channel_statistics
 from distillkit.data.origin import CHANGED, Found, SourceInfo
 from distillkit.data.whitening import zca
 from distillkit.process.interruption import interrupt, reacting
+from distillkit.sources.cleaning.noise import LabelFile, LabelNoise, with_noise
 from distillkit.sources.decoding import Reading, Track, decode
 from distillkit.sources.folders import open_folder
 from distillkit.sources.huggingface import open_huggingface
 from distillkit.sources.licences import check_licence
-from distillkit.sources.noise import LabelFile, LabelNoise, with_noise
 from distillkit.sources.pictures import WHITE
 from distillkit.sources.readers import (
     DigitsSource,
@@ -67,7 +67,7 @@ class DataSpec:
     ``background`` is the grey level behind what is transparent; ``white`` is the value of white in 16-bit pixels, 65535
     unless given. ``duplicates`` says what becomes of test images that are training images too, and of training images
     that repeat another of their class. ``normalisation`` is how all networks of the pipeline see images.
-    ``label_noise`` gives training images other labels than the source's, see :mod:`distillkit.sources.noise`; test
+    ``label_noise`` gives training images other labels than the source's, see :mod:`distillkit.sources.cleaning.noise`; test
     labels stay.
     """
 
