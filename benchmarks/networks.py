@@ -48,14 +48,16 @@ def sets() -> tuple[dict[str, SyntheticSet], Any]:
 
 
 def chosen(points: dict[str, float]) -> dict[str, float]:
-    """For each network the rate with the best mean over both sets; keys are network/rate/set."""
+    """For each network that was measured at every rate, the one with the best mean over both sets.
+
+    Keys are network/rate/set.
+    """
     means: dict[str, dict[float, list[float]]] = {}
     for key, accuracy in points.items():
         network, rate, _ = key.split("/")
         means.setdefault(network, {}).setdefault(float(rate), []).append(accuracy)
-    return {
-        network: max(rates, key=lambda rate: sum(rates[rate]) / len(rates[rate])) for network, rates in means.items()
-    }
+    whole = {network: rates for network, rates in means.items() if sum(map(len, rates.values())) == 2 * len(RATES)}
+    return {network: max(rates, key=lambda rate, of=rates: sum(of[rate])) for network, rates in whole.items()}
 
 
 @click.command()

@@ -67,8 +67,8 @@ class DataSpec:
     ``background`` is the grey level behind what is transparent; ``white`` is the value of white in 16-bit pixels, 65535
     unless given. ``duplicates`` says what becomes of test images that are training images too, and of training images
     that repeat another of their class. ``normalisation`` is how all networks of the pipeline see images.
-    ``label_noise`` gives training images other labels than the source's, see :mod:`distillkit.sources.cleaning.noise`; test
-    labels stay.
+    ``label_noise`` gives training images other labels than the source's, see
+    :mod:`distillkit.sources.cleaning.noise`; test labels stay.
     """
 
     source: Source

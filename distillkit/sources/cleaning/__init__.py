@@ -1,1 +1,1 @@
-"""What becomes of rows whose images occur twice, and of labels that are not the source's. May import base, data, readers."""
+"""Rows whose images occur twice, and labels that are not the source's. May import base, data, readers."""
