@@ -20,7 +20,11 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on 
 IMAGES = "A real.safetensors with the test split, or the source's local folder; by default fetched from the source."
 TEST = click.option("--test", type=Path, help=IMAGES)
 SOURCE = "A real.safetensors, or the source's local folder; by default fetched from the source."
-NETWORK = click.option("--network", help="package.module:function that builds the network, if the recipe names one.")
+NETWORK = click.option(
+    "--network",
+    help="Another network: vgg11, alexnet, resnet18, mlp or vit; or package.module:function that builds the network, "
+    "if the recipe names one.",
+)
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # choices of `distillkit import`
 
@@ -189,6 +193,8 @@ def verify(
     arguments.package_reference(package)
     arguments.check_test(test)
     arguments.check_sign_off(sign_off, by)
+    if sign_off is not None and network is not None and ":" not in network:
+        raise click.UsageError(f"--sign-off is for the main claim, but --network is {network}; drop one of them")
     from distillkit.check.sign_off import sign_off as write_sign_off
     from distillkit.check.sign_off import written_lines
     from distillkit.check.verify import as_dict, lines
@@ -318,6 +324,7 @@ def table(
 @click.option("--test-split", help="Split or folder to test on; none for a part of the training images.")
 @click.option("--follow-links", is_flag=True, default=None, help="Follow links to files outside the folder.")
 @click.option("--name", help="Name of the package; by default from the dataset's name.")
+@click.option("--minutes", type=click.IntRange(1), help="Choose networks, experts, steps and images to fit this time.")
 @click.option("--ci", is_flag=True, help="Also write a GitHub Actions workflow; only this if FOLDER has a pipeline.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 def init(
@@ -326,6 +333,7 @@ def init(
     ipcs: tuple[int, ...],
     methods: tuple[str, ...],
     name: str | None,
+    minutes: int | None,
     ci: bool,
     dry_run: bool,
     **source: Any,
@@ -351,7 +359,8 @@ def init(
     settings = {key: value for key, value in source.items() if value}
     if settings.get("test_split") == "none":
         settings["test_split"] = None
-    planned = plan_for(folder, dataset, ipcs or (10,), methods or USUAL, name, ci, settings)
+    wanted = ipcs or (10,), methods or USUAL
+    planned = plan_for(folder, dataset, *wanted, name, ci, settings, minutes=minutes, timed=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))
@@ -361,7 +370,7 @@ def init(
         remedy = "remove it, or name another folder: distillkit init distill"
         click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
         sys.exit(2)
-    for line in lines(planned.summary) if planned.summary else ():
+    for line in (*(lines(planned.summary) if planned.summary else ()), *planned.notes):
         tell(line)
     if not dry_run:
         click.echo(outcome(planned, write(planned)))

@@ -16,10 +16,10 @@ from distillkit.base.files import write_csv, write_json
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.evaluation.evaluate import EvaluationRecipe, workload
-from distillkit.evaluation.metrics import CONFUSION, classes_of, confusion_of, metrics_of
+from distillkit.evaluation.metrics import CONFUSION, classes_of, confusion_of, metrics_of, others_of
 from distillkit.evaluation.rounding import stored
 from distillkit.pipeline.code import files_of
-from distillkit.pipeline.measure import measure_set
+from distillkit.pipeline.measure import measure_others, measure_set
 from distillkit.pipeline.packaging import storage_in
 from distillkit.pipeline.stage import run_stage
 from distillkit.pipeline.unfinished import unfinished
@@ -42,11 +42,12 @@ def evaluate(
     synthetic = stored(artifact.load_synthetic(distilled)[0], storage).to(device)
     test = load_real(real).test.to(device)
     difficulty_N, name = artifact.load_reference(reference, len(test)), distilled.stem
-    settings = [asdict(recipe), seed, asdict(workload(synthetic, recipe)[0]), storage]
+    settings = [recipe.plain(), seed, asdict(workload(synthetic, recipe)[0]), storage]
     inputs = [*files_of(Path(__file__)), distilled, real_file(real)]
     with unfinished(f"evaluate-{name}", settings, inputs) as folder:
         report = measure_set(synthetic, test, recipe, difficulty_N, seed, folder, name)
-        found = metrics_of(report, synthetic, test, recipe.neighbours)
+        others = others_of(measure_others(synthetic, test, recipe, seed, folder, name))
+        found = metrics_of(report, synthetic, test, recipe.neighbours) | others
         write_json(metrics, found if storage == "float32" else {**found, "storage": storage})
         write_json(classes, classes_of(report, synthetic))
         write_csv(curve, ["step", "accuracy"], zip(report.curve_steps, report.curve_RS.mean(0).tolist(), strict=True))

@@ -5,7 +5,6 @@ from distillkit.process.startup import begin
 if __name__ == "__main__":
     begin()  # before the imports that take their time
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -52,7 +51,7 @@ def package(real: Path, experts: Path, difficulty: Path, distilled: Path, metric
         storage=spec.storage,
         real=load_real(real).to(prepare_device()),
         inputs=checksums([real_file(real), *shard_paths(data, experts), difficulty]),
-        evaluation=asdict(params.section(data, "evaluation", EvaluationRecipe)),
+        evaluation=params.section(data, "evaluation", EvaluationRecipe).plain(),
         pipeline={name: params.section(data, name, kind) for name, kind in PIPELINE.items()},
         publication=spec.publication,
         rai=spec.rai,

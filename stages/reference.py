@@ -5,7 +5,7 @@ from distillkit.process.startup import begin
 if __name__ == "__main__":
     begin()  # before the imports that take their time
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -31,7 +31,7 @@ from distillkit.training.executors import plan_compute
 @click.argument("out", type=Path)
 def reference(real: Path, out: Path) -> None:
     data = params.load()
-    recipe = params.section(data, "evaluation", EvaluationRecipe)
+    recipe = replace(params.section(data, "evaluation", EvaluationRecipe), others=())
     seed = params.section(data, "seed", int)
     generator = seeded(seed_for(seed, "reference"))
     device = prepare_device()
@@ -43,12 +43,12 @@ def reference(real: Path, out: Path) -> None:
     )
     updates = recipe.training.steps
     with (
-        unfinished("reference", [asdict(recipe), seed], [*files_of(Path(__file__)), real_file(real)]) as folder,
+        unfinished("reference", [recipe.plain(), seed], [*files_of(Path(__file__)), real_file(real)]) as folder,
         counting("updates of the reference networks", recipe.runs * updates) as count,
     ):
         compute = remembering(compute, folder, torch.Tensor, count, lambda group: updates * len(group))
         difficulty_N = reference_difficulty(everything, source.test, recipe, generator, compute)
-        artifact.save_reference(out, difficulty_N, {"evaluation": asdict(recipe)})
+        artifact.save_reference(out, difficulty_N, {"evaluation": recipe.plain()})
 
 
 if __name__ == "__main__":

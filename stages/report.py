@@ -5,7 +5,6 @@ from distillkit.process.startup import begin
 if __name__ == "__main__":
     begin()  # before the imports that take their time
 
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,7 +48,7 @@ def write(distilled: Path, loss: Path, training: Path, metrics: Path, previews: 
     page.write_report(
         out,
         rows=rows,
-        evaluation=asdict(evaluation),
+        evaluation=evaluation.plain(),
         source=next(iter(headers.values()))["provenance"]["source"],
         loss_curves=losses,
         training_curves=trainings,

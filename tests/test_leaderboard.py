@@ -170,5 +170,5 @@ def test_of_a_package_on_the_hub_only_recipe_json_is_fetched(hub: Hub, first, ot
 
 def test_what_others_write_cannot_break_the_table():
     row = Row("=cmd()", "a|b", "x", None, 3, 1, 0.5, 0.0, 1, "@me", measurement(RECORD))
-    assert as_csv([[row]]).splitlines()[1] == "1,'=cmd(),a|b,x,,3,1,0.5,0.0,1,'@me"
-    assert list(markdown([[row]]))[-1] == "| =cmd() | a\\|b | x | – | 33.33 % | 50.00 (1) | @me |"
+    assert as_csv([[row]]).splitlines()[1] == "1,'=cmd(),a|b,x,,3,1,0.5,0.0,1,'@me,,,,"
+    assert list(markdown([[row]]))[-1] == "| =cmd() | a\\|b | x | – | 33.33 % | 50.00 (1) | – | – | @me |"

@@ -90,6 +90,24 @@ def test_the_nearest_image_has_its_say_where_it_was_measured() -> None:
         rows({"full": METRICS["full"] | {"knn": {"accuracy": 2}}}, {"full": RECIPES["full"]})
 
 
+def test_other_networks_have_a_table_where_they_were_tested(tmp_path: Path, previews: dict[str, Path]) -> None:
+    plain = write(tmp_path / "plain", previews)["report.html"].decode()
+    assert "Other networks" not in plain
+    tested = {"others": {"vgg11": {"accuracy": {"mean": 0.9, "std": 0.01, "runs": 5}}}}
+    among = rows(METRICS | {"mtt-ipc5": METRICS["mtt-ipc5"] | tested}, RECIPES)
+    page = write(tmp_path / "others", previews, rows=among)["report.html"].decode()
+    cells = re.findall(
+        r"<td[^>]*>([^<]*)</td>", page[page.index("<h2>Other networks") : page.index("<h2>Distillation")]
+    )
+    assert cells == ["mtt-ipc5", "93.00 ± 1.00", "90.00 ± 1.00", "3.00 ± 0.63"]
+    assert summary(among)["ipc-5"]["mtt_drop"] == 0.03
+    wrong = {"others": {"vgg11": {"accuracy": {"mean": 2, "std": 0.01, "runs": 5}}}}
+    with pytest.raises(
+        ArtifactError, match=r"metrics/full.json: others.vgg11.accuracy.mean is 2; expected a number from 0"
+    ):
+        rows({"full": METRICS["full"] | wrong}, {"full": RECIPES["full"]})
+
+
 def test_random_images_in_an_order_of_their_own_are_no_yardstick() -> None:
     """They are trained on by other steps than the rest; "a" stands first in the table."""
     recipes = {"a": {"method": "random", "ipc": 5, "replay": {"steps": 1}}, **RECIPES}
@@ -311,16 +329,34 @@ def test_the_summary_goes_by_images_per_class_and_method() -> None:
     assert summary(rows(METRICS, RECIPES)) == {
         "ipc-5": {
             "random": 0.90312,
+            "random_recovery": 0.08858,
+            "random_recovery_error": 0.008955,
             "window": 0.903119,
             "window_over_random": -0.000001,
+            "window_relative_gain": -1.1e-05,
+            "window_relative_gain_error": 0.112893,
+            "window_recovery": 0.088581,
+            "window_recovery_error": 0.004494,
             "confident": 0.9,
             "confident_over_random": -0.00312,
+            "confident_relative_gain": -0.035222,
+            "confident_relative_gain_error": 0.116084,
+            "confident_recovery": 0.0917,
+            "confident_recovery_error": 0.004494,
             "mtt": 0.93,
             "mtt_over_random": 0.02688,
+            "mtt_relative_gain": 0.303455,
+            "mtt_relative_gain_error": 0.086591,
+            "mtt_recovery": 0.0617,
+            "mtt_recovery_error": 0.004494,
             "selmatch": 0.968,
             "selmatch_over_random": 0.06488,
+            "selmatch_relative_gain": 0.732445,
+            "selmatch_relative_gain_error": 0.037159,
+            "selmatch_recovery": 0.0237,
+            "selmatch_recovery_error": 0.00228,
         },
-        "ipc-10": {"mtt": 0.97},
+        "ipc-10": {"mtt": 0.97, "mtt_recovery": 0.0217},
         "full": 0.9917,
     }
 

@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def save_package(
             default=default or shown[-1],
             real=data,
             inputs={},
-            evaluation=asdict(first),
+            evaluation=first.plain(),
             pipeline={"seed": one.provenance.get("seed", 0), "experts": dict(one.experts)},
             command="distillkit.distill",
             publication=told[0],

@@ -22,12 +22,14 @@ from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
 from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
+from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.rounding import stored
 from distillkit.package.manifest import open_package, printable
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
 from distillkit.pipeline.packaging import storage_in
 from distillkit.process.progress import tell, track
+from distillkit.sources.cleaning.noise import LabelFile
 from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 
@@ -58,10 +60,15 @@ def evaluate_again(
     synthetic, provenance = load_synthetic(artifact)
     record = packaged.recipe_json(name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
-    name_network(network, evaluation, synthetic)
     kept = synthetic if packaged else stored(synthetic, storage_in(params.load(params_file or params.FILE)))
+    claims: Any = record["results"] if record else {}
+    if network is not None and ":" not in network:
+        evaluation = other_network(network, evaluation, synthetic)
+        claims = claims.get("others", {}).get(network, {})
+    else:
+        name_network(network, evaluation, synthetic)
     found = measure(kept, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
-    return {"recipe": provenance.get("recipe"), "claimed": record["results"]["accuracy"] if record else None} | found
+    return {"recipe": provenance.get("recipe"), "claimed": claims.get("accuracy")} | found
 
 
 def measure(
@@ -97,13 +104,28 @@ def evaluation_recipe(
     """
     if record is not None and params_file is None:
         recipe = params.read(record["evaluation"], EvaluationRecipe, "evaluation", Path("recipe.json"))
-        check_within(
-            "recipe.json", recipe.network, recipe.training.steps, min(recipe.training.batch, images), recipe.runs
-        )
+        for each in (recipe, *recipe.with_others().values()):
+            batch = min(each.training.batch, images)
+            check_within("recipe.json", each.network, each.training.steps, batch, each.runs)
         return recipe
     file = params_file or params.FILE
     admit_all(data := params.load(file))
     return params.section(data, "evaluation", EvaluationRecipe, file)
+
+
+def other_network(name: str, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> EvaluationRecipe:
+    """The evaluation with another network of distillkit's: one of the recipe's own others, or a usual one.
+
+    Raises ParamsError for a name that is neither, and for a set that comes with a network of its own.
+    """
+    known = evaluation.with_others()
+    if name not in known and name not in USUAL:
+        expected = ", ".join(dict.fromkeys([*USUAL, *known]))
+        raise ParamsError(f"--network is {name}; expected package.module:function, or one of {expected}; correct it")
+    if synthetic.schedule is not None:
+        found = "the set has an order of training of its own"
+        raise ParamsError(f"--network is {name}, but {found}, which goes with one network; drop --network")
+    return known.get(name) or evaluation.on(USUAL[name])
 
 
 def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: SyntheticSet) -> None:
@@ -157,23 +179,32 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 
 def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
     """The test split for the set at ``path``; see :func:`source_images`."""
-    return source_images(path, synthetic, provenance, given).test
+    return source_images(path, synthetic, provenance, given, labels=False).test
 
 
-def source_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> RealData:
+def source_images(
+    path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None, labels: bool = True
+) -> RealData:
     """The images that the set at ``path`` was made from: from a real.safetensors, or fetched as the set records it.
 
-    ``given`` is such a file, or the folder of the recorded source on this machine. Raises ParamsError when it does not
-    fit, ArtifactError when no source is recorded, and SourceError when the source is not available, or when it is a
-    path on this machine that only the package names.
+    They are normalised by channel; the set has its own normalisation. Without ``labels``, training labels are the
+    source's, without noise. ``given`` is such a file, or the folder of the recorded source on this machine. Raises
+    ParamsError when it does not fit, ArtifactError when no source is recorded, and SourceError when the source is not
+    available, or when it is a path on this machine that only the package names.
     """
     check_test(given)
     if given is not None and real_file(given).is_file():
         return load_real(given)
     spec, revision = recorded_source(path, synthetic, provenance)
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
+    noise = spec.label_noise if labels else None
+    if isinstance(noise, LabelFile):
+        found = (
+            f"{path} was made with training labels from the file '{printable(noise.file)}', which only its maker has"
+        )
+        raise SourceError(f"{found}; expected a real.safetensors with these labels; give it in place of the source")
     try:
-        return fetch(replace(spec, source=source, normalisation=ChannelWise()), track)  # the set has its own
+        return fetch(replace(spec, source=source, normalisation=ChannelWise(), label_noise=noise), track)
     except SourceError as error:
         raise SourceError(f"{error}; or name the source's folder here, or a real.safetensors, with --test") from None
 

@@ -6,14 +6,14 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from distillkit.base.errors import ArtifactError, counted
-from distillkit.check.consistency import check_parts
-from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network
+from distillkit.base.errors import ArtifactError, ParamsError, counted
+from distillkit.check.consistency import check_parts, contradiction
+from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network, other_network
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.package.card import percent
 from distillkit.package.folders import MANIFEST
-from distillkit.package.manifest import Package, printable
-from distillkit.package.recipe_json import digest
+from distillkit.package.manifest import RECIPE, Package, printable
+from distillkit.package.recipe_json import contradiction_in, digest
 
 CONFIDENCE = 0.99
 FLOOR = 0.01  # even for a std of 0: rounding on another machine can have the effect of another seed
@@ -38,6 +38,7 @@ class Verdict:
     source: str
     test_images: int
     same_test_images: bool
+    network: str | None = None  # another than the main one
 
     @property
     def difference(self) -> float:
@@ -60,14 +61,18 @@ def verify(
     """Train again on one recipe of an opened package (its hashes are checked) with its own evaluation recipe.
 
     Raises ArtifactError when its parts contradict each other or it asks for too much, and SourceError when the test
-    images are not available. ``network`` is as in :func:`~distillkit.check.evaluation.name_network`.
+    images are not available. ``network`` is one of the package's other networks, whose claim is then checked, or as in
+    :func:`~distillkit.check.evaluation.name_network`.
     """
     name = recipe or package.default
     synthetic, provenance = load_synthetic(package.artifact(name))
     record = package.recipe_json(name)
     check_parts(package, name, synthetic, provenance, record)
-    evaluation = evaluation_recipe(record, len(synthetic))
-    name_network(network, evaluation, synthetic)
+    evaluation, claimed = evaluation_recipe(record, len(synthetic)), record["results"]["accuracy"]
+    if network is not None and ":" not in network:
+        evaluation, claimed = other_network(network, evaluation, synthetic), claim_with(network, package, name, record)
+    else:
+        name_network(network, evaluation, synthetic)
     images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
     if len(images) != tested["images"] or images.class_names != synthetic.class_names:
         expected = f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
@@ -75,7 +80,7 @@ def verify(
             f"there are {counted(len(images), 'test image')} in {len(images.class_names)}; expected the {expected}"
         )
     source = provenance.get("source")
-    found, claimed = measure(synthetic, images, evaluation, runs, seed)["accuracy"], record["results"]["accuracy"]
+    found = measure(synthetic, images, evaluation, runs, seed)["accuracy"]
     return Verdict(
         package=package.name,
         recipe=name,
@@ -86,7 +91,21 @@ def verify(
         source=printable(str(source.get("id", "unknown"))) if isinstance(source, Mapping) else "unknown",
         test_images=len(images),
         same_test_images=digest(images) == tested["sha256"],
+        network=network,
     )
+
+
+def claim_with(network: str, package: Package, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the package claims for another network. Raises ParamsError where that is nothing."""
+    claims = record["results"].get("others", {})
+    if network not in claims:
+        expected = f"expected one of {', '.join(map(printable, claims))}" if claims else "expected no --network"
+        found = f"--network is {network}, of which {package.name} claims nothing for {name!r}"
+        raise ParamsError(f"{found}; {expected}; distillkit evaluate --network {network} measures it")
+    claimed: Mapping[str, Any] = claims[network]["accuracy"]
+    if wrong := contradiction_in(claimed):
+        raise contradiction(package, f"{name}/{RECIPE}, {network}: {printable(wrong)}")
+    return claimed
 
 
 def tolerance(claimed: Mapping[str, Any], runs: int, test_images: int) -> float:
@@ -110,7 +129,7 @@ def lines(verdict: Verdict) -> Iterator[str]:
     """The verdict as lines of text."""
     files = f"{counted(verdict.files, 'file')}, all as {MANIFEST} says"
     yield f"{verdict.package}: {files}; all parts of {verdict.recipe} agree"
-    yield f"  claimed  {percent(verdict.claimed)}"
+    yield f"  claimed  {percent(verdict.claimed)}" + (f", with network {verdict.network}" if verdict.network else "")
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
     yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (at most {100 * CEILING:g})"

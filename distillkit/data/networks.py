@@ -1,4 +1,4 @@
-"""The networks of the field, built from a specification and a seed: ConvNet, ResNet18, LeNet and AlexCifarNet.
+"""The networks of the field, built from a specification and a seed: ConvNet, ResNet18, LeNet, AlexCifarNet and others.
 
 Layers follow the networks shared by DC, DSA, DM, MTT and SelMatch (VICO-UoE/DatasetCondensation), so that parameter
 counts and published settings carry over: 320,010 parameters for CIFAR-10, 317,706 for MNIST.
@@ -17,21 +17,22 @@ from torch import nn
 
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.settings import settings
+from distillkit.data.cross_networks import Norm, alexnet, check_instance, mlp, normalisation_layer, vgg11, vit
 from distillkit.data.factories import NetworkFactory, build, factory_of
 
-Norm = Literal["batch", "instance", "none"]
 DEEPEST, WIDEST = 32, 2**13  # blocks that each halve the image, and channels: more is a mistake
-PLAIN = {"lenet": "LeNet", "alexcifarnet": "AlexCifarNet"}
+PLAIN = {"lenet": "LeNet", "alexcifarnet": "AlexCifarNet", "alexnet": "AlexNet", "mlp": "MLP", "vit": "ViT"}
+TITLES = {"resnet18": "ResNet18", "vgg11": "VGG11"}
 
 
 @settings
 class NetworkSpec:
     """Which network: ``depth`` blocks of ``width`` channels (ConvNet only) and the kind of normalisation.
 
-    ``lenet`` and ``alexcifarnet`` have none, and say so: ``norm: none``.
+    Those in ``PLAIN`` have none to choose, and say so: ``norm: none``.
     """
 
-    name: Literal["convnet", "resnet18", "lenet", "alexcifarnet"]
+    name: Literal["convnet", "resnet18", "lenet", "alexcifarnet", "vgg11", "alexnet", "mlp", "vit"]
     norm: Norm = "batch"
     depth: int = 3
     width: int = 128
@@ -48,16 +49,7 @@ class NetworkSpec:
         if self.name in PLAIN:
             return PLAIN[self.name]
         norm = {"batch": "BN", "instance": "IN", "none": ""}[self.norm]
-        return f"ConvNet{norm}-{self.depth}-{self.width}" if self.name == "convnet" else f"ResNet18{norm}"
-
-
-def normalisation_layer(norm: Norm, channels: int) -> nn.Module:
-    """The field's "instance norm" is GroupNorm with one channel a group: affine, no running statistics."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    if norm == "instance":
-        return nn.GroupNorm(channels, channels)
-    return nn.Identity()
+        return f"ConvNet{norm}-{self.depth}-{self.width}" if self.name == "convnet" else f"{TITLES[self.name]}{norm}"
 
 
 def convnet(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -89,6 +81,8 @@ def resnet18(spec: NetworkSpec, image_shape: tuple[int, int, int], classes: int)
     """torchvision's ResNet18 with the field's small-image stem (3x3, no max-pool) and default initialisation."""
     from torchvision.models import resnet18 as imagenet_resnet18
 
+    if spec.norm == "instance" and max(image_shape[1:]) <= 8 * spec.stem_stride:
+        check_instance("resnet18", image_shape)
     network = imagenet_resnet18(num_classes=classes, norm_layer=partial(normalisation_layer, spec.norm))
     network.conv1 = nn.Conv2d(image_shape[0], 64, 3, stride=spec.stem_stride, padding=1, bias=False)
     network.maxpool = nn.Identity()
@@ -144,6 +138,9 @@ def check_learnable(spec: "Network", image_shape: tuple[int, int, int], classes:
     gradients or trajectories takes it.
     """
     if not isinstance(spec, NetworkFactory):
+        if spec.name == "vit" and twice:
+            found = "network.name is vit, whose attention cannot be differentiated twice, as this method does"
+            raise ParamsError(f"{found}; expected another network to learn with; vit is one to evaluate with")
         return
     if (key := (factory_of(spec), image_shape, classes, twice)) in LEARNABLE:
         return
@@ -185,6 +182,10 @@ NETWORKS: dict[str, Callable[[NetworkSpec, tuple[int, int, int], int], nn.Module
     "resnet18": resnet18,
     "lenet": lenet,
     "alexcifarnet": alexcifarnet,
+    "vgg11": lambda spec, image_shape, classes: vgg11(spec.norm, image_shape, classes),
+    "alexnet": lambda _, image_shape, classes: alexnet(image_shape, classes),
+    "mlp": lambda _, image_shape, classes: mlp(image_shape, classes),
+    "vit": lambda _, image_shape, classes: vit(image_shape, classes),
 }
 
 

@@ -27,6 +27,7 @@ def count(tally: Tally, what: str, where: str) -> None:
     tally[what] = times + 1, first
 
 
+CHANGED = "training labels that are not the source's"
 LEAKED = "test images that are training images, too"
 
 
@@ -43,6 +44,11 @@ class Found:
     test: str | None = "test"
     left_out: Tally = field(default_factory=dict)
     notes: Tally = field(default_factory=dict)
+
+    @property
+    def relabelled(self) -> int:
+        """How many training images have another label than the source gives them."""
+        return self.notes.get(CHANGED, (0, ""))[0]
 
     @property
     def leaked(self) -> int:

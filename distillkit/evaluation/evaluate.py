@@ -5,8 +5,8 @@ Axes: R runs; K classes; N test images; S points of the training curve.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,6 +19,7 @@ from distillkit.data.networks import Network, build_network
 from distillkit.data.parameters import load_flat_
 from distillkit.data.rows import Images, chosen, normalised
 from distillkit.evaluation.neighbours import nearest_classes
+from distillkit.evaluation.others import Other, Usual, by_name
 from distillkit.training.compute import Compute
 from distillkit.training.loop import Lot, TrainingRecipe, fit_all, logits_of, predicted_classes, replay
 
@@ -31,6 +32,8 @@ class EvaluationRecipe:
     """One recipe for all sets: network, training and number of runs. Accuracy is measured after the last update.
 
     ``neighbours`` is how many nearest images of the set vote when test images are classified without a network.
+    ``others`` are additional networks that sets are tested with, for the same number of updates, see
+    :mod:`~distillkit.evaluation.others`.
     """
 
     network: Network
@@ -38,16 +41,30 @@ class EvaluationRecipe:
     runs: int
     curve_points: int = 10
     neighbours: int = 1
+    others: tuple[Usual | Other, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("runs", self.runs, 1)
         check_range("curve_points", self.curve_points, 0)
         check_range("neighbours", self.neighbours, 1)
+        by_name(self.others)
 
     @property
     def visits(self) -> int:
         """The number of images shown to all networks."""
         return self.runs * self.training.steps * self.training.batch
+
+    def with_others(self) -> "dict[str, EvaluationRecipe]":
+        """This recipe for each of the other networks, by its name: another network and learning rate, nothing else."""
+        return {name: self.on(other) for name, other in by_name(self.others).items()}
+
+    def on(self, other: Other) -> "EvaluationRecipe":
+        training = replace(self.training, lr=other.lr)
+        return replace(self, network=other.network, training=training, curve_points=0, others=())
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values; ``others`` only where there are some, so that files from before stay as they are."""
+        return {key: value for key, value in asdict(self).items() if key != "others" or value}
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ def metrics_of(report: Report, synthetic: SyntheticSet, test: ImageSet, neighbou
     return found
 
 
+def others_of(reports: Mapping[str, Report]) -> dict[str, Any]:
+    """What networks beside the main one achieve, by their names; nothing without any."""
+    return {"others": {name: {"accuracy": accuracy_of(report)} for name, report in reports.items()}} if reports else {}
+
+
 def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
     """Mean accuracy of each class, as rows for a plot. They are not in the metrics, because there can be hundreds."""
     means = report.class_accuracy_RK.mean(0).tolist()

@@ -89,8 +89,9 @@ def build(
     shared = {
         "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
-        "evaluation": asdict(params.read(evaluation, EvaluationRecipe, "evaluation")),
+        "evaluation": params.read(evaluation, EvaluationRecipe, "evaluation").plain(),
         "test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)},
+        **noise(real),
         "publication": asdict(publication),
         "rai": asdict(rai),
     }
@@ -125,6 +126,12 @@ def build(
 def leak(real: RealData) -> dict[str, int]:
     """How many of the test images are training images, too; nothing where none is known to be."""
     return {"in_train": real.found.leaked} if real.found.leaked else {}
+
+
+def noise(real: RealData) -> dict[str, Any]:
+    """How many training labels are not the source's, of how many; nothing where all are."""
+    changed = real.found.relabelled
+    return {"label_noise": {"changed": changed, "images": len(real.train)}} if changed else {}
 
 
 def check_runs(entry: Entry, runs: int) -> None:

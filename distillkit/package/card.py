@@ -21,6 +21,7 @@ from distillkit.package.front_matter import Recipe, front_matter, is_on_hub
 from distillkit.package.sign_offs import Filed
 from distillkit.package.storage import columns
 from distillkit.process.progress import presentable
+from distillkit.report.others import WORDS as CROSS_WORDS
 from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
 
@@ -78,6 +79,7 @@ def card_text(
         papers=papers(recipes),
         box=box(first, about(first["method"]), Words(percent, network, source_name), filed),
         most_classes=CLASSES,
+        cross_words=CROSS_WORDS,
         many=len(recipes) > FOLDED,
         folded=FOLDED,
         options=options(recipes),

@@ -19,6 +19,7 @@ from distillkit.package.card_tables import (
 )
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
+from distillkit.sources.cleaning.noise import words as noise_words
 from distillkit.sources.licences import licence_of_imported, spdx
 
 UNCHANGED = "are unchanged images of the source"  # told of every set
@@ -49,6 +50,7 @@ def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> l
         ("Made from", f"{words.source(recipe['provenance']['source'])}; [details](#source-and-licence)"),
         ("Real", real(recipe)),
         ("Labels", labels_words(recipe.get("soft_labels"))),
+        ("Training labels", noisy(recipe)),
         ("Test accuracy", f"**{words.percent(recipe['results']['accuracy'])}** {how(recipe)}"),
         *beside(recipe, words.percent),
         ("Measured with", f"{measured(recipe, words.network)}; [details](#results)"),
@@ -66,6 +68,14 @@ def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> l
 def first_sentence(text: str) -> str:
     first, more, _ = text.partition(". ")
     return f"{first}." if more else first
+
+
+def noisy(recipe: Recipe) -> str:
+    """That labels of the training images are wrong, if they are known to be."""
+    if (found := recipe.get("label_noise")) is None:
+        return ""
+    params = recipe["provenance"]["source"]["params"]["label_noise"]
+    return f"**noisy**: {noise_words(params, found['changed'], found['images'])}; test labels are the source's"
 
 
 def real(recipe: Recipe) -> str:

@@ -9,11 +9,13 @@ from typing import Any, cast
 import numpy as np
 
 from distillkit.base.errors import ParamsError
+from distillkit.data.networks import NetworkSpec
+from distillkit.evaluation.recovery import Figure, Measured, hard_label_recovery, in_percent, relative_gain
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
-from distillkit.report import results
+from distillkit.report import others, results
 from distillkit.report.table import points
 from distillkit.report.words import leaves
 
@@ -27,9 +29,9 @@ WIDTH = 80  # characters of a line of parameters, where it can be broken
 
 def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
     """The accuracy of ``random`` or ``full`` to set beside this recipe's; None where there is nothing to compare."""
-    found = recipe["baselines"][which]
-    measured: Mapping[str, Any] | None = None if found is None else found["accuracy"]
-    return None if found is None or found["recipe"] == recipe["name"] else measured
+    found = recipe.get("baselines", {}).get(which)
+    accuracy: Mapping[str, Any] | None = None if found is None else found["accuracy"]
+    return None if found is None or found["recipe"] == recipe["name"] else accuracy
 
 
 def starts_trained(recipe: Recipe) -> bool:
@@ -39,7 +41,7 @@ def starts_trained(recipe: Recipe) -> bool:
 
 def is_comparable(recipe: Recipe) -> bool:
     """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
-    return not (recipe.get("schedule") or starts_trained(recipe) or recipe["notes"].get("attack"))
+    return not (recipe.get("schedule") or starts_trained(recipe) or (recipe.get("notes") or {}).get("attack"))
 
 
 def marks(recipe: Recipe) -> str:
@@ -59,6 +61,45 @@ def over_random(recipe: Recipe) -> str:
     if random is None or not is_comparable(recipe):
         return "–"
     return points(recipe["results"]["accuracy"]["mean"] - random["mean"])
+
+
+def worth(recipe: Recipe) -> tuple[Figure | None, Figure | None]:
+    """Relative gain and hard-label recovery, each where the set was measured as random images and all images were."""
+    random, full = (baseline(recipe, which) for which in ("random", "full"))
+    if full is None or recipe["method"] == "full" or recipe.get("soft_labels") or not is_comparable(recipe):
+        return None, None
+    own = measured(recipe["results"]["accuracy"])
+    gain = None if random is None else relative_gain(own, measured(random), measured(full))
+    return gain, hard_label_recovery(own, measured(full))
+
+
+def measured(accuracy: Mapping[str, Any]) -> Measured:
+    return Measured(accuracy["mean"], accuracy["std"], accuracy["runs"])
+
+
+def worth_cells(recipe: Recipe) -> str:
+    """Both as cells of a table."""
+    gain, recovery = worth(recipe)
+    return f"{in_percent(gain)} | {in_percent(recovery, 2)}"
+
+
+def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
+    """The table of other networks, where there are any."""
+    return others.cross_table(
+        others_name(recipes[0]["evaluation"]["network"]),
+        [
+            others.Entry(
+                code(recipe["name"]),
+                measured(recipe["results"]["accuracy"]),
+                {name: measured(it["accuracy"]) for name, it in recipe["results"].get("others", {}).items()},
+            )
+            for recipe in recipes
+        ],
+    )
+
+
+def others_name(spec: Mapping[str, Any]) -> str:
+    return str(spec["factory"] if "factory" in spec else NetworkSpec(**spec))
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
@@ -253,7 +294,7 @@ def code(text: str, limit: int = 300) -> str:
 
 
 WORDS: tuple[Any, ...] = (  # what the template of the card may call
-    *(baseline, before, class_list, code, content, images_per_class, imported_files, in_words, is_comparable),
+    *(baseline, before, class_list, code, content, crossed, images_per_class, imported_files, in_words, is_comparable),
     *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
-    *(starts_trained, unpackaged, whitened_words, zca_words),
+    *(starts_trained, unpackaged, whitened_words, worth_cells, zca_words),
 )

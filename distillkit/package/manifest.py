@@ -54,8 +54,13 @@ class Accuracy(BaseModel):
     runs: Annotated[int, Field(ge=1, le=1000)]
 
 
+class OtherResults(BaseModel):
+    accuracy: Accuracy
+
+
 class Results(BaseModel):
     accuracy: Accuracy
+    others: dict[str, OtherResults] = Field(default_factory=dict)
 
 
 class Images(BaseModel):

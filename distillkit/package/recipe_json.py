@@ -79,7 +79,7 @@ def describe(
         "nearest_source": learned_distances(synthetic, real.train, yardstick),
         "results": {
             "accuracy": accuracy(entry),
-            **{part: entry.metrics[part] for part in (*THIRDS, "attack", "start") if part in entry.metrics},
+            **{part: entry.metrics[part] for part in (*THIRDS, "attack", "start", "others") if part in entry.metrics},
         },
     }
 

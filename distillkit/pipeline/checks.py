@@ -87,7 +87,7 @@ def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
 
 def admit_all(value: Any) -> None:
     """Import the network factories that the user's parameters name."""
-    parts = value.items() if isinstance(value, Mapping) else ()
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
         if key == "network" and isinstance(part, Mapping) and isinstance(part.get("factory"), str):
             admit(part["factory"])
@@ -118,7 +118,9 @@ def check_facts(
     if experts is not None:
         check_network("experts", experts, shape, len(counts))
     if "evaluation" in data:
-        check_network("evaluation", section(data, "evaluation", EvaluationRecipe).network, shape, len(counts))
+        evaluation = section(data, "evaluation", EvaluationRecipe)
+        for recipe_of in (evaluation, *evaluation.with_others().values()):
+            check_network("evaluation", recipe_of.network, shape, len(counts))
 
 
 def all_recipes(data: Mapping[str, Any]) -> list[Recipe]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from distillkit.base.device import prepare_device
@@ -29,3 +30,26 @@ def measure_set(
         compute = remembering(compute, folder, Runs, count, lambda group: updates * len(group))
         generator = seeded(seed_for(seed, "evaluate"))
         return evaluate(synthetic.to(device), test.to(device), recipe, test_difficulty_N, generator, compute)
+
+
+def measure_others(
+    synthetic: SyntheticSet,
+    test: ImageSet,
+    recipe: EvaluationRecipe,
+    seed: int,
+    folder: Path | None = None,
+    name: str = "the set",
+) -> dict[str, Report]:
+    """:func:`measure_set` with each of the recipe's other networks, by its name.
+
+    None for a set with an order of its own, which goes with one network.
+    """
+    if synthetic.schedule is not None:
+        return {}
+    order_N = torch.zeros(len(test))  # thirds by difficulty are not told
+    return {
+        other: measure_set(
+            synthetic, test, own, order_N, seed, folder and folder / f"other-{number}", f"{name}, {other}"
+        )
+        for number, (other, own) in enumerate(recipe.with_others().items())
+    }

@@ -5,7 +5,6 @@ Accuracies are shares of 1 in data and percent in what people read. Everything i
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
 from distillkit.report.document import asset, policy, template
+from distillkit.report.others import WORDS, Entry, cross_table
 from distillkit.report.results import Row
 from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
 from distillkit.report.vector import series
@@ -83,10 +83,12 @@ def write_report(
         audit_columns=COLUMNS,
         audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         most=MOST,
+        cross=cross_table(str(recipe.network), [Entry(row.recipe, row.measured, row.others) for row in rows]),
+        cross_words=WORDS,
         previews=shown,
         not_shown=len(pictures) - len(shown),
         source=flat(source),
-        evaluation=flat(asdict(recipe)),
+        evaluation=flat(recipe.plain()),
     )
     write_text(folder / "report.html", page)
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from distillkit.base.errors import ArtifactError
 from distillkit.evaluation.metrics import count, share, wrong
+from distillkit.evaluation.recovery import Measured
 
 COLOURS = {  # of the methods, in the order of tables; the first colours are Okabe and Ito's
     "full": "#000000",
@@ -67,6 +68,11 @@ class Row:
     starts_trained: bool = False  # its networks have been trained before
     before: float | None = None  # accuracy of its own initial weights, where it was measured
     attack: Attacked | None = None  # poisoned
+    others: Mapping[str, Measured] = field(default_factory=dict)  # by the names of other networks
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(self.accuracy, self.std, self.runs)
 
 
 def colour_of(method: str) -> str:
@@ -111,7 +117,16 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
         starts_trained=starts_trained(section),
         before=share(metrics, recipe, "start.accuracy.mean") if "start" in metrics else None,
         attack=attacked(metrics, recipe, section.get("attack")),
+        others={name: other(metrics, recipe, name) for name in metrics.get("others", {})},
     )
+
+
+def other(metrics: Mapping[str, Any], recipe: str, name: str) -> Measured:
+    """The accuracy of another network."""
+    key = name.replace(".", "_")  # dots are for paths
+    of, accuracy = {"others": {key: metrics["others"][name]}}, f"others.{key}.accuracy"
+    mean, std = (share(of, recipe, f"{accuracy}.{part}") for part in ("mean", "std"))
+    return Measured(mean, std, count(of, recipe, f"{accuracy}.runs"))
 
 
 def starts_trained(section: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from distillkit.evaluation.recovery import Figure, drop, hard_label_recovery, in_percent, plain, relative_gain
 from distillkit.report.results import Row, marks
 from distillkit.report.words import is_comparable, percent
 
@@ -16,7 +17,7 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
-DETAILS = (*COLUMNS, "1-NN %")  # of the page; a table for a README has no room
+DETAILS = (*COLUMNS, "relative gain %", "recovery (HLR)", "1-NN %")  # of the page; a README has no room for all
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
 MOST = 30  # rows that a reader takes in; of more, a part comes first
 SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
@@ -30,16 +31,35 @@ def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
     return groups
 
 
-def over_random(row: Row, among: Sequence[Row]) -> float | None:
-    """Accuracy beyond the first random selection of as many images per class.
+def baseline(row: Row, among: Sequence[Row], method: str) -> Row | None:
+    """The first random selection of as many images per class, or the full set, that ``row`` was measured like.
 
-    None without one, for random, and for sets that were not trained on as random ones are.
+    None without one, for these baselines themselves, and for sets that were not trained on as random ones are.
     """
-    if row.method == "random" or row.ipc is None or not is_comparable(row):
+    if row.method in ("full", method) or row.ipc is None or not is_comparable(row):
         return None
-    baselines = (other for other in among if other.method == "random" and is_comparable(other))
-    baseline = next((other for other in baselines if other.ipc == row.ipc), None)
-    return None if baseline is None else row.accuracy - baseline.accuracy
+    those = (other for other in among if other.method == method and is_comparable(other))
+    return next((other for other in those if method == "full" or other.ipc == row.ipc), None)
+
+
+def over_random(row: Row, among: Sequence[Row]) -> float | None:
+    """Accuracy beyond the random images of :func:`baseline`."""
+    random = baseline(row, among, "random")
+    return None if random is None else row.accuracy - random.accuracy
+
+
+def gain(row: Row, among: Sequence[Row]) -> Figure | None:
+    """:func:`~distillkit.evaluation.recovery.relative_gain` of a set with hard labels, where it was measured alike."""
+    random, full = (baseline(row, among, method) for method in ("random", "full"))
+    if row.soft or random is None or full is None:
+        return None
+    return relative_gain(row.measured, random.measured, full.measured)
+
+
+def recovery(row: Row, among: Sequence[Row]) -> Figure | None:
+    """:func:`~distillkit.evaluation.recovery.hard_label_recovery`, where labels are hard and it was measured alike."""
+    full = baseline(row, among, "full")
+    return None if row.soft or full is None else hard_label_recovery(row.measured, full.measured)
 
 
 def best(among: Sequence[Row]) -> set[str]:
@@ -95,8 +115,9 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
 
 
 def details(row: Row, among: Sequence[Row]) -> list[str]:
-    """:func:`cells`, and what the nearest image of the set would say."""
-    return [*cells(row, among), "–" if row.knn is None else percent(row.knn)]
+    """:func:`cells`, what the accuracy is worth beside the baselines, and what the nearest image would say."""
+    worth = [in_percent(gain(row, among)), in_percent(recovery(row, among), 2)]
+    return [*cells(row, among), *worth, "–" if row.knn is None else percent(row.knn)]
 
 
 def points(value: float) -> str:
@@ -124,7 +145,7 @@ def escaped(text: str) -> str:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Accuracies and leads over random selection as nested numbers, by images per class and method.
+    """Accuracies, leads over random selection, relative gains and recoveries, as nested numbers, by IPC and method.
 
     Recipes that share both go by their own names.
     """
@@ -136,6 +157,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             lead = over_random(row, group)
             if lead is not None:
                 section[f"{key}_over_random"] = round(lead, 6)
+            section |= plain(f"{key}_relative_gain", gain(row, rows))
+            section |= plain(f"{key}_recovery", recovery(row, rows))
+            section |= plain(f"{key}_drop", drop(row.measured, list(row.others.values())))
     return numbers
 
 

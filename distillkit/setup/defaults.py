@@ -24,7 +24,7 @@ matching:
   expert_epochs: $expert_epochs    # expert epochs that they must cover
   max_start_epoch: $max_start_epoch # start epochs are drawn below this
 optim:
-  steps: 90
+  steps: $matching_steps
   image_lr: 30        # in normalised pixels
   max_move: 0.2       # no step moves images further: root mean square over images, in normalised pixels
   student_lr_init: 0.05
@@ -74,19 +74,33 @@ sampling: {steps: 25, guidance: 3, guided: [0.1, 0.6]}
 EXPERTS_COUNT = 8  # in total: two shards
 EXPERTS = """\
 experts:
-  per_shard: 4
+  per_shard: $per_shard
   recipe:
-    network: {name: convnet, depth: $depth, width: 32, norm: batch}
-    epochs: 12
+    network: {name: convnet, depth: $depth, width: $width, norm: batch}
+    epochs: $epochs
     batch: $expert_batch
     lr: 0.05              # constant, no momentum
 """
 EVALUATION = """\
 evaluation:               # one recipe and one number of updates for every set; hard labels
-  network: {name: convnet, depth: $depth, width: 32, norm: batch}
+  network: {name: convnet, depth: $depth, width: $width, norm: batch}
   training: {steps: $steps, batch: $batch, lr: 0.05}  # SGD, momentum 0.9, cosine
-  runs: 5
+  runs: $runs
 """
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent: width of the networks, experts of a shard and their epochs, outer steps of trajectory
+    matching, evaluation networks, and training images of each class (None: all).
+    """
+
+    width: int = 32
+    per_shard: int = 4
+    epochs: int = 12
+    steps: int = 90
+    runs: int = 5
+    per_class: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class Facts:
     classes: int
     images: int
     epochs: int = 12
+    effort: Effort = Effort()
 
     def numbers(self, ipc: int) -> dict[str, Any]:
         """The values of all ``$name``. The ConvNet halves images down to 4 pixels (images of 8 to 2).
@@ -119,6 +134,11 @@ class Facts:
             "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered + 1)),
             "learned": 1.0 if alone else 0.8,
             "mean_lr": 0.5 if alone else 3,
+            "width": self.effort.width,
+            "per_shard": self.effort.per_shard,
+            "epochs": self.effort.epochs,
+            "matching_steps": self.effort.steps,
+            "runs": self.effort.runs,
             "dd_steps": dd_steps,
             "dd_epochs": 10 if dd_steps == 1 else 3,
         }

@@ -29,6 +29,7 @@ from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
+from distillkit.training.noise_signs import second_hump, warning
 
 GIB = 2**30
 STOPS = "distillkit push stops, unless --i-may-publish says that you may"
@@ -164,6 +165,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         if (fetched := images(folder)) is not None:
             checks.check_facts(data, fetched.shape, class_counts(folder), folder)
         yield from fetched_images(folder)
+        yield from labels(folder)
         yield from demands(data, fetched, folder)
     except DistillkitError as error:
         yield mistake(params.FILE.name, error)
@@ -243,6 +245,18 @@ def fetched_images(folder: Path) -> Iterator[Finding]:
     """The summary of the fetched images, as ``fetch`` printed it."""
     if (real := fetched_file(folder)) is not None:
         yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
+
+
+def labels(folder: Path) -> Iterator[Finding]:
+    """Whether experts contradict labels as if these were wrong, once there are experts and their scores."""
+    if not (file := folder / "artifacts/difficulty.safetensors").is_file():
+        return
+    if not (opened := Opened(file, "difficulty")).has("probability-margin"):  # of an earlier version
+        return
+    found = warning(second_hump(opened.tensor("probability-margin", [None], torch.float32)))
+    if found is not None:
+        found, _, remedy = found.partition("; ")
+        yield Finding("labels", "warning", found, remedy)
 
 
 def images(folder: Path) -> Images | None:

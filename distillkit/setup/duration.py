@@ -128,6 +128,7 @@ def seconds_of(data: Mapping[str, Any], images: Images | None, speeds: Speeds) -
     images = images or assumed(data)
     spec, evaluation = section(data, "experts", ExpertsSpec), section(data, "evaluation", EvaluationRecipe)
     shards = len(section(data, "expert_shards", list[int]))
+    others = evaluation.with_others().values()
     values = images.stored / max(1, images.train + images.test)
     found = {
         "fetch": START + (images.train + images.test) * values / (DECODED * cores()),
@@ -138,7 +139,9 @@ def seconds_of(data: Mapping[str, Any], images: Images | None, speeds: Speeds) -
     for name in section(data, "recipes", dict[str, Any]):
         recipe = read_recipe(data, name)
         found[f"distill {name}"] = START + distill_visits(recipe, images) / speeds.student
-        found[f"evaluate {name}"] = tested_seconds(evaluation, images, set_size(recipe, images), speeds)
+        count = set_size(recipe, images)
+        found[f"evaluate {name}"] = tested_seconds(evaluation, images, count, speeds)
+        found[f"evaluate {name}"] += sum(other_seconds(evaluation, own, images, count, speeds) for own in others)
     return found | {"report": START, "package": START}
 
 
@@ -147,6 +150,12 @@ def tested_seconds(recipe: EvaluationRecipe, images: Images, count: int, speeds:
     points = max(0, recipe.curve_points - 1) * min(images.test, CURVE_IMAGES) if curve else 0
     trained = recipe.training.steps * (min(recipe.training.batch, count) if count else recipe.training.batch)
     return START + recipe.runs * (trained + (images.test + points) / TRAINED) / speeds.evaluation
+
+
+def other_seconds(main: EvaluationRecipe, other: EvaluationRecipe, images: Images, count: int, speeds: Speeds) -> float:
+    """Of testing with another network, whose speed follows from that of the main one by their FLOP."""
+    flops = [max(1, forward_flops(each.network, images.shape, images.classes)) for each in (main, other)]
+    return (tested_seconds(other, images, count, speeds, curve=False) - START) * flops[1] / flops[0]
 
 
 def distill_visits(recipe: Recipe, images: Images) -> float:

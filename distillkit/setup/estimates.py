@@ -1,8 +1,11 @@
-"""Estimates of the pipeline's memory, disk and time, compared with this machine: one line each for ``doctor``."""
+"""Estimates of the pipeline's memory, disk and time, compared with this machine: one line each for ``doctor``; and
+numbers that make a pipeline of ``init`` fit a given time.
+"""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,17 @@ from typing import Any
 import torch
 
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import DistillkitError, counted
+from distillkit.base.errors import DistillkitError, ParamsError, counted
 from distillkit.base.machine import memory_available
+from distillkit.base.outside import read_yaml
 from distillkit.base.params import section
 from distillkit.matching.method import Method
 from distillkit.package.build import LARGEST_WITH_PIXELS
 from distillkit.pipeline.recipes import read_recipe
+from distillkit.setup.defaults import Effort
 from distillkit.setup.diagnostics import Finding
-from distillkit.setup.duration import seconds_of, speeds_of
-from distillkit.setup.inspection import by_its_card, seen_from, shapes_of
+from distillkit.setup.duration import Speeds, seconds_of, speeds_of
+from distillkit.setup.inspection import Inspection, by_its_card, seen_from, shapes_of
 from distillkit.setup.resources import FLOAT, SHAPE, Images, Job, assumed, peaks_of, recorded, set_size, trajectory
 from distillkit.sources.fetch import DataSpec, cap, open_splits
 from distillkit.sources.readers import HuggingFaceSource, TorchvisionSource
@@ -26,7 +31,6 @@ from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
 
 GIB = 2**30
-SHOWN = 4  # most stages in the line; the slowest ones are shown
 COPIES = 2  # copies of a set: its artifact, and the one in the package
 PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # compressed bytes per value in the package's parquet
 PLACES = {  # the paths of each part
@@ -133,14 +137,19 @@ def there(folder: Path, part: str) -> int:
 
 
 def duration(seconds: Mapping[str, float], note: str) -> Finding:
-    """The time for all stages one after another, and for the slowest kinds of stages."""
+    """The time for all stages one after another, stage by stage."""
+    kinds = by_stage(seconds)
+    each = ", ".join(f"{name} {in_words(value)}" for name, value in kinds.items())
+    found = f"about {in_words(sum(kinds.values()))} for all stages here ({each}{note}), estimated from a few steps"
+    return Finding("time", "ok", found, numbers={name: round(value, 1) for name, value in seconds.items()})
+
+
+def by_stage(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each stage in the order of the pipeline, summed over recipes."""
     kinds: dict[str, float] = {}
     for name, value in seconds.items():
         kinds[name.split()[0]] = kinds.get(name.split()[0], 0.0) + value
-    longest = sorted(kinds, key=lambda name: -kinds[name])[:SHOWN]
-    each = ", ".join(f"{name} {in_words(kinds[name])}" for name in longest)
-    found = f"about {in_words(sum(kinds.values()))} for all stages here ({each}{note}), estimated from a few steps"
-    return Finding("time", "ok", found, numbers={name: round(value, 1) for name, value in seconds.items()})
+    return kinds
 
 
 def in_words(seconds: float) -> str:
@@ -156,3 +165,88 @@ def memory_here() -> tuple[int, str]:
     if (chosen := prepare_device()).type == "cuda":
         return torch.cuda.mem_get_info(chosen)[0], "free on the GPU, which needs roughly the same"
     return memory_available(), "available"
+
+
+# A pipeline that is not written yet
+
+# From what is usual to the least that still says something: first fewer experts and steps, then a smaller network, then
+# fewer images. Each is cheaper than the one before.
+LEVELS = (
+    Effort(),
+    Effort(per_shard=2),
+    Effort(per_shard=2, steps=60),
+    Effort(per_shard=2, steps=60, width=16),
+    Effort(per_shard=2, steps=60, width=16, per_class=1000),
+    Effort(per_shard=2, steps=40, width=16, per_class=500, runs=3),
+    Effort(per_shard=1, steps=40, width=16, per_class=250, runs=3),
+    Effort(per_shard=1, steps=20, width=8, per_class=100, runs=3, epochs=8),
+)
+
+
+def images_of(found: Inspection | None, size: tuple[int, int], effort: Effort) -> Images:
+    """The images as far as they are known; else ten classes of 1,000."""
+    classes, train = (10, 10_000) if found is None else (found.classes, found.images)
+    channels = max((shape[0] for shape in found.shapes), default=SHAPE[0]) if found is not None else SHAPE[0]
+    train = train if effort.per_class is None else min(train, classes * effort.per_class)
+    return Images((channels, *size), classes, train, train // 4)
+
+
+def seconds_for(text: str, images: Images, measure: Callable[..., Speeds] = speeds_of) -> Mapping[str, float]:
+    """Seconds of every stage of a pipeline with these parameters, from a few steps that are measured now."""
+    data: Any = read_yaml(text.encode())
+    return seconds_of(data, images, measure(data, images))
+
+
+def fitting(
+    minutes: int | None,
+    most_ipc: int,
+    text_for: Callable[[Effort], str],
+    images_for: Callable[[Effort], Images],
+) -> tuple[Effort, Mapping[str, float]]:
+    """The first level of effort that takes at most so many minutes, and its seconds by stage; the usual one without.
+
+    Raises ParamsError where not even the last one fits.
+    """
+    least = 0.0
+    for effort in (with_room(level, most_ipc) for level in LEVELS):
+        seconds = seconds_for(text_for(effort), images_for(effort), speeds_at(effort.width))
+        least = sum(seconds.values())
+        if minutes is None or least <= 60 * minutes:
+            return effort, seconds
+    raise ParamsError(
+        f"--minutes is {minutes}, but the least that init offers takes about {in_words(least)} here; expected at least "
+        "that; give more, or fewer --ipc and --method"
+    )
+
+
+def with_room(effort: Effort, ipc: int) -> Effort:
+    """With twice as many images of each class as a set takes, at least, so that a window has room."""
+    return effort if effort.per_class is None else replace(effort, per_class=max(effort.per_class, 2 * ipc))
+
+
+@cache
+def speeds_at(width: int) -> Callable[..., Speeds]:
+    """``speeds_of``, measured once for networks of this width: fewer images and steps change no speed."""
+    del width
+    known: list[Speeds] = []
+
+    def measure(data: Mapping[str, Any], images: Images) -> Speeds:
+        if not known:
+            known.append(speeds_of(data, images))
+        return known[0]
+
+    return measure
+
+
+def budget_words(seconds: Mapping[str, float], minutes: int | None, effort: Effort) -> Iterator[str]:
+    """What is said of it, stage by stage; and what was changed to make it fit."""
+    each = ", ".join(f"{name} {in_words(value)}" for name, value in by_stage(seconds).items())
+    yield f"time: about {in_words(sum(seconds.values()))} for all stages on this machine ({each})"
+    if minutes is not None and effort != Effort():
+        usual, chosen = vars(Effort()), vars(effort)
+        changes = ", ".join(
+            f"{name} {value}" + ("" if usual[name] is None else f" instead of {usual[name]}")
+            for name, value in chosen.items()
+            if value != usual[name]
+        )
+        yield f"to fit {minutes} min: {changes}; sets will be less accurate than with the usual numbers"

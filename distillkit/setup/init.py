@@ -5,6 +5,7 @@ images. It never overwrites a file.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from distillkit.base.names import check_package_name
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
+from distillkit.setup.defaults import Effort
+from distillkit.setup.estimates import budget_words, fitting, images_of
 from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
-from distillkit.setup.params_template import default_recipe, params_text, read_back
+from distillkit.setup.params_template import default_recipe, params_text, read_back, size_for
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
 from distillkit.sources.readers import (
     FolderSource,
@@ -45,12 +48,16 @@ def plan_for(
     name: str | None,
     workflow: bool,
     given: Mapping[str, Any] | None = None,
+    minutes: int | None = None,
+    timed: bool = False,
 ) -> Plan:
     """The files of a pipeline in ``folder`` for the dataset named ``dataset``; ``given`` are settings of its source.
 
     Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has fewer images
-    than an IPC, or the stages could not read the new files; SourceError when the images cannot be read. Nothing is
-    downloaded except a card on the Hub. If ``folder`` has a pipeline already, only a workflow is planned.
+    than an IPC, or the stages could not read the new files; SourceError when the images cannot be read. With
+    ``minutes``, numbers are chosen so that the pipeline takes no longer on this machine; with ``minutes`` or ``timed``,
+    the notes say how long it takes. Nothing is downloaded except a card on the Hub. If ``folder`` has a pipeline
+    already, only a workflow is planned.
     """
     top = git_root(folder)
     if name is not None:
@@ -65,9 +72,14 @@ def plan_for(
     check_request(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
     check_package_name(package.name)
+    text, notes = partial(params_text, source, found, ipcs, methods, package), tuple[str, ...]()
+    effort = Effort()
+    if timed or minutes is not None:
+        effort, seconds = fitting(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
+        notes = tuple(budget_words(seconds, minutes, effort))
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
-        Path("params.yaml"): params_text(source, found, ipcs, methods, package),
+        Path("params.yaml"): text(effort),
         Path(".distillkit/.gitignore"): "*\n",
         Path("artifacts/.gitignore"): IGNORED,
     }
@@ -77,7 +89,7 @@ def plan_for(
         files |= workflow_files(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, found, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files, found.summary if found else None)
+    return Plan(folder, files, found.summary if found else None, notes)
 
 
 def is_here(source: Source, folder: Path) -> bool:

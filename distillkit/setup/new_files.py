@@ -20,12 +20,13 @@ HEAD = "# Written by `distillkit init`, version {version}; you can edit this fil
 @dataclass(frozen=True)
 class Plan:
     """The files to write: text by path relative to the pipeline's ``folder``. ``summary`` describes the images, if
-    read.
+    read. ``notes`` are lines for the user.
     """
 
     folder: Path
     files: Mapping[Path, str]
     summary: Summary | None = None
+    notes: tuple[str, ...] = ()
 
     def target(self, path: Path) -> Path:
         """The absolute path of a file. The folder need not exist for a ``..`` in the path."""

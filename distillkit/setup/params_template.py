@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +13,7 @@ from distillkit.base.errors import ParamsError
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.checks import all_recipes, check_classes, check_params, placed
 from distillkit.pipeline.packaging import PackageSpec
-from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, filled
+from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, filled
 from distillkit.setup.inspection import Inspection
 from distillkit.setup.new_files import HEAD, ROOT
 from distillkit.sources.fetch import DataSpec
@@ -22,18 +22,27 @@ from distillkit.sources.readers import Source
 STORAGE = (
     "  storage: float32  # of learned images; or float16 or uint8, and networks are evaluated on images so rounded"
 )
+USUAL_EFFORT = Effort()
 
 
 def params_text(
-    source: Source, found: Inspection | None, ipcs: Sequence[int], methods: Sequence[str], package: PackageSpec
+    source: Source,
+    found: Inspection | None,
+    ipcs: Sequence[int],
+    methods: Sequence[str],
+    package: PackageSpec,
+    effort: Effort = USUAL_EFFORT,
 ) -> str:
     """The text of params.yaml of this repository, with its comments and with numbers that fit the images."""
     size = size_for(found)
     facts = Facts(size, 10, 1000) if found is None else Facts(size, found.classes, found.images)
+    facts = replace(facts, epochs=effort.epochs, effort=effort)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     shown = [f"  source: {flow(said(source))}"]
     if found is None or not found.uniform or max(found.shapes[0][1:]) != max(size):
         shown.append(f"  size: [{size[0]}, {size[1]}]          # height, width to which every image is resized")
+    if effort.per_class is not None:
+        shown.append(f"  per_class: {effort.per_class}          # training images of each class, at most")
     sections = dict(split_sections(text))
     fraction = [line for line in sections["data"] if line.lstrip().startswith("test_fraction")]
     sections["data"] = ["data:", *shown, *fraction, ""]

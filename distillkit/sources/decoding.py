@@ -25,7 +25,7 @@ from distillkit.data.files.shards import Collector, Files
 from distillkit.data.origin import Tally, count
 from distillkit.data.rows import Encoded, Images
 from distillkit.process.interruption import check
-from distillkit.sources.copies import Copies, pixel_hash
+from distillkit.sources.cleaning.copies import Copies, pixel_hash
 from distillkit.sources.pictures import (
     WHITE,
     Pixels,

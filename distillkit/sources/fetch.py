@@ -16,9 +16,10 @@ from distillkit.base.errors import SourceError, check_range
 from distillkit.base.randomness import seeded
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, RealData, channel_statistics
-from distillkit.data.origin import Found, SourceInfo
+from distillkit.data.origin import CHANGED, Found, SourceInfo
 from distillkit.data.whitening import zca
 from distillkit.process.interruption import interrupt, reacting
+from distillkit.sources.cleaning.noise import LabelFile, LabelNoise, with_noise
 from distillkit.sources.decoding import Reading, Track, decode
 from distillkit.sources.folders import open_folder
 from distillkit.sources.huggingface import open_huggingface
@@ -66,6 +67,8 @@ class DataSpec:
     ``background`` is the grey level behind what is transparent; ``white`` is the value of white in 16-bit pixels, 65535
     unless given. ``duplicates`` says what becomes of test images that are training images too, and of training images
     that repeat another of their class. ``normalisation`` is how all networks of the pipeline see images.
+    ``label_noise`` gives training images other labels than the source's, see
+    :mod:`distillkit.sources.cleaning.noise`; test labels stay.
     """
 
     source: Source
@@ -79,6 +82,7 @@ class DataSpec:
     background: int = 255
     white: int | None = None
     duplicates: Literal["keep", "drop"] = "keep"
+    label_noise: LabelNoise | LabelFile | None = None
 
     def __post_init__(self) -> None:
         check_range("data.size", min(self.size or (1, 1)), 1)
@@ -119,12 +123,16 @@ def assembled(
     spec's, where one is given.
     """
     train, test, info, found = splits
+    source_images = int(torch.cat([train.rows, *([test.rows] if found.test is None else [])]).max()) + 1
     train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
     notes, reading = dict(found.notes), Reading(spec.size, spec.background, spec.white, spec.duplicates == "drop")
     (train_images, kept, encoded), (test_images, test_kept, _) = decode((train, test), reading, track, notes, folder)
     check_some_left(test, test_kept)
     train, test = train.take(kept), test.take(test_kept)
     check_classes(train, test)
+    train, differs_N = with_noise(train, spec.label_noise, source_images)
+    if bool(differs_N.any()):
+        notes[CHANGED] = int(differs_N.sum()), train.where(int(train.rows[differs_N][0]))
     whitening = zca(train_images, spec.normalisation.eps) if isinstance(spec.normalisation, ZCA) else None
     return RealData(
         train=ImageSet(train_images, train.labels, train.class_names),
@@ -177,9 +185,11 @@ def recorded_params(spec: DataSpec) -> dict[str, Any]:
     Options that came later are mentioned only where they are used, so that files from before stay as they are.
     """
     params = asdict(spec) | {"size": list(spec.size) if spec.size else None}
-    for later in ("normalisation", "background", "white", "duplicates"):
+    for later in ("normalisation", "background", "white", "duplicates", "label_noise"):
         if getattr(spec, later) == next(field.default for field in fields(DataSpec) if field.name == later):
             del params[later]
+    if isinstance(spec.label_noise, LabelFile):
+        params["label_noise"]["file"] = Path(spec.label_noise.file).name
     if isinstance(spec.source, FolderSource):
         default = asdict(FolderSource(path=spec.source.path))
         params["source"] = {k: v for k, v in params["source"].items() if k in ("kind", "path") or v != default[k]}

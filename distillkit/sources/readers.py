@@ -94,6 +94,9 @@ class Split:
         """The rows of the boolean mask ``chosen``, in source order."""
         return replace(self, labels=self.labels[chosen], rows=self.rows[chosen])
 
+    def relabelled(self, labels: Tensor) -> "Split":
+        return replace(self, labels=labels)
+
     def counts(self) -> dict[str, int]:
         """Images of each class."""
         counts = torch.bincount(self.labels, minlength=len(self.class_names)).tolist()

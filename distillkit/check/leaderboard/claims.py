@@ -11,9 +11,11 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.outside import content, read_json
 from distillkit.base.references import Reference
 from distillkit.check.leaderboard.measurement import measurement
+from distillkit.evaluation.recovery import Figure
 from distillkit.hub.client import connect
 from distillkit.hub.pull import fetch_all, open_remote
 from distillkit.hub.sign_offs import fetch_sign_offs
+from distillkit.package.card_tables import worth
 from distillkit.package.manifest import ARTIFACT, RECIPE, RecipeRecord, checked, open_package, printable
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
@@ -26,7 +28,8 @@ class Row:
     """A row of the table: ``mean`` and ``std`` of the accuracy over ``runs`` networks, 0 to 1.
 
     ``by`` is who measured it, empty for the package's own claim. ``measured`` is how, see
-    :func:`~distillkit.check.leaderboard.measurement.measurement`.
+    :func:`~distillkit.check.leaderboard.measurement.measurement`. ``gain`` and ``recovery`` are those of
+    :func:`~distillkit.package.card_tables.worth`, None for other people's findings, which have no baselines.
     """
 
     package: str
@@ -40,6 +43,8 @@ class Row:
     runs: int
     by: str
     measured: Mapping[str, str]
+    gain: Figure | None = None
+    recovery: Figure | None = None
 
     def __str__(self) -> str:
         return f"{self.package} {self.recipe}"
@@ -121,6 +126,7 @@ def row_of(
 ) -> Row:
     images, classes = record["images"], len(record["class_names"])
     each = images.get("per_class") if isinstance(images.get("per_class"), int) else None
+    gain, recovery = (None, None) if by else worth(record)
     return Row(
         package=place,
         recipe=printable(record["name"]),
@@ -133,4 +139,6 @@ def row_of(
         runs=accuracy["runs"],
         by=by,
         measured=measured,
+        gain=gain,
+        recovery=recovery,
     )

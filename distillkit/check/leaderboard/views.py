@@ -3,13 +3,14 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from distillkit.check.leaderboard.claims import Row
+from distillkit.evaluation.recovery import in_percent, plain
 from distillkit.report.table import escaped
 
 COLUMNS = ("package", "recipe", "method", "ipc", "images", "real", "mean", "std", "runs", "by")
+WORTH = ("relative_gain", "relative_gain_error", "recovery", "recovery_error")
 COMMON = ("network", "updates", "batch", "labels", "test images")
 
 
@@ -22,14 +23,16 @@ def markdown(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
         yield f"Measured with {', '.join(f'{what} {escaped(measured[what])}' for what in COMMON)}:"
         yield ""
         by = any(row.by for row in rows)
-        yield f"| package | recipe | method | IPC | real | accuracy % (mean ± std, n) |{' found by |' if by else ''}"
-        yield f"|---|---|---|---:|---:|---:|{'---|' if by else ''}"
+        worth = "accuracy % (mean ± std, n) | relative gain % | recovery (HLR) |"
+        yield f"| package | recipe | method | IPC | real | {worth}{' found by |' if by else ''}"
+        yield f"|---|---|---|---:|---:|---:|---:|---:|{'---|' if by else ''}"
         for row in rows:
             spread = f" ± {100 * row.std:.2f}" if row.runs > 1 else ""
             accuracy = f"{100 * row.mean:.2f}{spread} ({row.runs})"
             share = f"{100 * row.real / row.images:.4g} %"
             names = [escaped(name) for name in (row.package, row.recipe, row.method)]
-            cells = [*names, str(row.ipc or "–"), share, accuracy, *([escaped(row.by)] if by else [])]
+            worth_cells = [in_percent(row.gain), in_percent(row.recovery, 2)]
+            cells = [*names, str(row.ipc or "–"), share, accuracy, *worth_cells, *([escaped(row.by)] if by else [])]
             yield f"| {' | '.join(cells)} |"
 
 
@@ -37,9 +40,9 @@ def as_csv(groups: Sequence[Sequence[Row]]) -> str:
     """All rows, with a column ``group`` that numbers the measurements from 1."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", *COLUMNS])
+    writer.writerow(["group", *COLUMNS, *WORTH])
     for number, rows in enumerate(groups, start=1):
-        writer.writerows([number, *(safe(getattr(row, column)) for column in COLUMNS)] for row in rows)
+        writer.writerows([number, *map(safe, record_of(row).values())] for row in rows)
     return text.getvalue().rstrip("\n")
 
 
@@ -48,9 +51,15 @@ def safe(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 
+def record_of(row: Row) -> dict[str, Any]:
+    """A row by its columns; None for figures that are not known."""
+    worth = plain("relative_gain", row.gain) | plain("recovery", row.recovery)
+    return {column: getattr(row, column) for column in COLUMNS} | {key: worth.get(key) for key in WORTH}
+
+
 def as_json(groups: Sequence[Sequence[Row]]) -> dict[str, Any]:
-    rows = [(number, asdict(row)) for number, group in enumerate(groups, start=1) for row in group]
+    rows = [(number, record_of(row)) for number, group in enumerate(groups, start=1) for row in group]
     return {
         "measurements": [dict(group[0].measured) for group in groups],
-        "rows": [{"group": number, **{column: row[column] for column in COLUMNS}} for number, row in rows],
+        "rows": [{"group": number, **row} for number, row in rows],
     }

@@ -1,0 +1,118 @@
+"""``init`` says what its pipeline takes, and chooses numbers that fit a given time."""
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from distillkit.base.errors import ParamsError
+from distillkit.base.outside import read_yaml
+from distillkit.base.params import read
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.pipeline.checks import check_params
+from distillkit.pipeline.packaging import PackageSpec
+from distillkit.setup import duration, estimates
+from distillkit.setup.defaults import Effort
+from distillkit.setup.duration import START, Speeds, other_seconds, seconds_of
+from distillkit.setup.estimates import LEVELS, budget_words, by_stage, fitting, images_of
+from distillkit.setup.inspection import Inspection
+from distillkit.setup.params_template import params_text
+from distillkit.setup.resources import Images
+from distillkit.sources.readers import FolderSource
+
+MNIST = Inspection(10, 60_000, 5_421, [(1, 28, 28)])
+SOURCE, PACKAGE = FolderSource(path="data/mnist"), PackageSpec("mnist", "selmatch-ipc300")
+
+
+def text_for(effort: Effort, ipc: int = 300) -> str:
+    return params_text(SOURCE, MNIST, (ipc,), ("window", "mtt", "selmatch"), PACKAGE, effort)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """One that trains 2,000 images a second at width 32, in proportion to the width below."""
+
+    def speeds(data, images):
+        speed = 2000 * 32 / data["evaluation"]["network"]["width"]
+        return Speeds(speed, speed, speed)
+
+    estimates.speeds_at.cache_clear()
+    monkeypatch.setattr(estimates, "speeds_of", speeds)
+    yield speeds
+    estimates.speeds_at.cache_clear()
+
+
+def chosen(minutes: int | None, ipc: int = 300):
+    return fitting(minutes, ipc, partial(text_for, ipc=ipc), partial(images_of, MNIST, (28, 28)))
+
+
+def test_without_a_limit_the_numbers_are_the_usual_ones(machine):
+    effort, seconds = chosen(None)
+    assert effort == Effort() and "per_class" not in text_for(effort)
+    assert sum(seconds.values()) > 40 * 60, "MNIST took over 40 minutes"
+
+
+@pytest.mark.parametrize("minutes", [5, 10, 30])
+def test_what_is_chosen_fits_by_the_arithmetic_of_doctor(machine, minutes):
+    effort, seconds = chosen(minutes)
+    assert sum(seconds.values()) <= 60 * minutes
+    data = read_yaml(text_for(effort).encode())
+    check_params(data)
+    images = images_of(MNIST, (28, 28), effort)
+    assert seconds == seconds_of(data, images, machine(data, images))
+    levels = [estimates.with_room(level, 300) for level in LEVELS]
+    better = levels[levels.index(effort) - 1]
+    data = read_yaml(text_for(better).encode())
+    images = images_of(MNIST, (28, 28), better)
+    assert sum(seconds_of(data, images, machine(data, images)).values()) > 60 * minutes, "nothing better fits"
+
+
+def test_every_level_can_be_read_and_takes_less_than_the_one_before(machine, monkeypatch):
+    monkeypatch.setattr("test_minutes.PACKAGE", PackageSpec("mnist", "selmatch-ipc10"))
+    taken = []
+    for effort in LEVELS:
+        data = read_yaml(text_for(effort, ipc=10).encode())
+        check_params(data)
+        assert data["experts"]["recipe"]["network"]["width"] == effort.width == data["evaluation"]["network"]["width"]
+        assert data["data"].get("per_class") == effort.per_class
+        assert data["recipes"]["mtt-ipc10"]["optim"]["steps"] == effort.steps
+        assert data["recipes"]["mtt-ipc10"]["matching"]["max_start_epoch"] < effort.epochs
+        images = images_of(MNIST, (28, 28), effort)
+        taken.append(sum(seconds_of(data, images, machine(data, images)).values()))
+    assert taken == sorted(taken, reverse=True) and len(set(taken)) == len(taken)
+
+
+def test_a_cap_leaves_room_for_the_sets(machine):
+    """Classes keep twice as many images as the largest set takes, so that a window can move."""
+    assert [estimates.with_room(level, 300).per_class for level in LEVELS] == [None] * 4 + [1000, 600, 600, 600]
+
+
+def test_what_cannot_fit_is_refused(machine, monkeypatch):
+    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10))
+    with pytest.raises(ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"):
+        chosen(1)
+
+
+def test_it_is_told_stage_by_stage(machine):
+    effort, seconds = chosen(10)
+    first, second = budget_words(seconds, 10, effort)
+    for stage in ("fetch", "experts", "score", "reference", "distill", "evaluate", "report", "package"):
+        assert f"{stage} " in first
+    assert second.startswith("to fit 10 min: ") and f"per_shard {effort.per_shard} instead of 4" in second
+    assert list(budget_words(seconds, None, Effort())) == [first]
+    assert by_stage({"distill a": 1.0, "distill b": 2.0, "score": 1.0}) == {"distill": 3.0, "score": 1.0}
+
+
+def test_other_networks_take_time_by_their_flop():
+    """An MLP on 8x8 images: 2 (64 x 128 + 128 x 128 + 128 x 10) FLOP."""
+    told = {
+        "network": {"name": "convnet", "depth": 1, "width": 4},
+        "training": {"steps": 100, "batch": 10, "lr": 0.1},
+        "runs": 2,
+    }
+    main = read(told, EvaluationRecipe, "evaluation")
+    other = replace(main, others=("mlp",)).with_others()["mlp"]
+    images, speeds = Images((1, 8, 8), 10, 600, 300), Speeds(100, 50, 20)
+    own = duration.tested_seconds(other, images, 10, speeds, curve=False) - START
+    flops = 2 * (64 * 128 + 128 * 128 + 128 * 10), 2 * (4 * 9 * 64 + 64 * 10)
+    assert other_seconds(main, other, images, 10, speeds) == pytest.approx(own * flops[0] / flops[1])
