@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distillkit.base.randomness import seeded
-from distillkit.data.networks import NetworkSpec
+from distillkit.networks.specs import NetworkSpec
 from distillkit.training.compute import Precision
 
 CLASSES = 10

@@ -24,11 +24,11 @@ from distillkit.base.randomness import seed_for, seeded
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet, SyntheticSet
-from distillkit.data.networks import NetworkSpec
-from distillkit.data.parameters import call_with, flatten
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, workload
 from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
+from distillkit.networks.parameters import call_with, flatten
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.process.interruption import end_with_parent
 from distillkit.training.compute import Compute

@@ -16,11 +16,11 @@ from distillkit.base.device import prepare_device
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import ImageSet, Normalisation, SyntheticSet
-from distillkit.data.networks import build_network
-from distillkit.data.parameters import flatten
 from distillkit.matching.distillation import Distillation, Optim
 from distillkit.matching.method import Material
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import build_network
 from distillkit.training.compute import Compute, Precision
 from distillkit.training.loop import TrainingRecipe, fit
 from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, record_expert

@@ -21,7 +21,7 @@ from distillkit.base.params import read
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import RealData
-from distillkit.data.networks import NetworkSpec
+from distillkit.networks.specs import NetworkSpec
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.training.compute import Compute
 from distillkit.training.loop import TrainingRecipe, fit, predict

@@ -36,11 +36,11 @@ from distillkit.base.files import pretty_json
 from distillkit.base.params import section
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data.images import ImageSet, SyntheticSet, channel_statistics
-from distillkit.data.networks import build_network
 from distillkit.data.whitening import zca
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
+from distillkit.networks.specs import build_network
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.sources import fetch
 from distillkit.training.difficulty import SCORES

@@ -4,7 +4,7 @@ A data loader over tensors on the device, modules called batch by batch, ``.item
 whole graph is kept, an index into the whole synthetic set at every inner step, augmentation of one image at a time in
 evaluation. Random numbers come from the global generator, as there. Only two known faults are left out: snapshots are
 copied (there, ``.cpu()`` aliases on a CPU) and nothing re-seeds from the clock. Our own code; the networks are those of
-``distillkit.data.networks``, whose layers are the field's.
+``distillkit.networks.specs``, whose layers are the field's.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torchvision import transforms
 
-from distillkit.data.networks import build_network
+from distillkit.networks.specs import build_network
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 

@@ -17,11 +17,11 @@ from distillkit.base import params
 from distillkit.base.errors import DivergedError
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.data.images import RealData
-from distillkit.data.networks import NetworkSpec
 from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
 from distillkit.matching.optim import Optim
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.specs import NetworkSpec
 from distillkit.sources import fetch
 from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, record_expert
 

@@ -29,9 +29,9 @@ from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
 from distillkit.data.files.packed import Storage
 from distillkit.data.images import ImageSet, RealData, SyntheticSet, real_subset
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.evaluation.rounding import stored
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.build import as_hf, without_bars, write_parquet
 from distillkit.package.storage.packing import pack
 from distillkit.sources.fetch import DataSpec, fetch

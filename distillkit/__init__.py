@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from distillkit.api.images import fetch, from_arrays, from_torch, load
     from distillkit.api.publishing import save_package
     from distillkit.api.sets import Data, DistilledSet, Evaluation
-    from distillkit.data.networks import NetworkSpec
+    from distillkit.networks.specs import NetworkSpec
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,7 +35,7 @@ WHERE = {
     **dict.fromkeys(("fetch", "from_arrays", "from_torch", "load"), "api.images"),
     **dict.fromkeys(("Data", "DistilledSet", "Evaluation"), "api.sets"),
     "save_package": "api.publishing",
-    "NetworkSpec": "data.networks",
+    "NetworkSpec": "networks.specs",
 }
 
 

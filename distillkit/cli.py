@@ -579,7 +579,7 @@ def generator(recipe: str, folder: Path, real: Path, as_json: bool) -> None:
     arguments.check_new_folder(folder)
     check_recipe(params.load(), recipe)
     arguments.check_artifact(real)
-    from distillkit.package.sampling import build, built_lines
+    from distillkit.generators.sampling import build, built_lines
 
     built = build(recipe, folder, real)
     answer(as_json, built, built_lines(built))
@@ -600,7 +600,7 @@ def sample(
     """Make a labelled set of any size with the generator in FOLDER, which `distillkit generator` wrote."""
     arguments.check_generator(folder)
     arguments.check_new_artifact("--out", out, overwrite)
-    from distillkit.package.sampling import draw, drawn_lines
+    from distillkit.generators.sampling import draw, drawn_lines
 
     given = {key: value for key, value in sampling.items() if value is not None}
     drawn = draw(folder, out, per_class, given, seed, overwrite)

@@ -17,8 +17,8 @@ from sklearn.datasets import load_digits
 from distillkit.base.machine import cores
 from distillkit.base.randomness import seeded
 from distillkit.data.images import ImageSet, Normalisation, SyntheticSet, channel_statistics, to_pixels
-from distillkit.data.networks import NetworkSpec
 from distillkit.matching.method import Material
+from distillkit.networks.specs import NetworkSpec
 from distillkit.training.difficulty import score_confidence
 from distillkit.training.trajectories import Dynamics, ExpertRecipe, ExpertsInMemory, record_expert
 

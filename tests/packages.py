@@ -18,10 +18,10 @@ from distillkit.check.evaluation import measure
 from distillkit.data.files.artifact import provenance_of, save_synthetic
 from distillkit.data.files.packed import Storage
 from distillkit.data.images import RealData, SyntheticSet
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import Material
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.build import Entry, build
 from distillkit.package.croissant.document import file_object
 from distillkit.package.croissant.listing import CROISSANT

@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 import distillkit as dk
 from distillkit.api.settings import network_of, visiting
 from distillkit.base.errors import ParamsError, SourceError
-from distillkit.data import factories
 from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.optim import Optim
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks import factories
 from distillkit.pipeline import checkpoints
 from distillkit.process import interruption
 from distillkit.process.interruption import HEARD, guest

@@ -20,8 +20,8 @@ import distillkit as dk
 from distillkit.api.settings import check_folder, network_of
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.files import canonical_json, sha256
-from distillkit.data import factories
 from distillkit.methods.learning.mtt import TrajectoryMatching
+from distillkit.networks import factories
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.own_code import own_code
 from distillkit.selection.random_subset import RandomSubset

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 import distillkit as dk
 from distillkit.api.settings import visiting
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.data import factories, networks
 from distillkit.methods import METHODS
+from distillkit.networks import factories
+from distillkit.networks import specs as networks
 
 NETWORK = {"name": "convnet", "depth": 1, "width": 4, "norm": "none"}
 QUICK = {"optim": {"steps": 1}, "matching": {"student_steps": 1, "expert_epochs": 1, "max_start_epoch": 1}}

@@ -30,11 +30,11 @@ from distillkit.base.randomness import seeded
 from distillkit.data.files import artifact, container
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import ImageSet, Normalisation, RealData, Schedule, SyntheticSet, channel_statistics
-from distillkit.data.networks import NetworkSpec
 from distillkit.data.origin import SourceInfo
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.matching.distillation import Distillation, Optim
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.checkpoints import checkpointed, resumed
 from distillkit.process.interruption import Interrupted
 from distillkit.training.expert_files import ExpertFiles, save_experts

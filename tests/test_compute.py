@@ -11,8 +11,8 @@ from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import channel_statistics
-from distillkit.data.networks import NetworkSpec
-from distillkit.data.parameters import flatten
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import NetworkSpec
 from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
 from distillkit.training.executors import UNROLLED, forward_flops, plan_compute, side_by_side

@@ -12,8 +12,6 @@ from distillkit.base.randomness import seeded
 from distillkit.data import augment
 from distillkit.data.augment import ALL_OPERATIONS, Augmentation
 from distillkit.data.images import Iterate
-from distillkit.data.networks import NetworkSpec, build_network, without_classifier
-from distillkit.data.parameters import call_with, flatten, measure_statistics
 from distillkit.matching.difficulty_correction import DifficultyCorrection
 from distillkit.matching.distillation import Distillation, Optim
 from distillkit.matching.gradient_accumulation import gradient_norm, summed
@@ -22,6 +20,8 @@ from distillkit.matching.objectives import gradient_distance, mean_feature_dista
 from distillkit.methods.learning.dc import DatasetCondensation, GradientMatching, SiameseCondensation, published_loop
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.parameters import call_with, flatten, measure_statistics
+from distillkit.networks.specs import NetworkSpec, build_network, without_classifier
 
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=3)
 BATCH = NetworkSpec("convnet", "batch", depth=1, width=3)

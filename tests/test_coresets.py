@@ -5,7 +5,7 @@ import torch
 
 from distillkit.base.errors import WindowError
 from distillkit.base.randomness import seeded
-from distillkit.training.coreset_rules import (
+from distillkit.selection.rules import (
     beta_weights,
     cluster_centres,
     cover,

@@ -11,8 +11,6 @@ from distillkit.base.files import sha256
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate
-from distillkit.data.networks import NetworkSpec
-from distillkit.data.parameters import call_with, flatten, load_flat_
 from distillkit.evaluation.evaluate import EvaluationRecipe, attack_success, evaluate
 from distillkit.evaluation.metrics import metrics_of
 from distillkit.matching.attack import Attack
@@ -22,6 +20,8 @@ from distillkit.matching.pretrained import Pretrained
 from distillkit.matching.unroll import InnerStep, unroll
 from distillkit.methods.learning.condensation import network_like
 from distillkit.methods.learning.dd import DatasetDistillation
+from distillkit.networks.parameters import call_with, flatten, load_flat_
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.make import with_files
 from distillkit.selection.random_subset import RandomSubset
 from distillkit.training.expert_files import save_experts

@@ -11,9 +11,9 @@ from PIL import Image
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.images import ImageSet, channel_statistics
-from distillkit.data.networks import NetworkSpec
 from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.duration import START, Speeds, seconds_of, speeds_of
 from distillkit.setup.estimates import disk_of, expected, in_words

@@ -25,6 +25,16 @@ from distillkit.data.files.real_images import save_real
 from distillkit.data.images import Normalisation, RealData, channel_statistics
 from distillkit.data.origin import SourceInfo
 from distillkit.data.whitening import zca
+from distillkit.generators.folder import (
+    DESCRIPTION,
+    STATISTICS,
+    SavedGenerator,
+    ddim,
+    load_generator,
+    save_generator,
+)
+from distillkit.generators.sampling import build, seed_of
+from distillkit.generators.sampling import draw as draw_set
 from distillkit.methods.generator.denoising import (
     Sampling,
     ddim_step,
@@ -55,16 +65,6 @@ from distillkit.methods.generator.networks import (
     new_autoencoder,
     new_denoiser,
 )
-from distillkit.package.generator_folder import (
-    DESCRIPTION,
-    STATISTICS,
-    SavedGenerator,
-    ddim,
-    load_generator,
-    save_generator,
-)
-from distillkit.package.sampling import build, seed_of
-from distillkit.package.sampling import draw as draw_set
 from distillkit.pipeline.checkpoints import finishing, resumed
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.interruption import Interrupted

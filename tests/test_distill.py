@@ -10,9 +10,9 @@ from distillkit.base.errors import DivergedError
 from distillkit.base.randomness import seeded
 from distillkit.data.files.snapshots import load_snapshots, save_snapshots, snapshot_file
 from distillkit.data.images import Normalisation, Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec
 from distillkit.matching.distillation import Distillation, Optim, largest_gradients
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.specs import NetworkSpec
 
 OPTIM = Optim(steps=6, image_lr=0.25, student_lr_init=1.0, student_lr_lr=0.0, momentum=0.5)
 

@@ -8,7 +8,7 @@ import pytest
 from pages import DOCS
 
 from distillkit.check.verify import verify
-from distillkit.data import factories
+from distillkit.networks import factories
 from distillkit.package.manifest import open_package
 
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

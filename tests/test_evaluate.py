@@ -9,8 +9,6 @@ from distillkit.base.errors import ArtifactError
 from distillkit.base.files import read_csv, write_csv, write_json
 from distillkit.base.randomness import seeded
 from distillkit.data.images import ImageSet, Schedule, channel_statistics, real_subset
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import flatten
 from distillkit.data.selection import select_random
 from distillkit.evaluation import evaluate as evaluation
 from distillkit.evaluation.evaluate import (
@@ -30,6 +28,8 @@ from distillkit.evaluation.metrics import (
     read_confusion,
     read_metrics,
 )
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side
 from distillkit.training.loop import TrainingRecipe, predicted_classes

@@ -17,8 +17,8 @@ from pages import DOCS
 from PIL import Image
 
 import distillkit
-from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.evaluation.evaluate import accuracy
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.package.card_tables import over_random, worth
 
 pytestmark = pytest.mark.filterwarnings("ignore")

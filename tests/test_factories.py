@@ -11,12 +11,12 @@ from torch import nn
 from distillkit.base import params
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
-from distillkit.data import factories
-from distillkit.data.factories import NetworkFactory, admit, build, known_as
-from distillkit.data.networks import Network, NetworkSpec, build_network, without_classifier
-from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.kernels import EagerKernel
+from distillkit.networks import factories
+from distillkit.networks.factories import NetworkFactory, admit, build, known_as
+from distillkit.networks.parameters import flatten, forget_statistics
+from distillkit.networks.specs import Network, NetworkSpec, build_network, without_classifier
 from distillkit.pipeline.own_code import own_code
 from distillkit.training.loop import TrainingRecipe, fit
 from distillkit.training.trajectories import ExpertRecipe, record_expert
@@ -62,7 +62,7 @@ def test_a_factory_in_the_repository_of_the_working_directory(tmp_path):
     (tmp_path / "mine.py").write_text("from torch import nn\nclass Net(nn.Flatten):\n  def __init__(self, s, c): ...\n")
     (tmp_path / "json.py").write_text("raise ValueError")
     (tmp_path / "distill").mkdir()
-    code = "from distillkit.data.factories import *; admit('mine:Net'); import json; print(FACTORIES['mine:Net'])"
+    code = "from distillkit.networks.factories import *; admit('mine:Net'); import json; print(FACTORIES['mine:Net'])"
     ran = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path / "distill", capture_output=True, text=True)
     assert ran.stdout == "<class 'mine.Net'>\n", ran.stderr
 

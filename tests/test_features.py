@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from distillkit.base.errors import ParamsError
-from distillkit.data.networks import NetworkSpec, build_network, without_classifier
-from distillkit.data.parameters import call_with, measure_statistics
+from distillkit.networks.parameters import call_with, measure_statistics
+from distillkit.networks.specs import NetworkSpec, build_network, without_classifier
 from distillkit.training import features
 from distillkit.training.features import expert_features, spread_rows
 

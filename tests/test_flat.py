@@ -14,11 +14,11 @@ from distillkit.base.randomness import seeded
 from distillkit.data import rows
 from distillkit.data.files.shards import Collector
 from distillkit.data.images import ImageSet, channel_statistics, real_subset
-from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.rows import FileRows, Images, kept_aside, normalised
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy, reference_difficulty
-from distillkit.training import coreset_rules
-from distillkit.training.coreset_rules import cluster_centres, cover, distance_to_median, herd, mean_of
+from distillkit.networks.specs import NetworkSpec, build_network
+from distillkit.selection import rules as coreset_rules
+from distillkit.selection.rules import cluster_centres, cover, distance_to_median, herd, mean_of
 from distillkit.training.features import expert_features
 from distillkit.training.loop import TrainingRecipe, predicted_classes
 

@@ -8,9 +8,7 @@ import torch
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Iterate, RealData
-from distillkit.data.networks import NetworkSpec, build_network
 from distillkit.data.origin import SourceInfo
-from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate, neighbour_accuracy
 from distillkit.matching.distillation import Distillation, Optim
 from distillkit.matching.kernels import CompiledKernel, EagerKernel
@@ -22,6 +20,8 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.generator.networks import AutoencoderSpec, DiTSpec, FitSpec, GeneratorSpec, UNetSpec
 from distillkit.methods.learning.mtt import Matching
 from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.networks.parameters import flatten, forget_statistics
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset

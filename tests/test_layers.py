@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "distillkit"
 ROOMS = [
     "base",
     "process",
+    "networks",
     "data",
     "training",
     "matching",
@@ -22,6 +23,7 @@ ROOMS = [
     "audit",
     "report",
     "package",
+    "generators",
     "hub",
     "foreign",
     "check",
@@ -39,7 +41,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Tensors in, tensors out: these run where only torch is installed.
 CORE = [
     *("base.errors", "base.settings", "base.randomness", "base.device"),
-    *("data.images", "data.whitening", "data.networks", "data.parameters", "data.augment", "data.selection"),
+    *("networks.specs", "networks.parameters", "data.images", "data.whitening", "data.augment", "data.selection"),
     *("training.compute", "training.loop", "training.trajectories", "training.features", "training.difficulty"),
     "methods",
     "matching.distillation",
@@ -151,7 +153,7 @@ for name in {CORE!r}:
 
 
 def test_what_takes_long_to_import_is_imported_when_it_is_used():
-    code = "import sys, distillkit.check, distillkit.hub, distillkit.package.build, distillkit.package.sampling; "
+    code = "import sys, distillkit.check, distillkit.hub, distillkit.package.build, distillkit.generators.sampling; "
     code += "assert not {'datasets', 'diffusers', 'huggingface_hub', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

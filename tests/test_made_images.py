@@ -10,11 +10,11 @@ from packages import EVALUATION, digits_data
 
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_synthetic
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import flatten
 from distillkit.evaluation.evaluate import evaluate, start_accuracy
 from distillkit.evaluation.metrics import metrics_of
 from distillkit.matching.method import Material
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.package.build import Entry, build
 from distillkit.package.manifest import open_package
 from distillkit.package.recipe_json import baselines

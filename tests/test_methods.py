@@ -14,7 +14,6 @@ from distillkit.base.errors import ArtifactError, ParamsError, WindowError
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Iterate, to_pixels
-from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import class_rows
 from distillkit.matching.attack import Attack
 from distillkit.matching.difficulty_correction import DifficultyCorrection
@@ -35,6 +34,7 @@ from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.checkpoints import finishing, kept, resumed
 from distillkit.pipeline.unfinished import remembering
 from distillkit.process.interruption import Interrupted
@@ -47,9 +47,9 @@ from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset
 from distillkit.selection.random_subset import RandomSubset
 from distillkit.selection.rded import RealisticCrops, composed, framed, random_crop
+from distillkit.selection.rules import distance_to_median, herd, middle
 from distillkit.selection.window import WindowScan, WindowSubset
 from distillkit.training.compute import Compute
-from distillkit.training.coreset_rules import distance_to_median, herd, middle
 from distillkit.training.features import expert_features
 from distillkit.training.loop import TrainingRecipe, predict
 from distillkit.training.trajectories import KindOfExperts

@@ -7,10 +7,10 @@ from torch import nn
 from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.data.images import Iterate
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import call_with, flatten, forget_statistics
 from distillkit.matching.kernels import EagerKernel
 from distillkit.matching.unroll import InnerStep, unroll
+from distillkit.networks.parameters import call_with, flatten, forget_statistics
+from distillkit.networks.specs import NetworkSpec, build_network
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,17 @@ from distillkit.base.params import read
 from distillkit.base.randomness import seed_for, seeded
 from distillkit.check.evaluation import evaluate_again
 from distillkit.check.verify import lines, verify
-from distillkit.data.cross_networks import alexnet, mlp, vgg11, vit
 from distillkit.data.files.artifact import provenance_of, save_reference, save_synthetic
 from distillkit.data.files.real_images import save_real
 from distillkit.data.images import Schedule, channel_statistics, real_subset
-from distillkit.data.networks import PLAIN, NetworkSpec, build_network, check_learnable
-from distillkit.data.parameters import flatten
 from distillkit.data.selection import select_random
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.evaluation.metrics import others_of
 from distillkit.evaluation.others import USUAL, Other
 from distillkit.evaluation.recovery import Figure, Measured, drop
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import PLAIN, NetworkSpec, build_network, check_learnable
+from distillkit.networks.usual import alexnet, mlp, vgg11, vit
 from distillkit.package.card_tables import crossed
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.checks import check_facts

@@ -25,8 +25,8 @@ from distillkit.check.show import lines as shown_lines
 from distillkit.check.verify import verify
 from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import Schedule, SyntheticSet
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import label_lr, labels_words, protocol_of, schedule_words
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.folders import CARD
 from distillkit.package.manifest import ARTIFACT, PARQUET, RECIPE, open_package
 from distillkit.report.results import row_of

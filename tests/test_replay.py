@@ -9,10 +9,10 @@ from distillkit.base.errors import ParamsError
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.images import real_subset
-from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import split_holdout
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.matching.replay import Replay, StepSizeScan, made, replayed_accuracy
+from distillkit.networks.specs import NetworkSpec
 from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset
 from distillkit.selection.random_subset import RandomSubset

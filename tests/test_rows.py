@@ -217,7 +217,7 @@ from pathlib import Path
 from distillkit.base.randomness import seeded
 from distillkit.data.files.shards import Collector
 from distillkit.data.images import ImageSet, all_of, channel_statistics
-from distillkit.data.networks import NetworkSpec
+from distillkit.networks.specs import NetworkSpec
 from distillkit.data import rows
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.training.loop import TrainingRecipe

@@ -8,8 +8,8 @@ import torch
 from distillkit.base.errors import ParamsError, WindowError
 from distillkit.base.randomness import seeded
 from distillkit.data.images import channel_statistics
-from distillkit.data.networks import NetworkSpec
 from distillkit.data.selection import rank_hardest_first, select_easiest, select_random, select_wanted, select_window
+from distillkit.networks.specs import NetworkSpec
 from distillkit.training.difficulty import (
     BY_RUNS,
     SCORES,

@@ -7,8 +7,8 @@ from torch import nn
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import channel_statistics
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import flatten
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.training.compute import Compute
 from distillkit.training.loop import Lot, TrainingRecipe, fit, fit_all, loss_and_logits
 from distillkit.training.stacking import stack

@@ -10,8 +10,8 @@ from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
 from distillkit.base.randomness import draw_seed, seed_for, seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule, channel_statistics
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import flatten
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.process.interruption import Interrupted
 from distillkit.training.compute import Compute
 from distillkit.training.executors import side_by_side

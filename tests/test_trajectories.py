@@ -8,7 +8,7 @@ import torch
 from distillkit.base.randomness import seeded
 from distillkit.data.files.container import load_state, save_state
 from distillkit.data.images import channel_statistics
-from distillkit.data.networks import NetworkSpec
+from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.checkpoints import finish_in_parts
 from distillkit.process.interruption import Interrupted, check
 from distillkit.process.progress import Counter

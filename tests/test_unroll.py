@@ -12,12 +12,12 @@ from distillkit.base.randomness import seeded
 from distillkit.data import augment
 from distillkit.data.augment import ALL_OPERATIONS, Augmentation
 from distillkit.data.images import Iterate
-from distillkit.data.networks import NetworkSpec, build_network
-from distillkit.data.parameters import call_with, flatten, forget_statistics
 from distillkit.matching import unroll as unroll_module
 from distillkit.matching.kernels import CompiledKernel, EagerKernel, adjoint_function, with_plain_norms
 from distillkit.matching.objectives import trajectory_matching_loss
 from distillkit.matching.unroll import InnerStep, plan, unroll
+from distillkit.networks.parameters import call_with, flatten, forget_statistics
+from distillkit.networks.specs import NetworkSpec, build_network
 from distillkit.training.compute import Compute
 
 CLASSES, IMAGES, STEPS = 3, 7, 4

@@ -22,11 +22,11 @@ from distillkit.data.files.artifact import load_synthetic, save_synthetic
 from distillkit.data.files.container import Opened, save
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import Normalisation, real_subset
-from distillkit.data.networks import NetworkSpec
 from distillkit.data.whitening import Whitening, whitening_of, zca
 from distillkit.matching.distillation import Distillation, Optim
 from distillkit.matching.method import Material
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.manifest import open_package
 from distillkit.sources.fetch import ZCA, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource

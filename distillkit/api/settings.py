@@ -17,11 +17,11 @@ from torch import nn
 from distillkit.api.words import in_python, python_words
 from distillkit.base.errors import ParamsError
 from distillkit.base.names import LONGEST, hint, is_recipe_name, recipe_name
-from distillkit.data import factories
-from distillkit.data.factories import NetworkFactory, admit, known_as
 from distillkit.data.images import ImageSet
-from distillkit.data.networks import NETWORKS, PLAIN, NetworkSpec
 from distillkit.methods import GROUP, METHODS, method_called
+from distillkit.networks import factories
+from distillkit.networks.factories import NetworkFactory, admit, known_as
+from distillkit.networks.specs import NETWORKS, PLAIN, NetworkSpec
 from distillkit.package.recipe_json import plain
 from distillkit.pipeline.own_code import text_of
 from distillkit.pipeline.recipes import Recipe, read_recipe

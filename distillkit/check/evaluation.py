@@ -15,15 +15,15 @@ from distillkit.base import params
 from distillkit.base.arguments import check_test
 from distillkit.base.errors import ArtifactError, ParamsError, SourceError, counted
 from distillkit.base.references import parse_reference
-from distillkit.data.factories import NetworkFactory, admit, factory_of
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import ImageSet, RealData, Schedule, SyntheticSet
-from distillkit.data.networks import Network, build_network
 from distillkit.evaluation.evaluate import EvaluationRecipe, check_fit
 from distillkit.evaluation.metrics import accuracy_of, classes_of
 from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.rounding import stored
+from distillkit.networks.factories import NetworkFactory, admit, factory_of
+from distillkit.networks.specs import Network, build_network
 from distillkit.package.manifest import open_package, printable
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set

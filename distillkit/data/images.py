@@ -15,10 +15,10 @@ from torch import Tensor
 
 from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, SourceError, shown
-from distillkit.data.networks import Network
 from distillkit.data.origin import Found, SourceInfo
 from distillkit.data.rows import Encoded, FileRows, Images, Rows, chosen, chunks, few_as_pixels, to_pixels
 from distillkit.data.whitening import Whitening
+from distillkit.networks.specs import Network
 
 MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
 

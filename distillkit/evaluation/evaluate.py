@@ -15,11 +15,11 @@ from distillkit.base.errors import ArtifactError, check_range
 from distillkit.base.randomness import spawn
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import Network, build_network
-from distillkit.data.parameters import load_flat_
 from distillkit.data.rows import Images, chosen, normalised
 from distillkit.evaluation.neighbours import nearest_classes
 from distillkit.evaluation.others import Other, Usual, by_name
+from distillkit.networks.parameters import load_flat_
+from distillkit.networks.specs import Network, build_network
 from distillkit.training.compute import Compute
 from distillkit.training.loop import Lot, TrainingRecipe, fit_all, logits_of, predicted_classes, replay
 

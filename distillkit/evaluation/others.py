@@ -12,7 +12,7 @@ from typing import Literal
 
 from distillkit.base.errors import ParamsError, check_positive
 from distillkit.base.settings import settings
-from distillkit.data.networks import Network, NetworkSpec
+from distillkit.networks.specs import Network, NetworkSpec
 
 Usual = Literal["vgg11", "alexnet", "resnet18", "mlp", "vit"]
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from distillkit.data.images import Normalisation, RealData
-from distillkit.data.networks import without_classifier
 from distillkit.data.rows import Images, to_pixels
 from distillkit.look.facts import Facts
 from distillkit.look.opening import Subject
+from distillkit.networks.specs import without_classifier
 from distillkit.training.features import CHUNK, spread_rows, trained_expert
 
 SHOWN = 1500  # training images on the map

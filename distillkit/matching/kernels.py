@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillkit.data.parameters import call_with
+from distillkit.networks.parameters import call_with
 from distillkit.training.compute import Compute, compiled
 
 

@@ -8,12 +8,12 @@ from torch import Generator, Tensor, nn
 
 from distillkit.base.about import About
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.data.factories import NetworkFactory
 from distillkit.data.images import ImageSet, Iterate, Normalisation, SyntheticSet
-from distillkit.data.networks import build_network
-from distillkit.data.parameters import flatten, forget_statistics
 from distillkit.data.selection import class_rows
 from distillkit.matching.kernels import CompiledKernel, EagerKernel, Kernel
+from distillkit.networks.factories import NetworkFactory
+from distillkit.networks.parameters import flatten, forget_statistics
+from distillkit.networks.specs import build_network
 from distillkit.training.compute import Compute
 from distillkit.training.features import trained_expert
 from distillkit.training.trajectories import Experts

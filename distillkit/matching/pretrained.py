@@ -6,9 +6,9 @@ from torch import nn
 
 from distillkit.base.errors import ArtifactError, ParamsError, check_sha256
 from distillkit.base.settings import settings
-from distillkit.data.networks import Network, NetworkSpec, build_network
-from distillkit.data.parameters import BatchNorm, flatten
 from distillkit.matching.method import Material
+from distillkit.networks.parameters import BatchNorm, flatten
+from distillkit.networks.specs import Network, NetworkSpec, build_network
 from distillkit.training.trajectories import Experts
 
 Initialisation = Literal["random", "fixed", "random-pretrained", "fixed-pretrained"]

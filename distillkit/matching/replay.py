@@ -16,9 +16,9 @@ from distillkit.base.errors import DivergedError, ParamsError, check_positive, c
 from distillkit.base.randomness import draw_seed, seeded
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, Schedule, SyntheticSet
-from distillkit.data.networks import Network
 from distillkit.data.selection import class_rows, split_holdout
 from distillkit.matching.method import Material
+from distillkit.networks.specs import Network
 from distillkit.training.compute import Compute
 from distillkit.training.loop import predicted_classes, replay
 

@@ -10,7 +10,6 @@ from importlib.metadata import entry_points
 from distillkit.base.about import About
 from distillkit.base.errors import ParamsError
 from distillkit.base.names import hint
-from distillkit.data.factories import OTHERS
 from distillkit.matching.method import Selection
 from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.att import AutomaticTrajectories
@@ -20,6 +19,7 @@ from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import TrajectoryMatching
 from distillkit.methods.learning.selmatch import SelMatch
+from distillkit.networks.factories import OTHERS
 from distillkit.selection.confident import ConfidentSubset
 from distillkit.selection.coresets import CoverageCentric, Herding, KCentre, Moderate
 from distillkit.selection.dual import DualSampling

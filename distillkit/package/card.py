@@ -9,10 +9,10 @@ from distillkit.audit.result import audit_words
 from distillkit.base.about import About, options_of
 from distillkit.base.errors import ParamsError, counted
 from distillkit.data.augment import padding
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.protocol import labels_words, schedule_words
 from distillkit.matching.method import Selection
 from distillkit.methods import method_called
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package import card_tables
 from distillkit.package.card_box import Words, box
 from distillkit.package.card_tables import FOLDED, code, is_comparable, origins, settings, starts_trained

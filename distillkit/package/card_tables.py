@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 
 from distillkit.base.errors import ParamsError
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.recovery import Figure, Measured, hard_label_recovery, in_percent, relative_gain
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe

@@ -14,10 +14,8 @@ import torch
 from distillkit.base import files, params
 from distillkit.base.errors import DistillkitError, ParamsError, check_range
 from distillkit.base.params import section
-from distillkit.data.factories import NetworkFactory, admit
 from distillkit.data.files import artifact
 from distillkit.data.images import ImageSet
-from distillkit.data.networks import Network, build_network, check_learnable
 from distillkit.data.selection import WindowUnit, check_counts, first_rank, held_out
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method, Selection
@@ -27,6 +25,8 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
+from distillkit.networks.factories import NetworkFactory, admit
+from distillkit.networks.specs import Network, build_network, check_learnable
 from distillkit.pipeline.packaging import PackageSpec, check_package
 from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
 from distillkit.selection.imported import Imported

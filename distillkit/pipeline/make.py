@@ -14,13 +14,13 @@ from distillkit.base import files
 from distillkit.base.device import prepare_device
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.randomness import seed_for, seeded
-from distillkit.data.factories import NetworkFactory
 from distillkit.data.files import artifact
 from distillkit.data.files.snapshots import save_snapshots
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.matching.distillation import Distillation, Step
 from distillkit.matching.method import Material, Selection
 from distillkit.matching.pretrained import Pretrained
+from distillkit.networks.factories import NetworkFactory
 from distillkit.pipeline.checkpoints import checkpointed, finishing, keeping, resumed
 from distillkit.pipeline.recipes import Recipe
 from distillkit.pipeline.unfinished import remembering

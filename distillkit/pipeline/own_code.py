@@ -8,7 +8,7 @@ from typing import Any
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import canonical_json, sha256
-from distillkit.data import factories
+from distillkit.networks import factories
 
 
 def own_code(names: str) -> list[tuple[str, str]]:

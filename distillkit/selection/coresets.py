@@ -18,7 +18,7 @@ from distillkit.data.images import SyntheticSet, real_subset
 from distillkit.data.rows import Images
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
-from distillkit.training.coreset_rules import cover, distance_to_median, herd, middle, stratified
+from distillkit.selection.rules import cover, distance_to_median, herd, middle, stratified
 from distillkit.training.features import expert_features
 
 HERDING = About(

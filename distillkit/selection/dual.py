@@ -10,7 +10,7 @@ from distillkit.base.settings import settings
 from distillkit.data.images import SyntheticSet
 from distillkit.matching.method import Material
 from distillkit.selection.coresets import chosen_of
-from distillkit.training.coreset_rules import beta_weights, draw_weighted
+from distillkit.selection.rules import beta_weights, draw_weighted
 
 ABOUT = About(
     title="DUAL",
@@ -30,7 +30,7 @@ ABOUT = About(
 
 @settings
 class DualSampling:
-    """``ipc`` images of every class, drawn by :func:`~distillkit.training.coreset_rules.beta_weights`.
+    """``ipc`` images of every class, drawn by :func:`~distillkit.selection.rules.beta_weights`.
 
     The score is the pipeline's; published is ``score: {name: dual, epochs: 30}``. ``balanced: false`` is as published:
     all classes together share ``ipc`` times their number.

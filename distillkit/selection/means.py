@@ -17,7 +17,7 @@ from distillkit.data.rows import Chosen
 from distillkit.data.selection import check_ipc, class_rows
 from distillkit.matching.method import Material
 from distillkit.matching.replay import Replay, made
-from distillkit.training.coreset_rules import cluster_centres, mean_of
+from distillkit.selection.rules import cluster_centres, mean_of
 
 CENTROIDS = About(
     title="k-means",

@@ -17,9 +17,9 @@ from distillkit.base.machine import cores
 from distillkit.base.params import section
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
-from distillkit.data.networks import build_network
 from distillkit.evaluation.evaluate import CURVE_IMAGES, EvaluationRecipe
 from distillkit.matching.method import Method
+from distillkit.networks.specs import build_network
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.setup.resources import Images, Job, assumed, scan_of, set_size
 from distillkit.training.compute import Precision

@@ -19,12 +19,12 @@ from torch import nn
 from distillkit.base.errors import ParamsError
 from distillkit.base.machine import cores
 from distillkit.base.params import section
-from distillkit.data.networks import Network, build_network
-from distillkit.data.parameters import flatten
 from distillkit.data.rows import CHUNK, IN_MEMORY, READY
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.method import Method
 from distillkit.matching.unroll import CPU_BUDGET
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import Network, build_network
 from distillkit.pipeline.recipes import Recipe, read_recipe
 from distillkit.selection.window import WindowScan
 from distillkit.sources.fetch import DataSpec

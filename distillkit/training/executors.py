@@ -11,8 +11,8 @@ import torch
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.machine import cores
-from distillkit.data.factories import NetworkFactory
-from distillkit.data.networks import Network, build_network
+from distillkit.networks.factories import NetworkFactory
+from distillkit.networks.specs import Network, build_network
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell
 from distillkit.training.compute import Compute

@@ -12,7 +12,7 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.files.artifact import read_network
 from distillkit.data.files.container import Opened, save
 from distillkit.data.leftovers import stems
-from distillkit.data.networks import Network
+from distillkit.networks.specs import Network
 from distillkit.training.dynamics import DYNAMICS, Dynamics
 from distillkit.training.trajectories import Expert, described
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from distillkit.base.errors import ParamsError
 from distillkit.data.images import ImageSet, Normalisation
-from distillkit.data.networks import build_network, without_classifier
-from distillkit.data.parameters import load_flat_, measure_statistics
 from distillkit.data.rows import Chosen, Images, Normalised, chunks, kept_aside
+from distillkit.networks.parameters import load_flat_, measure_statistics
+from distillkit.networks.specs import build_network, without_classifier
 from distillkit.training.trajectories import Experts
 
 SAMPLE = 512  # training images for the statistics of batch normalisation

@@ -22,9 +22,9 @@ from distillkit.base.settings import settings
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Schedule
-from distillkit.data.networks import Network, build_network
-from distillkit.data.parameters import load_flat_
 from distillkit.data.rows import Images, spans
+from distillkit.networks.parameters import load_flat_
+from distillkit.networks.specs import Network, build_network
 from distillkit.training.compute import Compute, Precision, compiled
 from distillkit.training.stacking import stack
 from distillkit.training.update_rules import sgd_

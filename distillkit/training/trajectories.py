@@ -17,9 +17,9 @@ from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import ImageSet, Normalisation
-from distillkit.data.networks import Network, build_network
-from distillkit.data.parameters import flatten, load_flat_
 from distillkit.data.rows import Images
+from distillkit.networks.parameters import flatten, load_flat_
+from distillkit.networks.specs import Network, build_network
 from distillkit.training.compute import Compute, Precision, to_the_end
 from distillkit.training.dynamics import DYNAMICS, MOVING, Dynamics, dynamics_of, log_probabilities
 from distillkit.training.loop import Lot, constant, epoch_batches, train

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import canonical_json
 from distillkit.base.params import read
-from distillkit.data.networks import NetworkSpec
 from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.manifest import printable
 from distillkit.report.results import starts_trained
 

@@ -24,8 +24,8 @@ from distillkit.data.files.container import (
 from distillkit.data.files.packed import ELSEWHERE, read_packed
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import RealData, Schedule, SyntheticSet
-from distillkit.data.networks import Network
 from distillkit.data.rows import IN_MEMORY, PART, Images, few_as_pixels, to_pixels
+from distillkit.networks.specs import Network
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

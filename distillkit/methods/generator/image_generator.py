@@ -19,7 +19,6 @@ from distillkit.base.device import onto
 from distillkit.base.errors import DivergedError
 from distillkit.base.randomness import draw_seed, seed_for, seeded
 from distillkit.data.images import ImageSet, check_fits
-from distillkit.data.parameters import load_flat_
 from distillkit.methods.generator.denoising import Sampling, denoising_loss, draw, sample
 from distillkit.methods.generator.networks import (
     FitSpec,
@@ -29,6 +28,7 @@ from distillkit.methods.generator.networks import (
     new_autoencoder,
     new_denoiser,
 )
+from distillkit.networks.parameters import load_flat_
 from distillkit.training.compute import Compute
 from distillkit.training.update_rules import adam_
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from distillkit.base.errors import ParamsError, check_positive, check_range, shown
 from distillkit.base.settings import settings
-from distillkit.data.networks import initialising
+from distillkit.networks.specs import initialising
 from distillkit.training.compute import Precision
 
 Shape = tuple[int, int, int]

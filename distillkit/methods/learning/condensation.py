@@ -14,10 +14,10 @@ from distillkit.base.errors import ParamsError
 from distillkit.data import augment
 from distillkit.data.augment import Augmentation, Draw
 from distillkit.data.images import Iterate, SyntheticSet, check_fits, made_set
-from distillkit.data.networks import Network, build_network
-from distillkit.data.parameters import BatchNorm
 from distillkit.data.selection import class_rows, draw_rows
 from distillkit.matching.method import Material
+from distillkit.networks.parameters import BatchNorm
+from distillkit.networks.specs import Network, build_network
 from distillkit.selection.random_subset import RandomSubset
 
 NoiseOrReal = Literal["noise", "random"]

@@ -17,8 +17,6 @@ from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation, check_siamese
 from distillkit.data.images import Iterate, SyntheticSet
-from distillkit.data.networks import Network
-from distillkit.data.parameters import flatten, load_flat_, measure_statistics
 from distillkit.data.selection import draw_rows
 from distillkit.matching.difficulty_correction import DifficultyCorrection, corrected
 from distillkit.matching.gradient_accumulation import summed
@@ -33,6 +31,8 @@ from distillkit.methods.learning.condensation import (
     network_like,
     start_from,
 )
+from distillkit.networks.parameters import flatten, load_flat_, measure_statistics
+from distillkit.networks.specs import Network
 from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 PUBLISHED = ((1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10))  # image updates a network, epochs in between

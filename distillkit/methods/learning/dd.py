@@ -14,10 +14,7 @@ from distillkit.base.device import onto
 from distillkit.base.errors import ParamsError, check_positive, check_range, shown
 from distillkit.base.randomness import draw_int, draw_seed
 from distillkit.base.settings import settings
-from distillkit.data.factories import NetworkFactory
 from distillkit.data.images import Iterate, Schedule, SyntheticSet
-from distillkit.data.networks import Network
-from distillkit.data.parameters import flatten
 from distillkit.data.selection import draw_rows
 from distillkit.matching.attack import Attack
 from distillkit.matching.kernels import EagerKernel, batch_loss
@@ -34,6 +31,9 @@ from distillkit.matching.replay import Replay
 from distillkit.matching.soft_labels import Labels, with_labels
 from distillkit.matching.unroll import InnerStep, unroll
 from distillkit.methods.learning.condensation import NoiseOrReal, network_like, start_from
+from distillkit.networks.factories import NetworkFactory
+from distillkit.networks.parameters import flatten
+from distillkit.networks.specs import Network
 
 ABOUT = About(
     title="DD",

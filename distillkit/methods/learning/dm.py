@@ -15,8 +15,6 @@ from distillkit.base.randomness import draw_seed
 from distillkit.base.settings import settings
 from distillkit.data.augment import Augmentation, check_siamese
 from distillkit.data.images import Iterate, SyntheticSet
-from distillkit.data.networks import Network, without_classifier
-from distillkit.data.parameters import forget_statistics
 from distillkit.matching.gradient_accumulation import summed
 from distillkit.matching.method import Material
 from distillkit.matching.objectives import mean_feature_distance
@@ -28,6 +26,8 @@ from distillkit.methods.learning.condensation import (
     network_like,
     start_from,
 )
+from distillkit.networks.parameters import forget_statistics
+from distillkit.networks.specs import Network, without_classifier
 
 ABOUT = About(
     title="DM",

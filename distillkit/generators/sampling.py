@@ -13,9 +13,9 @@ from distillkit.base.randomness import draw_seed, seed_for, seeded
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.images import made_set
+from distillkit.generators.folder import DESCRIPTION, SavedGenerator, load_generator, save_generator
 from distillkit.matching.method import Material
 from distillkit.methods.generator.diffusion import Diffusion
-from distillkit.package.generator_folder import DESCRIPTION, SavedGenerator, load_generator, save_generator
 from distillkit.pipeline.checkpoints import finishing
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.pipeline.unfinished import model_folder

@@ -17,8 +17,8 @@ from torch import nn
 
 from distillkit.base.errors import ParamsError, check_range
 from distillkit.base.settings import settings
-from distillkit.data.cross_networks import Norm, alexnet, check_instance, mlp, normalisation_layer, vgg11, vit
-from distillkit.data.factories import NetworkFactory, build, factory_of
+from distillkit.networks.factories import NetworkFactory, build, factory_of
+from distillkit.networks.usual import Norm, alexnet, check_instance, mlp, normalisation_layer, vgg11, vit
 
 DEEPEST, WIDEST = 32, 2**13  # blocks that each halve the image, and channels: more is a mistake
 PLAIN = {"lenet": "LeNet", "alexcifarnet": "AlexCifarNet", "alexnet": "AlexNet", "mlp": "MLP", "vit": "ViT"}
@@ -204,7 +204,7 @@ def build_network(spec: Network, image_shape: tuple[int, int, int], classes: int
     """A freshly initialised network; the same seed gives the same weights and leaves the global generator alone.
 
     Raises ParamsError where the network cannot be built for these images, see also
-    :func:`distillkit.data.factories.build`.
+    :func:`distillkit.networks.factories.build`.
     """
     with initialising(seed):
         if isinstance(spec, NetworkFactory):
