@@ -3,6 +3,7 @@
 import os
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     whole = config.args_source is config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if whole and not config.option.usepdb and getattr(config.option, "numprocesses", 0) is None:
         config.option.numprocesses, config.option.dist = min(cores(), 4), "worksteal"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for the tests that were left out because there is no browser."""
+    told = (report.longrepr for report in terminalreporter.stats.get("skipped", []))
+    reasons = Counter(reason[2] for reason in told if isinstance(reason, tuple))
+    for reason, count in reasons.items():
+        if "no Chromium" in reason or "no Selenium" in reason:
+            terminalreporter.write_line(f"tests of pages in a browser were left out ({count}): {reason}")
 
 
 TINY = NetworkSpec("convnet", "batch", depth=1, width=4)
