@@ -82,6 +82,7 @@ def _(lab: Lab) -> Broken:
         lab.begun()
         lab.worker().suspend()  # it cannot tell that the stage has ended
     lab.kept()
+    lab.ended_stage()
     lab.node_dies(running.node())
     return running.ended()
 
