@@ -135,7 +135,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "score", [real, shards, difficulty]
     yield "reference", [real, reference]
     yield "distill", ["mtt", real, shards, difficulty, out, "loss.csv"]
-    yield "evaluate", [out, real, reference, "metrics.json", "classes.json", "curve.csv"]
+    yield "evaluate", [out, real, reference, "metrics.json", "classes.json", "curve.csv", "confusion.csv"]
 
 
 def peaks(case: Case, folder: Path, stages: Sequence[str] = STAGES) -> dict[str, int]:

@@ -23,6 +23,7 @@ from ruamel.yaml import YAML
 
 BEFORE = "647528e"  # before sources were read by rows
 SIDE = 32
+LATER = {"dual", "rded"}  # methods that the earlier commit does not have
 
 
 @contextmanager
@@ -38,11 +39,16 @@ def worktree(commit: str) -> Iterator[Path]:
             subprocess.run([*git, "remove", "--force", str(path)], check=True)
 
 
+def without_later_methods(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that the earlier commit can read."""
+    return {**params, "recipes": {name: recipe for name, recipe in params["recipes"].items() if name not in LATER}}
+
+
 def in_turns(trees: dict[str, Path], folders: dict[str, Path], stages: Sequence[str], rounds: int) -> dict[str, Any]:
     """Least CPU seconds of each wanted stage in each tree; what it wrote stays for the next stage."""
     found: dict[str, Any] = {}
     for stage, arguments in commands():
-        if not is_needed(stage, stages):
+        if not is_needed(stage, stages) or stage.split()[-1] in LATER:
             continue
         wanted, seconds = is_wanted(stage, stages), dict[str, float]()
         for number in range(rounds if wanted else 1):
@@ -50,13 +56,19 @@ def in_turns(trees: dict[str, Path], folders: dict[str, Path], stages: Sequence[
             for name in order:
                 os.environ["PYTHONPATH"] = str(trees[name])
                 script = trees[name] / f"stages/{stage.split()[0]}.py"
+                taken = arguments if "confusion" in script.read_text() else without_confusion(arguments)
                 clear(folders[name] / arguments[-1] if stage == "fetch" else None)
-                used = run([sys.executable, str(script), *arguments], folders[name])
+                used = run([sys.executable, str(script), *taken], folders[name])
                 seconds[name] = min(used.cpu, seconds.get(name, used.cpu))
         if wanted:
             found[stage] = {**seconds, "ratio": seconds["now_s"] / seconds["before_s"]}
             click.echo(f"{stage}: {found[stage]}", err=True)
     return found
+
+
+def without_confusion(arguments: Sequence[str]) -> list[str]:
+    """The arguments of ``evaluate`` before it wrote a confusion table."""
+    return [argument for argument in arguments if not argument.startswith("confusion/")]
 
 
 def clear(place: Path | None) -> None:
@@ -83,7 +95,7 @@ def main(
         for each in trees:
             folders[each] = Path(name) / each
             folders[each].mkdir()
-            YAML().dump(parameters(Path(name) / "tiled", SIDE), folders[each] / "params.yaml")
+            YAML().dump(without_later_methods(parameters(Path(name) / "tiled", SIDE)), folders[each] / "params.yaml")
         os.environ["HF_DATASETS_CACHE"] = str(Path(name) / "cache")
         found = in_turns(trees, folders, stages, rounds)
     rows = [[stage, *(f"{each[key]:.2f}" for key in ("before_s", "now_s", "ratio"))] for stage, each in found.items()]
