@@ -168,7 +168,7 @@ def read_pack(path: Path) -> RealData:
     except (AttributeError, KeyError, TypeError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"{path.name} is no pack of images ({brief(error)}); expected one; pack it again") from None
     check_classes(*splits)
-    (train, _), (test, _) = decode(splits, Reading(None, 255, None, drop=False), track, {})
+    (train, *_), (test, *_) = decode(splits, Reading(None, 255, None, drop=False), track, {})
     train_set, test_set = ImageSet(train, splits[0].labels, names), ImageSet(test, splits[1].labels, names)
     return RealData(train_set, test_set, channel_statistics(train), info)
 

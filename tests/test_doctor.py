@@ -388,7 +388,7 @@ def test_images_that_no_clone_will_have_are_told(repository):
         ("{kind: digits}", None, None),
         ("{kind: digits}", "CC-BY-ND-4.0", "the licence of the source, CC-BY-ND-4.0, forbids derived works"),
         ("{kind: folder, path: data/pets}", None, "no licence of the source is recorded"),
-        ("{kind: folder, path: data/pets}", "Research only", "'Research only', is none that is known by an SPDX"),
+        ("{kind: folder, path: data/pets}", "Research only", "'Research only', has no known SPDX identifier"),
         ("{kind: torchvision, name: CIFAR10}", None, "no licence of the source is recorded"),
         ("{kind: huggingface, id: cards}", None, "the licence of the source, CC-BY-NC-ND-4.0, forbids derived works"),
     ],

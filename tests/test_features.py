@@ -18,7 +18,7 @@ def seen(material):
     return lambda count=1: expert_features(material.experts, count, material.real, material.normalisation)
 
 
-@pytest.mark.parametrize("spec", [NetworkSpec("convnet", "instance", 1, 4), NetworkSpec("resnet18", "instance")])
+@pytest.mark.parametrize("spec", [NetworkSpec("convnet", "instance", 1, 4), NetworkSpec("resnet18", "none")])
 def test_features_are_what_the_classifier_sees(material, spec):
     x_NCHW = material.normalisation.apply(material.real.pixels()[:5])
     whole, cut = (build_network(spec, (1, 8, 8), 10, 0) for _ in range(2))

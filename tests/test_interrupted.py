@@ -39,7 +39,7 @@ TINY = PARAMS | {
     "expert_shards": [0],
     "experts": PARAMS["experts"] | {"per_shard": 3},
     "recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 3}}},
-    "package": {"name": "tiny", "default": "selmatch"},
+    "package": {"name": "tiny", "default": "selmatch", "storage": "float32"},
 }
 STAGES = ("fetch", "experts", "score", "reference", "distill", "evaluate", "report", "package")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -138,7 +138,7 @@ def test_what_is_named_are_networks_steps_and_outputs(whole):
     assert named["reference"] == ["1-0.safetensors", "1-1.safetensors", "reference.safetensors"]
     scan = ["1-0.safetensors", "1-1.safetensors"]
     assert named["distill"] == [*scan, *["distillation.safetensors"] * 3, "selmatch.csv", "selmatch.safetensors"]
-    assert named["evaluate"] == [*scan, "selmatch.csv", "selmatch.json", "selmatch.json"]
+    assert named["evaluate"] == [*scan, *["selmatch.csv", "selmatch.json"] * 2]
     assert named["package"] == ["preview.png", "tiny"]
 
 
@@ -176,7 +176,7 @@ def test_other_inputs_do_not_take_up_the_work(whole, before):
     project = before("evaluate")
     forked.run(project, command("evaluate"), Moment(signal.SIGKILL, 2))
     write_params(project, TINY | {"seed": 1})
-    assert len(forked.run(project, command("evaluate")).named) == 5
+    assert len(forked.run(project, command("evaluate")).named) == 6
     write_params(project, TINY)
     assert len(forked.run(project, command("evaluate")).named) == 3
     assert contents(project) == whole[1]["evaluate"]

@@ -413,6 +413,8 @@ def test_init_tells_what_it_found(here: Path) -> None:
         "2 classes, with training images of each: crow (4), gull (4)",
         "8 training images; 4 test images",
         "size: 1x2 grey (height x width)",
+        "time: not estimated (network.depth is 1, but images of 1x2 cannot be halved that often; use a smaller depth "
+        "or larger images)",
     ]
     assert source_in(here) == HuggingFaceSource(id="../birds")
 

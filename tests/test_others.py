@@ -199,7 +199,15 @@ def test_the_stage_measures_others_and_nothing_else_changes(tmp_path, monkeypatc
     for others in ((), ("mlp",)):
         evaluation = replace(EVALUATION, others=others).plain() | {"others": list(others)}
         Path("params.yaml").write_text(json.dumps({"seed": 0, "evaluation": evaluation}))
-        names = ["x.safetensors", "real.safetensors", "reference.safetensors", "m.json", "c.json", "curve.csv"]
+        names = [
+            "x.safetensors",
+            "real.safetensors",
+            "reference.safetensors",
+            "m.json",
+            "c.json",
+            "curve.csv",
+            "confusion.csv",
+        ]
         result = CliRunner().invoke(stage.evaluate, names)
         assert result.exit_code == 0, (result.output, result.exception)
         found.append(json.loads(Path("m.json").read_text()))

@@ -46,7 +46,7 @@ PARAMS = {
         "runs": 2,
     },
     "audit": {"recipes": [], "shadows": 4},
-    "package": {"name": "tiny", "default": "selmatch-ipc2"},
+    "package": {"name": "tiny", "default": "selmatch-ipc2", "storage": "float32"},
 }
 EVERYTHING = {
     *(
@@ -211,7 +211,11 @@ def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
     dvc(project, "remote", "add", "-d", "store", str(tmp_path / "store"))
     before = lock(project), files(project)
     fewer = {name: recipe for name, recipe in PARAMS["recipes"].items() if name != "random-ipc2"}
-    other = {"expert_shards": [0], "recipes": fewer, "package": {"name": "other", "default": "selmatch-ipc2"}}
+    other = {
+        "expert_shards": [0],
+        "recipes": fewer,
+        "package": {"name": "other", "default": "selmatch-ipc2", "storage": "float32"},
+    }
     for name, change in {"fewer": other, "again": {}}.items():
         write_params(project, {**PARAMS, **change})
         ran = repro(project)

@@ -146,7 +146,7 @@ def test_the_card_states_the_regime(folder: Path) -> None:
         "**Labels** of `random-ipc2`: soft (largest probability 0.82 in the median)",
         "**Schedule** of `random-ipc2`: ConvNet-1-1",
         "step sizes 0.5 to 0.125, from 2 initial weights",
-        "Labels are hard, but for `random-ipc2`",
+        "**Labels** are hard, but for `random-ipc2`",
         "`schedule_starts` (initial weights)",
         "Bytes of soft labels and orders of training with their initial weights count, too.",
     ):

@@ -54,6 +54,8 @@ def test_dual_by_hand():
     p = torch.tensor([[[0.0], [0.5], [1.0], [1.0]]]).half()
     found = score_dual(DYNAMICS._replace(probability=p), window=3)
     assert found.tolist() == pytest.approx([(0.5 * 0.5 + (1 / 12) ** 0.5 / 6) / 2])
+    one_epoch = torch.tensor([[[0.25]]]).half()
+    assert score_dual(DYNAMICS._replace(probability=one_epoch)).tolist() == [0.0], "not nan, which no file takes"
 
 
 def test_tdds_by_hand():

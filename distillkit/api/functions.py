@@ -77,7 +77,8 @@ def distill(
     Args:
         data: the images; test images are not used.
         method: an object of a method's class, or a name: full, random, window, confident, herding, k-centre, moderate,
-            ccs, optimised, kmeans, average, diffusion, dd, dm, dc, dsa, mtt, att, selmatch or imported.
+            ccs, dual, optimised, kmeans, average, rded, diffusion, dd, dm, dc, dsa, mtt, att, selmatch, ccfs or
+            imported.
         ipc: images per class.
         experts: from :func:`train_experts`. By default they are trained here, if the method needs them.
         difficulty: a score by name, or your own tensor (N,), in which larger means harder.

@@ -28,7 +28,7 @@ STATISTICS: dict[str, tuple[Numbers, Numbers]] = {
 }
 OFFERED = (  # the methods that init offers; it always adds full
     *("random", "confident", "herding", "k-centre", "moderate", "kmeans", "average", "optimised", "window"),
-    *("mtt", "att", "selmatch", "ccs", "dm", "dc", "dsa"),
+    *("mtt", "att", "selmatch", "ccs", "dual", "rded", "dm", "dc", "dsa"),
 )
 KINDS = "a .pt file that torch.save wrote, .npz, or safetensors"
 PICTURES = "a folder of images or parquet, a .parquet file, or owner/name@revision on the Hub"
@@ -201,8 +201,8 @@ def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for a method that ``init`` does not offer."""
     for method in methods:
         if method not in OFFERED:
-            expected = f"expected some of {', '.join(OFFERED)}; full is always there, dd, diffusion and imported need "
-            expected += "numbers of your own: add them to params.yaml as docs/methods shows"
+            expected = f"expected some of {', '.join(OFFERED)}; full is always there, ccfs, dd, diffusion and imported "
+            expected += "need numbers of your own: add them to params.yaml as docs/methods shows"
             raise ParamsError(f"--method is {method!r}{hint(method, OFFERED)}; {expected}")
 
 

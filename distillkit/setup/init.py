@@ -4,7 +4,7 @@ images. It never overwrites a file.
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from distillkit.setup.estimates import budget_words, fitting, images_of
 from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, params_text, read_back, size_for
+from distillkit.setup.resources import Images
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
 from distillkit.sources.readers import (
     FolderSource,
@@ -72,11 +73,9 @@ def plan_for(
     check_request(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
     check_package_name(package.name)
-    text, notes = partial(params_text, source, found, ipcs, methods, package), tuple[str, ...]()
-    effort = Effort()
+    text, effort, notes = partial(params_text, source, found, ipcs, methods, package), Effort(), tuple[str, ...]()
     if timed or minutes is not None:
-        effort, seconds = fitting(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
-        notes = tuple(budget_words(seconds, minutes, effort))
+        effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
         Path("params.yaml"): text(effort),
@@ -90,6 +89,22 @@ def plan_for(
     read_back(files[Path("params.yaml")], source, found, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
     return Plan(folder, files, found.summary if found else None, notes)
+
+
+def budget(
+    minutes: int | None, most_ipc: int, text: Callable[[Effort], str], images: Callable[[Effort], Images]
+) -> tuple[Effort, tuple[str, ...]]:
+    """The effort that fits into ``minutes``, and what to say about the time.
+
+    Raises ParamsError if nothing fits. Without ``minutes``, an estimate that fails is reported and stops nothing.
+    """
+    try:
+        effort, seconds = fitting(minutes, most_ipc, text, images)
+    except ParamsError as error:
+        if minutes is not None:
+            raise
+        return Effort(), (f"time: not estimated ({error})",)
+    return effort, tuple(budget_words(seconds, minutes, effort))
 
 
 def is_here(source: Source, folder: Path) -> bool:

@@ -62,12 +62,12 @@ def score_consistency(dynamics: Dynamics) -> Tensor:
 def score_dual(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
     """Uncertainty times difficulty: the mean over all runs of J epochs of std(p)·(1 − mean(p)) (DUAL, Cho et al. 2025).
 
-    p is the label's probability; the standard deviation is that of a sample. Published with J = 10 of the first 30
-    epochs, and times 10.
+    p is the label's probability; the standard deviation is that of a sample, 0 for one epoch. Published with J = 10 of
+    the first 30 epochs, and times 10.
     """
     total_EN = torch.zeros_like(dynamics.probability[:, 0], dtype=torch.float32)
     runs = runs_of(dynamics.probability, window)
-    for run_EJN in runs:
+    for run_EJN in runs if dynamics.probability.shape[1] > 1 else ():
         p_EJN = run_EJN.float()
         total_EN += p_EJN.std(1) * (1 - p_EJN.mean(1))
     return total_EN.mean(0) / len(runs)
@@ -118,7 +118,7 @@ def scores_of(experts: Iterable[Dynamics], window: int = WINDOW) -> dict[str, Te
 
 
 def score_called(name: str, scores: Mapping[str, Tensor]) -> Tensor:
-    """One of :func:`scores_of`. Raises ParamsError for ``tdds`` where experts recorded no movement."""
+    """One of :func:`scores_of`. Raises ParamsError for ``tdds`` if the experts recorded no movement."""
     if name == "tdds" and not scores[name].any():
         raise ParamsError(
             f"score is tdds, but the experts recorded no movement, as N images times K classes are more than "
