@@ -105,7 +105,7 @@ def parameters(source: Path, side: int) -> dict[str, Any]:
         "score": {"name": "confidence"},
         "recipes": RECIPES,
         "evaluation": {"network": NETWORK, "training": TRAINING, "runs": 2},
-        "package": {"name": "memory", "default": "selmatch"},
+        "package": {"name": "memory", "default": "selmatch", "storage": "float32"},
     }
 
 

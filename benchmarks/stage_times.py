@@ -95,7 +95,10 @@ def main(
         for each in trees:
             folders[each] = Path(name) / each
             folders[each].mkdir()
-            YAML().dump(without_later_methods(parameters(Path(name) / "tiled", SIDE)), folders[each] / "params.yaml")
+            params = without_later_methods(parameters(Path(name) / "tiled", SIDE))
+            if each == "before_s":
+                del params["package"]["storage"]
+            YAML().dump(params, folders[each] / "params.yaml")
         os.environ["HF_DATASETS_CACHE"] = str(Path(name) / "cache")
         found = in_turns(trees, folders, stages, rounds)
     rows = [[stage, *(f"{each[key]:.2f}" for key in ("before_s", "now_s", "ratio"))] for stage, each in found.items()]

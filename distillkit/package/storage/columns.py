@@ -24,12 +24,15 @@ def columns_of(features: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(features[name].dtype) for name in ("pixels", "scale", "offset") if name in features}
 
 
-def pixel_lines(recipe: Recipe) -> str:
-    """Lines of Python after ``data = load_dataset(...).with_format("torch")`` that make ``pixels``, float32."""
+def pixel_lines(recipe: Recipe, scale: str = "scale") -> str:
+    """Lines of Python after ``data = load_dataset(...).with_format("torch")`` that make ``pixels``, float32.
+
+    ``scale`` is the name of a variable that they may use.
+    """
     columns, images = recipe["columns"], recipe["images"]
     if "scale" in columns:
-        scaled = 'scale, offset = (data[name][:][:, None, None, None] for name in ("scale", "offset"))'
-        return f'{scaled}\npixels = data["image"][:] / 255 * scale + offset'
+        scaled = f'{scale}, offset = (data[name][:][:, None, None, None] for name in ("scale", "offset"))'
+        return f'{scaled}\npixels = data["image"][:] / 255 * {scale} + offset'
     if not images["learned"]:
         return f'pixels = data["image"][:] / 255{COMMENT}'
     if not images["real"]:
