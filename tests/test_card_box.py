@@ -61,7 +61,7 @@ def test_what_is_known_and_what_is_not():
     assert found["Privacy audit"].startswith("**none was made of this config**")
     assert found["Personal data"] == "the publisher states nothing about it"
     assert found["Published"] == "the publisher states neither who, where nor when"
-    assert found["Licence"] == "`CC-BY-4.0` is that of the source; take it to hold for this set, too"
+    assert found["Licence"] == "`CC-BY-4.0`, the licence of the source; treat this set as under the same licence"
     assert found["Verified"].startswith("by nobody yet, as far as this card knows")
     assert "previews" in found["How to load"]
     assert found["Do not conclude"].startswith("that the images are anonymous; that another network")
@@ -99,12 +99,12 @@ def test_what_the_publisher_states():
     ("licence", "method", "expected"),
     [
         ("unknown", "dm", "**not recorded**: look it up at the source before you share this"),
-        ("Research only", "dm", "`Research only` is that of the source; take it to hold for this set, too"),
-        ("mit, odbl", "dm", "`MIT, ODbL-1.0` is that of the source; take it to hold for this set, too"),
+        ("Research only", "dm", "`Research only`, the licence of the source; treat this set as under the same licence"),
+        ("mit, odbl", "dm", "`MIT, ODbL-1.0`, the licence of the source; treat this set as under the same licence"),
         (
             "mit",
             "imported",
-            "`MIT` is that of the source; that of the imported images is not recorded",
+            "`MIT`, the licence of the source; that of the imported images is not recorded",
         ),
     ],
 )
@@ -114,7 +114,7 @@ def test_the_licence_in_words(licence, method, expected):
 
 def test_a_licence_that_was_recorded_on_import_stands_everywhere():
     recipe = RECIPE | {"method": "imported", "notes": {"imported": {"licence": "CC BY-SA 4.0"}}}
-    assert licence_words(recipe) == "`CC-BY-4.0` is that of the source; that of the imported images is `CC-BY-SA-4.0`"
+    assert licence_words(recipe) == "`CC-BY-4.0`, the licence of the source; that of the imported images is `CC-BY-SA-4.0`"
     source = RECIPE["provenance"]["source"]
     assert shared_licence(source, [RECIPE, recipe]) == {"license": ["cc-by-4.0", "cc-by-sa-4.0"]}
     assert shared_licence(source, [RECIPE]) == {"license": "cc-by-4.0"}

@@ -644,7 +644,7 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
     assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
-    assert "| Licence | `MIT` is that of the source; that of the imported images is not recorded |" in text
+    assert "| Licence | `MIT`, the licence of the source; that of the imported images is not recorded |" in text
     assert "was made with" not in text
     assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
     assert (

@@ -27,7 +27,7 @@ SHOWN = 5  # sign-offs in the box; show lists all of them
 LOOK_UP = "look it up at the source before you share this"
 NO_CONCLUSION = (
     "that the images are anonymous; that another network, other training or other test images give this accuracy; "
-    "that another seed gives as good a set; how often anything occurs in the source ([limits](#limits))"
+    "that another seed gives as good a set; anything about how often something occurs in the source ([limits](#limits))"
 )
 
 
@@ -127,7 +127,7 @@ def audited(recipe: Recipe) -> str:
     """What an audit found, if there was one."""
     if recipe.get("audit") is None:
         return (
-            "**none was made of this config**: how well a stranger can tell which images it was made from is not known"
+            "**none was made of this config**: nobody has tested whether an outsider can find out which images it was made from"
         )
     return audit_words(recipe["audit"])
 
@@ -153,9 +153,9 @@ def licence_words(recipe: Recipe) -> str:
     """The source's and that of imported images, by SPDX where that has a name for them."""
     text, imported = recipe["provenance"]["source"]["licence"].strip(), licence_of_imported(recipe)
     known = text not in ("", "unknown")
-    found = f"{code(by_spdx(text))} is that of the source" if known else f"**not recorded**: {LOOK_UP}"
+    found = f"{code(by_spdx(text))}, the licence of the source" if known else f"**not recorded**: {LOOK_UP}"
     if not imported:
-        return f"{found}; take it to hold for this set, too" if known else found
+        return f"{found}; treat this set as under the same licence" if known else found
     own = "not recorded" if imported == "unknown" else code(by_spdx(imported))
     return f"{found}; that of the imported images is {own}"
 

@@ -68,10 +68,10 @@ def storage_words(recipes: Sequence[Recipe]) -> str:
     """How the images are kept, and what the accuracies were measured on."""
     real, learned = (any(recipe["images"][kind] for recipe in recipes) for kind in ("real", "learned"))
     kinds = sorted({recipe["storage"]["learned"] for recipe in recipes})
-    told = ["Real images have 8 bits, bit for bit the source's, and are in the parquet alone"] if real else []
+    told = ["Real images have 8 bits, bit for bit the source's, and are stored only in the parquet"] if real else []
     told += [KEPT[kind] for kind in kinds] if learned else []
     words = "; ".join(told)
-    return f"{words[0].upper()}{words[1:]}. Networks were trained on the images as they are kept."
+    return f"{words[0].upper()}{words[1:]}. The accuracies were measured on exactly these stored images."
 
 
 WORDS: tuple[Any, ...] = (column_rows, is_exact, pixel_lines, storage_words)
