@@ -85,7 +85,7 @@ def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
     project = tiny(tmp_path / "project", ("code", "fetch", "experts", "shards", "score", "inputs", "distill"), [0])
     recipe = MTT | {"optim": OPTIM | {"steps": 100_000}}
-    package = {"name": "tiny", "default": "mtt-ipc5"}
+    package = {"name": "tiny", "default": "mtt-ipc5", "storage": "float32"}
     write_params(project, PARAMS | {"expert_shards": [0], "recipes": {"mtt-ipc5": recipe}, "package": package})
     dvc(project, "repro", "inputs")
     declaration = re.search(r"^```yaml\n(.*?)^```$", (DOCS / "experiments.md").read_text(), re.M | re.S)

@@ -138,8 +138,8 @@ def test_what_is_named_are_networks_steps_and_outputs(whole):
     assert named["reference"] == ["1-0.safetensors", "1-1.safetensors", "reference.safetensors"]
     scan = ["1-0.safetensors", "1-1.safetensors"]
     assert named["distill"] == [*scan, *["distillation.safetensors"] * 3, "selmatch.csv", "selmatch.safetensors"]
-    assert named["evaluate"] == [*scan, *["selmatch.csv", "selmatch.json"] * 2]
-    assert named["package"] == ["preview.png", "tiny"]
+    assert named["evaluate"] == [*scan, *["selmatch.csv"] * 2, *["selmatch.json"] * 2]
+    assert named["package"] == ["distilled.safetensors", "preview.png", "tiny"]
 
 
 def test_a_stage_killed_again_and_again_gets_done(whole, before):
@@ -178,7 +178,7 @@ def test_other_inputs_do_not_take_up_the_work(whole, before):
     write_params(project, TINY | {"seed": 1})
     assert len(forked.run(project, command("evaluate")).named) == 6
     write_params(project, TINY)
-    assert len(forked.run(project, command("evaluate")).named) == 3
+    assert len(forked.run(project, command("evaluate")).named) == 4
     assert contents(project) == whole[1]["evaluate"]
 
 
