@@ -114,7 +114,9 @@ def test_the_licence_in_words(licence, method, expected):
 
 def test_a_licence_that_was_recorded_on_import_stands_everywhere():
     recipe = RECIPE | {"method": "imported", "notes": {"imported": {"licence": "CC BY-SA 4.0"}}}
-    assert licence_words(recipe) == "`CC-BY-4.0`, the licence of the source; that of the imported images is `CC-BY-SA-4.0`"
+    assert (
+        licence_words(recipe) == "`CC-BY-4.0`, the licence of the source; that of the imported images is `CC-BY-SA-4.0`"
+    )
     source = RECIPE["provenance"]["source"]
     assert shared_licence(source, [RECIPE, recipe]) == {"license": ["cc-by-4.0", "cc-by-sa-4.0"]}
     assert shared_licence(source, [RECIPE]) == {"license": "cc-by-4.0"}

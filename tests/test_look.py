@@ -261,6 +261,11 @@ def test_export_is_one_file_or_sheets_beside_it(described, tmp_path, monkeypatch
     (tmp_path / "site/notes.txt").touch()
     with pytest.raises(ParamsError, match="holds other files than a page"):
         export(*described, tmp_path / "site")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/index.html").write_text("<html>my page")
+    with pytest.raises(ParamsError, match="holds other files than a page"):
+        export(*described, tmp_path / "own")
+    assert (tmp_path / "own/index.html").read_text() == "<html>my page"
 
 
 def test_no_more_is_drawn_than_it_takes_to_know_that_it_is_too_much():

@@ -132,7 +132,8 @@ def lines(verdict: Verdict) -> Iterator[str]:
     yield f"  claimed  {percent(verdict.claimed)}" + (f", with network {verdict.network}" if verdict.network else "")
     yield f"  found    {percent(verdict.found)}"
     allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
-    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} (at most {100 * CEILING:g})"
+    most = f"at most {100 * CEILING:g}, but at least two test images"
+    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} ({most})"
     yield f"  tested   on {counted(verdict.test_images, 'image')} of {verdict.source}"
     if not verdict.same_test_images:
         yield (

@@ -57,6 +57,8 @@ def look(wanted: Wanted, folder: Path | None, browse: bool) -> dict[str, Any]:
     sheets = sheets_of(galleries)
     if few_enough(sheets):
         path = PAGES / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', described['title'])[:80]}.html"
+        if not (ignored := PAGES.parent / ".gitignore").exists():
+            write_text(ignored, "*\n")  # a page may show images that are not in the set
         write_text(path, page(described, galleries, sheets, alone=True))
         opened(path.resolve().as_uri(), browse)
         return {"page": str(path), "files": {path.name: path.stat().st_size}}

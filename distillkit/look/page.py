@@ -16,6 +16,7 @@ from distillkit.report.document import asset, data_block, policy, template
 
 LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
 INDEX, SHEETS = "index.html", "sheets"
+MARK = b'<meta name="generator" content="distillkit look">'
 ALONE, BESIDE = "data:", "'self' data:"  # where pictures may come from
 Sheet = Callable[[], bytes]
 
@@ -68,12 +69,20 @@ def embedded(data: bytes) -> Markup:
     return Markup("data:image/webp;base64," + b64encode(data).decode("ascii"))  # nothing in it needs an escape
 
 
+def is_site(folder: Path) -> bool:
+    """Whether a folder is empty, or has nothing but an earlier export in it."""
+    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= {INDEX, SHEETS}:
+        return False
+    index = folder / INDEX
+    return not index.exists() or (index.is_file() and MARK in index.read_bytes()[:4096])
+
+
 def export(described: Mapping[str, Any], galleries: Pictures, folder: Path) -> dict[str, int]:
     """Write a static site into ``folder``, in place of an earlier one, and return its files with their sizes.
 
     Up to 20 MB of pictures it is one file. Raises ParamsError where the folder holds anything else.
     """
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {INDEX, SHEETS}):
+    if folder.exists() and not is_site(folder):
         raise ParamsError(f"{folder} holds other files than a page; expected a new folder; choose another")
     sheets = sheets_of(galleries)
     alone = few_enough(sheets)

@@ -127,7 +127,8 @@ def audited(recipe: Recipe) -> str:
     """What an audit found, if there was one."""
     if recipe.get("audit") is None:
         return (
-            "**none was made of this config**: nobody has tested whether an outsider can find out which images it was made from"
+            "**none was made of this config**: nobody has tested whether an outsider can find out which images it was "
+            "made from"
         )
     return audit_words(recipe["audit"])
 

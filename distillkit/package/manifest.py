@@ -186,9 +186,9 @@ def open_package(folder: Path, whole: bool = False) -> Package:
         raise ArtifactError(f"{folder} has none of its recipes {', '.join(manifest.recipes)}; {AGAIN}")
     expected = manifest.files_of(here)
     if found != expected:
-        problem = "lacks" if expected - found else "also holds"
+        problem, remedy = ("lacks", AGAIN) if expected - found else ("also holds", "move it out of the folder")
         name = min(expected - found or found - expected)
-        raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {AGAIN}")
+        raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {remedy}")
     for name in sorted(expected):
         check_file(folder / name, manifest.files[name])
     if CROISSANT in manifest.files:  # packages of before have none
