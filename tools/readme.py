@@ -19,6 +19,7 @@ from distillkit.methods import METHODS
 from distillkit.report import results as report_results
 from distillkit.report import table as report_table
 
+STORAGES = ("float32", "float16", "uint8")
 NOTE = "written by tools/readme.py, do not edit -->\n"
 
 
@@ -150,6 +151,29 @@ def large_sources() -> str:
     return "\n".join(lines)
 
 
+def storage() -> str:
+    """Bytes and accuracies of benchmarks/results/storage.json."""
+    found = load(Path("benchmarks/results/storage.json"))
+    lines = ["| bytes | source's files | before | float32 | float16 | uint8 |", "| --- |" + " ---: |" * 5]
+    for row in found["bytes"]:
+        cells = [f"{row[key]:,}" if key in row else "–" for key in ("source_files", "before", *STORAGES)]
+        lines.append(f"| {row['number']:,} {row['images']} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| accuracy | float32 % | float16, points lost | uint8, points lost |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for source, measured in found["accuracy"].items():
+        for name, by_storage in measured["sets"].items():
+            losses = [
+                f"{by_storage[kind]['lost_points']:+.2f} ± {by_storage[kind]['standard_error']:.2f}"
+                for kind in STORAGES[1:]
+            ]
+            what = "digits" if source == "digits" else "CIFAR-10"
+            lines.append(f"| {what}, {name} | {100 * by_storage['float32']['mean']:.2f} | {' | '.join(losses)} |")
+    return "\n".join(lines)
+
+
 def noise_sets() -> str:
     """Accuracy and share of wrong labels by method and rate, mean and deviation over seeds, of noise_digits.json."""
     every = load(NOISE)["sets"]
@@ -238,6 +262,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/speed.md": {"speed": speed, "memory": large_sources},
     "docs/privacy.md": {"audit": audit},
     "docs/noise.md": {"noise-sets": noise_sets, "noise-scores": noise_scores, "noise-signs": noise_signs},
+    "docs/publishing.md": {"storage": storage},
 }
 
 

@@ -68,10 +68,10 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
     elif path.is_dir() and not (path / MANIFEST).is_file() and (path / DISTILLED).is_dir():
         found = of_artifact(path / DISTILLED / f"{recipe_in(path, recipe)}.safetensors")
     elif path.is_dir() and not (path / MANIFEST).is_file():
-        found = (
+        neither = (
             f"{text} holds neither a package nor a pipeline's sets{f', and {recipe!r} is no path' if recipe else ''}"
         )
-        raise ArtifactError(f"{found}; expected a package, a pipeline's folder, an artifact or owner/name; name one")
+        raise ArtifactError(f"{neither}; expected a package, a pipeline's folder, an artifact or owner/name; name one")
     else:
         package_reference(text)
         with pulled(text, recipe) as package:
