@@ -52,13 +52,13 @@ def chunks(images: Images, most: int = PART) -> Iterator[Tensor]:
     yield from (images[rows] for rows in spans(images, most))
 
 
-def spans(images: Images, most: int = PART) -> Iterator[slice]:
-    """The rows of :func:`chunks`.
+def spans(images: Images, most: int = PART, values: int | None = None) -> Iterator[slice]:
+    """The rows of :func:`chunks`, or of chunks of ``values`` values.
 
     What is found for each row goes into one tensor that is there from the beginning: small results that are kept, one
     between each two chunks, would keep the allocator from using the memory of a chunk for the next.
     """
-    values = CHUNK_ON_GPU if images.device.type == "cuda" else CHUNK
+    values = values or (CHUNK_ON_GPU if images.device.type == "cuda" else CHUNK)
     rows = max(1, min(most, values // max(1, images.shape[1:].numel())))
     yield from (slice(first, min(first + rows, len(images))) for first in range(0, len(images), rows))
 

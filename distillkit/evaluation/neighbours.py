@@ -16,6 +16,7 @@ from distillkit.data.rows import PART, Images, spans, to_pixels
 
 SIDE = 2  # pixels; features are sums over squares of this side
 QUERIES = 512  # query images in a block
+CANDIDATES = 2**23  # values of a chunk to compare with, 32 MiB of float32; a small chunk rules out few pairs
 PAIRS = 2**19  # most float64 values of image pairs in memory
 FIRST = 4  # pairs per query image that are computed first, to rule out others
 ROUNDING = 1e-7  # bound of the float32 rounding error per summed feature
@@ -61,7 +62,7 @@ def nearest(
         torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
         torch.full((len(images), count), len(others), device=device),
     )
-    for columns in track(list(spans(others, chunk))):
+    for columns in track(list(spans(others, chunk, CANDIDATES))):
         chunk_SD = to_pixels(others[columns].to(device)).flatten(1)
         features_SF = features(chunk_SD.view(-1, *own))
         for rows in spans(images, QUERIES):
