@@ -276,7 +276,7 @@ def examined(engine: str, fault: Fault, lab: Lab) -> dict[str, Any]:
     assert contents(lab.folder) == lab.plain(), "not the files of plain dvc repro"
     lines = [line for line in said.splitlines() if re.search(fault.told, line)] or said.splitlines()[-1:]
     line = lines[-1] if lines else ""
-    for found, written in ((str(lab.home), "."), (socket.gethostname(), "HOST")):
+    for found, written in ((str(lab.home), "."), (sys.executable, "python"), (socket.gethostname(), "HOST")):
         line = line.replace(found, written)
     return {
         "fault": fault.what,
