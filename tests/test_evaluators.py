@@ -78,7 +78,7 @@ def test_both_count_the_same_network_as_equally_accurate(ranking):
     network = build_network(NetworkSpec("convnet", "instance", depth=1, width=8), (1, 8, 8), 10, seed=1)
     loader = torch.utils.data.DataLoader(TensorDataset(images, labels), batch_size=64)
     with torch.no_grad():
-        own = 100 * accuracy(network.eval()(images), labels).item()
+        own = 100 * accuracy(network.eval()(images).argmax(1), labels).item()
     assert validate(network, loader, device="cpu") == pytest.approx(own, abs=1e-4) and 0 < own < 100
 
 
