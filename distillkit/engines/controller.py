@@ -112,6 +112,7 @@ class Run:
                 self.explain()
         except BrokenPipeError as error:
             self.cancel()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python fails on what is left to write, and exits with 120
             raise unheard(error) from None
         except BaseException:
             self.cancel()
