@@ -112,7 +112,6 @@ class Run:
                 self.explain()
         except BrokenPipeError as error:
             self.cancel()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python fails on what is left to write, and exits with 120
             raise unheard(error) from None
         except BaseException:
             self.cancel()
@@ -219,7 +218,7 @@ def name_of(stage: str) -> str:
 def unheard(error: OSError) -> DistillkitError:
     """The error for lines that cannot be said, as in ``| head``; what stdout still holds is dropped."""
     with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # sys.stdout is redirected here
     return DistillkitError(
         f"what the stages say cannot be written ({error.strerror}); they have ended in order; "
         "run the same command to go on"
