@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -356,11 +356,8 @@ def init(
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
         found = f"{given[0]} is for a new pipeline, but {folder} has one"
         raise click.UsageError(f"{found}; leave it out, or name a folder")
-    settings = {key: value for key, value in source.items() if value}
-    if settings.get("test_split") == "none":
-        settings["test_split"] = None
     wanted = ipcs or (10,), methods or USUAL
-    planned = plan_for(folder, dataset, *wanted, name, ci, settings, minutes=minutes, timed=not dry_run)
+    planned = plan_for(folder, dataset, *wanted, name, ci, source_settings(source), minutes=minutes, timed=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))
@@ -374,6 +371,12 @@ def init(
         tell(line)
     if not dry_run:
         click.echo(outcome(planned, write(planned)))
+
+
+def source_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options about the source that were given, as settings of it."""
+    settings = {key: value for key, value in options.items() if value}
+    return settings | ({"test_split": None} if settings.get("test_split") == "none" else {})
 
 
 def options_given(*names: str) -> list[str]:

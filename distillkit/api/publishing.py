@@ -1,7 +1,7 @@
 """A dataset folder for the Hub from sets that were made in Python."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,14 @@ def save_package(
     check_free(path, overwrite)
     first = next(iter(sets.values()))[1].recipe
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
-    if default is not None and default not in shown:
-        close = hint(str(default), shown)
-        raise ParamsError(f"default is {default!r}{close}; expected the name of a set, one of {', '.join(shown)}")
+    check_default(default, shown)
     with visiting(), tempfile.TemporaryDirectory() as temporary:
         tell_if_typed(first.network, *(small.experts.get("network", {}) for small, _ in sets.values()))
-        entries = []
-        for name, (small, found) in sets.items():
-            artifact.save_synthetic(file := Path(temporary, f"{name}.safetensors"), small, small.provenance)
-            metrics = {**found.metrics, "storage": storage}  # which does not matter to sets of real images alone
-            entries.append(Entry(name, file, metrics, small.params))
         one = sets[default or shown[-1]][0]
         build(
             path,
             name=path.resolve().name,
-            entries=entries,
+            entries=list(written(sets, Path(temporary), storage)),
             packaged=shown,
             default=default or shown[-1],
             real=data,
@@ -85,6 +78,21 @@ def save_package(
             rai=told[1],
             storage=storage,
         )
+
+
+def written(sets: Mapping[str, tuple[DistilledSet, Evaluation]], folder: Path, storage: Storage) -> Iterator[Entry]:
+    """Each set as a file in ``folder``, with what was measured."""
+    for name, (small, found) in sets.items():
+        artifact.save_synthetic(file := folder / f"{name}.safetensors", small, small.provenance)
+        metrics = {**found.metrics, "storage": storage}  # which does not matter to sets of real images alone
+        yield Entry(name, file, metrics, small.params)
+
+
+def check_default(default: str | None, shown: Sequence[str]) -> None:
+    """Raise ParamsError unless ``default`` is None or one of the sets that are ``shown``."""
+    if default is not None and default not in shown:
+        close = hint(str(default), shown)
+        raise ParamsError(f"default is {default!r}{close}; expected the name of a set, one of {', '.join(shown)}")
 
 
 def said(value: Mapping[str, Any] | None, kind: Any, name: str) -> Any:

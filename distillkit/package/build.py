@@ -39,7 +39,7 @@ from distillkit.package.recipe_json import (
     source_yardstick,
     without_machine_paths,
 )
-from distillkit.package.sign_offs import filed_with
+from distillkit.package.sign_offs import Filed, filed_with
 from distillkit.package.storage.columns import columns_of
 from distillkit.package.storage.packing import image_file, pack
 from distillkit.pipeline.packaging import Publication, Rai, check_package
@@ -86,41 +86,55 @@ def build(
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
-    shared = {
+    shared = about_source(real) | {
         "command": command,
         "pipeline": without_machine_paths({"data": dict(real.info.params), **pipeline}),
         "evaluation": params.read(evaluation, EvaluationRecipe, "evaluation").plain(),
-        "test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)},
-        **noise(real),
         "publication": asdict(publication),
         "rai": asdict(rai),
     }
-    for entry in entries:
-        check_runs(entry, shared["evaluation"]["runs"])
-        check_storage(entry, storage)
-    yardstick = source_yardstick(real.train)
-    recipes: list[dict[str, Any]] = []
-    infos: dict[str, Any] = {}
+    check_entries(entries, shared["evaluation"]["runs"], storage)
+    yardstick, recipes, infos = source_yardstick(real.train), list[dict[str, Any]](), dict[str, Any]()
     with replacing(folder) as built:
         for entry in track([by_name[recipe] for recipe in packaged], f"package {name}"):
             check()
-            config = built / entry.name
-            config.mkdir()
-            recipe, infos[entry.name] = write_config(config, entry, real, yardstick, storage)
-            recipe |= {"columns": columns_of(infos[entry.name].features)}
+            recipe, infos[entry.name] = write_config(built / entry.name, entry, real, yardstick, storage)
             recipe |= shared | {"baselines": baselines(recipe["images"]["per_class"], entries)}
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
-            (config / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
+            (built / entry.name / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        filed = filed_with(built, sign_offs, packaged)
-        (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
-        columns = {recipe: list(info.features) for recipe, info in infos.items()}
-        described = document(name, recipes, default, columns, records_in(built))
-        (built / CROISSANT).write_text(pretty_json(described), encoding="utf-8")
-        manifest = manifest_of(built, name, packaged, default)
-        (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
+        write_whole(built, name, recipes, default, infos, filed_with(built, sign_offs, packaged))
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
+
+
+def check_entries(entries: Sequence[Entry], runs: int, storage: Storage) -> None:
+    """Raise ArtifactError unless all were measured with so many networks, trained on what is kept."""
+    for entry in entries:
+        check_runs(entry, runs)
+        check_storage(entry, storage)
+
+
+def write_whole(
+    built: Path,
+    name: str,
+    recipes: Sequence[dict[str, Any]],
+    default: str,
+    infos: Mapping[str, Any],
+    filed: Sequence[Filed],
+) -> None:
+    """The files about all configs: card, croissant.json and, as it lists all others, the manifest."""
+    (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
+    columns = {recipe: list(info.features) for recipe, info in infos.items()}
+    described = document(name, recipes, default, columns, records_in(built))
+    (built / CROISSANT).write_text(pretty_json(described), encoding="utf-8")
+    manifest = manifest_of(built, name, [recipe["name"] for recipe in recipes], default)
+    (built / MANIFEST).write_text(pretty_json(asdict(manifest)), encoding="utf-8")
+
+
+def about_source(real: RealData) -> dict[str, Any]:
+    """The test images, and the training labels that are not the source's, where there are some."""
+    return {"test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)}, **noise(real)}
 
 
 def leak(real: RealData) -> dict[str, int]:
@@ -154,12 +168,14 @@ def write_config(
     """The recipe's files but recipe.json; returns most of what that one says, and the ``datasets.DatasetInfo``."""
     from distillkit.report.pictures import preview_grid
 
+    config.mkdir()
     synthetic, provenance = load_synthetic(entry.artifact)
     kept = stored(synthetic, storage)
     recipe = describe(entry, kept, provenance, real, yardstick)
     pack(config / ARTIFACT, entry.artifact, synthetic, storage, PARQUET)
     info = write_parquet(config / PARQUET, synthetic, storage, real.encoded)
     preview_grid(kept, config / PREVIEW)
+    recipe["columns"] = columns_of(info.features)
     recipe["storage"] = {
         "learned": storage,
         "safetensors": (config / ARTIFACT).stat().st_size,

@@ -58,39 +58,32 @@ def write_report(
     pictures = {row.recipe: checked_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
-    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
-    write_text(folder / "summary.json", pretty_json(summary(rows)))
+    write_tables(folder, rows, notes)
     first, previewed = leading(rows), [row for row in rows if row.recipe in pictures]
     losses, drawn = draw_plots(folder, first, loss_curves, training_curves)
-    style, script = asset("page.css") + asset("report.css"), asset("tables.js") + asset("switches.js")
-    write_preview(folder, pictures, previewed)
-    shown = within({row.recipe: pictures[row.recipe] for row in leading(previewed)})
-    page = template(
-        "report.html.jinja"
-    ).render(
-        policy=policy([script], [style], more="style-src-attr 'unsafe-inline'"),  # which Matplotlib's SVG has
-        style=style,
-        script=script,
-        switches=[(row.recipe, series(row.recipe)) for row in first],
+    page = template("report.html.jinja").render(
+        **page_parts(first),
         **table_parts(rows),
+        **audit_parts(audits),
+        **cross_parts(recipe, rows),
+        **evaluation_parts(recipe),
+        **preview_parts(folder, pictures, previewed),
         warnings=notes[:-1],
         note=notes[-1],
-        neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         losses=losses,
         plots={name: Markup(svg) for name, svg in drawn.items()},
         starts=starts,
         scan=scan,
-        audit_columns=COLUMNS,
-        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         most=MOST,
-        cross=cross_table(str(recipe.network), [Entry(row.recipe, row.measured, row.others) for row in rows]),
-        cross_words=WORDS,
-        previews=shown,
-        not_shown=len(pictures) - len(shown),
         source=flat(source),
-        evaluation=flat(recipe.plain()),
     )
     write_text(folder / "report.html", page)
+
+
+def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str]) -> None:
+    """table.md, with the notes below it, and summary.json."""
+    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
+    write_text(folder / "summary.json", pretty_json(summary(rows)))
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -100,6 +93,25 @@ def tables(rows: Sequence[Row]) -> str:
         return markdown_table(rows)
     words = part_words(len(first), len(rows), "all of them below")
     return f"{words}\n\n{markdown_table(rows, first)}\nAll recipes:\n\n{markdown_table(rows)}"
+
+
+def page_parts(first: Sequence[Row]) -> dict[str, Any]:
+    """What makes the page work: style, script, the policy that allows these alone, and a switch for each recipe."""
+    style, script = asset("page.css") + asset("report.css"), asset("tables.js") + asset("switches.js")
+    return {
+        "policy": policy([script], [style], more="style-src-attr 'unsafe-inline'"),  # which Matplotlib's SVG has
+        "style": style,
+        "script": script,
+        "switches": [(row.recipe, series(row.recipe)) for row in first],
+    }
+
+
+def audit_parts(audits: Mapping[str, Result]) -> dict[str, Any]:
+    """The table of audits."""
+    return {
+        "audit_columns": COLUMNS,
+        "audits": [(table_row(result), audit_words(result)) for result in audits.values()],
+    }
 
 
 def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
@@ -114,11 +126,25 @@ def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def write_preview(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row]) -> None:
-    """preview.png, where a recipe has a preview."""
+def cross_parts(recipe: EvaluationRecipe, rows: Sequence[Row]) -> dict[str, Any]:
+    """The table of other networks."""
+    entries = [Entry(row.recipe, row.measured, row.others) for row in rows]
+    return {"cross": cross_table(str(recipe.network), entries), "cross_words": WORDS}
+
+
+def evaluation_parts(recipe: EvaluationRecipe) -> dict[str, Any]:
+    """How all was measured."""
+    neighbours = "" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)"
+    return {"neighbours": neighbours, "evaluation": flat(recipe.plain())}
+
+
+def preview_parts(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row]) -> dict[str, Any]:
+    """The previews that the page shows; the most telling one is written as preview.png, too."""
     if rows:
         with atomic_write(folder / "preview.png") as temporary:
             temporary.write_bytes(pictures[most_telling(rows)].read_bytes())
+    shown = within({row.recipe: pictures[row.recipe] for row in leading(rows)})
+    return {"previews": shown, "not_shown": len(pictures) - len(shown)}
 
 
 def draw_plots(

@@ -82,8 +82,8 @@ def plan_for(
         Path(".distillkit/.gitignore"): "*\n",
         Path("artifacts/.gitignore"): IGNORED,
     }
-    for path in sorted((ROOT / "stages").glob("*.py")):
-        files[Path("stages") / path.name] = path.read_text(encoding="utf-8")
+    scripts = sorted((ROOT / "stages").glob("*.py"))
+    files |= {Path("stages") / path.name: path.read_text(encoding="utf-8") for path in scripts}
     if workflow:
         files |= workflow_files(folder, top, package.name)
     read_back(files[Path("params.yaml")], source, found, package)
