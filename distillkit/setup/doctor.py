@@ -159,6 +159,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield version(data)
         yield from extras(data)
         checks.check_params(data)
+        params.section(data, "seed", int)  # the rest of what must be there is read below
         yield from source_images(data, folder)
         yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
         yield from guarded("licence", lambda: imported_licences(data, folder))
