@@ -363,6 +363,10 @@ def test_on_paper(quiet, site):
     try:
         quiet.execute_script("window.dispatchEvent(new Event('beforeprint'))")
         assert cells(quiet) == 40
+        drawn_map = (
+            "return board.getContext('2d').getImageData(0, 0, board.width, board.height).data.some((one) => one)"
+        )
+        assert quiet.execute_script(drawn_map), "however far it was from the window"
         assert not quiet.find_element("id", "filters").is_displayed()
         assert quiet.find_element("id", "class-table").is_displayed()
         assert quiet.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"].startswith("JVBERi")

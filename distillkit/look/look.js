@@ -430,7 +430,8 @@ function lossCurve(marked) {
 
 const map = byId("map");
 const board = map.querySelector("canvas");
-let view = null; // from the map's numbers to pixels of the canvas
+let view = null; // from the map's numbers to pixels of the canvas; measured when the map is first drawn
+let mapIsNear = false; // the window; a map that nobody sees is not drawn
 
 function measureMap() {
   const spread = (values) => values.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
@@ -442,7 +443,7 @@ function measureMap() {
   board.height = board.clientHeight * dense;
   const edge = 10 * dense;
   const inner = [board.width - 2 * edge, board.height - 2 * edge];
-  view = {
+  return {
     left, right, bottom, top, wide, high, dense,
     toX: (x) => edge + ((x - left) / wide) * inner[0],
     toY: (y) => edge + ((top - y) / high) * inner[1],
@@ -456,7 +457,8 @@ const region = () => state.region.split(",").map(Number);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
 function drawMap() {
-  if (!data.map || !view) return;
+  if (!data.map || !mapIsNear) return;
+  view ??= measureMap();
   const pen = board.getContext("2d");
   const { dense, toX, toY } = view;
   pen.clearRect(0, 0, board.width, board.height);
@@ -464,17 +466,19 @@ function drawMap() {
   pen.globalAlpha = 0.55;
   data.map.source.x.forEach((x, place) => pen.fillRect(toX(x) - dense, toY(data.map.source.y[place]) - dense, 2 * dense, 2 * dense));
   const [learned, real, visible] = [colour("--learned"), colour("--other"), new Set(order)];
-  for (const image of all) {
+  const radius = (all.length > 5000 ? 2 : 4) * dense;
+  for (const image of [...all.filter((one) => !visible.has(one)), ...order]) { // what is shown lies on top
     const [x, y] = [toX(data.map.x[image]), toY(data.map.y[image])];
     pen.globalAlpha = visible.has(image) ? 1 : 0.25;
     pen.fillStyle = images.learned[image] ? learned : real;
     pen.beginPath();
-    if (images.learned[image]) pen.arc(x, y, 4 * dense, 0, 7);
-    else pen.rect(x - 3.5 * dense, y - 3.5 * dense, 7 * dense, 7 * dense);
+    if (images.learned[image]) pen.arc(x, y, radius, 0, 7);
+    else pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
     pen.fill();
   }
   pen.globalAlpha = 1;
   byId("map-clear").hidden = !state.region;
+  byId("map-clear").textContent = `Remove the region (${order.length.toLocaleString("en")} images)`;
   if (state.region) outline(region());
 }
 
@@ -497,6 +501,7 @@ function clearRegion() {
 }
 
 function moveRegion(event) {
+  view ??= measureMap();
   const { left, right, bottom, top, wide, high } = view;
   const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
   if (event.key === "Escape" && state.region) clearRegion();
@@ -516,7 +521,10 @@ function prepareMap() {
     `Principal components of ${data.map.space} (${share} of the variance). Small grey dots: training images; ` +
     "orange circles: learned images; blue squares: real ones of the set.";
   board.setAttribute("aria-label", "Map of the set and its source");
-  measureMap();
+  new IntersectionObserver(([{ isIntersecting }]) => {
+    mapIsNear = isIntersecting;
+    drawMap();
+  }, { rootMargin: `${NEAR}px 0px` }).observe(map);
   let from = null;
   const at = (event) => [view.fromX(event.offsetX), view.fromY(event.offsetY)];
   const between = ([x, y], [toX, toY]) => [Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY)];
@@ -641,10 +649,12 @@ window.addEventListener("hashchange", () => {
 });
 window.addEventListener("resize", () => {
   reserve();
-  if (data.map) measureMap();
+  view = null;
   drawMap();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
 window.addEventListener("beforeprint", () => {
   if (order.length <= MOST_PRINTED) parts.forEach(fill);
+  mapIsNear = true;
+  drawMap();
 });
