@@ -481,7 +481,7 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
     """List leftovers of the pipeline in FOLDER (by default this one), with sizes; --delete deletes them.
 
     These are files of removed recipes and shards, packages with other names, and unfinished work. Files under DVC stay
-    in DVC's cache. If you add a recipe again, DVC restores them from there.
+    in DVC's cache. If you add a recipe again, DVC restores them from there; snapshots are not under DVC.
     """
     from distillkit.pipeline.clean import clean as clear
     from distillkit.pipeline.clean import lines

@@ -29,12 +29,15 @@ NAMED = {
     "metrics/random-5.json",
     "metrics/classes/random-5.json",
     "metrics/audit/random-5.json",
+    "artifacts/snapshots/random-5.safetensors",
     "artifacts/hub/digits/manifest.json",
 }
 OTHERS_OWN = {"metrics/README.md", "artifacts/experts/.gitignore", "artifacts/hub/notes/README.md"}
 SHARD, RECIPE = "artifacts/experts/shard-1.safetensors", {"metrics/mtt.json", "metrics/classes/mtt.json"}
 UNFINISHED = f"{WORK}/distill-mtt-0123"
+SNAPSHOT = "artifacts/snapshots/mtt.safetensors"  # no stage moves it away: it is not under DVC
 REST = {
+    SNAPSHOT,
     "artifacts/hub/old/manifest.json",
     "artifacts/distilled/.a.safetensors.0a1b.tmp",
     f"{UNFINISHED}/distillation.safetensors",
@@ -95,7 +98,7 @@ def test_clean_lists_and_deletes_only_when_told(pipeline):
     listed = CliRunner().invoke(cli, ["clean"])
     assert listed.exit_code == 0, listed.output
     assert files(pipeline) == before
-    for path in (SHARD, *RECIPE, "artifacts/hub/old", UNFINISHED, ".distillkit/left-over"):
+    for path in (SHARD, *RECIPE, SNAPSHOT, "artifacts/hub/old", UNFINISHED, ".distillkit/left-over"):
         assert f"would delete {path} (0.0 MiB): " in listed.output
     assert listed.output.endswith("0.0 MiB; nothing is deleted without --delete\n")
     deleted = CliRunner().invoke(cli, ["clean", str(pipeline), "--delete", "--json"])

@@ -6,6 +6,9 @@ import os
 from look_sets import mixed_set, real_data, write_pipeline
 from pages import DOCS, desk, follow
 
+from distillkit.look.page import MARK
+from distillkit.report.document import asset
+
 
 def test_the_page_can_be_followed(tmp_path, digits):
     real = real_data(digits)
@@ -28,4 +31,11 @@ def test_figures_are_those_of_the_benchmark():
 
 def test_the_live_page_is_of_the_digits_and_names_no_place_of_a_machine():
     text = (DOCS / "look-digits.html").read_text(encoding="utf-8")
+    parts = (
+        asset("page.css"),
+        asset("tables.js"),
+        *(asset(name, "distillkit.look") for name in ("look.css", "look.js")),
+    )
+    assert all(part in text for part in parts), "the page is of an earlier build; run python tools/look_pictures.py"
+    assert MARK.decode() in text
     assert "<title>selmatch-ipc10</title>" in text and '"scikit-learn/digits"' in text and "file:" not in text

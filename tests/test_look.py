@@ -21,6 +21,7 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.cli import cli
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.push import push
+from distillkit.look.answers import lost
 from distillkit.look.description import describe
 from distillkit.look.facts import percentiles
 from distillkit.look.opening import open_subject
@@ -93,14 +94,22 @@ def test_classes_and_pairs_and_sentences(described):
         {"class": 1, "taken": 2, "count": 3, "of": 10},
         {"class": 3, "taken": 0, "count": 1, "of": 10},
     ]
-    words = " ".join(found["sentences"])
-    assert (
-        "The worst class is 1: 70.00 % of its test images are right (75.00 % with random, 80.00 % with full)." in words
-    )
-    assert "Of 1, 30.00 % of the test images are taken for 2." in words
+    words = " ".join(sentence for sentence, _ in found["answers"])
+    each = "90.00 ± 1.00 % (n = 5)"
+    assert words.startswith(f"Accuracy: {each} with this set, {each} with as many random images. ± is over networks")
+    assert "70.00 % of its test images are right (75.00 % with as many random images, 80.00 % with all images)" in words
+    assert "30.00 % are taken for 2. It has 2 test images: one more or less is 50.00 %." in words, "10 of 5 networks"
+    assert "to the hardest image (100 %), nothing comes from 0 to 10 % and 30 to 100 %." in words
     assert "20 images of 40 are images of the source, unchanged" in words
     most = max(range(40), key=lambda place: found["images"]["moved"][place])
     assert f"What was learned most is image {found['images']['row'][most]}," in words
+
+
+def test_the_class_that_loses_most_against_all_images():
+    rows = [{"name": str(k), "set": own, "full": full} for k, (own, full) in enumerate([(0.5, 0.5), (0.7, 1), (1, 1)])]
+    assert [*lost(rows)] == [("Against all images, class 1 loses most: 70.00 % instead of 100.00 %.", "class=1")]
+    assert [*lost([{**row, "full": row["set"]} for row in rows])] == []
+    assert [*lost([rows[0], {**rows[1], "full": None}])] == []
 
 
 def test_pixels_in_the_page_are_those_of_the_artifact(described, folder):
@@ -183,6 +192,11 @@ def test_against_another_set(folder):
     assert against["rms"][2] == found["images"]["moved"][2] > 0
     same = describe(first, first)[0]["against"]
     assert same["kind"] == ["same"] * 40 and same["removed"] == [] and same["other"] == list(range(40))
+    assert same["summary"] == [
+        f"{first.version.label} and {first.version.label} are the same: 40 images, parameters, accuracy"
+    ]
+    assert ("method", "random", "selmatch") in against["changes"]
+    assert against["summary"][0].startswith("Images: 40 → 40: 20 unchanged, 10 changed")
     assert [gallery.name for gallery in galleries] == ["set", "source", "step-5", "step-10", "other"]
 
 

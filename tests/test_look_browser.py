@@ -148,7 +148,7 @@ def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     quiet.get(f"{site}#kind=learned")
     subject = open_subject(str(folder), None)
     quiet.find_elements("css selector", ".cell")[0].click()
-    row = int(quiet.find_element("id", "panel-title").text.split()[1].rstrip(":"))
+    row = int(quiet.find_element("id", "panel-title").text.split()[1].rstrip(","))
     begun = levels(subject.real.train.pixels(slice(int(subject.synthetic.source_row[row]), None))[0])
     became = levels(subject.synthetic.image(row))
     found = drawn(quiet, "#panel-pictures canvas")
@@ -182,6 +182,18 @@ def test_snapshots_and_the_loss_beside_them(quiet, site, folder):
 
 def press(browser, key: str) -> None:
     browser.switch_to.active_element.send_keys(getattr(webdriver.Keys, key))
+
+
+def test_answers_lead_to_what_they_speak_of(quiet, site):
+    quiet.get(site)
+    shown = [one.get_attribute("href").split("#")[1] for one in quiet.find_elements("css selector", ".answer a")]
+    assert [state for state in shown if state.startswith("class=")] == ["class=1"] and "kind=real" in shown
+    quiet.find_element("css selector", ".answer a[href='#class=1']").click()
+    assert count(quiet) == "4 of 40 images"
+    quiet.find_element("css selector", ".answer a[href*='image=']").click()
+    assert count(quiet) == "20 of 40 images"
+    moved = quiet.execute_script("return data.images.moved")
+    assert quiet.execute_script("return current") == moved.index(max(moved))
 
 
 def test_by_keyboard_alone(quiet, site):
@@ -235,9 +247,24 @@ def test_tables_sort(quiet, site):
     assert pairs == ["1 2 30.00 3", "3 0 10.00 1"]
 
 
+def test_what_only_the_other_set_has_is_as_large_as_the_rest(quiet, site):
+    quiet.get(site)
+    own = [quiet.find_element("css selector", f"{where} canvas").rect for where in ("#grid .real", "#removed")]
+    assert len(quiet.find_elements("css selector", "#removed canvas")) == 10
+    assert own[1]["width"] >= own[0]["width"] > 40
+
+
 def resized(browser, width: int) -> None:
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+# What a finger cannot hit: less than 44 pixels high, or wide. A box to tick is hit by its label, a link in a text by
+# the line.
+SMALL = """return [...document.querySelectorAll("button,select,input,summary,nav a,#filters label")].filter((one) => {
+  const { width, height } = one.getBoundingClientRect();
+  return one.checkVisibility() && !one.matches("[type=checkbox]") && (width < 43.9 || height < 43.9);
+}).map((one) => one.outerHTML.slice(0, 100))"""
 
 
 def test_at_the_width_of_a_phone(quiet, site):
@@ -246,9 +273,13 @@ def test_at_the_width_of_a_phone(quiet, site):
         quiet.get(site)
         wide = "return [document.documentElement.scrollWidth, innerWidth]"
         assert quiet.execute_script(wide) == [360, 360]
+        assert not quiet.find_element("id", "filters").is_displayed(), "the pictures come first"
+        quiet.find_element("css selector", "#choices summary").click()
+        assert quiet.execute_script(SMALL) == []
         quiet.find_elements("css selector", ".cell")[3].click()
         box = quiet.find_element("id", "panel").rect
         assert box["width"] <= 360 and quiet.execute_script(wide)[0] == 360
+        assert quiet.execute_script(SMALL) == []
     finally:
         quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -332,6 +363,10 @@ def test_on_paper(quiet, site):
     try:
         quiet.execute_script("window.dispatchEvent(new Event('beforeprint'))")
         assert cells(quiet) == 40
+        drawn_map = (
+            "return board.getContext('2d').getImageData(0, 0, board.width, board.height).data.some((one) => one)"
+        )
+        assert quiet.execute_script(drawn_map), "however far it was from the window"
         assert not quiet.find_element("id", "filters").is_displayed()
         assert quiet.find_element("id", "class-table").is_displayed()
         assert quiet.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"].startswith("JVBERi")
@@ -429,6 +464,8 @@ def test_the_report_on_a_phone_on_paper_and_without_javascript(quiet, report):
     try:
         quiet.get(report)
         assert quiet.execute_script("return document.documentElement.scrollWidth") == 360
+        labels = quiet.find_elements("css selector", ".switches label")
+        assert labels and min(one.rect["height"] for one in labels) >= 44
     finally:
         quiet.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     quiet.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})

@@ -2,7 +2,8 @@
 
 python tools/look_pictures.py --cifar FOLDER_OR_HUB_ID
 
-It needs the artifacts of the default pipeline, Chromium and chromedriver. Of CIFAR-10 it shows a random set.
+It needs the artifacts of the default pipeline, Chromium and chromedriver. Of CIFAR-10 it shows a random set; without
+--cifar those pictures stay as they are.
 """
 
 import io
@@ -51,10 +52,11 @@ def wide_source() -> RealData:
     return RealData(train, train, channel_statistics(images), SourceInfo("folder", "made", "1", "CC0-1.0"))
 
 
-def subjects(cifar: str) -> Iterator[tuple[str, Subject]]:
+def subjects(cifar: str | None) -> Iterator[tuple[str, Subject]]:
     yield "digits", open_subject(".", RECIPE)
-    source = fetch(DataSpec(HuggingFaceSource(id=cifar), per_class=500, test_per_class=10))
-    yield "cifar10", random_set("CIFAR-10 (JPEG copy), random", source, IPC)
+    if cifar is not None:
+        source = fetch(DataSpec(HuggingFaceSource(id=cifar), per_class=500, test_per_class=10))
+        yield "cifar10", random_set("CIFAR-10 (JPEG copy), random", source, IPC)
     yield "200-classes", random_set("200 made classes", wide_source(), 10)
 
 
@@ -90,8 +92,8 @@ def side_by_side(pictures: list[Image.Image]) -> Image.Image:
 
 
 @click.command()
-@click.option("--cifar", required=True, help="CIFAR-10: a folder of parquet files here, or a dataset on the Hub.")
-def main(cifar: str) -> None:
+@click.option("--cifar", help="CIFAR-10: a folder of parquet files here, or a dataset on the Hub.")
+def main(cifar: str | None) -> None:
     """Draw all pictures."""
     with browser() as driver, tempfile.TemporaryDirectory() as temporary:
         for name, subject in subjects(cifar):

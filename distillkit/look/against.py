@@ -1,11 +1,14 @@
 """A second set beside the first: what differs, image by image and class by class."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
 from distillkit.check.diff.compare import compare
-from distillkit.check.diff.text import lines
+from distillkit.check.diff.images import sources_differ
+from distillkit.check.diff.result import Difference
+from distillkit.check.diff.text import SPREAD, accuracy_words, changes, images_words, lines, target_words
 from distillkit.look.opening import Subject
 from distillkit.look.sheets import Gallery
 
@@ -34,6 +37,20 @@ def against(first: Subject, other: Subject, row_N: Tensor) -> tuple[dict[str, An
         "label": other.synthetic.labels[other_row].tolist(),
         "classes": list(other.synthetic.class_names),
         "accuracy": None if other.by_class is None else list(other.by_class.get("set", [])) or None,
-        "lines": list(lines(found)),
+        "summary": list(summary(found)),
+        "changes": changes(found),
     }
     return described, [Gallery("other", other.synthetic.images, other_row)]
+
+
+def summary(found: Difference) -> Iterator[str]:
+    """What differs as a whole, in sentences; an arrow leads from the other set to this one."""
+    if found.same:
+        yield from lines(found)
+        return
+    if sources_differ(found.before, found.after):
+        yield "The sets come from different sources or splits, so training rows were not used to match images."
+    yield f"Images: {images_words(found)}."
+    if words := target_words(found):
+        yield f"Labels: {words}."
+    yield f"Accuracy: {accuracy_words(found)}." + f" {SPREAD}." * (found.accuracy is not None)

@@ -1,20 +1,25 @@
-"""What a set teaches of each class: accuracies side by side, what is mistaken for what, and both in sentences."""
+"""What a set teaches of each class: accuracies side by side, and what is mistaken for what."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from distillkit.base.errors import counted
 from distillkit.look.facts import Facts
 from distillkit.look.opening import Subject
-from distillkit.report.words import percent, shorten
 
 PAIRS = 100  # of classes, in the confusion table
 KINDS = ("set", "random", "full")
-NEAR = 0.5  # of the yardstick: nearer to a training image than that is worth a look
+MEASURES = (  # of a class: title, name in its row, factor and digits
+    ("images", "images", 1, 0),
+    ("learned", "learned", 1, 0),
+    ("mean difficulty", "harder", 1, 1),
+    ("mean move", "moved", 1, 3),
+    ("accuracy %, this set", "set", 100, 2),
+    ("random", "random", 100, 2),
+    ("full", "full", 100, 2),
+)
 
 
 def classes_of(subject: Subject, facts: Facts) -> list[dict[str, Any]]:
@@ -38,6 +43,11 @@ def classes_of(subject: Subject, facts: Facts) -> list[dict[str, Any]]:
     return found
 
 
+def known(rows: Sequence[Any]) -> list[tuple[str, str, int, int]]:
+    """The measures that some class has; a column of dashes tells nothing."""
+    return [one for one in MEASURES if any(row[one[1]] is not None for row in rows)]
+
+
 def mean(values: Tensor) -> float | None:
     """Of those that are known."""
     known = values[~values.isnan()]
@@ -57,43 +67,3 @@ def pairs_of(confused: Sequence[tuple[int, int, int]]) -> list[dict[str, int]]:
     return [
         {"class": label, "taken": taken, "count": count, "of": total[label]} for label, taken, count in wrong[:PAIRS]
     ]
-
-
-def sentences(subject: Subject, facts: Facts, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[str]:
-    """What a reader asks first, answered from the numbers: the worst class and why, what moved most, what shows."""
-    names, synthetic = [shorten(name) for name in subject.synthetic.class_names], subject.synthetic
-    measured = [row for row in rows if row["set"] is not None]
-    if measured:
-        worst = min(measured, key=lambda row: row["set"])
-        beside = [f"{percent(worst[kind])} % with {kind}" for kind in ("random", "full") if worst[kind] is not None]
-        more = f" ({', '.join(beside)})" if beside else ""
-        right = f"{percent(worst['set'])} % of its test images are right{more}"
-        yield f"The worst class is {shorten(worst['name'])}: {right}."
-        taken = [pair for pair in pairs if synthetic.class_names[pair["class"]] == worst["name"]]
-        if taken:
-            share = percent(taken[0]["count"] / taken[0]["of"])
-            yield f"Of {shorten(worst['name'])}, {share} % of the test images are taken for {names[taken[0]['taken']]}."
-    learned_N = synthetic.learned[facts.row_N]
-    moved_N = torch.where(learned_N, facts.moved_N, torch.nan).nan_to_num(-1)
-    if bool((moved_N >= 0).any()):
-        place = int(moved_N.argmax())
-        where = f"image {int(facts.row_N[place])}, of class {names[int(synthetic.labels[facts.row_N[place]])]}"
-        yield f"What was learned most is {where}: it moved {moved_N[place]:.3f} (root mean square, pixels from 0 to 1)."
-    yield from private(facts, learned_N)
-
-
-def private(facts: Facts, learned_N: Tensor) -> Iterator[str]:
-    """What of the source a set shows."""
-    real = int((~learned_N).sum())
-    if real:
-        yield (
-            f"{counted(real, 'image')} of {len(learned_N):,} are images of the source, unchanged: "
-            "whoever has the set sees them."
-        )
-    distance_N = facts.distance_N[learned_N]
-    if facts.yardstick and bool((~distance_N.isnan()).any()):
-        near = int((distance_N < NEAR * facts.yardstick).sum())
-        yield (
-            f"{near:,} of {len(distance_N):,} learned images are nearer to a training image than half the usual "
-            f"distance between two training images ({facts.yardstick:.3f}); the nearest is at {distance_N.min():.3f}."
-        )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from distillkit.data.images import SyntheticSet
 from distillkit.look.against import against
-from distillkit.look.classes import classes_of, pairs_of, sentences
+from distillkit.look.answers import answers
+from distillkit.look.classes import classes_of, pairs_of
 from distillkit.look.coverage import plane, tenths
 from distillkit.look.facts import Facts, facts_of
 from distillkit.look.opening import Subject
@@ -38,7 +39,7 @@ def describe(subject: Subject, other: Subject | None = None) -> tuple[dict[str, 
         "classes": list(synthetic.class_names),
         "rows": rows,
         "pairs": pairs,
-        "sentences": list(sentences(subject, facts, rows, pairs)),
+        "answers": list(answers(subject, facts, rows, pairs)),
         "images": columns(synthetic, facts, places),
         "map": plane(subject, facts.row_N),
         "tenths": None if bool(facts.harder_N.isnan().all()) else tenths(facts, synthetic.learned[facts.row_N]),

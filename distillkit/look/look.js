@@ -198,8 +198,8 @@ function empty(group) {
 // Room for the cells before they are there, so that the page does not jump.
 function reserve() {
   const [width, height] = cellSize();
-  grid.style.setProperty("--wide", `${width}px`);
-  grid.style.setProperty("--high", `${height}px`);
+  document.documentElement.style.setProperty("--wide", `${width}px`);
+  document.documentElement.style.setProperty("--high", `${height}px`);
   const across = Math.max(1, Math.floor((grid.clientWidth + 4) / (width + 4)));
   for (const { cells, own } of parts) cells.style.minHeight = `${Math.ceil(own.length / across) * (height + 4) - 4}px`;
 }
@@ -279,7 +279,7 @@ function readForm(event) {
 
 function prepareForm() {
   form.elements.class.append(...classes.map((name, label) => element("option", { value: label, textContent: name })));
-  for (const part of form.querySelectorAll("[data-needs]")) {
+  for (const part of document.querySelectorAll("[data-needs]")) {
     part.hidden = images[part.dataset.needs].every((value) => !value); // not known, or 0 of all
   }
   for (const option of form.elements.sort.options) {
@@ -342,7 +342,8 @@ function factsOf(image) {
   }
   if (data.against && !data.against.why) {
     const size = data.against.rms[image] ? `, by ${shown(data.against.rms[image], 4)}` : "";
-    found.push([`against ${data.against.name}`, data.against.kind[image] + size]);
+    const kind = { same: "the same", added: "only here" }[data.against.kind[image]] ?? data.against.kind[image];
+    found.push([`against ${data.against.name}`, kind + size]);
   }
   return found;
 }
@@ -354,7 +355,7 @@ function fillPanel(image) {
   current = image;
   state.image = String(images.row[image]);
   writeState();
-  byId("panel-title").textContent = `Image ${images.row[image]}: ${classes[images.label[image]]}`;
+  byId("panel-title").textContent = `Image ${images.row[image]}, class ${classes[images.label[image]]}`;
   byId("panel-pictures").replaceChildren(...figuresOf(image));
   byId("panel-facts").replaceChildren(...factsOf(image).map((pair) => tableRow(...pair)));
   byId("previous").disabled = order.indexOf(image) <= 0;
@@ -402,7 +403,7 @@ function showSnapshot() {
   const caption = taken ? `after step ${taken.step}` : "became";
   byId("panel-set").replaceChildren(...figure(made, caption).children);
   const loss = data.loss.findLast(([step]) => !taken || step <= taken.step);
-  byId("snapshot-words").textContent = caption + (loss ? `, loss ${loss[1].toPrecision(3)}` : "");
+  byId("snapshot-words").textContent = (taken ? caption : "at the end") + (loss ? `, loss ${loss[1].toPrecision(3)}` : "");
   byId("loss").replaceChildren(lossCurve(loss));
 }
 
@@ -420,6 +421,7 @@ function lossCurve(marked) {
   const line = data.loss.map(([step, loss]) => `${(600 * step) / last},${100 - (95 * loss) / most}`).join("L");
   const curve = svg("svg", { viewBox: "0 0 600 100", preserveAspectRatio: "none", role: "img", "aria-label": "Loss by step" });
   curve.append(svg("path", { d: `M${line}` }));
+  curve.append(svg("title", {}, `Loss by step, 1 to ${last}; from 0, at the bottom, to ${most.toPrecision(3)}`));
   if (marked) curve.append(svg("line", { x1: (600 * marked[0]) / last, x2: (600 * marked[0]) / last, y1: 0, y2: 100 }));
   return curve;
 }
@@ -428,10 +430,11 @@ function lossCurve(marked) {
 
 const map = byId("map");
 const board = map.querySelector("canvas");
-let view = null; // from the map's numbers to pixels of the canvas
+let view = null; // from the map's numbers to pixels of the canvas; measured when the map is first drawn
+let mapIsNear = false; // the window; a map that nobody sees is not drawn
 
 function measureMap() {
-  const spread = (values) => [Math.min(...values), Math.max(...values)];
+  const spread = (values) => values.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
   const [left, right] = spread([...spread(data.map.x), ...spread(data.map.source.x)]);
   const [bottom, top] = spread([...spread(data.map.y), ...spread(data.map.source.y)]);
   const [wide, high] = [right - left || 1, top - bottom || 1];
@@ -440,7 +443,7 @@ function measureMap() {
   board.height = board.clientHeight * dense;
   const edge = 10 * dense;
   const inner = [board.width - 2 * edge, board.height - 2 * edge];
-  view = {
+  return {
     left, right, bottom, top, wide, high, dense,
     toX: (x) => edge + ((x - left) / wide) * inner[0],
     toY: (y) => edge + ((top - y) / high) * inner[1],
@@ -451,29 +454,37 @@ function measureMap() {
 
 const region = () => state.region.split(",").map(Number);
 
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
 function drawMap() {
-  if (!data.map || !view) return;
+  if (!data.map || !mapIsNear) return;
+  view ??= measureMap();
   const pen = board.getContext("2d");
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
   const { dense, toX, toY } = view;
   pen.clearRect(0, 0, board.width, board.height);
   pen.fillStyle = colour("--real");
   pen.globalAlpha = 0.55;
   data.map.source.x.forEach((x, place) => pen.fillRect(toX(x) - dense, toY(data.map.source.y[place]) - dense, 2 * dense, 2 * dense));
-  const visible = new Set(order);
-  for (const image of all) {
+  const [learned, real, visible] = [colour("--learned"), colour("--other"), new Set(order)];
+  const radius = (all.length > 5000 ? 2 : 4) * dense;
+  for (const image of [...all.filter((one) => !visible.has(one)), ...order]) { // what is shown lies on top
     const [x, y] = [toX(data.map.x[image]), toY(data.map.y[image])];
     pen.globalAlpha = visible.has(image) ? 1 : 0.25;
-    pen.fillStyle = colour(images.learned[image] ? "--learned" : "--other");
+    pen.fillStyle = images.learned[image] ? learned : real;
     pen.beginPath();
-    if (images.learned[image]) pen.arc(x, y, 4 * dense, 0, 7);
-    else pen.rect(x - 3.5 * dense, y - 3.5 * dense, 7 * dense, 7 * dense);
+    if (images.learned[image]) pen.arc(x, y, radius, 0, 7);
+    else pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
     pen.fill();
   }
   pen.globalAlpha = 1;
   byId("map-clear").hidden = !state.region;
-  if (!state.region) return;
-  const [left, right, bottom, top] = region();
+  byId("map-clear").textContent = `Remove the region (${order.length.toLocaleString("en")} images)`;
+  if (state.region) outline(region());
+}
+
+function outline([left, right, bottom, top]) {
+  const pen = board.getContext("2d");
+  const { dense, toX, toY } = view;
   pen.strokeStyle = colour("--ink");
   pen.lineWidth = 2 * dense;
   pen.strokeRect(toX(left), toY(top), toX(right) - toX(left), toY(bottom) - toY(top));
@@ -490,6 +501,7 @@ function clearRegion() {
 }
 
 function moveRegion(event) {
+  view ??= measureMap();
   const { left, right, bottom, top, wide, high } = view;
   const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
   if (event.key === "Escape" && state.region) clearRegion();
@@ -509,20 +521,32 @@ function prepareMap() {
     `Principal components of ${data.map.space} (${share} of the variance). Small grey dots: training images; ` +
     "orange circles: learned images; blue squares: real ones of the set.";
   board.setAttribute("aria-label", "Map of the set and its source");
-  measureMap();
+  new IntersectionObserver(([{ isIntersecting }]) => {
+    mapIsNear = isIntersecting;
+    drawMap();
+  }, { rootMargin: `${NEAR}px 0px` }).observe(map);
   let from = null;
   const at = (event) => [view.fromX(event.offsetX), view.fromY(event.offsetY)];
+  const between = ([x, y], [toX, toY]) => [Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY)];
   board.addEventListener("pointerdown", (event) => {
     from = at(event);
     board.setPointerCapture(event.pointerId);
   });
+  board.addEventListener("pointermove", (event) => {
+    if (!from) return;
+    drawMap();
+    outline(between(from, at(event)));
+  });
+  board.addEventListener("pointercancel", () => {
+    from = null;
+    drawMap();
+  });
   board.addEventListener("pointerup", (event) => {
     if (!from) return;
-    const [[x, y], [toX, toY]] = [from, at(event)];
+    const [left, right, bottom, top] = between(from, at(event));
     from = null;
-    if (Math.abs(x - toX) * 100 > view.wide && Math.abs(y - toY) * 100 > view.high) {
-      choose(Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY));
-    }
+    if ((right - left) * 100 > view.wide && (top - bottom) * 100 > view.high) choose(left, right, bottom, top);
+    else drawMap();
   });
   board.addEventListener("keydown", moveRegion);
   byId("map-clear").addEventListener("click", clearRegion);
@@ -548,14 +572,16 @@ function prepareTenths() {
       show();
       byId("images").scrollIntoView();
     });
-    const bars = element("td", {}, bar("learned", learned / total / most), bar("real", real / total / most), bar("even", 0.1 / most));
+    const stacked = element("span", { className: "bars" }, bar("learned", learned / total / most), bar("real", real / total / most));
+    const bars = element("td", {}, stacked, bar("even", 0.1 / most));
     const percent = `${((100 * (learned + real)) / total).toFixed(1)} %`;
     return element("tr", {}, element("th", { scope: "row" }, choose), ...[learned, real, percent].map((value) =>
       element("td", { className: "number", textContent: value })), bars);
   });
-  const names = ["difficulty in its class", "learned", "real", "share", "orange: learned, grey: real, thin: as in the source"];
-  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col", textContent: name })));
-  const words = "Where the images, or those that learned ones began as, stand in their class, from the easiest tenth to the hardest. The source has 10 % in each.";
+  const names = ["difficulty", "learned", "real", "share"];
+  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col", className: name === "difficulty" ? "" : "number", textContent: name })), element("td"));
+  const words = "Where the images, or those that learned ones began as, stand in their class, from the easiest tenth to the hardest. " +
+    "Orange: learned; grey: real; thin: 10 % in each, as in the source.";
   byId("tenths").replaceChildren(
     element("p", { className: "quiet", textContent: words }),
     element("div", { className: "wide" }, element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows))),
@@ -585,7 +611,7 @@ function prepareAgainst() {
   const rows = classes.map((name, label) => [name, ...kinds.map((kind) => count(kind, label)), removed(label),
     percent(data.rows[label].set), percent(other.accuracy?.[label])]);
   const names = ["class", "the same", "changed", "relabelled", "only here", "only there", "accuracy %, here", "there"];
-  const line = (tag, cells) => element("tr", {}, ...cells.map((text) => element(tag, { textContent: text })));
+  const line = (tag, cells) => element("tr", {}, ...cells.map((text, at) => element(tag, { className: at ? "number" : "", textContent: text })));
   const table = element("table", {}, element("thead", {}, line("th", names)), element("tbody", {}, ...rows.map((row) => line("td", row))));
   byId("by-class").replaceChildren(element("div", { className: "wide" }, table));
   if (!other.removed.length) return;
@@ -604,6 +630,7 @@ function start() {
   if (state.image !== "" && image >= 0 && !panel.open) openPanel(image);
 }
 
+byId("choices").open = innerWidth > 640; // on a phone, the pictures come first
 prepareForm();
 preparePanel();
 prepareMap();
@@ -618,13 +645,16 @@ window.addEventListener("hashchange", () => {
   if (!location.hash.includes("=") && location.hash.length > 1) return; // a link to a part of the page
   state = readState();
   start();
+  if (!panel.open) byId("images").scrollIntoView();
 });
 window.addEventListener("resize", () => {
   reserve();
-  if (data.map) measureMap();
+  view = null;
   drawMap();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
 window.addEventListener("beforeprint", () => {
   if (order.length <= MOST_PRINTED) parts.forEach(fill);
+  mapIsNear = true;
+  drawMap();
 });

@@ -33,8 +33,9 @@ class Subject:
     """A set, and what is known beside it; ``missing`` says in sentences what is not, and what to do.
 
     ``real`` are the images that it was made from, ``difficulty_N`` is that of the training images, ``by_class`` gives
-    accuracies by what networks were trained on (``set``, ``random``, ``full``), ``confused`` counts test images by
-    class and class given, ``loss`` are points (step, loss), ``snapshots`` earlier states of learned images, by step.
+    accuracies by what networks were trained on (``set``, ``random``, ``full``), ``beside`` the accuracy of the last
+    two, ``confused`` counts test images by class and class given, ``loss`` are points (step, loss), ``snapshots``
+    earlier states of learned images, by step.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     difficulty_N: Tensor | None = None
     experts: ExpertFiles | None = None
     by_class: Mapping[str, Sequence[float]] | None = None
+    beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     confused: Sequence[tuple[int, int, int]] = ()
     loss: Sequence[tuple[int, float]] = ()
     snapshots: Mapping[int, Tensor] = field(default_factory=dict)
@@ -105,11 +107,7 @@ def of_artifact(path: Path) -> Subject:
     subject = Subject(name, version, provenance)
     if root is None:
         return replace(subject, missing=("No pipeline lies around this artifact, so nothing of its results is known.",))
-    measured = root / "metrics" / f"{path.stem}.json"
-    if measured.is_file():
-        accuracy = read_metrics(measured).get("accuracy")
-        subject = replace(subject, version=replace(version, accuracy=accuracy if isinstance(accuracy, dict) else None))
-    return with_pipeline(subject, root, path)
+    return with_pipeline(replace(subject, version=replace(version, accuracy=accuracy_of(root, path.stem))), root, path)
 
 
 def pipeline_of(path: Path) -> Path | None:
@@ -133,7 +131,10 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     if not difficulty.is_file():
         missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
     loss, confused = (artifacts / kind / f"{path.stem}.csv" for kind in ("loss", "confusion"))
-    by_class = class_accuracies(root, path.stem, subject)
+    others, names = peers(root, subject), list(subject.synthetic.class_names)
+    files = {kind: root / f"metrics/classes/{name}.json" for kind, name in {"set": path.stem, **others}.items()}
+    by_class = {kind: accuracies_in(file, names) for kind, file in files.items() if file.is_file()}
+    found = {kind: accuracy_of(root, name) for kind, name in others.items() if name != path.stem}
     if not by_class:
         missing.append("Accuracy by class is not at hand (metrics/classes); run the evaluate stage.")
     return replace(
@@ -142,6 +143,7 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
         difficulty_N=load_difficulty(difficulty, len(real.train))[0] if real and difficulty.is_file() else None,
         experts=ExpertFiles(shards[:1]) if shards else None,
         by_class=by_class or None,
+        beside={kind: accuracy for kind, accuracy in found.items() if accuracy is not None},
         confused=read_confusion(confused, len(subject.synthetic.class_names)) if confused.is_file() else (),
         loss=read_csv(loss, "step", "loss") if loss.is_file() else (),
         snapshots=load_snapshots(snapshot_file(path), subject.synthetic),
@@ -149,16 +151,20 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     )
 
 
-def class_accuracies(root: Path, name: str, subject: Subject) -> dict[str, list[float]]:
-    """By what networks were trained on: this set, as many random images, and all images, where they were measured."""
+def peers(root: Path, subject: Subject) -> dict[str, str]:
+    """The recipes of as many random images and of all images, by those names, where the pipeline has them."""
     recipes = params.load(root / params.FILE).get("recipes", {}) if (root / params.FILE).is_file() else {}
     ipc = subject.version.params.get("ipc")
     same = [key for key, value in recipes.items() if value.get("method") == "random" and value.get("ipc") == ipc]
     every = [key for key, value in recipes.items() if value.get("method") == "full"]
-    names = {"set": name, "random": same[0] if same else None, "full": every[0] if every else None}
-    names_of_classes = list(subject.synthetic.class_names)
-    files = {kind: root / "metrics/classes" / f"{key}.json" for kind, key in names.items() if key is not None}
-    return {kind: accuracies_in(path, names_of_classes) for kind, path in files.items() if path.is_file()}
+    return {kind: found[0] for kind, found in (("random", same), ("full", every)) if found}
+
+
+def accuracy_of(root: Path, name: str) -> Mapping[str, Any] | None:
+    """Mean, std and runs of a recipe; None where it was not measured."""
+    path = root / "metrics" / f"{name}.json"
+    found = read_metrics(path).get("accuracy") if path.is_file() else None
+    return found if isinstance(found, dict) else None
 
 
 def accuracies_in(path: Path, class_names: list[str]) -> list[float]:

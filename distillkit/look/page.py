@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import atomic_folder
+from distillkit.look.classes import known
 from distillkit.look.description import Pictures
 from distillkit.process.progress import tell
 from distillkit.report.document import asset, data_block, policy, template
@@ -53,9 +54,10 @@ def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str,
         script=script,
         data=data_block(data),
         about=described["about"],
-        sentences=described["sentences"],
+        answers=described["answers"],
         missing=described["missing"],
         rows=described["rows"],
+        measures=known(described["rows"]),
         pairs=described["pairs"],
         classes=described["classes"],
         against=described["against"],

@@ -13,6 +13,7 @@ from distillkit.process.lockfile import forget_removed
 from distillkit.process.locks import is_held
 
 WRITTEN = ("artifacts", "metrics", "reports")
+SNAPSHOTS = "artifacts/snapshots"  # of recipes; not under DVC, so no stage moves any of them away
 KEPT_FOR_LATER = (".distillkit/work", ".distillkit/live")
 PACKAGES = "artifacts/hub"
 MIB = 2**20
@@ -31,7 +32,8 @@ def found(folder: Path) -> Iterator[tuple[Path, str]]:
     params.yaml.
     """
     data = params.load(folder / params.FILE)
-    unwanted = (unnamed(folder / name, stems(data, section)) for section, names in FOLDERS.items() for name in names)
+    made = {**FOLDERS, "recipes": (*FOLDERS["recipes"], SNAPSHOTS)}
+    unwanted = (unnamed(folder / name, stems(data, section)) for section, names in made.items() for name in names)
     for path in dict.fromkeys(
         path for paths in unwanted for path in paths
     ):  # without duplicates: metrics/audit is inside metrics

@@ -115,15 +115,20 @@ def class_table(difference: Difference) -> Iterator[str]:
 
 
 def changes_table(difference: Difference) -> Iterator[str]:
-    """Properties, parameters and evaluation settings that differ."""
-    evaluation = {f"evaluation.{name}": pair for name, pair in difference.evaluation.items()}
-    found = {**difference.properties, **difference.params, **evaluation}
-    if not found:
+    """Those that :func:`changes` gives, under a heading."""
+    rows = changes(difference)
+    if not rows:
         return
     yield ""
-    rows = [(name, *cells(pair)) for name, pair in found.items()]
     yield from aligned([("what", "before", "after"), *rows[:MOST_ROWS]])
-    yield from more(len(found) - MOST_ROWS, "parameters")
+    yield from more(len(rows) - MOST_ROWS, "parameters")
+
+
+def changes(difference: Difference) -> list[tuple[str, str, str]]:
+    """Properties, parameters and evaluation settings that differ: name, value before and value after."""
+    evaluation = {f"evaluation.{name}": pair for name, pair in difference.evaluation.items()}
+    found = {**difference.properties, **difference.params, **evaluation}
+    return [(name, *cells(pair)) for name, pair in found.items()]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
