@@ -194,7 +194,8 @@ def is_needed(stage: str, stages: Sequence[str]) -> bool:
     """Whether a stage is wanted, or one that reads what it writes."""
     kind, _, recipe = stage.partition(" ")
     later = {"distill": [f"evaluate {recipe}", "report", "package"], "evaluate": ["report", "package"], "package": []}
-    return is_wanted(stage, stages) or any(is_wanted(each, stages) for each in later.get(kind, [])) or not recipe
+    first = not recipe and kind not in ("report", "package")  # what every set needs
+    return is_wanted(stage, stages) or any(is_wanted(each, stages) for each in later.get(kind, [])) or first
 
 
 def table(sizes: Mapping[str, Any]) -> str:
