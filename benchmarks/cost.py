@@ -280,11 +280,13 @@ def main(quick: bool, rounds: int, out: Path | None, names: Sequence[str], again
     """Measure, fit, and write what was found."""
     os.environ["SLURM_CPUS_PER_TASK"] = "1"  # no networks side by side
     torch.set_num_threads(1)
-    cases = {} if quick or not RESULTS.is_file() else json.loads(RESULTS.read_text())["cases"]
+    known = {} if quick or not RESULTS.is_file() else json.loads(RESULTS.read_text())
+    cases, kept = known.get("cases", {}), {"command": known["command"]} if known and (names or again) else {}
     for name in names or (["random"] if quick else CASES):
         cases[name] = measured(name, CASES[name], 1 if quick else rounds, cases[name] if again else None)
         click.echo(f"{name}: {json.dumps(cases[name])}", err=True)
-        write({**conditions("cost"), "cases": {each: cases[each] for each in CASES if each in cases}}, out, quick)
+        ordered = {each: cases[each] for each in CASES if each in cases}
+        write({**conditions("cost"), **kept, "cases": ordered}, out, quick)
     click.echo(table(cases))
 
 

@@ -107,7 +107,8 @@ def test_imagenet_by_hand(side, stored, trained, sets, learned):
 
 
 def test_time_by_hand():
-    """At 100 images a second of experts, 50 of evaluation, 40 of one network and 20 of a student; 600 training and 300 test images.
+    """At 100 images a second of experts, 50 of evaluation, 40 of one network, 20 of a student; 600 training images and
+    300 to test.
 
     Three shards of two experts show 3 epochs: 3600 images in all. Three networks take 5 updates of 10 images, and test
     300 images, and 9 times for the curve, each as a third of a training step. The student of mtt sees 4 batches of 20
