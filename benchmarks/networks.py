@@ -16,7 +16,6 @@ from typing import Any
 
 import click
 import torch
-from distillkit.methods.selection.random_subset import RandomSubset
 
 from distillkit.base.files import pretty_json, write_text
 from distillkit.base.machine import cores
@@ -26,6 +25,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.others import USUAL, Other
 from distillkit.matching.method import Material
 from distillkit.pipeline.measure import measure_set
+from distillkit.selection.random_subset import RandomSubset
 from distillkit.sources.fetch import DataSpec, draw, fetch
 from distillkit.sources.readers import DigitsSource, Split
 from distillkit.training.loop import TrainingRecipe

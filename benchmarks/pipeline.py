@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -76,7 +77,7 @@ def shrink(path: Path) -> None:
 
 
 def repro(folder: Path, *arguments: str) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Wall seconds of ``dvc repro``, then wall and CPU seconds of every kind of stage that ran.
+    """Wall seconds of ``dvc repro``, then wall and CPU seconds of every stage that ran.
 
     Raises ClickException when it fails.
     """
@@ -95,7 +96,7 @@ def repro(folder: Path, *arguments: str) -> tuple[float, dict[str, float], dict[
             children = max(spent, ended_children_s(process.pid))
             cpu[running] += children - spent
             spent = children
-            if announced := re.match(r"Running stage '([^'@]+)", line):
+            if announced := re.match(r"Running stage '([^']+)'", line):
                 now = time.perf_counter()
                 wall[running] += now - since
                 running, since = announced[1], now
@@ -104,6 +105,15 @@ def repro(folder: Path, *arguments: str) -> tuple[float, dict[str, float], dict[
     if process.returncode:
         raise click.ClickException(f"dvc repro ended with status {process.returncode}:\n{''.join(lines[-40:])}")
     return ended - started, dict(wall), {**cpu, "dvc": used_s() - before - spent}
+
+
+def by_kind(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Those of the stages of a recipe, or of a shard, in one."""
+    kinds: dict[str, float] = {}
+    for stage, value in seconds.items():
+        kind = stage.split("@")[0]
+        kinds[kind] = kinds.get(kind, 0.0) + value
+    return kinds
 
 
 def used_s() -> float:
@@ -136,7 +146,7 @@ def one_repeat(quick: bool) -> Repeat:
         loop = loop_s()
         cold, stages, cpu = repro(folder, "--force")
         unchanged, *_ = repro(folder)
-        return Repeat(loop, cold, unchanged, stages, cpu)
+        return Repeat(loop, cold, unchanged, by_kind(stages), by_kind(cpu))
 
 
 def table(repeats: list[Repeat]) -> str:

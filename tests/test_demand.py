@@ -15,9 +15,10 @@ from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.duration import START, Speeds, seconds_of, speeds_of
 from distillkit.setup.estimates import disk_of, expected, in_words
 from distillkit.setup.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
+from distillkit.setup.timing.duration import START, seconds_of
+from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
 from distillkit.training.trajectories import ExpertRecipe, in_memory, record_expert
@@ -106,18 +107,19 @@ def test_imagenet_by_hand(side, stored, trained, sets, learned):
 
 
 def test_time_by_hand():
-    """At 100 images a second of experts, 50 of evaluation and 20 of a student; 600 training and 300 test images.
+    """At 100 images a second of experts, 50 of evaluation, 40 of one network, 20 of a student; 600 training images and
+    300 to test.
 
     Three shards of two experts show 3 epochs: 3600 images in all. Three networks take 5 updates of 10 images, and test
     300 images, and 9 times for the curve, each as a third of a training step. The student of mtt sees 4 batches of 20
-    images in 7 steps; a step and its way back are 12 forward passes, a training step 3.
+    images in 7 steps.
     """
-    found = seconds_of(PARAMS, Images((3, 8, 8), 10, 600, 300), Speeds(100, 50, 20))
+    found = seconds_of(PARAMS, Images((3, 8, 8), 10, 600, 300), Speeds(100, 50, 40, 20))
     assert found["experts"] == pytest.approx(3 * START + 3 * 3600 / 100)
     assert found["reference"] == pytest.approx(START + 3 * (50 + 300 / 3) / 50)
     assert found["evaluate mtt-ipc5"] == pytest.approx(START + 3 * (50 + 300 / 3 + 9 * 300 / 3) / 50)
     assert found["distill random-ipc5"] == START
-    assert found["distill mtt-ipc5"] == pytest.approx(START + 7 * 4 * 20 * 4 / 20)
+    assert found["distill mtt-ipc5"] == pytest.approx(START + 7 * 4 * 20 / 20)
     assert [in_words(seconds) for seconds in (59, 600, 7200, 400_000, 90 * 86400)] == [
         "59 s", "10 min", "2 h", "4.6 days", "90 days",
     ]  # fmt: skip

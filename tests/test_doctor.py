@@ -30,8 +30,8 @@ from distillkit.data.files.real_images import save_real
 from distillkit.data.images import real_subset
 from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
-from distillkit.setup.duration import Speeds
 from distillkit.setup.resources import Images
+from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.fetch import DataSpec
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", path(SCRIPTS))
-    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(1000, 1000, 1000))  # measuring takes a second
+    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(1000, 1000, 1000, 1000))  # measuring takes a second
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
     (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")

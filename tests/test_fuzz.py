@@ -47,9 +47,10 @@ from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.command import run
 from distillkit.report import page, results, table, words
 from distillkit.report.plots import loss_plot
-from distillkit.setup.duration import Speeds, seconds_of
 from distillkit.setup.estimates import disk_of, duration, memory
 from distillkit.setup.resources import peaks_of
+from distillkit.setup.timing.duration import seconds_of
+from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.folders import files_in
 from distillkit.sources.huggingface import local_info
@@ -237,7 +238,7 @@ def read_params() -> None:
     package.chosen(params.section(data, "recipes", dict[str, Any]))
     memory(peaks_of(data, None), "")
     disk_of(data, None)
-    duration(seconds_of(data, None, Speeds(1, 1, 1)), "")
+    duration(seconds_of(data, None, Speeds(1, 1, 1, 1)), "")
 
 
 def test_params(check):

@@ -11,13 +11,15 @@ from distillkit.base.params import read
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.pipeline.checks import check_params
 from distillkit.pipeline.packaging import PackageSpec
-from distillkit.setup import duration, estimates
+from distillkit.setup import estimates
 from distillkit.setup.defaults import Effort
-from distillkit.setup.duration import START, Speeds, other_seconds, seconds_of
 from distillkit.setup.estimates import LEVELS, budget_words, by_stage, fitting, images_of
 from distillkit.setup.inspection import Inspection
 from distillkit.setup.params_template import params_text
 from distillkit.setup.resources import Images
+from distillkit.setup.timing import duration
+from distillkit.setup.timing.duration import START, other_seconds, seconds_of
+from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.readers import FolderSource
 
 MNIST = Inspection(10, 60_000, 5_421, [(1, 28, 28)])
@@ -34,7 +36,7 @@ def machine(monkeypatch):
 
     def speeds(data, images):
         speed = 2000 * 32 / data["evaluation"]["network"]["width"]
-        return Speeds(speed, speed, speed)
+        return Speeds(speed, speed, speed, speed / 4)
 
     estimates.speeds_at.cache_clear()
     monkeypatch.setattr(estimates, "speeds_of", speeds)
@@ -88,7 +90,7 @@ def test_a_cap_leaves_room_for_the_sets(machine):
 
 
 def test_what_cannot_fit_is_refused(machine, monkeypatch):
-    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10))
+    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10, 10))
     with pytest.raises(ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"):
         chosen(1)
 
@@ -112,7 +114,7 @@ def test_other_networks_take_time_by_their_flop():
     }
     main = read(told, EvaluationRecipe, "evaluation")
     other = replace(main, others=("mlp",)).with_others()["mlp"]
-    images, speeds = Images((1, 8, 8), 10, 600, 300), Speeds(100, 50, 20)
+    images, speeds = Images((1, 8, 8), 10, 600, 300), Speeds(100, 50, 40, 20)
     own = duration.tested_seconds(other, images, 10, speeds, curve=False) - START
     flops = 2 * (64 * 128 + 128 * 128 + 128 * 10), 2 * (4 * 9 * 64 + 64 * 10)
     assert other_seconds(main, other, images, 10, speeds) == pytest.approx(own * flops[0] / flops[1])

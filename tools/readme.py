@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from costs import estimates, exponents, price
+
 from distillkit.audit.result import COLUMNS, table_row
 from distillkit.base import params
 from distillkit.evaluation.metrics import read_metrics
@@ -263,6 +265,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/privacy.md": {"audit": audit},
     "docs/noise.md": {"noise-sets": noise_sets, "noise-scores": noise_scores, "noise-signs": noise_signs},
     "docs/publishing.md": {"storage": storage},
+    "docs/cost.md": {"cost": exponents, "estimates": estimates, "price": price},
 }
 
 

@@ -2,8 +2,8 @@
 
 All are trained for as many updates, on batches of the same size, as the main network; only the learning rate is
 another. Those of the usual ones were chosen once, on a fifth of the digits' training images
-(``benchmarks/networks.py``, whose results are in ``benchmarks/results/networks_digits.json``). Those of ResNet18 and
-ViT are not measured yet: the former has VGG11's, the latter a guess.
+(``benchmarks/networks.py``, whose results are in ``benchmarks/results/networks_digits.json``). ResNet18's is VGG11's
+until it is measured at all rates.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ USUAL: dict[str, Other] = {
     "alexnet": Other(NetworkSpec("alexnet", "none"), 0.03),
     "resnet18": Other(NetworkSpec("resnet18"), 0.01),
     "mlp": Other(NetworkSpec("mlp", "none"), 0.03),
-    "vit": Other(NetworkSpec("vit", "none"), 0.03),
+    "vit": Other(NetworkSpec("vit", "none"), 0.01),
 }
 
 

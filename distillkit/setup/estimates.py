@@ -22,9 +22,10 @@ from distillkit.package.build import LARGEST_WITH_PIXELS
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.defaults import Effort
 from distillkit.setup.diagnostics import Finding
-from distillkit.setup.duration import Speeds, seconds_of, speeds_of
 from distillkit.setup.inspection import Inspection, by_its_card, seen_from, shapes_of
 from distillkit.setup.resources import FLOAT, SHAPE, Images, Job, assumed, peaks_of, recorded, set_size, trajectory
+from distillkit.setup.timing.duration import seconds_of
+from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, cap, open_splits
 from distillkit.sources.readers import HuggingFaceSource, TorchvisionSource
 from distillkit.training.difficulty import SCORES

@@ -1,0 +1,1 @@
+"""What a pipeline takes in time: the work of its stages, and how fast this machine does it."""
