@@ -18,6 +18,10 @@ from distillkit.evaluation.metrics import CONFUSION
 HOSTILE = ('<img src=x onerror="document.title=1">', "</script><script>document.title=2</script>", "a&b\u2028'\"`${1}")
 PARAMS = """\
 package: {{name: tiny, default: {name}}}
+evaluation:
+  network: {{name: convnet, depth: 2, width: 32}}
+  training: {{steps: 200, batch: 50, lr: 0.05}}
+  runs: 5
 recipes:
   full: {{method: full}}
   random-ipc4: {{method: random, ipc: 4}}
@@ -64,7 +68,7 @@ def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: st
     """The folder, with ``name`` and random-ipc4: rows 3 to 6 of each class, so two images are the same there."""
     artifacts, names = root / "artifacts", real.train.class_names
     save_real(artifacts / "real/real.safetensors", real)
-    save_difficulty(artifacts / "difficulty.safetensors", difficulty_of(real), {}, {})
+    save_difficulty(artifacts / "difficulty.safetensors", difficulty_of(real), {}, {"score": {"name": "el2n"}})
     random = real_subset(real.train, rows_of(real, 3), real.normalisation)
     for recipe, method, one in ((name, "selmatch", synthetic), ("random-ipc4", "random", random)):
         params: dict[str, Any] = {"method": method, "ipc": 4}

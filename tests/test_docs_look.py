@@ -6,7 +6,7 @@ import os
 from look_sets import mixed_set, real_data, write_pipeline
 from pages import DOCS, desk, follow
 
-from distillkit.look.page import MARK
+from distillkit.look.page import MARK, SCRIPTS
 from distillkit.report.document import asset
 
 
@@ -34,8 +34,13 @@ def test_the_live_page_is_of_the_digits_and_names_no_place_of_a_machine():
     parts = (
         asset("page.css"),
         asset("tables.js"),
-        *(asset(name, "distillkit.look") for name in ("look.css", "look.js")),
+        asset("look.css", "distillkit.look"),
+        *(asset(f"scripts/{name}.js", "distillkit.look") for name in SCRIPTS),
     )
     assert all(part in text for part in parts), "the page is of an earlier build; run python tools/look_pictures.py"
     assert MARK.decode() in text
-    assert "<title>selmatch-ipc10</title>" in text and '"scikit-learn/digits"' in text and "file:" not in text
+    assert (
+        "<title>selmatch-ipc10: 100 images for those of scikit-learn/digits</title>" in text
+        and '"scikit-learn/digits"' in text
+        and "file:" not in text
+    )

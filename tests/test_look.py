@@ -21,7 +21,7 @@ from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.cli import cli
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.push import push
-from distillkit.look.answers import lost
+from distillkit.look.answers import below_random, lost
 from distillkit.look.description import describe
 from distillkit.look.facts import percentiles
 from distillkit.look.opening import open_subject
@@ -95,21 +95,61 @@ def test_classes_and_pairs_and_sentences(described):
         {"class": 3, "taken": 0, "count": 1, "of": 10},
     ]
     words = " ".join(sentence for sentence, _ in found["answers"])
+    assert not re.search(r"\d %", words), "no line begins with a sign"
+    words = words.replace("\u00a0", " ")
+    assert words.startswith(
+        "A training set of 40 images in 10 classes, made by the method SelMatch to stand for the 300 t"
+    )
+    assert "training images of digits (13.33 % as many): 20 learned, 20 real." in words
+    assert found["tab"] == "mixed-ipc4: 40 images for those of digits" and "the score “el2n” of" in found["difficulty"]
     each = "90.00 ± 1.00 % (n = 5)"
-    assert words.startswith(f"Accuracy: {each} with this set, {each} with as many random images. ± is over networks")
+    assert f"Accuracy: {each} with this set, {each} with as many random images. ± is over n networks," in words
+    assert (
+        "a ConvNetBN-2-32 (2 blocks of 32 channels, with batch normalisation), trained for 200 updates and t" in words
+    )
+    assert "updates and tested on 60 images." in words
     assert "70.00 % of its test images are right (75.00 % with as many random images, 80.00 % with all images)" in words
-    assert "30.00 % are taken for 2. It has 2 test images: one more or less is 50.00 %." in words, "10 of 5 networks"
+    assert "30.00 % are taken for 2. A class has 2 test images: one that all 5 networks get" in words, "10 of 5"
+    assert "networks get wrong takes up to 50.00 % off the accuracy of its class." in words
     assert "to the hardest image (100 %), nothing comes from 0 to 10 % and 30 to 100 %." in words
     assert "20 images of 40 are images of the source, unchanged" in words
     most = max(range(40), key=lambda place: found["images"]["moved"][place])
-    assert f"What was learned most is image {found['images']['row'][most]}," in words
+    assert f"Changed most: image {found['images']['row'][most]}, of class" in words
 
 
 def test_the_class_that_loses_most_against_all_images():
     rows = [{"name": str(k), "set": own, "full": full} for k, (own, full) in enumerate([(0.5, 0.5), (0.7, 1), (1, 1)])]
-    assert [*lost(rows)] == [("Against all images, class 1 loses most: 70.00 % instead of 100.00 %.", "class=1")]
+    words = "Against networks trained on all images, the set loses most in class 1 (70.00 % instead of 100.00 %)."
+    assert [*lost(rows)] == [(words, "class=1")]
     assert [*lost([{**row, "full": row["set"]} for row in rows])] == []
     assert [*lost([rows[0], {**rows[1], "full": None}])] == []
+
+
+def test_classes_that_random_images_teach_better():
+    """By 0.1, not at all, by 0.2, and one of which nothing is known."""
+    pairs = [(0.5, 0.6), (0.7, 0.7), (0.6, 0.8), (None, 0.9)]
+    rows = [{"name": str(k), "set": own, "random": random} for k, (own, random) in enumerate(pairs)]
+    named = "2 (60.00 % instead of 80.00 %), 0 (50.00 % instead of 60.00 %)"
+    assert [*below_random(rows)] == [(f"As many random images are better in 2 classes: {named}.", "classes")]
+    more = [*below_random([{"name": "x", "set": 0.0, "random": 1.0}] * 5)]
+    assert more[0][0].count("x (") == 3 and more[0][0].endswith(") and 2 more.")
+    assert [*below_random(rows[1:2])] == []
+
+
+def test_what_is_said_of_the_source_is_what_the_page_holds(folder, monkeypatch):
+    """The counts of the sentences, counted anew from the columns and the pictures."""
+    monkeypatch.setattr("distillkit.look.answers.NEAR", 1.0)  # of the two learned images of a class, one or so
+    found, galleries = describe(open_subject(str(folder), None))
+    images, words = found["images"], {state: sentence for sentence, state in found["answers"]}
+    learned = [place for place in range(40) if images["learned"][place]]
+    state = next(state for state in words if "distanceTo" in state)
+    limit = float(re.search(r"distanceTo=([\d.]+)", state)[1])
+    assert limit == pytest.approx(found["yardstick"], rel=0.005)
+    near = sum(images["distance"][place] <= limit for place in learned)
+    still = sum(images["near"][place] == images["from"][place] for place in learned)
+    assert 0 < near < 20 and f"{near} are within" in words[state] and words[state].startswith(f"{still} of 20 learned")
+    beside = {*galleries[1].rows.tolist()} - {images["from"][place] for place in range(40) if place not in learned}
+    assert len(beside) >= 20 and f"This page also shows {len(beside)} images of the source" in words[""]
 
 
 def test_pixels_in_the_page_are_those_of_the_artifact(described, folder):
@@ -161,7 +201,8 @@ def test_policy_lets_in_what_the_page_has_and_nothing_else(described):
     )
     assert stated == policy([script], [style]) and digest(script) in stated and "default-src 'none'" in stated
     assert not re.search(r"unsafe|https?:", stated)
-    assert not re.search(r"""(src|href)=["'](?!#|data:,)""", text.replace(script, ""))
+    places = re.findall(r"""(?:src|href)=["'](?!#|data:,)([^"']*)""", text.replace(script, ""))
+    assert places == ["https://example.org/digits"], "where the source has its home; it is asked only if it is clicked"
     assert "innerHTML" not in script and not re.search(
         r"\beval\b|new Function|insertAdjacentHTML|document\.write", script
     )
@@ -203,6 +244,7 @@ def test_against_another_set(folder):
 def test_without_the_source_nothing_of_it_is_shown(folder):
     found, galleries = describe(open_subject(str(folder), None, with_source=False))
     assert "source" not in [gallery.name for gallery in galleries] and found["map"] is None and found["tenths"] is None
+    assert not [sentence for sentence, _ in found["answers"] if "This page also shows" in sentence]
     assert set(found["images"]["moved"]) == {None} and "left out, as was asked for" in found["missing"][-1]
 
 

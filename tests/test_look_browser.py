@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 webdriver = pytest.importorskip("selenium.webdriver", reason="no Selenium: pip install selenium")
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
-OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,900")
+OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1200")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,7 @@ FILTERS = [
     ({"kind": "real", "class": "3"}, 2),
     ({"moved": "0.0001"}, 20),
     ({"movedTo": "0"}, 20),
+    ({"distanceTo": "0"}, 20),
     ({"harder": "0", "harderTo": "15"}, None),
     ({"harderTo": "5"}, 0),
     ({"differs": "changed"}, 10),
@@ -117,7 +118,7 @@ def test_counts_after_each_filter_and_from_a_link(quiet, site, filters, left):
     for name, value in filters.items():
         field = quiet.find_element("css selector", f"#filters [name={name}]")
         assert field.is_selected() if value == "yes" else field.get_attribute("value") == value
-    quiet.find_element("css selector", "#filters [type=reset]").click()
+    quiet.find_element("css selector", "[type=reset]").click()
     assert count(quiet) == "40 of 40 images" and "#" not in quiet.current_url
 
 
@@ -158,6 +159,9 @@ def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     assert (
         captions[0] == f"began as training image {int(subject.synthetic.source_row[row])}" and captions[1] == "became"
     )
+    moved = quiet.execute_script("return [data.images.moved[current], data.images.distance[current]]")
+    assert captions[2] == f"difference: moved by {moved[0]:.3f}; its size, four times as bright"
+    assert captions[3].startswith("nearest training image, ") and captions[3].endswith(f", at {moved[1]:.3f}")
     facts = quiet.find_element("id", "panel-facts").text
     assert "kind learned" in facts and "difficulty harder than" in facts and "to the nearest training image" in facts
     assert f"image={row}" in quiet.current_url
@@ -186,14 +190,37 @@ def press(browser, key: str) -> None:
 
 def test_answers_lead_to_what_they_speak_of(quiet, site):
     quiet.get(site)
-    shown = [one.get_attribute("href").split("#")[1] for one in quiet.find_elements("css selector", ".answer a")]
-    assert [state for state in shown if state.startswith("class=")] == ["class=1"] and "kind=real" in shown
-    quiet.find_element("css selector", ".answer a[href='#class=1']").click()
-    assert count(quiet) == "4 of 40 images"
-    quiet.find_element("css selector", ".answer a[href*='image=']").click()
+    shown = [one.get_attribute("href").split("#")[1] for one in quiet.find_elements("css selector", ".answers a")]
+    assert [state for state in shown if state.startswith("class=")] == ["class=1"] * 2 and "kind=real" in shown
+    assert "coverage" in shown and quiet.find_element("id", "coverage").is_displayed()
+    quiet.find_element("css selector", ".answers a[href='#class=1']").click()
+    assert count(quiet) == "4 of 40 images" and quiet.switch_to.active_element.text == "Images"
+    quiet.find_element("css selector", ".answers a[href*='distanceTo=']").click()
+    limit = quiet.execute_script("return [Number(state.distanceTo), data.images.learned, data.images.distance]")
+    near = sum(bool(learned) and distance <= limit[0] for learned, distance in zip(*limit[1:], strict=True))
+    assert limit[0] > 0 and count(quiet) == f"{near} of 40 images"
+    quiet.find_element("css selector", ".answers a[href*='image=']").click()
     assert count(quiet) == "20 of 40 images"
     moved = quiet.execute_script("return data.images.moved")
     assert quiet.execute_script("return current") == moved.index(max(moved))
+
+
+def test_what_is_chosen_far_below_leads_to_the_images(quiet, site):
+    """A tenth, whose images are those that the table counts, and a class: seen, and where the keyboard goes on."""
+    quiet.get(site)
+    for tenth in range(10):
+        expected = quiet.execute_script(
+            "return data.tenths[arguments[0]].learned + data.tenths[arguments[0]].real", tenth
+        )
+        quiet.find_elements("css selector", "#tenths th button")[tenth].click()
+        assert count(quiet) == f"{expected} of 40 images"
+        assert quiet.switch_to.active_element.get_attribute("id") == "images-title"
+    quiet.find_element("css selector", "[data-class='3'] button").click()
+    assert count(quiet) == "4 of 40 images"
+    press(quiet, "TAB")
+    assert quiet.switch_to.active_element.tag_name == "summary"
+    top = quiet.execute_script("return document.getElementById('images').getBoundingClientRect().top")
+    assert abs(top) < 2
 
 
 def test_by_keyboard_alone(quiet, site):
@@ -227,6 +254,10 @@ def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
     x, y = quiet.execute_script("return [data.map.x, data.map.y]")
     inside = sum(left <= a <= right and bottom <= b <= top for a, b in zip(x, y, strict=True))
     assert chosen[1] == inside and 0 < inside < 40 and count(quiet) == f"{inside} of 40 images"
+    see = quiet.find_element("id", "map-see")
+    assert see.text == f"See the images ({inside})"
+    see.click()
+    assert quiet.switch_to.active_element.text == "Images"
     board.send_keys(webdriver.Keys.ESCAPE)
     assert count(quiet) == "40 of 40 images"
     chain = webdriver.ActionChains(quiet).move_to_element_with_offset(board, -400, -200).click_and_hold()
@@ -234,13 +265,32 @@ def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
     assert "region=" in quiet.current_url and int(count(quiet).split()[0]) > inside
 
 
+def test_a_point_of_the_map_opens_its_image(quiet, site):
+    quiet.get(f"{site}#kind=learned")
+    board = quiet.find_element("css selector", "#map canvas")
+    quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
+    WebDriverWait(quiet, 10).until(lambda _: quiet.execute_script("return Boolean(view)"))
+    script = """const image = order[7], { width, height } = board.getBoundingClientRect();
+    const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
+    return [image, x / view.dense - width / 2, y / view.dense - height / 2];"""
+    image, x, y = quiet.execute_script(script)
+    webdriver.ActionChains(quiet).move_to_element_with_offset(board, round(x), round(y)).click().perform()
+    assert quiet.find_element("id", "panel").is_displayed() and quiet.execute_script("return current") == image
+    assert board.get_attribute("title") == quiet.execute_script("return words(current)")
+    corner = quiet.find_element("tag name", "html")
+    left, top = (5 - corner.rect["width"] // 2, 5 - quiet.execute_script("return innerHeight") // 2)
+    webdriver.ActionChains(quiet).move_to_element_with_offset(corner, left, top).click().perform()
+    WebDriverWait(quiet, 10).until(lambda _: "image=" not in quiet.current_url)
+    assert quiet.switch_to.active_element == board
+
+
 def test_tables_sort(quiet, site):
     quiet.get(site)
-    heading = quiet.find_elements("css selector", "#class-table thead button")[5]
+    heading = quiet.find_elements("css selector", "#class-table thead button")[1]
     heading.click()
     cells = [row.text.split() for row in quiet.find_elements("css selector", "#class-table tbody tr")]
-    assert cells[0][0] == "1" and cells[0][5] == "70.00"
-    assert quiet.find_elements("css selector", "#class-table th")[5].get_attribute("aria-sort") == "ascending"
+    assert cells[0][0] == "1" and cells[0][1] == "70.00"
+    assert quiet.find_elements("css selector", "#class-table th")[1].get_attribute("aria-sort") == "ascending"
     heading.click()
     assert quiet.find_elements("css selector", "#class-table tbody tr")[-1].text.split()[0] == "1"
     pairs = [row.text for row in quiet.find_elements("css selector", "#pair-table tbody tr")]
@@ -323,11 +373,11 @@ def test_hostile_names_stay_text(quiet, tmp_path, digits):
     real = with_names(real_data(digits), HOSTILE)
     root = write_pipeline(tmp_path, real, mixed_set(real))
     described, galleries = describe(open_subject(str(root), None), open_subject(str(root), "random-ipc4"))
-    described = {**described, "title": HOSTILE[1]}
+    described = {**described, "title": HOSTILE[1], "tab": f"{HOSTILE[1]}: 40 images"}
     export(described, galleries, tmp_path / "site")
     quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0&class=%3Cb%3E")
     quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0")
-    assert quiet.title == HOSTILE[1] and quiet.find_element("css selector", "h1").text == HOSTILE[1]
+    assert quiet.title == f"{HOSTILE[1]}: 40 images" and quiet.find_element("css selector", "h1").text == HOSTILE[1]
     assert quiet.execute_script("return document.images.length + document.scripts.length") == 2 + len(galleries)
     shown = quiet.find_element("css selector", ".group h3").get_attribute("textContent")
     assert shown == f"{HOSTILE[0]} (4)"

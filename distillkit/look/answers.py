@@ -1,7 +1,8 @@
 """What a reader asks first, answered in sentences from the numbers of the page."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -9,38 +10,98 @@ from torch import Tensor
 
 from distillkit.base.errors import counted
 from distillkit.look.coverage import TENTHS, tenths
-from distillkit.look.facts import Facts
+from distillkit.look.facts import Facts, rows_beside
 from distillkit.look.opening import Subject
+from distillkit.package.card import network, title
 from distillkit.package.card import percent as spread
+from distillkit.process.progress import presentable
 from distillkit.report.words import percent, shorten
 
 NEAR = 0.5  # of the yardstick: nearer to a training image than that is worth a look
+NAMED = 3  # classes in a sentence
 KINDS = {"random": "as many random images", "full": "all images"}
-Answer = tuple[str, str]  # a sentence, and the state of the page that shows what it speaks of; empty for none
+Answer = tuple[str, str]  # a sentence, and the state or part of the page that shows what it speaks of; empty for none
 
 
-def answers(subject: Subject, facts: Facts, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[Answer]:
-    """How good the set is, which class suffers and why, what moved most, what is left out, and what is visible."""
+def answers(subject: Subject, facts: Facts, rows: Sequence[Any], pairs: Sequence[Any]) -> list[Answer]:
+    """What the set is, how good it is, what it loses and leaves out, what changed most, and what is visible."""
     learned_N = subject.synthetic.learned[facts.row_N]
-    yield from accurate(subject)
-    yield from worst(subject, rows, pairs)
-    yield from lost(rows)
-    yield from moved_most(subject, facts, learned_N)
-    yield from left_out(facts, learned_N)
-    yield from private(facts, learned_N)
+    found = (
+        introduction(subject),
+        accurate(subject),
+        lost(rows),
+        below_random(rows),
+        worst(rows, pairs),
+        grain(subject),
+        moved_most(subject, facts, learned_N),
+        left_out(facts, learned_N),
+        private(subject, facts, learned_N),
+    )
+    return [(words.replace(" %", "\u00a0%"), state) for words, state in chain.from_iterable(found)]
+
+
+def named(subject: Subject) -> str:
+    """The set's name and size, and the name of its source where it has one."""
+    source = presentable(str(subject.version.source.get("id", "")))
+    size = counted(len(subject.synthetic), "image")
+    return f"{presentable(subject.version.label)}: {size}" + (f" for those of {source}" if source else "")
+
+
+def introduction(subject: Subject) -> Iterator[Answer]:
+    """What the set is, what of, how much of that, and by which method."""
+    synthetic, version = subject.synthetic, subject.version
+    train = subject.provenance.get("source_images", {}).get("train") or (subject.real and len(subject.real.train))
+    those = f"the {counted(train, 'training image')}" if train else "the training images"
+    source = f" of {presentable(str(version.source['id']))}" if version.source.get("id") else ""
+    size = f" ({percent(len(synthetic) / train)} % as many)" if train else ""
+    made = f" by the method {title(version.params['method'])}" if "method" in version.params else ""
+    learned = int(synthetic.learned.sum())
+    whole = f"{counted(len(synthetic), 'image')} in {counted(len(synthetic.class_names), 'class')}"
+    kinds = f"{learned:,} learned, {len(synthetic) - learned:,} real"
+    yield f"A training set of {whole}, made{made} to stand for {those}{source}{size}: {kinds}.", ""
 
 
 def accurate(subject: Subject) -> Iterator[Answer]:
-    """The accuracy of the whole set, beside those of random and of all images."""
+    """The accuracy of the whole set, beside those of random and of all images, and how it was measured."""
     if subject.version.accuracy is None:
         return
     found = {"this set": subject.version.accuracy, **{KINDS[kind]: one for kind, one in subject.beside.items()}}
     figures = ", ".join(f"{spread(accuracy)} with {kind}" for kind, accuracy in found.items())
-    yield f"Accuracy: {figures}. ± is over networks, not over repeated distillations.", ""
+    yield f"Accuracy: {figures}. ± is over n networks, not over repeated distillations.", ""
+    if evaluation := subject.version.evaluation:
+        own = subject.synthetic.schedule is not None  # which says how to train, and may start from trained weights
+        trained = "by the steps that the set holds" if own else f"for {evaluation['training']['steps']:,} updates"
+        tested = subject.provenance.get("source_images", {}).get("test")
+        test = f" and tested on {counted(tested, 'image')}" if tested else ""
+        yield f"Each network is a {network(evaluation['network']).replace('`', '')}, trained {trained}{test}.", ""
 
 
-def worst(subject: Subject, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[Answer]:
-    """The worst class, what it is taken for, and what a single test image counts there."""
+def lost(rows: Sequence[Any]) -> Iterator[Answer]:
+    """The class that is furthest below what all images give."""
+    if any(row["set"] is None or row["full"] is None for row in rows):
+        return
+    label = max(range(len(rows)), key=lambda label: rows[label]["full"] - rows[label]["set"])
+    if rows[label]["set"] < rows[label]["full"]:
+        words = f"Against networks trained on all images, the set loses most in class {instead(rows[label], 'full')}."
+        yield words, f"class={label}"
+
+
+def below_random(rows: Sequence[Any]) -> Iterator[Answer]:
+    """The classes that as many random images teach better."""
+    worse = [row for row in rows if row["set"] is not None and row["random"] is not None and row["set"] < row["random"]]
+    worse.sort(key=lambda row: row["set"] - row["random"])
+    if worse:
+        first = ", ".join(instead(row, "random") for row in worse[:NAMED])
+        more = f" and {len(worse) - NAMED:,} more" if len(worse) > NAMED else ""
+        yield f"As many random images are better in {counted(len(worse), 'class')}: {first}{more}.", "classes"
+
+
+def instead(row: Any, kind: str) -> str:
+    return f"{shorten(row['name'])} ({percent(row['set'])} % instead of {percent(row[kind])} %)"
+
+
+def worst(rows: Sequence[Any], pairs: Sequence[Any]) -> Iterator[Answer]:
+    """The worst class, and what it is taken for."""
     measured = [label for label, row in enumerate(rows) if row["set"] is not None]
     if not measured:
         return
@@ -52,21 +113,22 @@ def worst(subject: Subject, rows: Sequence[Any], pairs: Sequence[Any]) -> Iterat
     if taken := next((pair for pair in pairs if pair["class"] == label), None):
         other = shorten(rows[taken["taken"]]["name"])
         words += f" {percent(taken['count'] / taken['of'])} % are taken for {other}."
-        if subject.version.accuracy is not None:
-            tested = max(1, taken["of"] // subject.version.accuracy["runs"])
-            words += f" It has {counted(tested, 'test image')}: one more or less is {percent(1 / tested)} %."
     yield words, f"class={label}"
 
 
-def lost(rows: Sequence[Any]) -> Iterator[Answer]:
-    """The class that is furthest below what all images give, unless it is the worst one, of which that is said."""
-    if any(row["set"] is None or row["full"] is None for row in rows):
+def grain(subject: Subject) -> Iterator[Answer]:
+    """How much a single test image counts in the accuracy of its class."""
+    if not subject.confused or subject.version.accuracy is None:
         return
-    label = max(range(len(rows)), key=lambda label: rows[label]["full"] - rows[label]["set"])
-    if min(row["set"] for row in rows) < rows[label]["set"] < rows[label]["full"]:
-        row = rows[label]
-        figures = f"{percent(row['set'])} % instead of {percent(row['full'])} %"
-        yield f"Against all images, class {shorten(row['name'])} loses most: {figures}.", f"class={label}"
+    seen: Counter[int] = Counter()
+    for label, _, count in subject.confused:
+        seen[label] += count
+    runs = subject.version.accuracy["runs"]
+    fewest, most = (max(1, count // runs) for count in (min(seen.values()), max(seen.values())))
+    tested = counted(most, "test image") if fewest == most else f"{fewest:,} to {counted(most, 'test image')}"
+    wrong = f"all {runs} networks get" if runs > 1 else "the network gets"
+    share = f"up to {percent(1 / fewest)} % off the accuracy of its class"
+    yield f"A class has {tested}: one that {wrong} wrong takes {share}.", ""
 
 
 def moved_most(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[Answer]:
@@ -77,7 +139,8 @@ def moved_most(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[An
     place = int(moved_N.argmax())
     row, synthetic = int(facts.row_N[place]), subject.synthetic
     where = f"image {row}, of class {shorten(synthetic.class_names[int(synthetic.labels[row])])}"
-    words = f"What was learned most is {where}: it moved {moved_N[place]:.3f} (root mean square, pixels from 0 to 1)."
+    far = f"it moved {moved_N[place]:.3f} from its beginning (root mean square, pixels from 0 to 1)"
+    words = f"Changed most: {where}; {far}."
     yield words, f"kind=learned&sort=moved&down=yes&together=yes&image={row}"
 
 
@@ -91,23 +154,32 @@ def left_out(facts: Facts, learned_N: Tensor) -> Iterator[Answer]:
             ranges.append(f"{width * part[0]} to {width * (part[-1] + 1)} %")
     if ranges and not all(empty):
         words = "Of each class, sorted from the easiest (0 %) to the hardest image (100 %), nothing comes from"
-        yield f"{words} {' and '.join(ranges)}.", ""
+        yield f"{words} {' and '.join(ranges)}.", "coverage"
 
 
-def private(facts: Facts, learned_N: Tensor) -> Iterator[Answer]:
-    """What of the source a set shows."""
-    real = int((~learned_N).sum())
-    if real:
+def private(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[Answer]:
+    """What of the source the set shows, and what this page shows beside it."""
+    if real := int((~learned_N).sum()):
         yield (
             f"{counted(real, 'image')} of {len(learned_N):,} {'is an image' if real == 1 else 'are images'} of the "
             "source, unchanged: whoever has the set sees them.",
             "kind=real",
         )
-    distance_N = facts.distance_N[learned_N]
+    distance_N = facts.distance_N[learned_N].round(decimals=5)  # as the page has it
     if facts.yardstick and bool((~distance_N.isnan()).any()):
-        near = int((distance_N < NEAR * facts.yardstick).sum())
+        limit, begun_N = f"{NEAR * facts.yardstick:.3g}", facts.start_N[learned_N]
+        still = int(((begun_N >= 0) & (begun_N == facts.nearest_N[learned_N])).sum())
+        near = int((distance_N <= float(limit)).sum())
         yield (
-            f"{near:,} of {len(distance_N):,} learned images are nearer to a training image than half the usual "
-            f"distance between two training images ({facts.yardstick:.3f}); the nearest is at {distance_N.min():.3f}.",
-            "kind=learned&sort=distance&together=yes",
+            f"{still:,} of {len(distance_N):,} learned images are nearer to the training image that they began as than "
+            f"to any other. {near:,} are within {limit} of a training image: half the median distance from a training "
+            f"image to the nearest other one ({facts.yardstick:.4f}). The nearest is at {distance_N.min():.4f}.",
+            f"kind=learned&distanceTo={limit}&sort=distance&together=yes",
+        )
+    if subject.real is not None and (rows := rows_beside(facts, learned_N)):
+        yield (
+            f"This page also shows {counted(len(set(rows) - set(facts.start_N[~learned_N].tolist())), 'image')} of the "
+            "source that are not in the set, with their rows: those that learned ones began as, and the nearest ones. "
+            "distillkit look --without-source leaves them out.",
+            "",
         )

@@ -12,13 +12,13 @@ from distillkit.look.opening import Subject
 PAIRS = 100  # of classes, in the confusion table
 KINDS = ("set", "random", "full")
 MEASURES = (  # of a class: title, name in its row, factor and digits
+    ("accuracy\u00a0%, this set", "set", 100, 2),
+    ("accuracy\u00a0%, random images", "random", 100, 2),
+    ("accuracy\u00a0%, all images", "full", 100, 2),
     ("images", "images", 1, 0),
     ("learned", "learned", 1, 0),
     ("mean difficulty", "harder", 1, 1),
-    ("mean move", "moved", 1, 3),
-    ("accuracy %, this set", "set", 100, 2),
-    ("random", "random", 100, 2),
-    ("full", "full", 100, 2),
+    ("learned images moved, mean", "moved", 1, 3),
 )
 
 

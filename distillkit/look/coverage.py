@@ -33,6 +33,13 @@ def tenths(facts: Facts, learned_N: Tensor) -> list[dict[str, int]]:
     ]
 
 
+def difficulty_words(score: str) -> str:
+    """What difficulty is, for a page; ``score`` is the name that params.yaml gives it, empty where it is not known."""
+    name = "score" if score in ("", "file") else f"score “{score}”"
+    origin = "a file" if score == "file" else "experts, networks trained on all training images"
+    return f"Difficulty is the {name} of {origin}; in each class, 0 is the easiest image and 100 the hardest."
+
+
 def plane(subject: Subject, row_N: Tensor) -> dict[str, Any] | None:
     """Where set and source lie on the two principal components of the source's features; None without a source.
 
@@ -66,7 +73,7 @@ def features_of(subject: Subject, real: RealData) -> tuple[str, Features]:
     if subject.experts is None:
         return "normalised pixels, as no expert is at hand", lambda x_NCHW: x_NCHW.flatten(1)
     network = without_classifier(trained_expert(subject.experts, 0, real.train, subject.synthetic.normalisation))
-    return "features of the first expert", lambda x_NCHW: network(x_NCHW).flatten(1)
+    return "features of an expert (a network trained on all training images)", lambda x_NCHW: network(x_NCHW).flatten(1)
 
 
 def embedded(images: Images, rows: Tensor, normalisation: Normalisation, features: Features) -> Iterator[Any]:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from distillkit.data.images import SyntheticSet
 from distillkit.look.against import against
-from distillkit.look.answers import answers
+from distillkit.look.answers import answers, named
 from distillkit.look.classes import classes_of, pairs_of
-from distillkit.look.coverage import plane, tenths
-from distillkit.look.facts import Facts, facts_of
+from distillkit.look.coverage import difficulty_words, plane, tenths
+from distillkit.look.facts import Facts, facts_of, rows_beside
 from distillkit.look.opening import Subject
 from distillkit.look.sheets import Gallery
 from distillkit.process.progress import presentable
@@ -36,6 +36,7 @@ def describe(subject: Subject, other: Subject | None = None) -> tuple[dict[str, 
     rows, pairs = classes_of(subject, facts), pairs_of(subject.confused)
     described = {
         "title": presentable(subject.version.label),
+        "tab": named(subject),
         "classes": list(synthetic.class_names),
         "rows": rows,
         "pairs": pairs,
@@ -43,6 +44,7 @@ def describe(subject: Subject, other: Subject | None = None) -> tuple[dict[str, 
         "images": columns(synthetic, facts, places),
         "map": plane(subject, facts.row_N),
         "tenths": None if bool(facts.harder_N.isnan().all()) else tenths(facts, synthetic.learned[facts.row_N]),
+        "difficulty": difficulty_words(subject.score),
         "yardstick": facts.yardstick,
         "loss": list(subject.loss),
         "about": list(about(subject)),
@@ -61,12 +63,8 @@ def describe(subject: Subject, other: Subject | None = None) -> tuple[dict[str, 
 
 def source_gallery(subject: Subject, facts: Facts) -> tuple[Pictures, Mapping[int, int]]:
     """The training images that images began as or are nearest to, and the place of each row among them."""
-    if subject.real is None:
-        return [], {}
-    learned_N = subject.synthetic.learned[facts.row_N]
-    wanted = torch.stack([facts.start_N, facts.nearest_N], 1)[learned_N].flatten().tolist()
-    rows = list(dict.fromkeys(row for row in wanted if row >= 0))
-    if not rows:
+    rows = rows_beside(facts, subject.synthetic.learned[facts.row_N])
+    if subject.real is None or not rows:
         return [], {}
     gallery = Gallery("source", subject.real.train.images, torch.tensor(rows))
     return [gallery], {row: place for place, row in enumerate(rows)}

@@ -56,10 +56,16 @@ def facts_of(subject: Subject) -> Facts:
     return Facts(row_N, start_N, near_N, distance_N, moved_N, harder_N, yardstick, tuple(missing))
 
 
+def rows_beside(facts: Facts, learned_N: Tensor) -> list[int]:
+    """The training rows that learned images began as or are nearest to, which the page shows beside them."""
+    wanted = torch.stack([facts.start_N, facts.nearest_N], 1)[learned_N].flatten().tolist()
+    return list(dict.fromkeys(row for row in wanted if row >= 0))
+
+
 def percentiles(difficulty_M: Tensor, labels_M: Tensor) -> Tensor:
     """Share in percent of the other images of the class that are easier, (M,) float64: 0 the easiest, 100 the hardest.
 
-    Equal ones are ranked by their row.
+    Equal ones are ranked by their row. To one decimal, as the page shows it: what is counted is what is read.
     """
     order = difficulty_M.argsort(stable=True)
     order = order[labels_M[order].argsort(stable=True)]
@@ -68,7 +74,7 @@ def percentiles(difficulty_M: Tensor, labels_M: Tensor) -> Tensor:
     rank_M = torch.arange(len(order)) - first_M
     found = torch.empty(len(order), dtype=torch.float64)
     found[order] = 100 * rank_M.double() / (counts[labels_M[order]] - 1).clamp(min=1)
-    return found
+    return found.round(decimals=1)
 
 
 def moved(synthetic: SyntheticSet, real: RealData, row_N: Tensor) -> Tensor:

@@ -16,9 +16,11 @@ from distillkit.check.audit import checked, source_of
 from distillkit.check.diff.inputs import version_of
 from distillkit.check.diff.result import Version
 from distillkit.data.files.artifact import load_difficulty, load_synthetic
+from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.files.snapshots import load_snapshots, snapshot_file
 from distillkit.data.images import RealData, SyntheticSet
+from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_confusion, read_metrics
 from distillkit.hub.pull import pulled
 from distillkit.package.folders import MANIFEST
@@ -32,7 +34,8 @@ FREE = "digits"  # the kind of source that is read without asking anybody for it
 class Subject:
     """A set, and what is known beside it; ``missing`` says in sentences what is not, and what to do.
 
-    ``real`` are the images that it was made from, ``difficulty_N`` is that of the training images, ``by_class`` gives
+    ``real`` are the images that it was made from, ``difficulty_N`` is that of the training images by the score of that
+    name (empty: not known), ``by_class`` gives
     accuracies by what networks were trained on (``set``, ``random``, ``full``), ``beside`` the accuracy of the last
     two, ``confused`` counts test images by class and class given, ``loss`` are points (step, loss), ``snapshots``
     earlier states of learned images, by step.
@@ -43,6 +46,7 @@ class Subject:
     provenance: Mapping[str, Any]
     real: RealData | None = None
     difficulty_N: Tensor | None = None
+    score: str = ""
     experts: ExpertFiles | None = None
     by_class: Mapping[str, Sequence[float]] | None = None
     beside: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -89,8 +93,8 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
 def recipe_in(folder: Path, recipe: str | None) -> str:
     """Which recipe of a pipeline is meant: the one named, the default of its package, or the only one."""
     known = sorted(path.stem for path in (folder / DISTILLED).glob("*.safetensors"))
-    if recipe is None and (folder / params.FILE).is_file():
-        recipe = str(params.load(folder / params.FILE).get("package", {}).get("default"))
+    if recipe is None and (settings := parameters(folder)):
+        recipe = str(settings.get("package", {}).get("default"))
     if recipe is None and len(known) == 1:
         return known[0]
     if recipe not in known:
@@ -107,7 +111,8 @@ def of_artifact(path: Path) -> Subject:
     subject = Subject(name, version, provenance)
     if root is None:
         return replace(subject, missing=("No pipeline lies around this artifact, so nothing of its results is known.",))
-    return with_pipeline(replace(subject, version=replace(version, accuracy=accuracy_of(root, path.stem))), root, path)
+    version = replace(version, accuracy=accuracy_of(root, path.stem), evaluation=evaluation_in(root))
+    return with_pipeline(replace(subject, version=version), root, path)
 
 
 def pipeline_of(path: Path) -> Path | None:
@@ -141,6 +146,7 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
         subject,
         real=real,
         difficulty_N=load_difficulty(difficulty, len(real.train))[0] if real and difficulty.is_file() else None,
+        score=score_in(difficulty) if difficulty.is_file() else "",
         experts=ExpertFiles(shards[:1]) if shards else None,
         by_class=by_class or None,
         beside={kind: accuracy for kind, accuracy in found.items() if accuracy is not None},
@@ -151,9 +157,26 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     )
 
 
+def parameters(root: Path) -> dict[str, Any]:
+    """The pipeline's params.yaml; empty where there is none."""
+    return params.load(root / params.FILE) if (root / params.FILE).is_file() else {}
+
+
+def evaluation_in(root: Path) -> dict[str, Any]:
+    """How the pipeline measures accuracy, as recipe.json has it; empty where nothing says so."""
+    data = parameters(root)
+    return params.section(data, "evaluation", EvaluationRecipe).plain() if "evaluation" in data else {}
+
+
+def score_in(difficulty: Path) -> str:
+    """The name of the score that difficulty is; empty where the file does not have it."""
+    score = Opened(difficulty, "difficulty").header.get("score")
+    return str(score["name"]) if isinstance(score, dict) and "name" in score else ""
+
+
 def peers(root: Path, subject: Subject) -> dict[str, str]:
     """The recipes of as many random images and of all images, by those names, where the pipeline has them."""
-    recipes = params.load(root / params.FILE).get("recipes", {}) if (root / params.FILE).is_file() else {}
+    recipes = parameters(root).get("recipes", {})
     ipc = subject.version.params.get("ipc")
     same = [key for key, value in recipes.items() if value.get("method") == "random" and value.get("ipc") == ipc]
     every = [key for key, value in recipes.items() if value.get("method") == "full"]

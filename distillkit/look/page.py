@@ -17,6 +17,7 @@ from distillkit.report.document import asset, data_block, policy, template
 
 LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
 INDEX, SHEETS = "index.html", "sheets"
+SCRIPTS = ("pictures", "grid", "panel", "map", "page")  # in this order
 MARK = b'<meta name="generator" content="distillkit look">'
 ALONE, BESIDE = "data:", "'self' data:"  # where pictures may come from
 Sheet = Callable[[], bytes]
@@ -47,7 +48,9 @@ def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str,
     addresses = {gallery.name: [folder + gallery.file(k) for k in range(gallery.sheets)] for gallery in galleries}
     data = {**described, "galleries": {one.name: one.described(addresses[one.name]) for one in galleries}}
     style = asset("page.css") + asset("look.css", "distillkit.look")
-    script = asset("tables.js") + asset("look.js", "distillkit.look")
+    script = Markup("\n").join(
+        [asset("tables.js"), *(asset(f"scripts/{name}.js", "distillkit.look") for name in SCRIPTS)]
+    )
     return template("look.html.jinja", "distillkit.look").render(
         policy=policy([script], [style], ALONE if alone else BESIDE),
         style=style,
@@ -62,6 +65,7 @@ def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str,
         classes=described["classes"],
         against=described["against"],
         title=described["title"],
+        tab=described["tab"],
         pictures={name: embedded(sheet()) for name, sheet in sheets.items()} if alone else {},
     )
 
