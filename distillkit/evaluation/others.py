@@ -2,8 +2,7 @@
 
 All are trained for as many updates, on batches of the same size, as the main network; only the learning rate is
 another. Those of the usual ones were chosen once, on a fifth of the digits' training images
-(``benchmarks/networks.py``, whose results are in ``benchmarks/results/networks_digits.json``). ResNet18's is VGG11's
-until it is measured at all rates.
+(``benchmarks/networks.py``, whose results are in ``benchmarks/results/networks_digits.json``).
 """
 
 from collections import Counter
@@ -31,7 +30,7 @@ class Other:
 USUAL: dict[str, Other] = {
     "vgg11": Other(NetworkSpec("vgg11"), 0.01),
     "alexnet": Other(NetworkSpec("alexnet", "none"), 0.03),
-    "resnet18": Other(NetworkSpec("resnet18"), 0.01),
+    "resnet18": Other(NetworkSpec("resnet18"), 0.03),
     "mlp": Other(NetworkSpec("mlp", "none"), 0.03),
     "vit": Other(NetworkSpec("vit", "none"), 0.01),
 }
