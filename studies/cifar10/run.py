@@ -1,0 +1,56 @@
+"""Run the study stage by stage, in order of worth, and note what each stage took.
+
+    python run.py
+
+Each stage is ``dvc repro --single-item``: what is done is not done again, and what was interrupted goes on. CPU seconds
+of all processes of a stage are added up in cpu_seconds.json, over interruptions too; a stage that runs from its start
+again begins at 0.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+HERE = Path(__file__).parent
+NOTES = HERE / "cpu_seconds.json"
+
+
+def stages(recipes: list[str], shards: list[int]) -> Iterator[str]:
+    """In order: what all sets need, then set after set as params.yaml lists them."""
+    yield from ("code", "fetch", *(f"experts@{shard}" for shard in shards), "shards", "score", "reference", "inputs")
+    for name in recipes:
+        yield from (f"distill@{name}", f"evaluate@{name}")
+    yield from ("results", "report", "package")
+
+
+def cpu_seconds() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    params = YAML(typ="safe").load(HERE / "params.yaml")
+    known = json.loads(NOTES.read_text()) if NOTES.is_file() else {}
+    for stage in stages(list(params["recipes"]), params["expert_shards"]):
+        command = [sys.executable, "-m", "dvc"]
+        status = subprocess.run([*command, "status", "--json", stage], cwd=HERE, capture_output=True, text=True)
+        if status.returncode == 0 and json.loads(status.stdout) == {}:
+            continue
+        before = cpu_seconds()
+        ended = subprocess.run([*command, "repro", "--single-item", stage], cwd=HERE).returncode
+        began = known.get(stage, {})
+        carried = 0.0 if began.get("done", True) else began["seconds"]
+        known[stage] = {"seconds": round(carried + cpu_seconds() - before, 1), "done": ended == 0}
+        NOTES.write_text(json.dumps(known, indent=2) + "\n")
+        if ended:
+            sys.exit(ended)
+
+
+if __name__ == "__main__":
+    main()

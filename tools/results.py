@@ -1,0 +1,164 @@
+"""Put the tables of studies/cifar10 into docs/results.md, draw docs/results.svg; with --check, only compare the page.
+
+The tables are made from the study's params.yaml, metrics/ and cpu_seconds.json.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from readme import put
+from ruamel.yaml import YAML
+
+from distillkit.evaluation.metrics import read_metrics
+
+STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs/results.svg")
+NOTE = "written by tools/results.py, do not edit -->\n"
+IMAGES = 5_000  # of each class in the source
+SEEN = 30 * 125  # images that the student sees in an outer step: params.yaml, matching
+PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) reprints it
+    "random": {250: 73.4, 500: 79.3, 1000: 85.6, 1500: 88.3},
+    "window": {250: 79.3, 500: 85.2, 1000: 89.9, 1500: 90.6},
+    "mtt": {250: 80.7, 500: 82.2, 1000: 86.1, 1500: 88.6},
+    "selmatch": {250: 82.8, 500: 85.9, 1000: 90.4, 1500: 91.3},
+}
+
+
+class Row(NamedTuple):
+    """One set: what made it, and its figures in percent."""
+
+    way: str
+    ipc: int
+    accuracy: float
+    std: float
+    hard: float
+    hours: float
+
+
+def way_of(recipe: Mapping[str, Any]) -> str:
+    """The line that a recipe belongs to: its method, and of SelMatch the share that is learned if it is all."""
+    method: str = recipe["method"]
+    return "selmatch, all learned" if method == "selmatch" and recipe["distill_fraction"] == 1 else method
+
+
+def rows() -> Iterator[Row]:
+    """The sets that were measured, in the order of params.yaml. Hours are of making a set, without experts."""
+    recipes = YAML(typ="safe").load(STUDY / "params.yaml")["recipes"]
+    taken = json.loads((STUDY / "cpu_seconds.json").read_text(encoding="utf-8"))
+    for name, recipe in recipes.items():
+        if not (file := STUDY / "metrics" / f"{name}.json").is_file():  # not run yet
+            continue
+        found = read_metrics(file)
+        seconds = taken[f"distill@{name}"]["seconds"]
+        accuracy = found["accuracy"]
+        yield Row(
+            way_of(recipe),
+            recipe.get("ipc", IMAGES),
+            100 * accuracy["mean"],
+            100 * accuracy["std"],
+            100 * found["hard"]["mean"],
+            seconds / 3600,
+        )
+
+
+def ipcs_of(found: Sequence[Row]) -> list[int]:
+    return sorted({row.ipc for row in found} - {IMAGES})
+
+
+def table(found: Sequence[Row], shown: str) -> str:
+    """One line for each way, one column for each number of images a class."""
+    ipcs, ways = ipcs_of(found), list(dict.fromkeys(row.way for row in found if row.ipc != IMAGES))
+    header = ["images a class (share)", *(f"{ipc} ({ipc / IMAGES:.0%})" for ipc in ipcs)]
+    lines = [header, ["---"] + ["---:"] * len(ipcs)]
+    for way in ways:
+        cells = {row.ipc: cell(row, shown) for row in found if row.way == way}
+        lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
+    full = next((row for row in found if row.way == "full"), None)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return text if full is None or shown == "hours" else f"{text}\n\nAll {10 * IMAGES:,} images: {cell(full, shown)}"
+
+
+def cell(row: Row, shown: str) -> str:
+    """A figure as the table has it."""
+    texts = {
+        "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}",
+        "hard": f"{row.hard:.1f}",
+        "hours": f"{row.hours:.2f}",
+    }
+    return texts[shown]
+
+
+def published(found: Sequence[Row]) -> str:
+    """Margins over random of the same size, here and as published."""
+    here = {(row.way, row.ipc): row.accuracy for row in found}
+    ipcs = [ipc for ipc in ipcs_of(found) if ipc in PUBLISHED["random"]]
+    header = ["points above random", *(f"{ipc}, {where}" for ipc in ipcs for where in ("here", "paper"))]
+    lines = [header, ["---"] + ["---:"] * (2 * len(ipcs))]
+    for way in ("window", "mtt", "selmatch"):
+        cells = []
+        for ipc in ipcs:
+            own = here.get((way, ipc))
+            cells.append("–" if own is None else f"{own - here['random', ipc]:+.1f}")
+            cells.append(f"{PUBLISHED[way][ipc] - PUBLISHED['random'][ipc]:+.1f}")
+        lines.append([way, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def gradients() -> str:
+    """The size of an image's gradient by the number of images in the set."""
+    found = json.loads((STUDY / "gradients.json").read_text(encoding="utf-8"))
+    header = ["images in the set", *(f"{row['images']:,}" for row in found)]
+    lines = [header, ["---"] + ["---:"] * len(found)]
+    lines.append(["gradient of an image", *(f"{row['rms']:.1e}" for row in found)])
+    lines.append(["times images seen", *(f"{row['rms'] * min(row['images'], SEEN):.2f}" for row in found)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def draw(found: Sequence[Row]) -> None:
+    """Accuracy against images a class; the hard third of the test images beside it."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "distillkit"  # the same bytes each time
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for way in dict.fromkeys(row.way for row in found if row.ipc != IMAGES):
+        own = sorted((row for row in found if row.way == way), key=lambda row: row.ipc)
+        ipcs = [row.ipc for row in own]
+        panels[0].errorbar(ipcs, [row.accuracy for row in own], [row.std for row in own], marker="o", label=way)
+        panels[1].plot(ipcs, [row.hard for row in own], marker="o", label=way)
+    for panel, title, value in zip(panels, ("all test images", "hard third"), ("accuracy", "hard"), strict=True):
+        for full in (row for row in found if row.way == "full"):
+            panel.axhline(getattr(full, value), color="black", linestyle="--", label="all images")
+        panel.set(xscale="log", xlabel="images a class", ylabel="test accuracy, %", title=title)
+        panel.set_xticks(ipcs_of(found), [str(ipc) for ipc in ipcs_of(found)], minor=False)
+        panel.minorticks_off()
+    panels[0].legend()
+    figure.savefig(PLOT, metadata={"Date": None})
+
+
+def main() -> int:
+    found = list(rows())
+    text = wanted = PAGE.read_text(encoding="utf-8")
+    for name, made in {
+        "study-accuracy": table(found, "accuracy"),
+        "study-hard": table(found, "hard"),
+        "study-margins": published(found),
+        "study-hours": table(found, "hours"),
+        "study-gradients": gradients(),
+    }.items():
+        wanted = put(wanted, name, made, NOTE)
+    if "--check" in sys.argv:
+        if wanted != text:
+            sys.stderr.write(f"{PAGE}: not the study's figures; run: python tools/results.py\n")
+        return int(wanted != text)
+    PAGE.write_text(wanted, encoding="utf-8")
+    draw(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
