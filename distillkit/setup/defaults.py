@@ -140,7 +140,7 @@ class Facts:
             "image_lr": max(30, round(0.3 * seen)),
             "expert_epochs": covered,
             "max_start_epoch": max(1, min(5 if alone else 10, self.epochs - covered + 1)),
-            "learned": 1.0 if alone else 0.8,
+            "learned": 1.0 if alone else min(0.8, round(1 - 1 / ipc, 2)),  # at least one image of a class stays real
             "mean_lr": 0.5 if alone else 3,
             "width": self.effort.width,
             "per_shard": self.effort.per_shard,
