@@ -241,7 +241,7 @@ def main(
     known = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not quick and not out else {}
     kept, before = joined(known.get("sizes", {}), parts), {key: known[key] for key in known.keys() & {"before"}}
     if parts:
-        write({**known, "sizes": kept}, out, quick)
+        write({**known, **json.loads(parts[0].read_text()), "sizes": kept}, out, quick)
     elif dataset is None:
         raise click.UsageError("neither --dataset nor --join is given; expected one of them; see --help")
     else:

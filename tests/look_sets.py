@@ -24,7 +24,7 @@ evaluation:
   runs: 5
 recipes:
   full: {{method: full}}
-  random-ipc4: {{method: random, ipc: 4}}
+  {beside}: {{method: random, ipc: 4}}
   {name}: {{method: selmatch, ipc: 4}}
 """
 
@@ -64,19 +64,21 @@ def confusion(classes: int) -> list[tuple[int, int, int]]:
     return [*((k, k, count) for k, count in right.items()), (1, 2, 3), (3, 0, 1)]
 
 
-def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: str = "mixed-ipc4") -> Path:
-    """The folder, with ``name`` and random-ipc4: rows 3 to 6 of each class, so two images are the same there."""
+def write_pipeline(
+    root: Path, real: RealData, synthetic: SyntheticSet, name: str = "mixed-ipc4", beside: str = "random-ipc4"
+) -> Path:
+    """The folder, with ``name``, and ``beside`` it rows 3 to 6 of each class, so two images are the same there."""
     artifacts, names = root / "artifacts", real.train.class_names
     save_real(artifacts / "real/real.safetensors", real)
     save_difficulty(artifacts / "difficulty.safetensors", difficulty_of(real), {}, {"score": {"name": "el2n"}})
     random = real_subset(real.train, rows_of(real, 3), real.normalisation)
-    for recipe, method, one in ((name, "selmatch", synthetic), ("random-ipc4", "random", random)):
+    for recipe, method, one in ((name, "selmatch", synthetic), (beside, "random", random)):
         params: dict[str, Any] = {"method": method, "ipc": 4}
         save_synthetic(
             artifacts / f"distilled/{recipe}.safetensors", one, provenance_of(recipe, method, params, 0, real)
         )
         write_json(root / f"metrics/{recipe}.json", {"accuracy": {"mean": 0.9, "std": 0.01, "runs": 5}})
-    for place, recipe in enumerate((name, "random-ipc4", "full")):
+    for place, recipe in enumerate((name, beside, "full")):
         accuracies = [round(0.8 + 0.05 * place - 0.1 * (k == 1), 3) for k in range(len(names))]
         rows = [{"class": each, "accuracy": value} for each, value in zip(names, accuracies, strict=True)]
         write_json(root / f"metrics/classes/{recipe}.json", rows)
@@ -86,7 +88,7 @@ def write_pipeline(root: Path, real: RealData, synthetic: SyntheticSet, name: st
     levels = (learned.clamp(0, 1) * 255).round().to(torch.uint8)
     snapshots = {5: levels // 4, 10: levels // 2}  # as if it had become brighter and brighter
     save_snapshots(artifacts / f"snapshots/{name}.safetensors", snapshots, synthetic)
-    write_text(root / "params.yaml", PARAMS.format(name=name))
+    write_text(root / "params.yaml", PARAMS.format(name=name, beside=beside))
     return root
 
 

@@ -12,7 +12,7 @@ from distillkit.report.document import asset
 
 def test_the_page_can_be_followed(tmp_path, digits):
     real = real_data(digits)
-    write_pipeline(tmp_path, real, mixed_set(real), "selmatch-ipc10")
+    write_pipeline(tmp_path, real, mixed_set(real), "selmatch-ipc10", "random-ipc10")
     shown = follow("look.md", tmp_path, desk(os.environ, tmp_path) | {"BROWSER": "true"})
     assert shown.count(".distillkit/look/selmatch-ipc10.html: 1 file, ") == 3 and "site: 1 file, " in shown
     assert "site shows images of the source beside those of the set; --without-source leaves them out" in shown
