@@ -17,7 +17,6 @@ from distillkit.evaluation.metrics import read_metrics
 STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs/results.svg")
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
-SEEN = 30 * 125  # images that the student sees in an outer step: params.yaml, matching
 PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) reprints it
     "random": {250: 73.4, 500: 79.3, 1000: 85.6, 1500: 88.3},
     "window": {250: 79.3, 500: 85.2, 1000: 89.9, 1500: 90.6},
@@ -109,10 +108,12 @@ def published(found: Sequence[Row]) -> str:
 def gradients() -> str:
     """The size of an image's gradient by the number of images in the set."""
     found = json.loads((STUDY / "gradients.json").read_text(encoding="utf-8"))
+    matching = YAML(typ="safe").load(STUDY / "params.yaml")["recipes"]["mtt-ipc250"]["matching"]  # gradients.py's
+    seen = matching["student_steps"] * matching["student_batch"]
     header = ["images in the set", *(f"{row['images']:,}" for row in found)]
     lines = [header, ["---"] + ["---:"] * len(found)]
     lines.append(["gradient of an image", *(f"{row['rms']:.1e}" for row in found)])
-    lines.append(["times images seen", *(f"{row['rms'] * min(row['images'], SEEN):.2f}" for row in found)])
+    lines.append(["times images seen", *(f"{row['rms'] * min(row['images'], seen):.2f}" for row in found)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
