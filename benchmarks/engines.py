@@ -2,7 +2,7 @@
 
     python benchmarks/engines.py            # the default pipeline and eight distillations, by all engines
     python benchmarks/engines.py --pipeline default --engine slurm-2      # keeps the other rows of the file
-    python benchmarks/engines.py --timing   # overhead with one node, speed-up with two: for a quiet machine
+    python benchmarks/engines.py --timing   # overhead with one node, speed-up with two: for a quiet machine; own file
     python benchmarks/engines.py --quick    # one recipe, two distillations; writes a file only where --out says
 
 Ray and Slurm are clusters of this machine, whose nodes have one core each (tests/clusters.py says what Slurm needs).
@@ -131,7 +131,8 @@ def distillations(folder: Path, count: int, steps: int) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Where the JSON goes.")
 def main(quick: bool, timing: bool, pipelines: tuple[str, ...], engines: tuple[str, ...], out: Path | None) -> None:
     one = {"random-ipc5": YAML(typ="safe").load(ROOT / "params.yaml")["recipes"]["random-ipc5"]}
-    out = out or (None if quick else ROOT / "benchmarks/results/engines-cpu.json")
+    file = "engines-timing-cpu.json" if timing else "engines-cpu.json"
+    out = out or (None if quick else ROOT / "benchmarks/results" / file)
     result = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
     result |= conditions("engines")
     with TemporaryDirectory() as name:
@@ -141,7 +142,7 @@ def main(quick: bool, timing: bool, pipelines: tuple[str, ...], engines: tuple[s
                 targets = list[str]()
                 project(folder, one if quick else None)
             else:
-                targets = distillations(folder, *((2, 5) if quick else (8, 40)))
+                targets = distillations(folder, *((2, 5) if quick else (8, 300)))
             names = TIMING[pipeline] if timing else engines
             result[pipeline] = compared(folder, targets, names, result.get(pipeline, {}))
     text = json.dumps(result, indent=2) + "\n"

@@ -37,7 +37,8 @@ from distillkit.training.trajectories import Experts, KindOfExperts
 @click.argument("loss_csv", type=Path)
 def distill(name: str, real: Path, experts: Path, difficulty: Path, out: Path, loss_csv: Path) -> None:
     data = params.load()
-    recipe, seed, shards = read_recipe(data, name), params.section(data, "seed", int), shard_paths(data, experts)
+    recipe, shards = read_recipe(data, name), shard_paths(data, experts)
+    seed = params.section(data, "seed", int) if recipe.seed is None else recipe.seed
     source = load_real(real)
     checks.check_images(data, source.train)
     provenance = artifact.provenance_of(name, recipe.method_name, recipe.params, seed, source)

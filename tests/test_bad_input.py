@@ -464,3 +464,17 @@ def test_a_line_is_not_endless(capsys, monkeypatch):
     line = mistake(ends(WindowError("a" * 10**6 + "; mend it"), capsys, monkeypatch))
     assert len(line) < 2000
     assert line.endswith("; mend it")
+
+
+def test_a_recipe_with_a_seed_makes_the_set_that_a_project_with_this_seed_makes(work, stage):
+    random = {"method": "random", "ipc": 5}
+    change(work, "recipes", {"random": random, "again": random | {"seed": 1}})
+    rows = []
+    for name, seed in (("random", 0), ("again", 0), ("random", 1)):
+        data = json.loads((work / "params.yaml").read_text())
+        (work / "params.yaml").write_text(json.dumps(data | {"seed": seed}))
+        assert stage("distill", name, *DISTILL).code == 0
+        synthetic, provenance = artifact.load_synthetic(work / DISTILL[3])
+        rows.append(synthetic.source_row.tolist())
+        assert provenance["seed"] == (1 if name == "again" else seed)
+    assert rows[1] == rows[2] != rows[0]

@@ -187,7 +187,7 @@ def test_a_misspelt_key_is_named_in_full_with_what_was_meant(place, meant, known
 
 
 def test_a_key_that_nothing_resembles_comes_without_a_guess():
-    assert problem("recipes.full.ipc", 5) == "recipes.full.ipc is not a parameter; expected method"
+    assert problem("recipes.full.ipc", 5) == "recipes.full.ipc is not a parameter; expected method, seed"
     assert problem("data.source.xyzzy", 5) == "data.source.xyzzy is not a parameter; expected kind"
 
 
@@ -390,7 +390,7 @@ def test_optim_is_given_exactly_to_methods_that_learn():
 def test_optim_and_method_are_known_to_who_misspells_them():
     line = problem("recipes.mtt-ipc5.optm", OPTIM)
     assert line.startswith("recipes.mtt-ipc5.optm is not a parameter (did you mean 'optim'?); expected method, ipc, ")
-    assert line.endswith(", optim")
+    assert line.endswith(", optim, seed")
     data = changed("recipes.mtt-ipc5.metod", "mtt")
     del data["recipes"]["mtt-ipc5"]["method"]
     with pytest.raises(

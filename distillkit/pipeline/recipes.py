@@ -17,13 +17,17 @@ from distillkit.methods import method_called, names
 
 @dataclass(frozen=True)
 class Recipe:
-    """An entry of ``recipes``: a method and, if it learns something, the outer optimiser."""
+    """An entry of ``recipes``: a method and, if it learns something, the outer optimiser.
+
+    ``seed``, if given, takes the place of the project's seed when the set is made: another set by the same recipe.
+    """
 
     name: str
     method_name: str
     method: Selection
     optim: Optim | None
     params: Mapping[str, Any]
+    seed: int | None = None
 
     def visits(self, classes: int) -> int:
         """The number of images shown to networks while it learns."""
@@ -48,14 +52,15 @@ def read_recipe(data: Mapping[str, Any], name: str) -> Recipe:
     except ParamsError as error:
         raise ParamsError(f"params.yaml: {where}.{error}") from None
     check_names(params, kind, where)
-    rest = {key: value for key, value in params.items() if key not in ("method", "optim")}
+    rest = {key: value for key, value in params.items() if key not in ("method", "optim", "seed")}
     method: Selection = read(rest, kind, where)
-    return Recipe(name, method_name, method, read_optim(params, method, where), params)
+    seed = read(params["seed"], int, f"{where}.seed") if "seed" in params else None
+    return Recipe(name, method_name, method, read_optim(params, method, where), params, seed)
 
 
 def check_names(params: Mapping[str, Any], kind: type[Selection], where: str) -> None:
     """Raise ParamsError for an unknown parameter of the method's recipe; :func:`read_optim` checks ``optim``."""
-    known = ["method", *signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else [])]
+    known = ["method", *signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else []), "seed"]
     for key in params:
         if key not in (*known, "optim"):
             raise ParamsError(

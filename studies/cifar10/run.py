@@ -1,6 +1,7 @@
 """Run the study stage by stage, in order of worth, and note what each stage took.
 
-    python run.py
+    python run.py                             # everything
+    python run.py window-ipc50 mtt-ipc50      # these sets only, in this order
 
 Each stage is ``dvc repro --single-item``: what is done is not done again, and what was interrupted goes on. CPU seconds
 of all processes of a stage are added up in cpu_seconds.json, over interruptions too; a stage that runs from its start
@@ -20,12 +21,13 @@ HERE = Path(__file__).parent
 NOTES = HERE / "cpu_seconds.json"
 
 
-def stages(recipes: list[str], shards: list[int]) -> Iterator[str]:
-    """In order: what all sets need, then set after set as params.yaml lists them."""
+def stages(recipes: list[str], shards: list[int], last: bool) -> Iterator[str]:
+    """In order: what all sets need, set after set, and ``last`` what reads all of them."""
     yield from ("code", "fetch", *(f"experts@{shard}" for shard in shards), "shards", "score", "reference", "inputs")
     for name in recipes:
         yield from (f"distill@{name}", f"evaluate@{name}")
-    yield from ("results", "report", "package")
+    if last:
+        yield from ("results", "report", "package")
 
 
 def cpu_seconds() -> float:
@@ -37,7 +39,8 @@ def cpu_seconds() -> float:
 def main() -> None:
     params = YAML(typ="safe").load(HERE / "params.yaml")
     known = json.loads(NOTES.read_text()) if NOTES.is_file() else {}
-    for stage in stages(list(params["recipes"]), params["expert_shards"]):
+    chosen = sys.argv[1:]
+    for stage in stages(chosen or list(params["recipes"]), params["expert_shards"], last=not chosen):
         command = [sys.executable, "-m", "dvc"]
         status = subprocess.run([*command, "status", "--json", stage], cwd=HERE, capture_output=True, text=True)
         if status.returncode == 0 and json.loads(status.stdout) == {}:
