@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from readme import put
@@ -26,10 +27,14 @@ PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) rep
 
 
 class Row(NamedTuple):
-    """One set: what made it, and its figures in percent."""
+    """Sets of one recipe, which differ in their seeds: what made them, and means of their figures, in percent.
+
+    ``std`` is over the networks of one set, or over several sets.
+    """
 
     way: str
     ipc: int
+    sets: int
     accuracy: float
     std: float
     hard: float
@@ -43,23 +48,20 @@ def way_of(recipe: Mapping[str, Any]) -> str:
 
 
 def rows() -> Iterator[Row]:
-    """The sets that were measured, in the order of params.yaml. Hours are of making a set, without experts."""
+    """What was measured, in the order of params.yaml. Hours are of making a set, without experts."""
     recipes = YAML(typ="safe").load(STUDY / "params.yaml")["recipes"]
     taken = json.loads((STUDY / "cpu_seconds.json").read_text(encoding="utf-8"))
+    sets = dict[tuple[str, int], list[str]]()
     for name, recipe in recipes.items():
-        if not (file := STUDY / "metrics" / f"{name}.json").is_file():  # not run yet
-            continue
-        found = read_metrics(file)
-        seconds = taken[f"distill@{name}"]["seconds"]
-        accuracy = found["accuracy"]
-        yield Row(
-            way_of(recipe),
-            recipe.get("ipc", IMAGES),
-            100 * accuracy["mean"],
-            100 * accuracy["std"],
-            100 * found["hard"]["mean"],
-            seconds / 3600,
-        )
+        if (STUDY / "metrics" / f"{name}.json").is_file():  # else not run yet
+            sets.setdefault((way_of(recipe), recipe.get("ipc", IMAGES)), []).append(name)
+    for (way, ipc), names in sets.items():
+        found = [read_metrics(STUDY / "metrics" / f"{name}.json") for name in names]
+        accuracies = [each["accuracy"]["mean"] for each in found]
+        std = stdev(accuracies) if len(names) > 1 else found[0]["accuracy"]["std"]
+        hard = mean(each["hard"]["mean"] for each in found)
+        hours = mean(taken[f"distill@{name}"]["seconds"] for name in names) / 3600
+        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, hours)
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -82,7 +84,7 @@ def table(found: Sequence[Row], shown: str) -> str:
 def cell(row: Row, shown: str) -> str:
     """A figure as the table has it."""
     texts = {
-        "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}",
+        "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}{f' ({row.sets} sets)' if row.sets > 1 else ''}",
         "hard": f"{row.hard:.1f}",
         "hours": f"{row.hours:.2f}",
     }
