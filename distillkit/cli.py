@@ -262,7 +262,9 @@ def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_j
     if recipe is None and "/" not in path and not Path(path).exists():
         path, recipe = ".", path
     for place in (path, told["against"]):
-        if place is not None and (Path(place).exists() or "/" in place):
+        if place is not None and Path(place).suffix == ".safetensors":
+            arguments.check_artifact(Path(place))
+        elif place is not None and (Path(place).exists() or "/" in place):
             arguments.package_reference(place)
     arguments.check_test(told["source"], "--source")
     from distillkit.look.command import Wanted, lines
@@ -357,7 +359,7 @@ def init(
         found = f"{given[0]} is for a new pipeline, but {folder} has one"
         raise click.UsageError(f"{found}; leave it out, or name a folder")
     wanted = ipcs or (10,), methods or USUAL
-    planned = plan_for(folder, dataset, *wanted, name, ci, source_settings(source), minutes=minutes, timed=not dry_run)
+    planned = plan_for(folder, dataset, *wanted, name, ci, source_settings(source), minutes, to_write=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
             click.echo(presentable(f"==> {folder / path}\n{text}"))

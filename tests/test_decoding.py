@@ -1,5 +1,6 @@
 """Images decoded block by block, by several processes: the same as one by one."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit.base.errors import SourceError
+from distillkit.base.errors import ArtifactError, SourceError
+from distillkit.base.files import atomic_folder
+from distillkit.data.files import shards
 from distillkit.data.rows import FileRows
 from distillkit.sources import decoding, pictures
 from distillkit.sources.fetch import DataSpec, fetch
@@ -76,6 +79,59 @@ def test_copies_are_dropped_across_blocks(tmp_path, blocks) -> None:
     (tmp_path / "cats/99.png").write_bytes((tmp_path / "cats/00.png").read_bytes())
     assert len(fetched(tmp_path)) == 41
     assert len(fetched(tmp_path, duplicates="drop")) == 40
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:60])])
+def test_a_source_that_changes_while_it_is_read(tmp_path, monkeypatch, spoil) -> None:
+    """Images that go, or are cut, after they were listed: the first is named, and nothing is left of the others."""
+    monkeypatch.setattr(decoding, "BLOCK", 3 * 90)
+    monkeypatch.setattr(decoding, "Collector", partial(decoding.Collector, most=0))
+    write(tmp_path / "in")
+
+    def spoiled(blocks, description, _):
+        for number, block in enumerate(blocks):
+            if number == 2 and "train" in description:
+                assert list(tmp_path.glob(".real.*/new/train-00000.safetensors"))
+                for path in (tmp_path / "in/dogs").iterdir():
+                    spoil(path)
+            yield block
+
+    spec = DataSpec(FolderSource(path=str(tmp_path / "in")))
+    with pytest.raises(SourceError, match=r"^dogs/\d\d\.png cannot be read \(.*; replace or remove it$"):  # noqa: SIM117
+        with atomic_folder(tmp_path / "real") as folder:
+            fetch(spec, spoiled, folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_disk_that_fills_while_files_of_images_are_written(tmp_path, blocks, monkeypatch) -> None:
+    """In the third file: one line, and the artifact of before is as it was."""
+
+    class Full:
+        closed = False
+
+        def write(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        close = write  # what could not be written is tried again
+
+    def put(file, data):
+        if file.path.name == "train-00002.safetensors" and file.rows:
+            file.file.close()
+            file.file = Full()
+        original(file, data)
+
+    original = shards.ShardFile.put
+    monkeypatch.setattr(shards.ShardFile, "put", put)
+    monkeypatch.setattr(shards, "SHARD", 6 * 90)
+    monkeypatch.setattr(decoding, "Collector", partial(decoding.Collector, most=0))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real/real.safetensors").write_bytes(b"of before")
+    spec = DataSpec(FolderSource(path=str(write(tmp_path / "in"))))
+    with pytest.raises(ArtifactError, match=r"^\S* is not written: No space left .*; make room, then run the same"):  # noqa: SIM117
+        with atomic_folder(tmp_path / "real") as folder:
+            fetch(spec, folder=folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "real"]
+    assert [path.read_bytes() for path in (tmp_path / "real").iterdir()] == [b"of before"]
 
 
 def encoded(**options) -> bytes:

@@ -85,7 +85,7 @@ def test_a_healthy_machine(repository):
         "check": "git",
         "status": "warning",
         "found": "no commit yet, which dvc exp and dvc metrics diff need",
-        "remedy": "git add -A && git commit",
+        "remedy": "dvc add images that lie here, then git add -A && git commit",
     }
     assert found["dvc remote"]["status"] == "warning"
     assert "hf_secret" not in json.dumps(found)
@@ -367,20 +367,93 @@ def test_a_mistake_is_told_once_with_what_to_do(repository):
     assert (found.status, found.remedy) == ("failure", "correct it")
 
 
-def test_images_that_no_clone_will_have_are_told(repository):
-    assert "source" not in examined(repository)
+@pytest.fixture
+def pets(repository, monkeypatch) -> Path:
+    """A folder of images in the repository, the source of its pipeline, which is the current folder."""
     change(repository, "{kind: digits}", "{kind: folder, path: data/pets}")
-    assert examined(repository)["source"].status == "failure"
-    folder = repository / "data/pets"
-    (folder / "cat").mkdir(parents=True)
-    (folder / "cat/0.png").write_bytes(b"")
-    found = examined(repository)["source"]
-    assert (found.status, found.remedy[:17]) == ("warning", "dvc add data/pets")
-    subprocess.run(["git", "add", "data"], cwd=repository, check=True)
-    assert examined(repository)["source"].found == "data/pets, in Git"
-    subprocess.run(["git", "rm", "-rq", "--cached", "data"], cwd=repository, check=True)
-    assert run(repository, sys.executable, "-m", "dvc", "add", "-q", "data").returncode == 0
-    assert examined(repository)["source"].found == "data/pets, in DVC"
+    for label in ("cat", "dog"):
+        (repository / "data/pets" / label).mkdir(parents=True)
+        (repository / f"data/pets/{label}/0.png").write_bytes(label.encode())
+    monkeypatch.chdir(repository)
+    return repository
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], check=True, capture_output=True)
+
+
+def about(repository: Path) -> dict[str, Finding]:
+    """What is found of the images, without the rest of the report."""
+    found = doctor.local_images(spec_of(repository).source, repository)
+    return {finding.check: finding for finding in found}
+
+
+def dvc(*arguments: str) -> None:
+    assert run(Path(), PYTHON, "-m", "dvc", *arguments, "-q").returncode == 0
+
+
+def test_images_that_no_clone_will_have_are_told(pets):
+    """With the command that lets them in, which is another one where Git has some of them."""
+    lacking = "data/pets: 2 files (0.0 MiB) are in neither Git nor DVC, so clones and CI lack them"
+    expected = Finding("source", "warning", lacking, "dvc add data/pets, before any git add")
+    assert next(found for found in doctor.pipeline(pets) if found.check == "source") == expected
+    assert about(pets) == {"source": expected}
+    (pets / ".gitignore").write_text("data/\n")
+    remedy = "remove the line data/ from .gitignore, which hides pets.dvc from Git, then dvc add data/pets, before"
+    assert about(pets)["source"].remedy.startswith(remedy)
+    (pets / ".gitignore").unlink()
+    git("add", "data/pets/cat")
+    some = about(pets)["source"]
+    assert some.found.startswith("data/pets: 1 of 2 files (")
+    assert some.remedy == "git add data/pets; or all into DVC: git rm -rq --cached data/pets && dvc add data/pets"
+    git("rm", "-rq", "--cached", "data/pets")
+    dvc("add", "data/pets")
+    assert about(pets) == {"source": Finding("source", "ok", "data/pets, in DVC")}
+    (pets / "data/pets/cat/1.png").write_bytes(b"new")
+    stale = about(pets)["source"]
+    assert stale.found == "data/pets has changed since dvc add, so clones get the earlier images"
+    assert stale.remedy == "dvc add data/pets; or dvc checkout data/pets"
+
+
+def test_images_that_git_should_not_have(pets, monkeypatch):
+    git("add", "data")
+    assert about(pets)["source"] == Finding("source", "ok", "data/pets, in Git")
+    monkeypatch.setattr("distillkit.setup.local_source.IN_GIT", 5)
+    heavy = about(pets)["source"]
+    assert heavy.status == "warning" and "is in Git with 2 files of 0 MiB" in heavy.found
+    subprocess.run(heavy.remedy.replace("dvc add", "true"), shell=True, check=True)
+    dvc("add", "data/pets")
+    assert about(pets)["source"].found == "data/pets, in DVC"
+
+
+def test_images_outside_or_nowhere(pets, tmp_path_factory):
+    place = tmp_path_factory.mktemp("elsewhere")
+    change(pets, "path: data/pets", f"path: {place}")
+    found = about(pets)["source"]
+    assert f"{place} is outside the repository" in found.found and found.remedy.startswith("move it inside")
+    place.rmdir()
+    assert about(pets)["source"].status == "failure"
+
+
+def test_images_that_have_changed_since_fetch(pets, monkeypatch):
+    """Nothing before fetch; a file more; a file of as many bytes, unless that would take too long to know."""
+    fetch = {"cmd": "true", "deps": ["data/pets"]}
+    (pets / "dvc.yaml").write_text(json.dumps({"stages": {"fetch": fetch}}))
+    assert "fetch" not in about(pets)
+    dvc("repro")
+    assert "fetch" not in about(pets)
+    (pets / "data/pets/dog/1.png").write_bytes(b"new")
+    remedy = "dvc repro fetches it again, and what depends on it"
+    changed = Finding("fetch", "warning", "data/pets has changed since it was fetched", remedy)
+    assert about(pets)["fetch"] == changed
+    (pets / "data/pets/dog/1.png").unlink()
+    assert "fetch" not in about(pets)
+    (pets / "data/pets/dog/0.png").write_bytes(b"DOG")
+    assert about(pets)["fetch"] == changed
+    monkeypatch.setattr("distillkit.setup.local_source.HASHED", 5)
+    assert "fetch" not in about(pets)
+    (pets / "dvc.lock").write_text("half a lo")
+    assert about(pets) == {}, "half a lock is a finding of its own"
 
 
 @pytest.mark.parametrize(

@@ -341,6 +341,24 @@ def test_lines_that_end_otherwise_are_a_difference(bare):
     assert ended.exit_code == 2 and ended.stdout == "pipe/dvc.yaml differs in its line endings\n"
 
 
+def test_what_is_there_is_told_before_an_image_that_is_broken(bare):
+    """A dvc.yaml of theirs without a look at the images; params.yaml, which depends on these, before their error."""
+    given = ("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt")
+    for image in (bare / "images/a").iterdir():
+        image.write_bytes(b"no image")
+    ended = init(*given)
+    assert str(ended.exception).startswith("a/") and not (bare / "pipe").exists()
+    (bare / "pipe").mkdir()
+    (bare / "pipe/params.yaml").write_text("seed: 1\n")
+    there = str(init(*given).exception)
+    assert there == f"pipe/params.yaml is there already, so nothing was written; besides, {ended.exception}"
+    (bare / "pipe/dvc.yaml").write_text("stages: {}\n")
+    ended = init(*given)
+    assert ended.exit_code == 2 and "error: pipe/dvc.yaml is there already and differs; nothing" in ended.stderr
+    assert "+  fetch:" in ended.stdout and not (bare / "pipe/stages").exists()
+    assert str(init(*given, "--dry-run").exception) == there, "what is not to be written is shown with the images"
+
+
 @pytest.mark.parametrize("name", ["x: y", "../evil", "a b", "", "CON"])
 def test_a_name_that_no_package_can_have(bare, name):
     with pytest.raises(ParamsError, match="package name is "):

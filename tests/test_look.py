@@ -348,6 +348,26 @@ def test_the_command(folder, tmp_path, monkeypatch):
         CliRunner().invoke(cli, ["look", "nope"], catch_exceptions=False)
 
 
+def test_a_pipeline_that_has_not_run(folder, tmp_path, monkeypatch):
+    """What to run is said, from wherever; a recipe that params.yaml does not have is told apart."""
+    shutil.copyfile(folder / "params.yaml", tmp_path / "params.yaml")
+    (tmp_path / "dvc.yaml").write_text("stages: {package: {cmd: x, outs: [artifacts/hub/]}}\n")
+    with pytest.raises(ParamsError, match=rf"^'mixed-ipc4' has no set in .*; run dvc repro {tmp_path}/dvc.yaml first$"):
+        open_subject(str(tmp_path), None)
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # without the folder of sets, and with an empty one
+        for given in ([], ["."], ["full"], [".", "full"]):
+            ended = CliRunner().invoke(cli, ["look", *given, "--no-open"])
+            recipe = "full" if "full" in given else "mixed-ipc4"
+            assert str(ended.exception) == f"{recipe!r} has no set in artifacts/distilled; run dvc repro first"
+        (tmp_path / "artifacts/distilled").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ParamsError, match=r"'nope' has no set in .*; expected one of full, random-ipc4, mixed-ipc4; "):
+        open_subject(".", "nope")
+    for given in (["artifacts/distilled/full.safetensors"], [".", "--against", "artifacts/distilled/full.safetensors"]):
+        ended = CliRunner().invoke(cli, ["look", *given])
+        assert str(ended.exception).startswith("artifacts/distilled/full.safetensors does not exist; ")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

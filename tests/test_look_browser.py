@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver"
 )
 webdriver = pytest.importorskip("selenium.webdriver", reason="no Selenium: pip install selenium")
-WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+support = pytest.importorskip("selenium.webdriver.support.ui")
+WebDriverWait = support.WebDriverWait
 OPTIONS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1200")
 
 
@@ -145,6 +146,15 @@ def test_pixels_on_the_screen_are_those_of_the_artifact(quiet, site, folder):
     assert drawn(quiet, ".cell canvas") == [levels(synthetic.image(row)) for row in rows]
 
 
+def described_rows(browser, *images: int) -> list[int]:
+    return browser.execute_script("return arguments[0].map((image) => data.images.row[image])", images)
+
+
+def signed(image: list[int], other: list[int]) -> list[int]:
+    """The picture of a difference: grey where there is none."""
+    return [min(255, max(0, 128 + 2 * (a - b))) for a, b in zip(image, other, strict=True)]
+
+
 def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     quiet.get(f"{site}#kind=learned")
     subject = open_subject(str(folder), None)
@@ -154,13 +164,19 @@ def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     became = levels(subject.synthetic.image(row))
     found = drawn(quiet, "#panel-pictures canvas")
     assert found[0] == begun and found[1] == became
-    assert found[2] == [min(255, 4 * abs(a - b)) for a, b in zip(begun, became, strict=True)]
+    assert found[2] == signed(became, begun) and max(found[2]) > 128
+    script = """const done = arguments[0], made = difference(["set", 0], ["set", 39]);
+    made.id = "made"; document.body.append(made); made.drawn.then(done);"""
+    quiet.execute_async_script(script)
+    (apart,) = drawn(quiet, "#made")
+    assert apart == signed(*(levels(subject.synthetic.image(row)) for row in described_rows(quiet, 0, 39)))
+    assert {0, 128, 255} <= set(apart), "of two classes: as far as it goes, both ways"
     captions = [one.text for one in quiet.find_elements("css selector", "#panel-pictures figcaption")]
     assert (
         captions[0] == f"began as training image {int(subject.synthetic.source_row[row])}" and captions[1] == "became"
     )
     moved = quiet.execute_script("return [data.images.moved[current], data.images.distance[current]]")
-    assert captions[2] == f"difference: moved by {moved[0]:.3f}; its size, four times as bright"
+    assert captions[2].startswith(f"moved by {moved[0]:.3f}; grey: no difference; lighter: this image is")
     assert captions[3].startswith("nearest training image, ") and captions[3].endswith(f", at {moved[1]:.3f}")
     facts = quiet.find_element("id", "panel-facts").text
     assert "kind learned" in facts and "difficulty harder than" in facts and "to the nearest training image" in facts
@@ -263,6 +279,36 @@ def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
     chain = webdriver.ActionChains(quiet).move_to_element_with_offset(board, -400, -200).click_and_hold()
     chain.move_by_offset(800, 400).release().perform()
     assert "region=" in quiet.current_url and int(count(quiet).split()[0]) > inside
+
+
+def test_the_map_shows_classes(quiet, site):
+    """By a sign, which the legend explains, and by colour; what is chosen stays in the address."""
+    quiet.get(f"{site}#class=3")
+    board = quiet.find_element("css selector", "#map canvas")
+    quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
+    WebDriverWait(quiet, 10).until(lambda _: quiet.execute_script("return Boolean(view)"))
+    legend, words = (quiet.find_element("id", name) for name in ("map-legend", "map-words"))
+    assert legend.text == "" and "Small blue dots" in words.text
+    support.Select(quiet.find_element("id", "map-signs")).select_by_visible_text("classes")
+    assert legend.text == "3" and "Every sign is a class" in words.text and "signs=class" in quiet.current_url
+    edge = """const image = order.at(-1), x = view.toX(data.map.x[image]), y = view.toY(data.map.y[image]);
+    const dot = element("canvas").getContext("2d");
+    dot.fillStyle = colour(`--class-${images.label[image]}`);
+    dot.fillRect(0, 0, 1, 1);
+    const left = Math.round(x - (images.learned[image] ? 8 : 7.2) * view.dense);
+    const found = [[board.getContext("2d"), left, Math.round(y)], [dot, 0, 0]];
+    return found.map(([pen, a, b]) => [...pen.getImageData(a, b, 1, 1).data]);"""
+    drawn_edge, expected = quiet.execute_script(edge)
+    assert max(abs(a - b) for a, b in zip(drawn_edge, expected, strict=True)) < 60 and expected[3] == 255
+    quiet.find_element("css selector", "[type=reset]").click()
+    assert legend.text == "" and "signs" not in quiet.current_url
+    quiet.get("about:blank")
+    quiet.get(f"{site}#signs=class")
+    quiet.find_element("id", "map").click()
+    assert quiet.find_element("id", "map-legend").text.split() == [*"0123456789"]
+    made = "return [['a', 'bb'], ['cat', 'dog'], [...Array(27)].map((_, k) => `name ${k}`)].map(codesOf)"
+    short, letters, numbers = quiet.execute_script(made)
+    assert (short, letters, numbers[-1]) == (["a", "bb"], ["A", "B"], "27")
 
 
 def test_a_point_of_the_map_opens_its_image(quiet, site):

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import ClassLabel, DatasetInfo, Features
+from datasets import Image as ImageColumn
 from PIL import Image
 
 from distillkit.check import show
@@ -13,6 +15,8 @@ from distillkit.check.diff.result import PackageDifference, Version
 from distillkit.check.diff.text import MOST_ROWS, package_lines
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.images import Normalisation, SyntheticSet
+from distillkit.package.card import card_text
+from distillkit.package.manifest import open_package
 from distillkit.report import page, results
 from distillkit.report.pictures import preview_grid
 from distillkit.report.table import leading, markdown_table
@@ -113,6 +117,23 @@ def test_the_table_of_a_readme(rows):
     few = markdown_table(rows, leading(rows))
     assert few.count("\n") == 11 + 2 and "| recipe-198 |" in few.replace("*", "")
     assert [line for line in markdown_table(rows).splitlines() if line in few.splitlines()] == few.splitlines()
+
+
+def test_the_card_of_200_recipes_and_1000_classes(first):
+    """What is not folded is as long as that of a small package; every recipe and class is there."""
+    package = open_package(first)
+    one = package.recipe_json(package.default) | {"class_names": [f"a long name of class {k}" for k in range(CLASSES)]}
+    every = [
+        one | {"name": name, "method": recipe["method"], "params": recipe, "inputs": {f"distilled/{name}": "0" * 32}}
+        for name, recipe in recipes().items()
+    ]
+    features = Features({"image": ImageColumn(), "label": ClassLabel(names=one["class_names"])})
+    infos = dict.fromkeys(recipes(), DatasetInfo(features=features))
+    page = card_text("wide", every, "recipe-198", infos).split("---\n", 2)[2]
+    seen, folded = re.sub(r"<details>.*?</details>", "", page, flags=re.DOTALL), page.count("<details>")
+    assert len(seen) < 15_000 and seen.count("\n") < 250 and folded >= 4
+    assert "1,000 classes" in seen and "a long name" not in seen and seen.count("recipe-") < 20
+    assert all(page.count(f"`{name}`") >= 3 for name in recipes()) and page.count("a long name of class") == CLASSES
 
 
 def test_a_set_of_1000_classes_in_lines(tmp_path):

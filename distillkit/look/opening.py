@@ -1,5 +1,6 @@
 """A set to look at, with what is at hand of its source, its training and its results."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from distillkit.base import params
-from distillkit.base.arguments import package_reference
+from distillkit.base.arguments import is_pipeline, package_reference
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
@@ -71,7 +72,7 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
         if recipe is not None:
             raise ParamsError(f"RECIPE is {recipe!r}, but {path} is a single artifact; leave the recipe out")
         found = of_artifact(path)
-    elif path.is_dir() and not (path / MANIFEST).is_file() and (path / DISTILLED).is_dir():
+    elif path.is_dir() and not (path / MANIFEST).is_file() and ((path / DISTILLED).is_dir() or is_pipeline(path)):
         found = of_artifact(path / DISTILLED / f"{recipe_in(path, recipe)}.safetensors")
     elif path.is_dir() and not (path / MANIFEST).is_file():
         neither = (
@@ -92,15 +93,23 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
 
 def recipe_in(folder: Path, recipe: str | None) -> str:
     """Which recipe of a pipeline is meant: the one named, the default of its package, or the only one."""
-    known = sorted(path.stem for path in (folder / DISTILLED).glob("*.safetensors"))
-    if recipe is None and (settings := parameters(folder)):
+    known, settings = sorted(path.stem for path in (folder / DISTILLED).glob("*.safetensors")), parameters(folder)
+    if recipe is None and settings:
         recipe = str(settings.get("package", {}).get("default"))
     if recipe is None and len(known) == 1:
         return known[0]
     if recipe not in known:
         found = "no recipe is named" if recipe is None else f"{recipe!r} has no set in {folder / DISTILLED}"
-        raise ParamsError(f"{found}; expected one of {', '.join(known) or 'none'}; name it, or run dvc repro")
+        recipes = settings.get("recipes") or {}
+        if recipe in recipes or not (known or recipes):
+            raise ParamsError(f"{found}; {run_first(folder)}")
+        raise ParamsError(f"{found}; expected one of {', '.join(known or recipes)}; name it, or run dvc repro")
     return str(recipe)
+
+
+def run_first(folder: Path) -> str:
+    """What makes the sets of a pipeline."""
+    return "run dvc repro first" if folder == Path() else f"run dvc repro {shlex.quote(str(folder / 'dvc.yaml'))} first"
 
 
 def of_artifact(path: Path) -> Subject:

@@ -1,6 +1,7 @@
 """The findings of ``distillkit doctor``, one line each. A check that fails or does not end gives a finding, too."""
 
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -30,6 +31,15 @@ class Finding:
     def plain(self) -> dict[str, Any]:
         """Plain data, with ``numbers`` only if there are any."""
         return {name: value for name, value in asdict(self).items() if name != "numbers" or value}
+
+
+def output(*command: str) -> str:
+    """The output of a command; empty when it fails, or is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, text=True, errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def brief(error: Exception) -> str:

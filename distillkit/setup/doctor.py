@@ -1,8 +1,6 @@
 """``distillkit doctor``: is this machine ready for the pipeline? Every check says what it found and what to do."""
 
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -20,10 +18,10 @@ from distillkit.data.files.container import Opened, class_names_of
 from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
-from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake
+from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, output
 from distillkit.setup.estimates import demands
-from distillkit.setup.init import local_folder
 from distillkit.setup.inspection import licence_stated
+from distillkit.setup.local_source import local_images
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
@@ -111,20 +109,17 @@ def git(folder: Path) -> Finding:
     """Whether there is a commit, which experiments need, and the number of uncommitted files."""
     if shutil.which("git") is None:
         return Finding("git", "failure", "not on the PATH", "install Git")
-    if not run("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
+    if not output("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
         return Finding("git", "failure", "no Git repository here", "git init")
-    if not run("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
+    if not output("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
         return Finding(
-            "git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", "git add -A && git commit"
+            "git",
+            "warning",
+            "no commit yet, which dvc exp and dvc metrics diff need",
+            "dvc add images that lie here, then git add -A && git commit",
         )
-    changed = run("git", "-C", str(folder), "status", "--porcelain").splitlines()
+    changed = output("git", "-C", str(folder), "status", "--porcelain").splitlines()
     return Finding("git", "ok", f"uncommitted: {counted(len(changed), 'file')}" if changed else "all committed")
-
-
-def run(*command: str) -> str:
-    """The output of a command; empty when it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def lock(folder: Path) -> Iterator[Finding]:
@@ -160,7 +155,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield from extras(data)
         checks.check_params(data)
         params.section(data, "seed", int)  # the rest of what must be there is read below
-        yield from source_images(data, folder)
+        yield from local_images(params.section(data, "data", DataSpec).source, folder)
         yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
         yield from guarded("licence", lambda: imported_licences(data, folder))
         if (fetched := images(folder)) is not None:
@@ -189,22 +184,6 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
         yield Finding("diffusers", "failure", f"not installed, but {wanted[0]} needs it", remedy)
 
 
-def source_images(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
-    """Whether clones will have the images, if these are on this machine."""
-    if (local := local_folder(params.section(data, "data", DataSpec).source, folder)) is None:
-        return
-    place = (folder / local).resolve()
-    if not place.exists():
-        yield Finding("source", "failure", f"{place} does not exist", "dvc pull, or correct data.source")
-    elif run("git", "-C", str(folder), "ls-files", "--", str(place)):
-        yield Finding("source", "ok", f"{local}, in Git")
-    elif in_dvc(place, folder):
-        yield Finding("source", "ok", f"{local}, in DVC")
-    else:
-        found = f"{local} is in neither Git nor DVC, so clones and CI do not have the images"
-        yield Finding("source", "warning", found, f"dvc add {shlex.quote(local)}; move it into the repository first")
-
-
 def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
     """Whether the licence of the source lets a set be published; nothing where it is not known without the Hub."""
     fetched = fetched_file(folder)
@@ -231,15 +210,6 @@ def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
 def recorded_licence(real: Path) -> str:
     """The licence that ``fetch`` recorded."""
     return str(Opened(real, "real").field("source", dict).get("licence", ""))
-
-
-def in_dvc(place: Path, folder: Path) -> bool:
-    """Whether DVC tracks ``place``, something inside it, or a folder that contains it."""
-    from dvc.repo import Repo
-
-    with Repo(str(folder)) as repo:
-        tracked = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
-    return any(place.is_relative_to(path) or path.is_relative_to(place) for path in tracked)
 
 
 def fetched_images(folder: Path) -> Iterator[Finding]:

@@ -14,8 +14,9 @@ from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
 from distillkit.base.arguments import check_methods
-from distillkit.base.errors import HubError, ParamsError, counted
+from distillkit.base.errors import HubError, ParamsError, SourceError, counted
 from distillkit.base.names import check_package_name
+from distillkit.base.params import FILE
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
@@ -50,15 +51,15 @@ def plan_for(
     workflow: bool,
     given: Mapping[str, Any] | None = None,
     minutes: int | None = None,
-    timed: bool = False,
+    to_write: bool = False,
 ) -> Plan:
     """The files of a pipeline in ``folder`` for the dataset named ``dataset``; ``given`` are settings of its source.
 
     Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has fewer images
     than an IPC, or the stages could not read the new files; SourceError when the images cannot be read. With
-    ``minutes``, numbers are chosen so that the pipeline takes no longer on this machine; with ``minutes`` or ``timed``,
-    the notes say how long it takes. Nothing is downloaded except a card on the Hub. If ``folder`` has a pipeline
-    already, only a workflow is planned.
+    ``minutes``, numbers are chosen so that the pipeline takes no longer on this machine; with ``minutes`` or
+    ``to_write``, the notes say how long it takes. Nothing is downloaded except a card on the Hub. If ``folder`` has a
+    pipeline already, only a workflow is planned. A conflict that is seen before the images ends a plan ``to_write``.
     """
     top = git_root(folder)
     if name is not None:
@@ -67,28 +68,43 @@ def plan_for(
         return Plan(folder, workflow_files(folder, top, name or there))
     source = parse_dataset(dataset, folder, given)
     check_apart(source, folder)
+    files = without_images(source, folder)
+    if to_write and (early := Plan(folder, files)).conflicts():
+        return early
     tell_if_outside(source, folder, top)
     methods = list(dict.fromkeys(methods))
-    found = inspect_source(source, folder) if is_here(source, folder) else from_afar(source, dataset)
+    found = inspected(source, folder, dataset)
     check_request(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
     check_package_name(package.name)
     text, effort, notes = partial(params_text, source, found, ipcs, methods, package), Effort(), tuple[str, ...]()
-    if timed or minutes is not None:
+    if to_write or minutes is not None:
         effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
+    files |= {Path(FILE): text(effort), **(workflow_files(folder, top, package.name) if workflow else {})}
+    read_back(files[Path(FILE)], source, found, package)
+    check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
+    return Plan(folder, files, found.summary if found else None, notes)
+
+
+def without_images(source: Source, folder: Path) -> dict[Path, str]:
+    """The files that are the same whatever the images are."""
     files = {
         Path("dvc.yaml"): pipeline_text(source, folder),
-        Path("params.yaml"): text(effort),
         Path(".distillkit/.gitignore"): "*\n",
         Path("artifacts/.gitignore"): IGNORED,
     }
     scripts = sorted((ROOT / "stages").glob("*.py"))
-    files |= {Path("stages") / path.name: path.read_text(encoding="utf-8") for path in scripts}
-    if workflow:
-        files |= workflow_files(folder, top, package.name)
-    read_back(files[Path("params.yaml")], source, found, package)
-    check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files, found.summary if found else None, notes)
+    return files | {Path("stages") / path.name: path.read_text(encoding="utf-8") for path in scripts}
+
+
+def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
+    """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
+    try:
+        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, dataset)
+    except SourceError as error:
+        if (folder / FILE).exists():
+            raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
+        raise
 
 
 def budget(

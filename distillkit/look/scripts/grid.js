@@ -3,7 +3,7 @@
 const START = {
   class: "", kind: "", harder: "", harderTo: "", moved: "", movedTo: "", distance: "", distanceTo: "",
   differs: "",
-  sort: "", down: "", together: "", size: "48", region: "", image: "",
+  sort: "", down: "", together: "", size: "48", region: "", image: "", signs: "",
 };
 let state = readState();
 
@@ -213,6 +213,9 @@ function readForm(event) {
   if (event.target.name === "size") {
     writeState();
     reserve();
+  } else if (event.target.name === "signs") {
+    writeState();
+    drawMap();
   } else {
     show();
   }

@@ -27,32 +27,96 @@ function measureMap() {
 
 const region = () => state.region.split(",").map(Number);
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+const style = getComputedStyle(document.documentElement); // as it is, whenever it is read
+const colour = (name) => style.getPropertyValue(name);
 
 function drawMap() {
   if (!data.map || !mapIsNear) return;
   view ??= measureMap();
   const pen = board.getContext("2d");
-  const { dense, toX, toY } = view;
+  const [byClass, visible] = [state.signs === "class", new Set(order)];
   pen.clearRect(0, 0, board.width, board.height);
-  pen.fillStyle = colour("--other");
   pen.globalAlpha = 0.55;
-  data.map.source.x.forEach((x, place) => pen.fillRect(toX(x) - dense, toY(data.map.source.y[place]) - dense, 2 * dense, 2 * dense));
-  const [learned, real, visible] = [colour("--learned"), colour("--real"), new Set(order)];
-  const radius = (all.length > 5000 ? 2 : 4) * dense;
-  for (const image of [...all.filter((one) => !visible.has(one)), ...order]) { // what is shown lies on top
-    const [x, y] = [toX(data.map.x[image]), toY(data.map.y[image])];
+  data.map.source.x.forEach((x, place) => (byClass ? drawCode : drawDot)(pen, x, data.map.source.y[place], data.map.source.label[place]));
+  const rest = all.filter((one) => !visible.has(one));
+  for (const image of [...rest, ...order]) { // what is shown lies on top
     pen.globalAlpha = visible.has(image) ? 1 : 0.25;
-    pen.fillStyle = images.learned[image] ? learned : real;
-    pen.beginPath();
-    if (images.learned[image]) pen.arc(x, y, radius, 0, 7);
-    else pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
-    pen.fill();
+    (byClass ? drawClass : drawKind)(pen, image);
   }
   pen.globalAlpha = 1;
   for (const name of ["map-see", "map-clear"]) byId(name).hidden = !state.region;
   byId("map-see").textContent = `See the images (${order.length.toLocaleString("en")})`;
   if (state.region) outline(region());
+  byId("map-words").textContent = mapWords();
+  byId("map-legend").replaceChildren(...(byClass ? legend() : []));
+}
+
+function drawDot(pen, x, y) {
+  pen.fillStyle = colour("--other");
+  pen.fillRect(view.toX(x) - view.dense, view.toY(y) - view.dense, 2 * view.dense, 2 * view.dense);
+}
+
+function drawKind(pen, image) {
+  pen.fillStyle = colour(images.learned[image] ? "--learned" : "--real");
+  shape(pen, image, (all.length > 5000 ? 2 : 4) * view.dense);
+  pen.fill();
+}
+
+// A circle for a learned image, a square for a real one.
+function shape(pen, image, radius) {
+  const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
+  pen.beginPath();
+  if (images.learned[image]) pen.arc(x, y, radius, 0, 7);
+  else pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
+}
+
+// Signs of classes: short names stand for themselves, others by a letter, many by a number. Colours come again after
+// eight classes; the sign says which it is.
+
+const COLOURS = 8;
+const LEGEND = 24; // classes
+const codes = codesOf(classes);
+
+function codesOf(names) {
+  if (names.every((name) => name.length <= 2)) return names;
+  return names.map((_, label) => (names.length <= 26 ? String.fromCharCode(65 + label) : String(label + 1)));
+}
+
+function drawCode(pen, x, y, label, size = 10) {
+  pen.font = `${size > 10 ? "bold " : ""}${(size - codes[label].length) * view.dense}px system-ui, sans-serif`;
+  [pen.textAlign, pen.textBaseline] = ["center", "middle"];
+  pen.fillStyle = colour(`--class-${label % COLOURS}`);
+  pen.fillText(codes[label], view.toX(x), view.toY(y));
+}
+
+function drawClass(pen, image) {
+  pen.fillStyle = colour("--paper");
+  pen.strokeStyle = colour(`--class-${images.label[image] % COLOURS}`);
+  pen.lineWidth = 1.5 * view.dense;
+  shape(pen, image, 8 * view.dense);
+  pen.fill();
+  pen.stroke();
+  drawCode(pen, data.map.x[image], data.map.y[image], images.label[image], 12);
+}
+
+function legend() {
+  const present = [...new Set(order.map((image) => images.label[image]))].sort((a, b) => a - b);
+  const made = present.slice(0, LEGEND).map((label) => {
+    const sign = element("b", { textContent: codes[label] });
+    sign.style.color = `var(--class-${label % COLOURS})`;
+    return element("span", {}, sign, codes[label] === classes[label] ? "" : ` ${classes[label]}`);
+  });
+  const more = present.length - LEGEND;
+  if (more > 0) made.push(element("span", { textContent: `and ${more.toLocaleString("en")} classes more; a point says its class, and Class above shows one alone` }));
+  return made;
+}
+
+function mapWords() {
+  const share = data.map.share.map((part) => `${(100 * part).toFixed(0)}\u00a0%`).join(" and ");
+  const signs = state.signs === "class"
+    ? "Every sign is a class. Small ones: training images; in a circle: learned images; in a square: real ones of the set."
+    : "Small blue dots: training images; orange circles: learned images; grey squares: real ones of the set.";
+  return `The two directions in which ${data.map.space} vary most, to the right and up (${share} of the variance). ${signs}`;
 }
 
 function outline([left, right, bottom, top]) {
@@ -96,16 +160,14 @@ function moveRegion(event) {
 function prepareMap() {
   map.hidden = !data.map;
   if (!data.map) return;
-  const share = data.map.share.map((part) => `${(100 * part).toFixed(0)}\u00a0%`).join(" and ");
-  byId("map-words").textContent =
-    `The two directions in which ${data.map.space} vary most, to the right and up (${share} of the variance). Small blue ` +
-    "dots: training images; orange circles: learned images; grey squares: real ones of the set.";
+  byId("map-words").textContent = mapWords();
   board.setAttribute("aria-label", "Map of the set and its source");
   new IntersectionObserver(([{ isIntersecting }]) => {
     mapIsNear = isIntersecting;
     drawMap();
   }, { rootMargin: `${NEAR}px 0px` }).observe(map);
   prepareBoard();
+  byId("map-signs").addEventListener("change", readForm); // it lies outside of its form
   byId("map-see").addEventListener("click", reveal);
   byId("map-clear").addEventListener("click", clearRegion);
 }

@@ -36,7 +36,7 @@ function prepareClasses() {
   for (const place of document.querySelectorAll("[data-class]")) {
     const choose = element("button", { type: "button", textContent: place.textContent });
     choose.addEventListener("click", () => {
-      change({ ...START, size: state.size, class: place.dataset.class });
+      change({ ...START, size: state.size, signs: state.signs, class: place.dataset.class });
       reveal();
     });
     place.replaceChildren(choose);

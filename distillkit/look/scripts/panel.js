@@ -9,18 +9,20 @@ const figure = (canvas, caption) => {
   return element("figure", {}, canvas, element("figcaption", { textContent: caption }));
 };
 
+const SIGNED = "grey: no difference; lighter: this image is lighter; darker: it is darker; both doubled";
+
 function figuresOf(image) {
   const [start, nearest] = [images.start[image], images.nearest[image]];
   const found = [];
   if (start >= 0) found.push(figure(picture("source", start), `began as training image ${images.from[image]}`));
   const became = images.learned[image] ? "became" : "training image, unchanged";
   found.push(Object.assign(figure(picture("set", image), became), { id: "panel-set" }));
-  if (start >= 0) found.push(figure(difference(["set", image], ["source", start]), `difference: moved by ${shown(images.moved[image], 3)}; its size, four times as bright`));
+  if (start >= 0) found.push(figure(difference(["set", image], ["source", start]), `moved by ${shown(images.moved[image], 3)}; ${SIGNED}`));
   if (nearest >= 0) found.push(figure(picture("source", nearest), `nearest training image, ${images.near[image]}, at ${shown(images.distance[image], 3)}`));
   const other = data.against?.other[image] ?? -1;
   if (other >= 0) {
     found.push(figure(picture("other", other), `in ${data.against.name}`));
-    found.push(figure(difference(["set", image], ["other", other]), "size of the difference to it, four times as bright"));
+    found.push(figure(difference(["set", image], ["other", other]), `difference to it; ${SIGNED}`));
   }
   return found;
 }

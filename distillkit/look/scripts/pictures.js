@@ -55,17 +55,39 @@ function picture(name, place) {
   return canvas;
 }
 
-// |a − b| of each channel, four times as bright.
-function difference([nameA, placeA], [nameB, placeB]) {
-  const canvas = emptyCanvas(nameA);
-  const context = canvas.getContext("2d");
+// 128 + 2 (a − b) of each channel, within 0 to 255: grey where nothing changed, lighter where a is. It is composed and
+// not computed, because no script may read pictures of a page that was opened as a file.
+function difference(a, b) {
+  const canvas = emptyCanvas(a[0]);
   canvas.drawn = (async () => {
-    await paint(context, nameA, placeA);
-    context.globalCompositeOperation = "difference";
-    await paint(context, nameB, placeB);
-    context.globalCompositeOperation = "lighter";
-    context.drawImage(canvas, 0, 0);
-    context.drawImage(canvas, 0, 0);
+    const [lighter, darker] = [await excess(a, b), await excess(b, a)];
+    onto(darker, "darken", GREY);
+    const result = canvas.getContext("2d");
+    onto(result, "source-over", GREY);
+    onto(result, "lighter", lighter.canvas);
+    onto(result, "difference", darker.canvas); // at most 128 of 128
   })().catch(() => canvas.classList.add("failed"));
   return canvas;
+}
+
+const GREY = "#808080";
+
+// Twice what a has more than b, max(a, b) − b; nothing where it has less.
+async function excess(a, b) {
+  const context = emptyCanvas(a[0]).getContext("2d");
+  await paint(context, ...b);
+  context.globalCompositeOperation = "lighten";
+  await paint(context, ...a);
+  context.globalCompositeOperation = "difference";
+  await paint(context, ...b);
+  onto(context, "lighter", context.canvas);
+  return context;
+}
+
+// Compose a canvas or a colour with what is there.
+function onto(context, operation, what) {
+  context.globalCompositeOperation = operation;
+  if (typeof what !== "string") return context.drawImage(what, 0, 0);
+  context.fillStyle = what;
+  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
 }

@@ -1,0 +1,117 @@
+"""Images in a folder on this machine: whether clones will have them, and whether they are those that were fetched."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from distillkit.base.errors import counted
+from distillkit.base.params import FILE
+from distillkit.setup.diagnostics import Finding, guarded, output
+from distillkit.setup.init import local_folder
+from distillkit.setup.new_files import next_command
+from distillkit.sources.readers import Source
+
+MIB = 2**20
+IN_GIT = 100 * MIB  # bytes of images that Git may hold: every clone has all that was ever in it
+HASHED = 1024 * MIB  # bytes that are read, for a few seconds, to know whether a folder has changed
+
+
+def local_images(source: Source, folder: Path) -> Iterator[Finding]:
+    """Findings about the folder of images that the pipeline in ``folder`` reads; none for another source."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    if (local := local_folder(source, folder)) is None:
+        return
+    place = (folder / local).resolve()
+    if not place.exists():
+        yield Finding("source", "failure", f"{place} does not exist", f"dvc pull, or correct data.source in {FILE}")
+        return
+    with suppress(DvcException), Repo(str(folder)) as repo:  # of what DVC cannot read there are other findings
+        index, root = repo.index, str(repo.root_dir)
+        yield from guarded("source", lambda: in_clones(local, place, index, root))
+        yield from guarded("fetch", lambda: since_fetch(local, place, index, folder))
+
+
+def in_clones(local: str, place: Path, index: Any, root: str) -> Iterator[Finding]:
+    """Whether Git or DVC has all files of ``place``. Nothing without Git, which is a finding of its own."""
+    if not (top := output("git", "-C", root, "rev-parse", "--show-toplevel")):
+        return
+    if not place.is_relative_to(Path(top).resolve()):
+        found = f"{place} is outside the repository, so clones and CI do not have the images"
+        remedy = f"move it inside, correct its path in {FILE} and in dvc.yaml (stage fetch), then dvc add it"
+        yield Finding("source", "warning", found, remedy)
+        return
+    outputs = {Path(out.fs_path).resolve(): out for out in index.outs if out.protocol == "local"}
+    outputs = {path: out for path, out in outputs.items() if place.is_relative_to(path) or path.is_relative_to(place)}
+    in_git = files_of(place)
+    missing = [path for path in files_of(place, "--others") if not any(map(path.is_relative_to, outputs))]
+    added = [path for path, out in outputs.items() if out.stage.is_data_source and has_changed(out)]
+    if missing:
+        yield in_neither(local, place, missing, len(in_git))
+    elif added:
+        found = f"{local} has changed since dvc add, so clones get the earlier images"
+        yield Finding("source", "warning", found, f"dvc add {typed(added[0])}; or dvc checkout {typed(added[0])}")
+    elif (size := bytes_of(in_git)) > IN_GIT:
+        found = (
+            f"{local} is in Git with {counted(len(in_git), 'file')} of {size / MIB:,.0f} MiB, in every clone for good"
+        )
+        yield Finding("source", "warning", found, f"git rm -rq --cached {typed(place)} && dvc add {typed(place)}")
+    else:
+        yield Finding("source", "ok", f"{local}, in {'Git' if in_git else 'DVC'}")
+
+
+def in_neither(local: str, place: Path, missing: list[Path], in_git: int) -> Finding:
+    """The finding for files that clones do not get, with a command that Git and DVC let through."""
+    of = f" of {len(missing) + in_git:,}" if in_git else ""
+    size = f"{bytes_of(missing) / MIB:,.1f} MiB"
+    found = f"{local}: {len(missing):,}{of} files ({size}) are in neither Git nor DVC, so clones and CI lack them"
+    remedy = f"dvc add {typed(place)}, before any git add"
+    if in_git:  # dvc add refuses what Git has
+        remedy = (
+            f"git add {typed(place)}; or all into DVC: git rm -rq --cached {typed(place)} && dvc add {typed(place)}"
+        )
+    elif rule := output("git", "-C", str(place.parent), "check-ignore", "-v", f"{place}.dvc").partition("\t")[0]:
+        file, _, pattern = rule.split(":", 2)
+        remedy = f"remove the line {pattern} from {file}, which hides {place.name}.dvc from Git, then {remedy}"
+    return Finding("source", "warning", found, remedy)
+
+
+def files_of(place: Path, *which: str) -> list[Path]:
+    """Files in ``place`` that Git has; with ``--others`` all the rest, ignored ones, too."""
+    listed = output("git", "-C", str(place), "ls-files", "-z", *which).split("\0")
+    return [place / name for name in listed if name and not name.endswith((".gitignore", ".dvc"))]
+
+
+def bytes_of(files: list[Path]) -> int:
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
+def typed(path: Path) -> str:
+    """A path as it is typed in the current folder."""
+    return shlex.quote(os.path.relpath(path))
+
+
+def since_fetch(local: str, place: Path, index: Any, folder: Path) -> Iterator[Finding]:
+    """A finding if ``dvc.lock`` has other images in ``place`` than are there now."""
+    file = str(folder.resolve() / "dvc.yaml")
+    stages = [stage for stage in index.stages if (stage.path, getattr(stage, "name", "")) == (file, "fetch")]
+    if any(has_changed(dep) for stage in stages for dep in stage.deps if Path(dep.fs_path).resolve() == place):
+        remedy = f"{next_command(folder)} fetches it again, and what depends on it"
+        yield Finding("fetch", "warning", f"{local} has changed since it was fetched", remedy)
+
+
+def has_changed(recorded: Any) -> bool:
+    """Whether a folder differs from DVC's record of it: in number or bytes of its files, or in their checksums.
+
+    False if that is not known: without a record, and for a large folder of as many files and bytes.
+    """
+    if not recorded.hash_info or not recorded.exists:
+        return False
+    files = [recorded.fs.info(path)["size"] for path in recorded.dvcignore.find(recorded.fs, recorded.fs_path)]
+    if (len(files), sum(files)) != (recorded.meta.nfiles, recorded.meta.size):
+        return True
+    return sum(files) <= HASHED and bool(recorded.changed_checksum())
