@@ -1,6 +1,7 @@
 """Images decoded block by block, by several processes: the same as one by one."""
 
 import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,32 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, monkeypatch, spoil) ->
         with atomic_folder(tmp_path / "real") as folder:
             fetch(spec, spoiled, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: shutil.copy(folder / "cats/00.png", folder / "dogs/20.png"),
+        lambda folder: shutil.copy(folder / "cats/00.png", folder / "cats/zz.png"),
+        lambda folder: (folder / "dogs/20.png").unlink(),
+    ],
+    ids=["replaced", "added", "removed"],
+)
+def test_images_that_are_replaced_added_or_removed_while_others_are_read(tmp_path, change) -> None:
+    """All can be read, but they are not those of which the revision is recorded."""
+    write(tmp_path / "in")
+
+    def changing(blocks, description, _):
+        yield from blocks
+        if "test" in description:
+            change(tmp_path / "in")
+
+    spec = DataSpec(FolderSource(path=str(tmp_path / "in")))
+    with pytest.raises(SourceError, match=r"in were added, removed or changed while they were read; expected the same"):
+        fetch(spec, changing)
+    fetch(spec)
+    (tmp_path / "in/.DS_Store").touch()
+    fetch(spec, lambda blocks, *_: ((tmp_path / "in/.DS_Store").write_text("."), *blocks)[1:])
 
 
 def test_a_disk_that_fills_while_files_of_images_are_written(tmp_path, blocks, monkeypatch) -> None:

@@ -714,6 +714,17 @@ def test_empty_split(tmp_path: Path) -> None:
         fetch_folder(tmp_path / "folder")
 
 
+def test_a_missing_file_of_several(tmp_path: Path) -> None:
+    """Half of the training images would be fetched without a word."""
+    write_parquet(tmp_path, "train", [grey((1, 2)), grey((3, 4))], [0, 1])
+    first = tmp_path / "data/train-00000-of-00001.parquet"
+    first.rename(first.with_name("train-00000-of-00002.parquet"))
+    with pytest.raises(
+        SourceError, match=r"^train-00001-of-00002.parquet is missing, found train-00000-of-00002\S+; exp"
+    ):
+        fetch(DataSpec(HuggingFaceSource(id=str(tmp_path))))
+
+
 def test_damaged_parquet(tmp_path: Path) -> None:
     path = hub_pets(tmp_path) / "data" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:100])

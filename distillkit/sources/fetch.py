@@ -21,7 +21,7 @@ from distillkit.data.whitening import zca
 from distillkit.process.interruption import interrupt, reacting
 from distillkit.sources.cleaning.noise import LabelFile, LabelNoise, with_noise
 from distillkit.sources.decoding import Reading, Track, decode
-from distillkit.sources.folders import open_folder
+from distillkit.sources.folders import open_folder, unchanged
 from distillkit.sources.huggingface import open_huggingface
 from distillkit.sources.licences import check_licence
 from distillkit.sources.pictures import WHITE
@@ -107,9 +107,10 @@ def fetch(spec: DataSpec, track: Track = untracked, folder: Path | None = None) 
     ``track(items, description, total)`` may wrap an iterable to show progress. Images that are many go into files in
     ``folder``, where there is one. Raises SourceError for data it cannot trust.
     """
-    with reacting(interrupt):  # downloads
-        splits = open_splits(spec)
-    return assembled(splits, spec, track, folder=folder)
+    with unchanged(spec.source):
+        with reacting(interrupt):  # downloads
+            splits = open_splits(spec)
+        return assembled(splits, spec, track, folder=folder)
 
 
 def assembled(

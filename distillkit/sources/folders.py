@@ -6,6 +6,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -16,7 +17,9 @@ from distillkit.sources.readers import (
     TEST_NAMES,
     TRAIN_NAMES,
     FolderSource,
+    HuggingFaceSource,
     OpenedSource,
+    Source,
     Split,
     choice,
     folder_name,
@@ -218,3 +221,44 @@ def is_in(path: Path, part: str) -> bool:
 
 def subfolders(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not is_made_by_system(path.name))
+
+
+# While they are read
+
+
+@contextmanager
+def unchanged(source: Source) -> Iterator[None]:
+    """Raise SourceError at the end where a file of a local folder has been added, removed or written to meanwhile."""
+    if (folder := folder_of(source)) is None:
+        yield
+        return
+    before = state_of(folder)
+    yield
+    if state_of(folder) != before:
+        found = f"files in {folder} were added, removed or changed while they were read"
+        raise SourceError(f"{found}; expected the same files until the end; run it again when nothing writes there")
+
+
+def folder_of(source: Source) -> Path | None:
+    """The folder on this machine that a source names, if it names one."""
+    if not isinstance(source, FolderSource | HuggingFaceSource):
+        return None
+    folder = Path(source.path if isinstance(source, FolderSource) else source.id).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def state_of(folder: Path) -> tuple[int, int]:
+    """The number of files, and a sum over their names, sizes and times, which differs where any of them does.
+
+    A sum, because a list of a million names would take hundreds of megabytes. Files that systems make do not count.
+    """
+    files = total = 0
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_made_by_system(name)]
+        for name in names:
+            if is_made_by_system(name):
+                continue
+            with suppress(OSError):  # it has gone meanwhile
+                status = (path := Path(parent, name)).stat()
+                files, total = files + 1, total + hash((path, status.st_size, status.st_mtime_ns))
+    return files, total

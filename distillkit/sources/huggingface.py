@@ -18,7 +18,7 @@ from distillkit.data.origin import Found, SourceInfo, Tally, count
 from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
 from distillkit.sources.pictures import brief, is_picture, open_picture
-from distillkit.sources.places import cells_of, check_present, place_namer
+from distillkit.sources.places import cells_of, check_complete, check_present, place_namer
 from distillkit.sources.readers import (
     TEST_NAMES,
     TRAIN_NAMES,
@@ -50,6 +50,7 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
         parts, read = load_parts(source.id, source.config, revision=info.revision)
         info = replace(info, revision=loaded_revision(info, parts))
     train, test = split_names(list(parts), source)
+    check_complete([file for split in (train, test) if split for file in read.get(split, ())])
     home = home_of(source.id, info.revision.removeprefix("sha256:"))
     found = Found(train, test, left_out=unused(parts, {train, test}))
     if files is not None and parts[train].info.builder_name == "imagefolder":

@@ -1,6 +1,7 @@
-"""The name of a dataset's row in messages: the line of a table, the image's file, or its number from 0."""
+"""The name of a dataset's row in messages: the line of a table, the image's file, or its number. What is missing."""
 
 import csv
+import re
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
 from distillkit.sources.pictures import unreadable
 
 TABLES = (".csv", ".jsonl")  # files in which a row is a line
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")  # how datasets and the Hub name the files of a split
 
 
 class Cells(NamedTuple):
@@ -77,3 +79,13 @@ def check_path(path: str | None, home: Home) -> None:
         raise SourceError("it names no image")
     archived = IN_ARCHIVE.fullmatch(path)
     own_file(archived["archive"] if archived else path, home)
+
+
+def check_complete(files: Sequence[str]) -> None:
+    """Raise SourceError where one of the numbered files of a split, as in train-00000-of-00002.parquet, is missing."""
+    known = {match[0]: match for file in files if (match := SHARD.fullmatch(Path(file).name))}
+    for match in known.values():
+        stem, _, last, suffix = match.groups()
+        for number in range(int(last)):
+            if (name := f"{stem}-{number:05}-of-{last}{suffix}") not in known:
+                raise SourceError(f"{name} is missing, found {match[0]}; expected all {int(last)} files; restore it")
