@@ -123,8 +123,8 @@ def test_where_one_cannot_write_is_told_before_anything_is_fetched(published, tm
         tmp_path / "file": "exists and is no package",
         tmp_path / "file" / "deep": "is no folder, so .* cannot be in it",
         tmp_path / "dangling": "is a link to nothing",
-        Path(): "is where you are",
-        Path("..", "here"): "is where you are",
+        Path(): "contains the current folder",
+        Path("..", "here"): "contains the current folder",
     }.items():
         with pytest.raises(ArtifactError, match=message):
             fetch(published, out)
@@ -398,8 +398,8 @@ HOSTILE: list[tuple[Callable[[dict[str, bytes], Path], dict[str, bytes]], str]] 
         lambda files, _: listed(files, f"{RECIPE}/sub/x.json", b"{}"),
         r"lists .*/sub/x.json'; expected README.md, croi",
     ),
-    (lambda files, _: listed(files, f"{RECIPE}/Recipe.JSON", b"{}"), r"several files .*, whatever the case"),
-    (lambda files, _: listed(files, "Readme.md", b"{}"), r"several files '(README|Readme).md', whatever the case"),
+    (lambda files, _: listed(files, f"{RECIPE}/Recipe.JSON", b"{}"), r"several files .*, ignoring case"),
+    (lambda files, _: listed(files, "Readme.md", b"{}"), r"several files '(README|Readme).md', ignoring case"),
     (lambda files, _: listed(files, f"{RECIPE}/aux.json", b"{}"), r"names .*/aux.json'; expected plain names"),
     (lambda files, _: listed(files, f"{RECIPE}/x.json.", b"{}"), r"names .*/x.json.'; expected plain names"),
     (lambda files, _: {MANIFEST: also_listing(files, {MANIFEST: {}})}, r"lists 'manifest.json'; expected README.md"),
