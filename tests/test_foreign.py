@@ -176,7 +176,7 @@ def test_labels_are_not_what_they_are_said_to_be(tmp_path):
     )
     whole = saved(tmp_path / "w.pt", [NORMALISED, LABELS])
     assert refused(ParamsError, whole, labels="logits") == (
-        "labels are said to be logits, but w.pt holds one class for each image; leave --labels out"
+        "--labels is logits, but w.pt holds one class for each image; leave --labels out"
     )
 
 
@@ -390,7 +390,7 @@ def test_lists_that_hold_themselves_end(tmp_path):
     endless: list[Any] = [NORMALISED, LABELS]
     endless.append(endless)
     path = saved(tmp_path / "s.pt", endless)
-    assert "expected exactly one (N, C, H, W)" in refused(SourceError, path)
+    assert "expected exactly one tensor of images" in refused(SourceError, path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -422,7 +422,7 @@ def test_numpy_arrays_are_named(tmp_path):
         (b"", " is empty; expected a .pt file that torch.save wrote, .npz, or safetensors; get it again"),
         (
             b"one,two\n1,2\n",
-            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors, whole",
+            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors; get",
         ),
         (b"\x80\x02", " cannot be read as tensors"),
         (b"PK\x03\x04" + 60 * b"\x00", " cannot be read as tensors"),

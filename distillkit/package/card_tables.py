@@ -158,7 +158,7 @@ def zca_words(zca: Mapping[str, Any]) -> str:
 
 def whitened_words(zca: Mapping[str, Any]) -> str:
     return (
-        f"**ZCA-whiten** them before training, and test images in the same way ({zca_words(zca)}): experts and all "
+        f"They must be **ZCA-whitened** before training, and so must test images ({zca_words(zca)}): experts and all "
         "networks saw only whitened images. The whitening is in the config's `distilled.safetensors`."
     )
 
