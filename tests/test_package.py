@@ -718,7 +718,7 @@ def test_a_source_is_named_as_what_it_is(
     real = real_data(images_of((1, 5, 4)), replace(INFO, kind=kind, id=name))
     package = build_from(entries_in(tmp_path / "named", real), tmp_path / "hub", real=real)
     assert front_matter(package).get("source_datasets") == datasets, "what is not on the Hub is not said to be there"
-    assert f"It stands in for {words}" in card_of(package)
+    assert f"It replaces {words}" in card_of(package)
     assert ("scikit-learn/digits" in card_of(package).split("---\n", 2)[2]) is False
 
 

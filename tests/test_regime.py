@@ -148,7 +148,7 @@ def test_the_card_states_the_regime(folder: Path) -> None:
         "step sizes 0.5 to 0.125, from 2 initial weights",
         "**Labels** are hard, except those of `random-ipc2`",
         "`schedule_starts` (initial weights)",
-        "Bytes of soft labels and orders of training with their initial weights count, too.",
+        "The bytes below include soft labels and orders of training with their initial weights.",
     ):
         assert words in card
     assert "\n\n\n" not in card
