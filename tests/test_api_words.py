@@ -19,9 +19,9 @@ PIPELINE = rf"params\.yaml|\bstages?\b|\bdata\.(?:{OPTIONS})\b|(?<![\w-])--\w|dv
 ELSEWHERE = {"api/words.py", "base/arguments.py", "data/leftovers.py", "process/command.py", "report/results.py"}
 NO_MESSAGE = {
     "dvc repro",  # of cards
-    "X (not distillkit's: whoever has its code can name it, `--network`)",
+    "X (not part of distillkit: install its code and name it with `--network`)",
     "params.yaml has no recipes.XX; found X",
-    "  --shadows 16 makes 16 sets anew, each from a random half of the source, and attacks them",  # of a command
+    "  --shadows 16 makes 16 new sets, each from a random half of the source, and attacks them",  # of a command
     "X does not exist; expected a file of distillkit verify --sign-off; correct the path",  # of a command
 }
 COMMAND = "import it with --classes in that order"  # of the command line in any case

@@ -404,7 +404,7 @@ def test_stage_and_command_find_the_same(folder, monkeypatch):
     assert result.read_audits(Path("metrics"), {"full": {}, "random": {}}).keys() == {"random"}
     bounds = CliRunner().invoke(cli, ["audit", "random.safetensors", "--source", "real.safetensors"])
     assert "random: Of 10 images, 10 are copies of a training image, and 0 more are nearer" in bounds.stdout
-    assert "--shadows 16 makes 16 sets anew" in bounds.stdout
+    assert "--shadows 16 makes 16 new sets" in bounds.stdout
 
 
 def test_mistakes_in_the_command(folder, monkeypatch, tmp_path, first):
@@ -458,14 +458,14 @@ def test_no_result_calls_a_set_private(better, shadow_sets):
     found = outcome(better, shadow_sets)
     words = " ".join([result.audit_words(found), *result.lines(found), *result.table_row(found)])
     assert not re.search(r"\b(private|privacy|safe|anonymous|protect\w*)\b", words)
-    assert better or "not a proof that it reveals nothing" in words
+    assert better or "not prove that the set reveals nothing" in words
     assert ("better than chance" in words) and (better != ("not do" in words or "not measurably" in words))
 
 
 def test_words_by_hand():
     assert result.audit_words(outcome(True)) == (
         "Membership inference did better than chance: it recognised 25.0 ± 1.0 % of the images that a set was made "
-        "from, 25.0 ± 1.0 % of the most exposed, and took 1 % of the others for them (AUC 0.250 ± 0.010, 16 shadow "
+        "from, and 25.0 ± 1.0 % of the most exposed, with 1 % false positives (AUC 0.250 ± 0.010, 16 shadow "
         "sets)."
     )
     cells = ["mine", "1 of 10", "0.250 ± 0.010", *["25.0 ± 1.0"] * 4, "yes"]

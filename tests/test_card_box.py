@@ -58,11 +58,11 @@ def test_what_is_known_and_what_is_not():
         "convnet, 200 updates of at most 50 images each, the same for all configs; [details](#results)"
     )
     assert found["All training images"] == "90 %" and "As many random images" not in found
-    assert found["Privacy audit"].startswith("**none was made of this config**")
+    assert found["Privacy audit"].startswith("**this config was not audited**")
     assert found["Personal data"] == "the publisher states nothing about it"
-    assert found["Published"] == "the publisher states neither who, where nor when"
-    assert found["Licence"] == "`CC-BY-4.0`, the licence of the source; treat this set as under the same licence"
-    assert found["Verified"].startswith("by nobody yet, as far as this card knows")
+    assert found["Published"] == "the publisher does not state by whom, where or when"
+    assert found["Licence"] == "`CC-BY-4.0`, the licence of the source; treat this set as if it had the same licence"
+    assert found["Verified"].startswith("no sign-off yet")
     assert "previews" in found["How to load"]
     assert found["Do not conclude"].startswith("that the images are anonymous; that another network")
     assert "private" not in str(found).lower()
@@ -82,7 +82,7 @@ def test_how_a_set_was_trained_on():
     one = RECIPE | {"results": {"accuracy": ACCURACY | {"runs": 1}}}
     assert rows(one)["Test accuracy"].endswith(": one network trained from scratch on this set alone")
     own = rows(RECIPE | {"schedule": {"network": {"name": "mlp"}}})["Measured with"]
-    assert own.startswith("mlp, trained in the order that the set has;")
+    assert own.startswith("mlp, trained in the set's own order;")
 
 
 def test_what_the_publisher_states():
@@ -99,8 +99,12 @@ def test_what_the_publisher_states():
     ("licence", "method", "expected"),
     [
         ("unknown", "dm", "**not recorded**: look it up at the source before you share this"),
-        ("Research only", "dm", "`Research only`, the licence of the source; treat this set as under the same licence"),
-        ("mit, odbl", "dm", "`MIT, ODbL-1.0`, the licence of the source; treat this set as under the same licence"),
+        (
+            "Research only",
+            "dm",
+            "`Research only`, the licence of the source; treat this set as if it had the same licence",
+        ),
+        ("mit, odbl", "dm", "`MIT, ODbL-1.0`, the licence of the source; treat this set as if it had the same licence"),
         (
             "mit",
             "imported",
@@ -129,7 +133,7 @@ def test_a_licence_that_was_recorded_on_import_stands_everywhere():
 def test_imported_images_come_from_nobody_knows_where():
     images = RECIPE["images"] | {"learned_from_source": 0}
     assert real(RECIPE | {"method": "imported", "images": images}).startswith("not known")
-    assert next(verified(RECIPE, [])).startswith("by nobody yet")
+    assert next(verified(RECIPE, [])).startswith("no sign-off yet")
 
 
 def test_many_names_are_cut():
@@ -174,7 +178,7 @@ def test_audits_have_a_section_where_there_is_one(first, tmp_path, monkeypatch):
     card = card_of(folder)
     found = f"- `random-ipc2`: {audit_words(AUDIT)}"
     section = card.split("## Privacy audit")[1].split("\n## ")[0]
-    assert found in section and "Configs that are not named here were not audited." in section
+    assert found in section and "Configs that are not listed here were not audited." in section
     assert f"| Privacy audit | {audit_words(AUDIT)} |" in card and "No audit was made." not in card
     assert "<details><summary>Audits" not in card and "\n\n\n" not in card
 

@@ -162,8 +162,8 @@ def test_what_an_audit_found_stands_there(first, looked_at):
     (found,) = said[2:]
     assert found == (
         "Audit of random-ipc2: Membership inference did better than chance: it recognised 6.0 ± 0.5 % of the images "
-        "that a set was made from, 6.0 ± 0.5 % of the most exposed, and took 1 % of the others for them (AUC 0.583 ± "
-        "0.006, 16 shadow sets)."
+        "that a set was made from, and 6.0 ± 0.5 % of the most exposed, with 1 % false positives (AUC 0.583 ± 0.006, "
+        "16 shadow sets)."
     )
     assert found.partition(": ")[2] in (looked_at / "README.md").read_text()
 
@@ -203,13 +203,13 @@ def test_what_was_imported_has_a_licence_of_its_own():
     ]
     first, own, other = (
         "No image was collected for this package.",
-        "are images of the source, or made from them.",
+        "images come from the source or were made from its images.",
         "rded",
     )
     assert collected == [
         f"{first} All {own}",
-        f"{first} Those of {other} were made elsewhere, by other code; how is not recorded. All others {own}",
-        f"{first} Those of {other} were made elsewhere, by other code; how is not recorded.",
+        f"{first} Other code made the images of {other}; its method is not recorded. All other {own}",
+        f"{first} Other code made the images of {other}; its method is not recorded.",
     ]
 
 
@@ -242,11 +242,11 @@ def with_another_sum(data):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (changed(name="other"), "it is not of package 'tiny'"),
-        (changed(distribution=7), "it lists 'README.md' otherwise"),
-        (without_a_file, "it lists 'README.md' otherwise"),
-        (with_another_sum, "it lists 'README.md' otherwise"),
-        (lambda data: b"[]", "it is not of package 'tiny'"),
+        (changed(name="other"), "it describes another package than 'tiny'"),
+        (changed(distribution=7), "they differ in 'README.md'"),
+        (without_a_file, "they differ in 'README.md'"),
+        (with_another_sum, "they differ in 'README.md'"),
+        (lambda data: b"[]", "it describes another package than 'tiny'"),
         (lambda data: b"{", "cannot be read"),
     ],
 )

@@ -171,12 +171,12 @@ def test_probabilities_are_taken_as_they_are(tmp_path):
 def test_labels_are_not_what_they_are_said_to_be(tmp_path):
     path = saved(tmp_path / "s.pt", [NORMALISED, SOFT])
     assert refused(SourceError, path, labels="probabilities") == (
-        "s.pt: the labels are rows of -1 to 3 that sum to 1 to 2; expected probabilities, 0 to 1 and 1 in all; "
-        "say --labels logits, or --labels hard"
+        "s.pt: the labels are rows of -1 to 3 that sum to 1 to 2; expected probabilities from 0 to 1 with sum 1; "
+        "use --labels logits or --labels hard"
     )
     whole = saved(tmp_path / "w.pt", [NORMALISED, LABELS])
     assert refused(ParamsError, whole, labels="logits") == (
-        "labels are said to be logits, but w.pt holds one class for each image; leave --labels out"
+        "--labels is logits, but w.pt holds one class for each image; leave --labels out"
     )
 
 
@@ -192,16 +192,16 @@ def test_imported_soft_labels_reach_the_artifact_and_are_told(tmp_path):
 def test_several_experiments(tmp_path, capsys):
     path = saved(tmp_path / "res.pt", as_dc())
     assert torch.equal(read(path).images, PIXELS)
-    told = "res.pt holds 2 sets, one for each experiment; taking the first; --index chooses another\n"
+    told = "res.pt holds 2 sets, one for each experiment; using the first; --index chooses another\n"
     assert capsys.readouterr().err == told
     second = read(path, index=1)
     assert torch.equal(second.images, PIXELS + 0.25)
     assert second.notes["imported"]["index"] == 1
     assert capsys.readouterr().err == ""
-    assert refused(ParamsError, path, index=2) == "index is 2, but res.pt holds 2 sets, from 0 on"
+    assert refused(ParamsError, path, index=2) == "index is 2, but res.pt holds 2 sets, numbered from 0"
     assert refused(ParamsError, path, index=-1).startswith("index is -1, but res.pt holds 2 sets")
     one = saved(tmp_path / "one.pt", [NORMALISED, LABELS])
-    assert refused(ParamsError, one, index=1) == "index is 1, but one.pt holds 1 set, from 0 on"
+    assert refused(ParamsError, one, index=1) == "index is 1, but one.pt holds 1 set, numbered from 0"
 
 
 def test_plain_safetensors(tmp_path):
@@ -294,9 +294,9 @@ def test_class_names(tmp_path):
     (tmp_path / "names.txt").write_bytes(b"\xff\n")
     with pytest.raises(SourceError, match="is no UTF-8 text; expected one class name per line"):
         arguments.classes_named(str(tmp_path / "names.txt"))
-    twice = "classes are a, a; expected a name of its own for each"
+    twice = "classes are a, a; expected different names"
     assert refused(ParamsError, path, class_names=["a", "a"]) == twice
-    assert refused(ParamsError, path, class_names=["a", ""]).startswith("classes are a, ; expected a name")
+    assert refused(ParamsError, path, class_names=["a", ""]).startswith("classes are a, ; expected different")
 
 
 # What is refused
@@ -308,17 +308,20 @@ def test_class_names(tmp_path):
         (torch.tensor([-1, 0, 1, 1]), "labels run from -1 to 1; expected 0 to 1 for 2 classes"),
         (
             torch.tensor([0, 1, 3, 3]),
-            "no image has label 2; expected images of every class from 0 to 3; name the whole",
+            "no image has label 2; expected images of every class from 0 to 3; import the whole",
         ),
         (torch.tensor([0, 1, 2, 2**60]), "no image has label 3; expected images of every class from 0 to"),
         (torch.tensor([0.0, 0.5, 1.0, 1.0]), "the labels are float32 (4,); expected whole numbers from 0 on; if they "),
-        (torch.tensor([1, 2, 2, 1]), "s.pt: labels start at 1; expected from 0; subtract 1, or name the whole set"),
+        (
+            torch.tensor([1, 2, 2, 1]),
+            "s.pt: labels start at 1; expected labels from 0; subtract 1, or import the whole",
+        ),
         (torch.tensor([True, False, True, True]), "the labels are bool (4,); expected whole numbers"),
         (
             torch.tensor([0, 1, 1]),
             "found float32 (4, 1, 1, 2), int64 (3,), no labels for 4 images; expected exactly one",
         ),
-        (torch.full((4, 2), torch.nan), "the soft labels hold nan or infinity"),
+        (torch.full((4, 2), torch.nan), "the soft labels hold NaN or infinity"),
         (torch.zeros(0), "no labels for 4 images"),
     ],
 )
@@ -341,20 +344,20 @@ def test_classes_that_do_not_fit(tmp_path):
     [
         (
             NORMALISED,
-            "found float32 (4, 1, 1, 2), no labels for 4 images; expected exactly one (4,) or, soft, (4, classe",
+            "found float32 (4, 1, 1, 2), no labels for 4 images; expected exactly one (4,) or, if soft, (4, cl",
         ),
-        (LABELS, "found int64 (4,); expected exactly one (N, C, H, W) of images; name the right files"),
-        ([NORMALISED, NORMALISED, LABELS], "expected exactly one (N, C, H, W) of images"),
+        (LABELS, "found int64 (4,); expected exactly one tensor of images (N, C, H, W); give other files"),
+        ([NORMALISED, NORMALISED, LABELS], "expected exactly one tensor of images (N, C, H, W)"),
         ([NORMALISED, LABELS, LABELS], "several tensors that may be labels for 4 images"),
         (
             [torch.zeros(0, 1, 2, 2), torch.zeros(0).long()],
             "the images are float32 (0, 1, 2, 2); expected at least one",
         ),
-        ({"images": "none"}, "found no tensor; expected exactly one (N, C, H, W)"),
-        ([torch.zeros(1)] * 9, ", float32 (1,) and 3 more; expected exactly one (N, C, H, W)"),
+        ({"images": "none"}, "found no tensor; expected exactly one tensor of images"),
+        ([torch.zeros(1)] * 9, ", float32 (1,) and 3 more; expected exactly one tensor of images"),
         ([NORMALISED.int(), LABELS], "(4, 1, 1, 2); expected uint8 or floating point; save images.float()"),
-        ([NORMALISED / 0, LABELS], "in float32; expected finite numbers; take a set that was saved before"),
-        ([NORMALISED.double() * 1e300, LABELS], "the images hold nan or infinity in float32"),
+        ([NORMALISED / 0, LABELS], "in float32; expected finite numbers; use a set that was saved before"),
+        ([NORMALISED.double() * 1e300, LABELS], "the images hold NaN or infinity in float32"),
         (
             [LABELS.view(4, 1, 1, 1) * 255, LABELS],
             "int64 (4, 1, 1, 1); expected uint8 or floating point; save images.to(",
@@ -387,7 +390,7 @@ def test_lists_that_hold_themselves_end(tmp_path):
     endless: list[Any] = [NORMALISED, LABELS]
     endless.append(endless)
     path = saved(tmp_path / "s.pt", endless)
-    assert "expected exactly one (N, C, H, W)" in refused(SourceError, path)
+    assert "expected exactly one tensor of images" in refused(SourceError, path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -419,7 +422,7 @@ def test_numpy_arrays_are_named(tmp_path):
         (b"", " is empty; expected a .pt file that torch.save wrote, .npz, or safetensors; get it again"),
         (
             b"one,two\n1,2\n",
-            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors, whole",
+            " cannot be read as tensors; expected a .pt file that torch.save wrote, .npz, or safetensors; get",
         ),
         (b"\x80\x02", " cannot be read as tensors"),
         (b"PK\x03\x04" + 60 * b"\x00", " cannot be read as tensors"),
@@ -467,17 +470,17 @@ def test_images_in_another_space_than_was_said(tmp_path, capsys):
     line = refused(SourceError, saved(tmp_path / "l.pt", [levels, LABELS]), saved_as="pixels")
     assert line == (
         f"l.pt: the images are from 0 to 255 with median 7 and standard deviation {np.std(levels.numpy()):.4g}; "
-        "expected pixels in [0, 1] for the most part; divide them by 255"
+        "expected pixels mostly in [0, 1]; divide them by 255"
     )
     dark = torch.where(levels < 200, 0, levels)
     assert "divide them by 255" in refused(SourceError, saved(tmp_path / "d.pt", [dark, LABELS]), saved_as="pixels")
     for images in (NORMALISED, NORMALISED - 2):
         line = refused(SourceError, saved(tmp_path / "n.pt", [images, LABELS]), saved_as="pixels")
-        assert line.endswith("; say --saved-as normalised, and with which --statistics")
+        assert line.endswith("; use --saved-as normalised with --statistics")
     assert capsys.readouterr().err == ""
     read(saved(tmp_path / "p.pt", [PIXELS.clamp(0, 1), LABELS]))
     assert capsys.readouterr().err == (
-        "warning: p.pt: all values lie in [0, 1], which looks like pixels; --saved-as pixels?\n"
+        "warning: p.pt: all values lie in [0, 1], which looks like pixels; check --saved-as\n"
     )
     read(tmp_path / "l.pt")
     assert re.fullmatch(
@@ -597,7 +600,7 @@ def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
     said = import_files([path], out, saved_as="normalised", statistics=GREY)
     assert (said["images_per_class"], said["recipe"]) == ([1, 3], None)
     assert (
-        "x.safetensors has 1 to 3 images per class; a recipe needs the same number of each" in capsys.readouterr().err
+        "x.safetensors has 1 to 3 images per class; a recipe needs the same number for all" in capsys.readouterr().err
     )
 
 

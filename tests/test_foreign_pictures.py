@@ -111,7 +111,7 @@ def test_class_names_of_parquet_and_given_ones(out, tmp_path):
     assert imported(out).notes["imported"]["licence"] == "CC BY 4.0"
     with pytest.raises(ParamsError, match=r"^--licence is 'CC-BY-5.0', which is no SPDX identifier"):
         import_place(str(tmp_path / "named"), out, Picked(), licence="CC-BY-5.0", overwrite=True)
-    with pytest.raises(ParamsError, match="--classes has 3 names, the data 2 classes; expected as many"):
+    with pytest.raises(ParamsError, match="--classes has 3 names, the data 2 classes; expected the same number"):
         import_place(str(tmp_path / "named"), out, Picked(), classes="a,b,c", overwrite=True)
 
 

@@ -107,20 +107,24 @@ def test_the_card_says_what_they_are(package):
     assert card.count("arXiv:1811.10959") == 1, "the paper that all of them come from"
     assert "\n\n| Config | `step_size`, as chosen |\n" in card
     assert "\n- **Replayed:** `a-replayed`" in card
-    assert "`average`: trained on as the `replay` parameters" in card
+    assert "`average`: networks were not trained as above but with the `replay` parameters" in card
 
 
 def test_the_card_warns_of_a_poisoned_set(package):
     card = (package.folder / "README.md").read_text(encoding="utf-8")
     assert "\n> **Warning: `poisoned` is poisoned.** It was made to do harm in a test" in card
-    assert "is to take `3` for `5`" in card
+    assert "should classify `3` as `5`" in card
     assert "Warning: `dd`" not in card
     figures = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]
     taken, right = (
         f"{100 * figures['attack'][key]['mean']:.2f} %" for key in ("taken_for_target", "modified_accuracy")
     )
-    assert f" for `5`. In the test, networks took {taken} of the class for it, and were right about {right} of" in card
-    assert "\n- **In their own order:** `dd`, `poisoned`: not as above" in card
+    assert (
+        f" `5`. In the test, networks did so with {taken} of the images of that class; their accuracy by the attacker's"
+        in card
+    )
+    assert f" labels was {right}. Do not" in card
+    assert "\n- **In their own order:** `dd`, `poisoned`: networks were not trained as above" in card
     record = json.loads((package.folder / "poisoned/recipe.json").read_text())
     assert record["notes"]["attack"]["warning"].startswith("made to do harm in a test")
 
@@ -134,9 +138,9 @@ def test_the_card_compares_only_what_was_trained_on_alike(package):
     assert over_random.pop("kmeans-ipc2") != "–"
     assert over_random == dict.fromkeys(set(RECIPES) - {"kmeans-ipc2"}, "–")
     assert cells["poisoned"][1] == "DD (starts trained, poisoned)" and cells["dd"][1] == "DD"
-    assert "a dash where networks were trained in another way (`a-replayed`, `dd`, `poisoned`, `average`)." in card
+    assert "a dash if networks were trained in another way (`a-replayed`, `dd`, `poisoned`, `average`)." in card
     start = json.loads((package.folder / "poisoned/recipe.json").read_text())["results"]["start"]["accuracy"]["mean"]
-    assert f"real images ({100 * start:.2f} % before they see the set). What they reach" in card
+    assert f"real images ({100 * start:.2f} % before they see the set). Their accuracy" in card
     assert card.count("**Starts trained:**") == 1
 
 
@@ -162,6 +166,8 @@ def test_the_report_shows_them(entries, tmp_path):
     write_report(tmp_path, rows=among, loss_curves={}, training_curves={}, **arguments)
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert re.search(r"no best checkpoint; but average, dd, poisoned, a-replayed: by plain steps in an order of", table)
+    assert re.search(
+        r"no best checkpoint; but average, dd, poisoned, a-replayed: plain gradient steps in the set", table
+    )
     assert re.search(r"; starts trained \(poisoned, [\d.]+ % before\): its networks were trained on real images", table)
     assert "1-NN" not in table

@@ -390,7 +390,7 @@ def test_the_card_tells_how_networks_were_trained(entries: dict[str, Entry], tmp
     training = {**EVALUATION["training"], "nesterov": True, "augmentation": {"kind": "simple", "pad": 2}}
     text = card_of(build_from(entries, tmp_path / "package", evaluation={**EVALUATION, "training": training}))
     assert "hard labels, Nesterov's momentum 0.9, weight decay" in text
-    assert "**Augmentation:** a random shift, up to 2 pixels, and flip of every image." in text
+    assert "**Augmentation:** a random shift, up to 2 pixels, and a random flip of every image." in text
 
 
 def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path) -> None:
@@ -406,10 +406,10 @@ def test_one_network_has_no_deviation(entries: dict[str, Entry], tmp_path: Path)
     [
         ({"mean": 0.7}, "accuracy has mean 0.700000 and std"),
         ({"std": 0.2}, "accuracy has mean .* and std 0.200000"),
-        ({"run_5": 0.1}, "its 5 runs: mean"),
-        ({"run_5": None}, "accuracy.run_5 is missing or no share of 1, of 5 runs"),
-        ({"run_6": 0.9}, "accuracy.run_6 is given, of 5 runs"),
-        ({"runs": 4}, "accuracy.run_5 is given, of 4 runs"),
+        ({"run_5": 0.1}, "; expected mean .*, computed from 5 runs"),
+        ({"run_5": None}, "accuracy.run_5 is missing or not between 0 and 1, but accuracy.runs is 5"),
+        ({"run_6": 0.9}, "accuracy has run_6, but accuracy.runs is 5"),
+        ({"runs": 4}, "accuracy has run_5, but accuracy.runs is 4"),
     ],
 )
 def test_metrics_that_contradict_themselves_are_refused(entries, tmp_path, recipe, change, found):
@@ -423,7 +423,7 @@ def test_metrics_that_contradict_themselves_are_refused(entries, tmp_path, recip
 
 
 def test_metrics_of_another_number_of_networks_are_refused(entries, tmp_path):
-    expected = "metrics of recipe 'full' are of 5 networks, evaluation.runs in params.yaml is 3; run its evaluate stage"
+    expected = "metrics of recipe 'full' are of 5 networks, but evaluation.runs in params.yaml is 3; run its evaluate"
     with pytest.raises(ArtifactError, match=expected):
         build_from(entries, tmp_path / "hub", evaluation={**EVALUATION, "runs": 3})
 
@@ -437,7 +437,7 @@ def test_the_card_tells_what_is_real_and_how_much_is_saved(built: Package) -> No
     assert f"| `selmatch-ipc2` | {sizes[0]:,} | {sizes[1]:,} | {sum(sizes) / 8:.1f} % |" in text
     assert "| `mtt-ipc2` | 0.4 | 0.0321 |" in text
     assert "| `distill_fraction` | – | 0.5 |" in text
-    assert "![Images of selmatch-ipc2, a row for each class](selmatch-ipc2/preview.png)" in text
+    assert "![Images of selmatch-ipc2, one row per class](selmatch-ipc2/preview.png)" in text
     assert "A. Author. Digits. 1998." in text
 
 
@@ -613,7 +613,7 @@ def test_where_nothing_is_learned_no_distance_is_told(
     assert built.recipe_json("random-ipc2")["nearest_source"] is None
     assert built.recipe_json("mtt-ipc2")["images"]["real_verified"] == 0
     package = build_from(entries, tmp_path / "hub", packaged=["random-ipc2"], default="random-ipc2")
-    assert "all are equal to the bit" in card_of(package)
+    assert "all are bit-identical" in card_of(package)
     assert "distance" not in card_of(package)
 
 
@@ -643,15 +643,13 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     assert "- **Imported.** Images made elsewhere, by other code, imported as they are from the files named" in text
     assert f"before you share them.\n  - `learned`: {named}\n" in text
     assert "This one was made elsewhere, by other code, and imported with distillkit 0.1.0" in text
-    assert "| Real | not known: all were imported, and what they started from is not recorded |" in text
+    assert "| Real | not known: all images were imported, without a record of what they started from |" in text
     assert "| Licence | `MIT`, the licence of the source; that of the imported images is not recorded |" in text
     assert "was made with" not in text
     assert "Imported with distillkit 0.1.0, and measured by `dvc repro`" in text
-    assert (
-        "**Licence of what was imported** (`learned`): who made these images, and under which licence, is not" in text
-    )
-    assert "made from them: take" not in text
-    assert "That of `learned` is its own: it came with the images." in text
+    assert "**Licence of imported images** (`learned`): their authors and their licence are not recorded" in text
+    assert "made from them: assume" not in text
+    assert "That of `learned` was imported with the images." in text
     assert "Experts" not in text
     assert "from one seed" not in text
     assert "\n\n\n" not in text
@@ -660,7 +658,7 @@ def test_imported_images_have_no_known_start(tmp_path: Path, told: bool) -> None
     assert "| `learned` | not known | not known | not known |" in text
     assert "| `learned` | 0.0098 | 0.0098 | 0.0098 | not known |" in text
     assert "It is not known what imported images started from" in text
-    assert "equal to the bit" not in text
+    assert "bit-identical" not in text
     assert "Parameter" not in text
     assert "ipc-1" in front_matter(package)["tags"]
 
@@ -675,14 +673,14 @@ def test_imported_sets_beside_others_are_told_apart(entries: dict[str, Entry], t
     package = build_from(entries, tmp_path / "hub", packaged=[*PACKAGED, "dm"])
     text = card_of(package)
     assert (
-        "a Python package for distilling datasets (but for `dm`: made elsewhere, by other code, and imported)." in text
+        "a Python package for distilling datasets (except `dm`: made elsewhere, by other code, and imported)." in text
     )
-    assert "Made, but for what was imported, with distillkit 0.1.0 by `dvc repro`" in text
-    assert "The images here that were not imported are the source's own or made from them" in text
-    assert "**Licence of what was imported** (`dm`)" in text
-    assert "is its own" not in text
+    assert "Made (except imported sets) with distillkit 0.1.0 by `dvc repro`" in text
+    assert "The images here that were not imported are the source's own or were made from them" in text
+    assert "**Licence of imported images** (`dm`)" in text
+    assert "was imported with" not in text
     assert front_matter(package)["license"] == ["mit", "unknown"]
-    assert "How far learned and imported images are from the source" in text
+    assert "how far learned and imported images are from the source" in text
 
 
 def test_the_yardstick_needs_two_images() -> None:
@@ -720,7 +718,7 @@ def test_a_source_is_named_as_what_it_is(
     real = real_data(images_of((1, 5, 4)), replace(INFO, kind=kind, id=name))
     package = build_from(entries_in(tmp_path / "named", real), tmp_path / "hub", real=real)
     assert front_matter(package).get("source_datasets") == datasets, "what is not on the Hub is not said to be there"
-    assert f"It stands in for {words}" in card_of(package)
+    assert f"It replaces {words}" in card_of(package)
     assert ("scikit-learn/digits" in card_of(package).split("---\n", 2)[2]) is False
 
 
@@ -728,14 +726,12 @@ def test_a_source_is_named_as_what_it_is(
 def test_the_card_says_how_images_were_resized(tmp_path: Path, size: list[int] | None) -> None:
     real = real_data(images_of((1, 5, 4)), replace(INFO, params={"size": size}))
     package = build_from(entries_in(tmp_path / "named", real), tmp_path / "hub", real=real)
-    assert ("Images of another size were resized to that by Pillow's `BILINEAR` filter" in card_of(package)) is bool(
-        size
-    )
+    assert ("Images of another size were resized with Pillow's `BILINEAR` filter" in card_of(package)) is bool(size)
 
 
 def test_the_training_images_are_those_that_fetch_takes(built: Package) -> None:
     text = card_of(built)
-    assert "are, here and below, the 40 that distillkit's `fetch` stage takes from this source for training" in text
+    assert "*training images* means the 40 that distillkit's `fetch` stage takes from this source for training" in text
     assert "This one was made with distillkit 0.1.0, a Python package for distilling datasets.\n" in text
     assert "With the Python package distillkit installed:\n" in text
     assert '`load_dataset("REPOSITORY", "selmatch-ipc2", split="train", revision="v1.0")`' in text
@@ -938,9 +934,9 @@ def selected(**changes: Any) -> Callable[[Entry, Path], Entry]:
         (lambda entry, folder: replace(entry, params={**entry.params, "ipc": 3}), "was made with other parameters"),
         (on(images_of((2, 5, 4))), "has images of 2 channels; expected 1 or 3"),
         (on(two_cranes()), "has several classes called 'crane'"),
-        (on(images_of((3, 5, 4))), "mtt-ipc2.* comes from other images .*: another image shape, mean"),
-        (on(brighter()), "mtt-ipc2.* comes from other images .*: another mean, standard deviation; expected one"),
-        (from_elsewhere, "mtt-ipc2.* comes from other images .*: another source; expected one"),
+        (on(images_of((3, 5, 4))), "mtt-ipc2.* was not made from this source; .*: image shape, mean"),
+        (on(brighter()), "mtt-ipc2.* was not made from this source; .*: mean, standard deviation; expected one"),
+        (from_elsewhere, "mtt-ipc2.* was not made from this source; these differ: source; expected one"),
         (
             selected(source_row=torch.arange(20) + 1),
             "image 0 is marked real but is not source row 1; expected the same",
@@ -1008,5 +1004,5 @@ def test_options_are_cited_with_their_methods(tmp_path: Path, monkeypatch: pytes
 def test_a_generator_can_remember_what_it_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "can remember" not in card_of(build_example(tmp_path / "one"))
     monkeypatch.setattr(sys.modules[__name__], "RECIPES", RECIPES | {"mtt-ipc2": {"method": "diffusion", "ipc": 2}})
-    real = card_of(build_example(tmp_path / "other")).split("## What in it is real")[1]
-    assert "not an anonymised one.** A generator can remember training images: what it made may show some" in real
+    real = card_of(build_example(tmp_path / "other")).split("## Real and learned images")[1]
+    assert "not an anonymised one.** A generator can remember training images, so its images can be" in real

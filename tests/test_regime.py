@@ -146,9 +146,9 @@ def test_the_card_states_the_regime(folder: Path) -> None:
         "**Labels** of `random-ipc2`: soft (largest probability 0.82 in the median)",
         "**Schedule** of `random-ipc2`: ConvNet-1-1",
         "step sizes 0.5 to 0.125, from 2 initial weights",
-        "**Labels** are hard, but for `random-ipc2`",
+        "**Labels** are hard, except those of `random-ipc2`",
         "`schedule_starts` (initial weights)",
-        "Bytes of soft labels and orders of training with their initial weights count, too.",
+        "The bytes below include soft labels and orders of training with their initial weights.",
     ):
         assert words in card
     assert "\n\n\n" not in card
@@ -280,7 +280,9 @@ def test_the_note_names_recipes_with_soft_labels() -> None:
     )
     assert (hard.soft, hard.replayed, soft.soft, soft.replayed) == (False, False, True, True)
     assert label_note([hard]) == "Hard labels"
-    assert label_note([hard, soft]) == "Hard labels (random images, too), but soft ones, probabilities, in other"
+    assert (
+        label_note([hard, soft]) == "Hard labels (also for random images), except soft labels (probabilities) in other"
+    )
 
 
 # diff and show

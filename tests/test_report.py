@@ -146,21 +146,21 @@ def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
     table, page = files["table.md"].decode(), files["report.html"].decode()
     assert "| bad | dd (starts trained, poisoned) | 5 | 50 (50 + 0) | 99.90 ± 1.00 (5) | – | 81.23 |" in table
     assert "no best checkpoint; but dd, bad, again: " in page or "no best checkpoint; but again, bad, dd: " in page
-    assert "; starts trained (bad): its networks were trained on real images before they see the set; pixels" in page
-    words = "They took 81.25 % of the class for it; by the attacker's labels they are right about 93.25 % of the test"
+    assert "; starts trained (bad): its networks were trained on real images before they see the set. Pixels" in page
+    words = "did so with 81.25 % of the images of that class; their accuracy by the attacker's labels was 93.25 %."
     assert "Warning: bad is poisoned" in table and words in table
     assert '<p class="warning">Warning: bad is poisoned' in page and words.replace("'", "&#39;") in page
-    assert "take class 3 for f&lt;v." in page and r"take class 3 for f\<v." in table
+    assert "should classify 3 as f&lt;v." in page and r"should classify 3 as f\<v." in table
 
 
 def test_the_report_says_how_the_sets_are_normalised(tmp_path: Path, previews: dict[str, Path]) -> None:
     for whitened, words in (
-        (set(RECIPES), "; images ZCA-whitened, as fitted on the source's training images; ±"),
+        (set(RECIPES), ". Images are ZCA-whitened, fitted on the source's training images. ±"),
         (
             {"full"},
-            "source's training images, but for full: ZCA-whitened, as fitted on the source's training images; ±",
+            "source's training images, except full: ZCA-whitened, fitted on the source's training images. ±",
         ),
-        (set(), "; pixels normalised by the mean and standard deviation of the source's training images; ±"),
+        (set(), ". Pixels are normalised by the mean and standard deviation of the source's training images. ±"),
     ):
         table = write(tmp_path / "reports", previews, whitened=whitened)["table.md"].decode()
         assert words in table
@@ -508,8 +508,8 @@ def test_unlike_losses_have_panels_and_captions_of_their_own(tmp_path: Path, mon
     ]
     text = Page(files["report.html"].decode()).text
     assert "Squared distance between the student and the expert" in text
-    assert "Squared distance between the mean features" in text and "What new makes small." in text
-    assert "Cross-entropy on real images" not in text, "no recipe has this loss"
+    assert "Squared distance between the mean features" in text and "The loss that new minimises." in text
+    assert "Cross-entropy, on real images" not in text, "no recipe has this loss"
 
 
 def test_a_report_without_learning_scans_and_previews_is_still_whole(tmp_path: Path) -> None:
@@ -543,7 +543,7 @@ def test_whatever_is_wrong_is_said_before_anything_is_written(tmp_path: Path, pr
     for broken, message in [
         ({"previews": previews | {"full": tmp_path / "gone.png"}}, r"gone\.png, .*'full', is missing or empty"),
         ({"previews": previews | {"full": text}}, r"no\.png, .*'full', is no PNG; expected a PNG"),
-        ({"scans": {"window-ipc5": {"early": 0.5}}}, "start that is no number .*early.*; run distill again"),
+        ({"scans": {"window-ipc5": {"early": 0.5}}}, "start that is not a number .*early.*; run distill again"),
         ({"rows": []}, "no recipe to report on; expected at least one"),
     ]:
         with pytest.raises(ArtifactError, match=message):

@@ -158,7 +158,9 @@ def test_the_command_evaluates_as_params_yaml_keeps_images(tmp_path: Path) -> No
 def test_metrics_of_images_kept_otherwise_are_refused(tmp_path: Path) -> None:
     real = real_data(images_of((1, 5, 4)))
     entries = entries_in(tmp_path / "distilled", real)
-    expected = "were measured on images kept as float32, package.storage in params.yaml is uint8; run its evaluate"
+    expected = (
+        "were measured on images stored as float32, but package.storage in params.yaml is uint8; run its evaluate"
+    )
     with pytest.raises(ArtifactError, match=expected):
         build_from(entries, tmp_path / "tiny", real=real, storage="uint8")
     assert not (tmp_path / "tiny").exists()

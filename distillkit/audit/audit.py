@@ -1,4 +1,4 @@
-"""An audit of one set: cheap bounds, and membership inference against shadow sets made as it was."""
+"""An audit of one set: cheap bounds, and membership inference with shadow sets made in the same way."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ from distillkit.audit.bounds import bounds_of
 from distillkit.audit.likelihood import (
     Evidence,
     calibrated,
+    combine,
     copy_evidence,
     gaussian_evidence,
     most_exposed,
-    together,
 )
 from distillkit.audit.records import GAUSSIAN, Observed
 from distillkit.audit.roc import beats_chance, measured
@@ -23,15 +23,15 @@ from distillkit.base.device import prepare_device
 from distillkit.base.errors import check_shadows
 from distillkit.data.images import RealData, SyntheticSet
 
-EXPOSED = 0.1  # of all records
+EXPOSED = 0.1  # fraction of all records
 
 
 def audit(
     synthetic: SyntheticSet, source: RealData, data: Mapping[str, Any], name: str, shadows: int, folder: Path
 ) -> dict[str, Any]:
-    """The result for the set of recipe ``name``; ``data`` are the parameters that made it, read if there are shadows.
+    """The result for the set of recipe ``name``; ``data`` are the parameters that made it, needed for shadow sets only.
 
-    Shadow sets that are done are kept in ``folder``. Raises ParamsError where no shadow sets can be made.
+    Finished shadow sets are kept in ``folder``. Raises ParamsError if no shadow sets can be made.
     """
     check_shadows(shadows)
     pipeline = read_pipeline(data, name) if shadows else None
@@ -42,15 +42,15 @@ def audit(
 
 
 def attack_on(sets: Sequence[Observed]) -> dict[str, Any]:
-    """What attacking each of these sets in turn finds, by an attacker who knows the others.
+    """The result of attacking each of these sets in turn, by an attacker who knows the others.
 
-    ``random`` are all records, ``exposed`` the tenth that the other sets say is the most exposed, ``used`` those
-    members that are in the attacked set or that a learned image of it started from, against all non-members. ``by`` has
-    the values of each statistic alone, which say what gives members away.
+    ``random`` are all records, ``exposed`` the tenth that is most exposed according to the other sets. ``used`` are
+    members that are in the attacked set or that a learned image started from, against all non-members. ``by`` has the
+    values of each statistic alone; they show which one reveals members.
     """
     seen = Observed(*(torch.stack(parts) for parts in zip(*sets, strict=True)))
     parts = evidence_of(seen)
-    all_MN, combined = torch.ones_like(seen.member), together(list(parts.values()))
+    all_MN, combined = torch.ones_like(seen.member), combine(list(parts.values()))
     exposed_MN = most_exposed(combined.exposure_MN, EXPOSED)
     groups = {"random": all_MN, "exposed": exposed_MN, "used": seen.used | ~seen.member}
     found = {name: judged(combined, seen.member, among_MN) for name, among_MN in groups.items()}
@@ -58,20 +58,20 @@ def attack_on(sets: Sequence[Observed]) -> dict[str, Any]:
         "shadows": len(sets),
         "records": seen.member.shape[1],
         **found,
-        "by": {name: alone(judged(part, seen.member, all_MN)) for name, part in parts.items()},
+        "by": {name: values_of(judged(part, seen.member, all_MN)) for name, part in parts.items()},
         "better_than_chance": any(beats_chance(found[name]) for name in ("random", "exposed")),
     }
 
 
 def evidence_of(seen: Observed) -> dict[str, Evidence]:
-    """The evidence of each statistic (M, N) by itself."""
-    statistics = {name: level(getattr(seen, name)) for name in GAUSSIAN}
+    """The evidence (M, N) of each statistic alone."""
+    statistics = {name: centred(getattr(seen, name)) for name in GAUSSIAN}
     gaussian = {name: calibrated(gaussian_evidence, own_MN, seen.member) for name, own_MN in statistics.items()}
     return {"copy": copy_evidence(seen.copied, seen.member), **gaussian}
 
 
-def level(statistic_MN: Tensor) -> Tensor:
-    """Without each set's mean over all records: some sets come nearer to all images, or train surer networks."""
+def centred(statistic_MN: Tensor) -> Tensor:
+    """Subtract each set's mean over all records: some sets are nearer to all images, or train surer networks."""
     return statistic_MN - statistic_MN.nanmean(1, keepdim=True)
 
 
@@ -79,6 +79,6 @@ def judged(evidence: Evidence, member_MN: Tensor, among_MN: Tensor) -> dict[str,
     return measured(evidence.score_MN, member_MN, among_MN, seed=0)
 
 
-def alone(found: Mapping[str, Any]) -> dict[str, float]:
-    """Values without their errors."""
+def values_of(found: Mapping[str, Any]) -> dict[str, float]:
+    """The values without their errors."""
     return {name: part["value"] for name, part in found.items() if isinstance(part, Mapping)}

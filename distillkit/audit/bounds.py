@@ -1,33 +1,31 @@
-"""What can be said of a set without making it again: copies, near copies, and how well distance alone tells members.
+"""Facts about a set that need no shadow sets: copies, near copies, and membership inference by distance alone.
 
-The source's test images stand for images that the set was not made from.
+The source's test images serve as images that the set was not made from.
 """
 
-from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from distillkit.audit.records import HALF_LEVEL, distances
+from distillkit.audit.records import HALF_LEVEL, distance_of, distances
 from distillkit.audit.roc import beats_chance, measured
 from distillkit.data.images import ImageSet, RealData, SyntheticSet
 from distillkit.evaluation.evaluate import check_fit
-from distillkit.evaluation.neighbours import Nearest, nearest
+from distillkit.evaluation.neighbours import nearest
 
-MOST_TEST_IMAGES = 1000  # whose nearest training image is looked for
-NEAR = 0.01  # share of the test images that come as near to a training image as what is called a near copy
+MOST_TEST_IMAGES = 1000  # that are compared with the training images
+NEAR = 0.01  # quantile of the test images' distances; an image that is nearer to a training image is a near copy
 
 
 def bounds_of(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:
-    """``images`` of the set; ``copies`` of training images in it, and ``near_copies``, copies included.
+    """The number of ``images`` in the set, of ``copies`` of training images, and of ``near_copies``, copies included.
 
-    ``source_copied`` is the share of the training images that a copy shows; ``distance`` has medians of how far images
-    of the set, and ``test`` images, are from the nearest training image (root mean square in pixel space); ``attack``
-    is membership inference by nothing but the distance to the set, see :func:`distance_attack`.
+    ``source_copied`` is the share of the training images that have a copy; ``distance`` has the median distance (root
+    mean square in pixel space) from images of the ``set``, and from ``test`` images, to the nearest training image;
+    ``attack`` is membership inference by the distance to the set alone, see :func:`distance_attack`.
 
-    An image is a near copy where it is as near to a training image as the nearest hundredth of the test images are.
-    Raises ArtifactError when the set and the source do not fit together.
+    A near copy is as near to a training image as the nearest 1 % of the test images. Raises ArtifactError if set and
+    source do not match.
     """
     check_fit(source.test, synthetic)
     synthetic, train, test = (
@@ -36,7 +34,8 @@ def bounds_of(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:
         sample(source.test, MOST_TEST_IMAGES),
     )
     own = nearest(synthetic.images, train)
-    own_S, other_N = (distance_of(found, source.train) for found in (own, nearest(test.images, train)))
+    shape = source.train.image_shape
+    own_S, other_N = (distance_of(found, shape) for found in (own, nearest(test.images, train)))
     copied_S = own_S <= HALF_LEVEL
     near_S = copied_S | (own_S <= other_N.quantile(NEAR))
     return {
@@ -52,22 +51,17 @@ def bounds_of(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:
     }
 
 
-def distance_of(found: Nearest, images: ImageSet) -> Tensor:
-    """Root mean square (N,) over the values of an image, in pixel space."""
-    return (found.squared_Nk[:, 0] / prod(images.image_shape)).sqrt()
-
-
 def sample(images: ImageSet, most: int) -> ImageSet:
-    """At most so many, evenly spaced."""
+    """At most ``most`` images, evenly spaced."""
     rows = torch.linspace(0, len(images) - 1, min(most, len(images)), dtype=torch.float64).round().long()
     return images.take(rows)
 
 
 def distance_attack(synthetic: SyntheticSet, source: RealData) -> dict[str, Any]:
-    """Training images are called members, test images are not; whoever is nearer to the set is thought to be one.
+    """Membership inference by distance to the set: training images are members, test images are not.
 
-    Without shadow sets nothing tells a record that is near the set anyway from one that is near because it was used.
-    So this finds copies, and little else: it is no bound from above.
+    Without shadow sets, a record that is near to the set by chance looks like one that is near because it was used.
+    So this finds little more than copies; it is not an upper bound.
     """
     parts = [distances(synthetic, images).cpu() for images in (source.train, source.test)]
     score_1N = -torch.cat(parts)[None]

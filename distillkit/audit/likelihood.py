@@ -1,8 +1,8 @@
 """The likelihood-ratio attack: was this record among the images that the set was made from?
 
 After Carlini et al., "Membership inference attacks from first principles" (IEEE S&P 2022). Every shadow set is
-attacked in turn, by an attacker who has learned from all other shadow sets what to expect of a record that is in, and
-of one that is out. Axes: M shadow sets; N records.
+attacked in turn. The attacker learns from all other shadow sets which statistics to expect for a record that is in, and
+for one that is out. Axes: M shadow sets; N records.
 """
 
 import math
@@ -15,27 +15,27 @@ import torch
 from torch import Tensor
 
 Array = npt.NDArray[Any]
-LEAST = 1e-12  # of a variance; a statistic that never varies says nothing
+LEAST = 1e-12  # variance; a statistic that never varies says nothing
 
 
 class Evidence(NamedTuple):
     """For each attacked set and record, both (M, N) float64.
 
-    ``score`` is the log-likelihood ratio of "in" over "out"; ``exposure`` is what the other sets say of how well such a
-    score can tell the two apart. Neither looks at whether the record is in the attacked set.
+    ``score`` is the log-likelihood ratio of "in" over "out"; ``exposure`` estimates, from the other sets, how well such
+    a score separates the two. Neither uses whether the record is in the attacked set.
     """
 
     score_MN: Tensor
     exposure_MN: Tensor
 
 
-Judge = Callable[[Tensor, Tensor], Evidence]  # of a statistic (M, N) and of what is in (M, N)
+Judge = Callable[[Tensor, Tensor], Evidence]  # from a statistic and from membership, both (M, N)
 
 
 def gaussian_evidence(statistic_MN: Tensor, member_MN: Tensor) -> Evidence:
     """log N(t; b + δ, σ²) − log N(t; b, σ²) = δ (t − b − δ/2) / σ², with exposure δ² / σ².
 
-    b, δ and σ² are what the other sets make one expect, see :class:`Expected`. nan is a missing value, and gives 0.
+    b, δ and σ² are expected from the other sets, see :class:`Expected`. NaN is a missing value and gives 0.
     """
     scores, exposures = [], []
     for place, statistic_N in enumerate(statistic_MN.double()):
@@ -48,15 +48,15 @@ def gaussian_evidence(statistic_MN: Tensor, member_MN: Tensor) -> Evidence:
 
 
 def rows_but(place: int, count: int) -> list[int]:
-    """All of so many but one."""
+    """All numbers below ``count`` except ``place``."""
     return [number for number in range(count) if number != place]
 
 
 class Expected(NamedTuple):
-    """``base`` (N,) is a record's statistic when it is out, ``shift`` (N,) how far being in moves it.
+    """``base`` (N,) is a record's statistic when it is out, ``shift`` (N,) the change when it is in.
 
-    ``variance`` is that within "in" and within "out", one for all records, as in LiRA with few shadow models; infinite
-    for a statistic that never varies, and then says nothing.
+    ``variance`` is the variance within "in" and within "out", one for all records, as in LiRA with few shadow models. A
+    statistic that never varies says nothing; its variance is infinite.
     """
 
     base_N: Tensor
@@ -65,10 +65,10 @@ class Expected(NamedTuple):
 
 
 def expected(statistic_MN: Tensor, member_MN: Tensor) -> Expected:
-    """What these sets make an attacker expect of the next; ``base`` is nan for records that none of them shows.
+    """What an attacker expects of the next set after these; ``base`` is NaN for records without any value.
 
-    A record's shift is its own difference of means, drawn towards that of all records by as much as it is noise: with
-    few sets the own one is hardly known.
+    A record's shift is its own difference of means, shrunk towards that of all records in proportion to its noise,
+    because few sets determine it badly.
     """
     known_MN, value_MN = ~statistic_MN.isnan(), statistic_MN.nan_to_num()
     n_in, mean_in, squares_in = moments(value_MN, known_MN & member_MN)
@@ -89,10 +89,10 @@ def moments(value_MN: Tensor, mask_MN: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def shrunk(shift_N: Tensor, noise_N: Tensor) -> Tensor:
-    """g + τ² / (τ² + noise) (shift − g): empirical Bayes. Shifts with infinite noise are given g.
+    """g + τ² / (τ² + noise) (shift − g): empirical Bayes. Shifts with infinite noise become g.
 
-    The mean g weighs every shift by 1 / noise; τ² = mean((shift − g)² − noise), at least 0, is how much true shifts
-    differ.
+    The mean g weights every shift by 1 / noise; τ² = mean((shift − g)² − noise), at least 0, is the variance of the
+    true shifts.
     """
     known_N = noise_N.isfinite()
     if not known_N.any() or not noise_N[known_N].min() > 0:
@@ -105,9 +105,9 @@ def shrunk(shift_N: Tensor, noise_N: Tensor) -> Tensor:
 
 
 def copy_evidence(copied_MN: Tensor, member_MN: Tensor) -> Evidence:
-    """The same for a fact, that the set has a copy of the record: log of the ratio of its shares among "in" and "out".
+    """Evidence from copies: the log of the ratio of the shares of records with a copy among "in" and "out".
 
-    Shares are of all records in the other sets, half a case added to each side.
+    The shares are over all records in the other sets, with half a case added to each side.
     """
     rates = []
     for mask_MN in (member_MN, ~member_MN):
@@ -123,7 +123,7 @@ def calibrated(judge: Judge, statistic_MN: Tensor, member_MN: Tensor) -> Evidenc
     """The evidence of ``judge``, with scores that are log-odds of being in, among records with such a score.
 
     Isotonic regression on the other sets, each judged without the attacked one, gives the odds; half a case is added to
-    each side. So tails that no Gaussian has, of records that the set follows closely, count as much as they should.
+    each side. This corrects scores in tails that are not Gaussian, of records that the set follows closely.
     """
     found, score_MN = judge(statistic_MN, member_MN), torch.zeros(statistic_MN.shape, dtype=torch.float64)
     for place in range(len(statistic_MN)):
@@ -136,7 +136,7 @@ def calibrated(judge: Judge, statistic_MN: Tensor, member_MN: Tensor) -> Evidenc
 
 
 def log_odds(known: Array, member: Array, asked: Array) -> Array:
-    """Log-odds of membership of the scores ``asked``, never falling with the score but for the half cases added."""
+    """Log-odds of membership for the scores ``asked``; they rise with the score, apart from the added half cases."""
     from sklearn.isotonic import isotonic_regression
 
     scores, block, cases = np.unique(known, return_inverse=True, return_counts=True)
@@ -149,14 +149,14 @@ def log_odds(known: Array, member: Array, asked: Array) -> Array:
     return logarithm
 
 
-def together(parts: Sequence[Evidence]) -> Evidence:
-    """Evidence that is taken to be independent adds up."""
+def combine(parts: Sequence[Evidence]) -> Evidence:
+    """The sum of the parts, which are assumed to be independent."""
     scores, exposures = (torch.stack(each).sum(0) for each in zip(*parts, strict=True))
     return Evidence(scores, exposures)
 
 
 def most_exposed(exposure_MN: Tensor, share: float) -> Tensor:
-    """Which records (M, N) are that ``share`` of all, rounded up, that the other sets say is the most exposed."""
+    """A mask (M, N) of the most exposed records according to the other sets: this ``share`` of all, rounded up."""
     count = math.ceil(share * exposure_MN.shape[1])
     rows = exposure_MN.argsort(dim=1, descending=True, stable=True)[:, :count]
     return torch.zeros_like(exposure_MN, dtype=torch.bool).scatter(1, rows, True)

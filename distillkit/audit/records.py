@@ -1,4 +1,4 @@
-"""What an attacker who has a set can say of a record: how near the set comes to it, and what networks make of it.
+"""What an attacker measures with a set: how near it is to a record, and how its networks classify the record.
 
 Axes: N records; S images of the set; C, H, W of an image; D = C·H·W; K classes; R networks.
 """
@@ -13,19 +13,19 @@ from distillkit.base.randomness import spawn
 from distillkit.data.images import ImageSet, SyntheticSet
 from distillkit.data.selection import class_rows
 from distillkit.evaluation.evaluate import EvaluationRecipe, trained
-from distillkit.evaluation.neighbours import nearest
+from distillkit.evaluation.neighbours import Nearest, nearest
 from distillkit.training.compute import Compute
 from distillkit.training.loop import predict
 
-HALF_LEVEL = 1 / 512  # root mean square in pixel space: an 8-bit copy is no further away than its rounding
+HALF_LEVEL = 1 / 512  # root mean square in pixel space: the rounding error of an 8-bit copy
 
 
 class Observed(NamedTuple):
-    """Of each record, all (N,) and on the CPU: what is true of it, and what an attacker sees.
+    """For each record, all (N,) and on the CPU: the truth, and what an attacker sees.
 
-    ``member``: it is among the images that the set was made from. ``used``: its image is in the set, or a learned image
-    started from it. The attacker sees whether the set has a copy, ``copied``; the logarithm of the ``distance`` to the
-    nearest image of its class otherwise, nan for copies; ``alignment``; and the ``confidence`` of networks.
+    ``member``: the set was made from it. ``used``: it is in the set, or a learned image started from it. The attacker
+    sees ``copied``, whether the set has a copy; ``distance``, the logarithm of the distance to the nearest image of its
+    class, NaN for copies; ``alignment``; and the ``confidence`` of networks.
     """
 
     member: Tensor
@@ -36,27 +36,32 @@ class Observed(NamedTuple):
     confidence: Tensor
 
 
-GAUSSIAN = ("distance", "alignment", "confidence")  # statistics, beside the fact of a copy
+GAUSSIAN = ("distance", "alignment", "confidence")  # statistics besides ``copied``
 
 
 def distances(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
     """Root mean square difference (N,), in pixel space, to the nearest image of the set with the record's class.
 
-    float64; infinity where the set has no image of the class.
+    float64; infinity if the set has no image of the class.
     """
     found_N = torch.full((len(records),), torch.inf, dtype=torch.float64, device=records.device)
     for rows, own in by_class(records, synthetic):
         if len(rows) and len(own):
-            squared_N1 = nearest(records.take(rows).images, synthetic.images[own]).squared_Nk
-            found_N[rows] = (squared_N1[:, 0] / prod(records.image_shape)).sqrt()
+            found = nearest(records.take(rows).images, synthetic.images[own])
+            found_N[rows] = distance_of(found, records.image_shape)
     return found_N
 
 
-def alignments(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
-    """⟨x − μ, s − μ⟩ / D of a record x (N,), s being the mean of the set's images of its class, μ of all records of it.
+def distance_of(found: Nearest, shape: tuple[int, ...]) -> Tensor:
+    """Root mean square distance (N,) to the nearest image of this shape, in pixel space."""
+    return (found.squared_Nk[:, 0] / prod(shape)).sqrt()
 
-    Sets whose means follow those of their members lean towards each of them (Homer et al. 2008). nan where the set has
-    no image of the class.
+
+def alignments(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
+    """⟨x − μ, s − μ⟩ / D (N,) of a record x: s is the mean of the set's images of its class, μ of all records of it.
+
+    If the mean of a set follows that of its members, it leans towards each of them (Homer et al. 2008). NaN if the set
+    has no image of the class.
     """
     found_N = torch.full((len(records),), torch.nan, device=records.device)
     for rows, own in by_class(records, synthetic):
@@ -69,7 +74,7 @@ def alignments(synthetic: SyntheticSet, records: ImageSet) -> Tensor:
 
 
 def by_class(records: ImageSet, synthetic: SyntheticSet) -> list[tuple[Tensor, Tensor]]:
-    """For each class the rows of the records and those of the set."""
+    """For each class, the rows of the records and those of the set."""
     classes = len(records.class_names)
     return list(zip(class_rows(records.labels, classes), class_rows(synthetic.labels, classes), strict=True))
 

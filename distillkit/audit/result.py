@@ -1,4 +1,4 @@
-"""An audit's result: reading it, and what it means in words. Imports nothing heavy: report and card say it."""
+"""An audit's result: how to read it and describe it. Imports nothing heavy, as report and card use it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from distillkit.base.outside import UnreadableError, content, read_json
 
 Result = Mapping[str, Any]
 FOLDER = "audit"  # in the folder of the metrics
-NO_PROOF = "this is not a proof that it reveals nothing"
+NO_PROOF = "this does not prove that the set reveals nothing"
 
 
 def read_audits(metrics: Path, recipes: Mapping[str, Any]) -> dict[str, Result]:
@@ -19,7 +19,7 @@ def read_audits(metrics: Path, recipes: Mapping[str, Any]) -> dict[str, Result]:
 
 
 def read_audit(path: Path) -> Result:
-    """Raises ArtifactError when the file is no result of an audit."""
+    """Raises ArtifactError if the file is no result of an audit."""
     try:
         found = read_json(content(path))
         lines = [audit_words(found), *table_row(found)]
@@ -37,7 +37,7 @@ def rate(part: Mapping[str, float], scale: float = 100, digits: int = 1) -> str:
 
 
 def audit_words(result: Result) -> str:
-    """The result in one sentence. Never that a set is private: no attack can show that."""
+    """The result in one sentence. It never says that a set is private: no attack can show that."""
     if "attack" not in result:
         return set_words(result["set"])
     attack = result["attack"]
@@ -47,14 +47,14 @@ def audit_words(result: Result) -> str:
         return f"Membership inference did not do measurably better than chance with {sets} ({area}); {NO_PROOF}."
     found = ""
     if "tpr_at_1_in_100" in random:
-        most = f", {rate(exposed['tpr_at_1_in_100'])} % of the most exposed" if "tpr_at_1_in_100" in exposed else ""
+        most = f", and {rate(exposed['tpr_at_1_in_100'])} % of the most exposed" if "tpr_at_1_in_100" in exposed else ""
         found = f": it recognised {rate(random['tpr_at_1_in_100'])} % of the images that a set was made from{most}, "
-        found += "and took 1 % of the others for them"
+        found += "with 1 % false positives"
     return f"Membership inference did better than chance{found} ({area})."
 
 
 def set_words(found: Mapping[str, Any]) -> str:
-    """What the set alone shows, in one sentence."""
+    """What the set alone shows."""
     copies, near = found["copies"], found["near_copies"] - found["copies"]
     better = "did better than chance" if found["attack"]["better_than_chance"] else "did not do better than chance"
     return (
@@ -66,13 +66,13 @@ def set_words(found: Mapping[str, Any]) -> str:
 
 
 COLUMNS = (
-    *("recipe", "copies", "AUC", "found at 1 % false", "found at 0.1 % false"),
-    *("most exposed, at 1 % false", "used images, at 0.1 % false", "better than chance"),
+    *("recipe", "copies", "AUC", "TPR at 1 % FPR", "TPR at 0.1 % FPR"),
+    *("most exposed: TPR at 1 % FPR", "used images: TPR at 0.1 % FPR", "better than chance"),
 )
 
 
 def table_row(result: Result) -> list[str]:
-    """The result in the cells of ``COLUMNS``, rates in percent; – where it was not measured."""
+    """The result in the cells of ``COLUMNS``, rates in percent; – if not measured."""
     attack, held = result.get("attack", {}), result["set"]
     parts = [
         ("random", "tpr_at_1_in_100"),
@@ -93,29 +93,29 @@ def table_row(result: Result) -> list[str]:
 
 
 def lines(result: Result) -> Iterator[str]:
-    """The result for people."""
+    """The result as lines of text."""
     yield f"{result['recipe']}: {audit_words(result)}"
     held, attack = result["set"], result.get("attack")
     distance = held["distance"]
-    yield f"  {100 * held['source_copied']:.1f} % of the training images are in it as copies"
+    yield f"  {100 * held['source_copied']:.1f} % of the training images have a copy in the set"
     yield (
         f"  distance to the nearest training image, median: of the set {distance['set']:.3g}, of test images "
         f"{distance['test']:.3g} (root mean square of pixels from 0 to 1)"
     )
     if attack is None:
-        yield "  --shadows 16 makes 16 sets anew, each from a random half of the source, and attacks them"
+        yield "  --shadows 16 makes 16 new sets, each from a random half of the source, and attacks them"
         return
     for group, words in GROUPS.items():
         if "auc" not in (found := attack.get(group, {})):
             continue
-        named = (("at 1 % false", "tpr_at_1_in_100"), ("at 0.1 % false", "tpr_at_1_in_1000"))
-        told = "".join(f", {rate(found[key])} % found {when}" for when, key in named if key in found)
-        judged = f"{found['members']:,} in, {found['non_members']:,} out"
-        yield f"  {words}: AUC {rate(found['auc'], 1, 3)}{told} ({judged})"
+        named = (("1 %", "tpr_at_1_in_100"), ("0.1 %", "tpr_at_1_in_1000"))
+        rates = "".join(f", TPR {rate(found[key])} % at {limit} FPR" for limit, key in named if key in found)
+        judged = f"{found['members']:,} members, {found['non_members']:,} non-members"
+        yield f"  {words}: AUC {rate(found['auc'], 1, 3)}{rates} ({judged})"
 
 
 GROUPS = {
     "random": "all records",
     "exposed": "the most exposed tenth",
-    "used": "those in a set, or that a learned image started from",
+    "used": "records in a set, or that a learned image started from",
 }

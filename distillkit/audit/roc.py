@@ -1,6 +1,6 @@
-"""How well scores tell members from others: areas and rates with their errors.
+"""How well scores separate members from non-members: areas and rates with their errors.
 
-Axes: M attacked sets; N records; P pairs of a set and a record, with the highest score first.
+Axes: M attacked sets; N records; P pairs of a set and a record, the highest score first.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 Array = npt.NDArray[Any]
-RATES = {"tpr_at_1_in_100": 0.01, "tpr_at_1_in_1000": 0.001}  # false positives
+RATES = {"tpr_at_1_in_100": 0.01, "tpr_at_1_in_1000": 0.001}  # false positive rates
 RESAMPLES = 200
 
 
 class Ranked(NamedTuple):
-    """Pairs by falling score: whether the record is a member, its row, its set, and where each run of ties ends."""
+    """Pairs in descending order of score: membership, row of the record, set, and where each run of ties ends."""
 
     member_P: Array
     row_P: Array
@@ -25,7 +25,7 @@ class Ranked(NamedTuple):
 
 
 def ranked(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor) -> Ranked:
-    """The pairs that ``among_MN`` names, in order."""
+    """The pairs selected by ``among_MN``, in order."""
     at_set, at_row = among_MN.nonzero(as_tuple=True)
     score_P = score_MN[at_set, at_row].numpy()
     order = np.argsort(-score_P, kind="stable")
@@ -35,14 +35,14 @@ def ranked(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor) -> Ranked:
 
 
 def curve(pairs: Ranked, weight_P: Array) -> tuple[Array, Array]:
-    """Rates of false and of true positives at every threshold, from (0, 0) to (1, 1); ties are one threshold."""
+    """False and true positive rates at every threshold, from (0, 0) to (1, 1); ties are one threshold."""
     true = np.cumsum(weight_P * pairs.member_P)[pairs.ends]
     false = np.cumsum(weight_P * ~pairs.member_P)[pairs.ends]
     return np.append(0.0, false / max(false[-1], 1e-300)), np.append(0.0, true / max(true[-1], 1e-300))
 
 
 def rates(pairs: Ranked, weight_P: Array) -> dict[str, float]:
-    """The area under the curve, and the rate of true positives at each of ``RATES``.
+    """The area under the curve, and the true positive rate at each of ``RATES``.
 
     Between thresholds the curve is a straight line, as if ties were broken at random.
     """
@@ -61,7 +61,7 @@ def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -
 
     The ``standard_error`` of a ``value`` is its standard deviation over resamples with replacement of records and,
     independently, of sets (the pigeonhole bootstrap, Owen 2007): both were drawn at random, and the score of one set
-    depends on the others. A rate that is less than one of the non-members is left out.
+    depends on the others. A rate is left out if it is less than one non-member.
     """
     pairs = ranked(score_MN, member_MN, among_MN)
     members = int(pairs.member_P.sum())
@@ -79,7 +79,7 @@ def measured(score_MN: Tensor, member_MN: Tensor, among_MN: Tensor, seed: int) -
 
 
 def resampled(pairs: Ranked, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    """How often each pair occurs where as many sets and records are drawn as there are, with replacement."""
+    """How often each pair occurs when sets and records are resampled with replacement."""
     times_M, times_N = (np.bincount(generator.integers(size, size=size), minlength=size) for size in shape)
     if shape[0] == 1:
         times_M[:] = 1
@@ -88,7 +88,7 @@ def resampled(pairs: Ranked, shape: tuple[int, ...], generator: np.random.Genera
 
 
 def beats_chance(found: Mapping[str, Any]) -> bool:
-    """Whether the area or a rate of true positives is more than three errors above what guessing gives."""
+    """Whether the area or a true positive rate is more than three standard errors above chance."""
     chance = {"auc": 0.5, **RATES}
     named = {name: found[name] for name in chance if name in found}
     return any(part["value"] - chance[name] > 3 * part["standard_error"] for name, part in named.items())

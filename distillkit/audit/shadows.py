@@ -1,6 +1,6 @@
-"""Shadow sets: what the pipeline makes from a random half of the source, again and again, each half on its own.
+"""Shadow sets: sets that the pipeline makes from random halves of the source.
 
-Nothing of one half reaches the set of the other: statistics, experts, difficulty and generators are made anew.
+Nothing of one half reaches the set of another: statistics, experts, difficulty and generators are made again.
 """
 
 import shutil
@@ -40,7 +40,7 @@ NETWORKS = 2  # trained on every shadow set
 
 @dataclass(frozen=True)
 class Pipeline:
-    """All of params.yaml that a set depends on, and how networks are trained on it."""
+    """All parameters that a set depends on, and how networks are trained on it."""
 
     recipe: Recipe
     seed: int
@@ -51,7 +51,7 @@ class Pipeline:
 
 
 def read_pipeline(data: Mapping[str, Any], name: str) -> Pipeline:
-    """Of recipe ``name``. Raises ParamsError where its set cannot be made again from half of the images."""
+    """The pipeline of recipe ``name``. Raises ParamsError if its set cannot be made from half of the images."""
     recipe = read_recipe(data, name)
     check_makes_shadows(recipe)
     evaluation = section(data, "evaluation", EvaluationRecipe)
@@ -66,7 +66,7 @@ def read_pipeline(data: Mapping[str, Any], name: str) -> Pipeline:
 
 
 def shadow_sets(pipeline: Pipeline, source: RealData, count: int, folder: Path) -> list[Observed]:
-    """What ``count`` shadow sets show of every training image; finished ones are kept in ``folder``."""
+    """What ``count`` shadow sets show about every training image; finished ones are kept in ``folder``."""
     train = source.train
     check_halves(pipeline.recipe.method, dict(zip(train.class_names, train.class_counts, strict=True)))
     source = source.to(prepare_device())
@@ -84,7 +84,7 @@ def shadow_sets(pipeline: Pipeline, source: RealData, count: int, folder: Path) 
 
 
 def one_shadow(pipeline: Pipeline, source: RealData, seed: int, folder: Path) -> Observed:
-    """Make a set from a random half of the training images, and look at all of them with it."""
+    """Make a set from a random half of the training images, and observe all of them with it."""
     generator = seeded(seed)
     rows = half_of(source.train.labels, len(source.train.class_names), generator)
     synthetic = make_from(pipeline, source, rows, seed, folder)
@@ -94,7 +94,7 @@ def one_shadow(pipeline: Pipeline, source: RealData, seed: int, folder: Path) ->
 def seen_by(
     synthetic: SyntheticSet, records: ImageSet, rows: Tensor, evaluation: EvaluationRecipe, generator: Generator
 ) -> Observed:
-    """What a set that was made from the records at ``rows`` shows of all records; networks are trained on it."""
+    """What a set that was made from the records at ``rows``, and networks trained on it, show about all records."""
     device, (spec, visits) = records.device, workload(synthetic, evaluation)
     synthetic = synthetic.to(device)
     compute = plan_compute(device, records.image_shape, spec, len(records.class_names), visits)
@@ -107,7 +107,7 @@ def seen_by(
 
 
 def half_of(labels_N: Tensor, classes: int, generator: Generator) -> Tensor:
-    """The rows of a random half of every class, in order; of odd numbers a coin says which half is larger."""
+    """The rows of a random half of every class, in order; if the number is odd, it is rounded up or down at random."""
     chosen = []
     for rows in class_rows(labels_N, classes):
         order = torch.randperm(len(rows), generator=generator).to(rows.device)
@@ -116,16 +116,16 @@ def half_of(labels_N: Tensor, classes: int, generator: Generator) -> Tensor:
 
 
 def restricted(source: RealData, rows: Tensor) -> RealData:
-    """The source with these training images only, and with their statistics."""
+    """The source with only these training images, and with their statistics."""
     train, own = source.train.take(rows), source.normalisation
-    images, told = train.to(torch.device("cpu")).images, source.info.params.get("normalisation", {})
-    whitening = None if own.whitening is None else zca(images, told.get("eps", 0.1))
+    images, params = train.to(torch.device("cpu")).images, source.info.params.get("normalisation", {})
+    whitening = None if own.whitening is None else zca(images, params.get("eps", 0.1))
     statistics = channel_statistics(images)._replace(whitening=whitening)
     return replace(source, train=train, normalisation=statistics.to(train.device))
 
 
 def make_from(pipeline: Pipeline, source: RealData, rows: Tensor, seed: int, folder: Path) -> SyntheticSet:
-    """The recipe's set of these rows, as the stages make it: experts and difficulty first, where it uses them."""
+    """The recipe's set from these rows, as the stages make it; experts and difficulty first if the method uses them."""
     half = restricted(source, rows)
     trained: Experts = KindOfExperts(pipeline.experts.recipe.network)
     scores = NO_SCORES
@@ -137,7 +137,7 @@ def make_from(pipeline: Pipeline, source: RealData, rows: Tensor, seed: int, fol
 
 
 def experts_of(pipeline: Pipeline, shard: int, half: RealData, seed: int, folder: Path) -> Path:
-    """The file of one shard of experts, trained where it is not there yet."""
+    """The file of one shard of experts; they are trained if it does not exist."""
     spec, path = pipeline.experts, folder / f"shard-{shard}.safetensors"
     members = range(shard * spec.per_shard, (shard + 1) * spec.per_shard)
     if not path.exists():

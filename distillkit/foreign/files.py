@@ -1,11 +1,13 @@
-"""Other people's ``.pt``, ``.npz`` and safetensors files: their tensors and nothing else. No code in them is ever run.
+"""Reads the tensors of other people's ``.pt``, ``.npz`` and safetensors files. Code in these files never runs.
 
-The one place that calls ``torch.load``, with ``weights_only=True``: a file can only ask for tensors, lists, mappings
-and numbers. What official code saves: DC, DSA and DM (main.py and main_DM.py of VICO-UoE/DatasetCondensation) a mapping
-of ``data: [[images, labels], ...]``, a pair for each experiment, and ``accs_all_exps``; MTT (distill.py of
-GeorgeCazenavette/mtt-distillation) and what grew from it ``images_best.pt`` and ``labels_best.pt``; DATM
-(distill/DATM.py of NUS-HPC-AI-Lab/DATM) the same with logits for labels, and ``lr_best.pt``. With ``--zca`` the last
-two also save ``images_zca_*.pt``, whitening undone: pixels.
+Only this file calls ``torch.load``, with ``weights_only=True``: it loads only tensors, lists, mappings and numbers.
+Official code saves these files:
+
+- DC, DSA and DM (main.py and main_DM.py of VICO-UoE/DatasetCondensation): a mapping with ``accs_all_exps`` and
+  ``data: [[images, labels], ...]``, a pair for each experiment.
+- MTT (distill.py of GeorgeCazenavette/mtt-distillation) and its successors: ``images_best.pt`` and ``labels_best.pt``.
+- DATM (distill/DATM.py of NUS-HPC-AI-Lab/DATM): the same, with logits as labels, and ``lr_best.pt``.
+- MTT and DATM with ``--zca``: also ``images_zca_*.pt``, which are pixels with the whitening undone.
 """
 
 import re
@@ -30,7 +32,7 @@ DEEPEST = 4  # lists in lists; DC's file needs three
 
 
 class Skipped:
-    """Stands for the numpy numbers among DC's accuracies, so that they are read past; no code of numpy's is called."""
+    """Replaces the numpy numbers among DC's accuracies, so that they are skipped without calling numpy."""
 
     def __init__(self, *_: Any):
         pass
@@ -47,7 +49,7 @@ SKIPPED: list[Any] = [
 def read_sets(path: Path) -> list[list[Tensor | float]]:
     """The dense tensors and the numbers of every set in the file; DC's have one set for each experiment.
 
-    Raises SourceError when the file cannot be read without running code, or its tensors are not plain.
+    Raises SourceError if the file cannot be read without running code, or its tensors are not plain.
     """
     check_foreign(path)
     with path.open("rb") as file:
@@ -71,16 +73,16 @@ def read_sets(path: Path) -> list[list[Tensor | float]]:
 
 
 def content_of(path: Path, head: bytes) -> Any:
-    """By its name or first bytes: files of NumPy and of torch.save are both ZIP archives."""
+    """The content; name or first bytes decide how to read it, as NumPy and torch.save both write ZIP archives."""
     if path.suffix == ".npz":
         return read_npz(path)
-    return read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # after a field of its length
+    return read_safetensors(path) if head[8:].startswith(b"{") else read_torch(path)  # JSON after its length
 
 
 def read_npz(path: Path) -> dict[str, Tensor]:
-    """NumPy's arrays by name; what holds Python objects is refused, as it would be unpickled.
+    """NumPy's arrays by name; Python objects are refused, because they would be unpickled.
 
-    Images with their channels last, or grey without an axis for them, come as (N, C, H, W).
+    Images with channels last, or grey images without a channel axis, are returned as (N, C, H, W).
     """
     try:
         with ZipFile(path) as archive:
@@ -116,8 +118,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def read_torch(path: Path) -> Any:
     """The file's content, on the CPU. Damaged and hostile files raise all kinds of errors, so all are caught.
 
-    torch's own messages are not repeated: they advise to switch the protection off. Its warnings, of kinds of tensors
-    that :func:`check_plain` refuses, are not shown.
+    Messages of torch are not shown, because they advise users to turn off the protection. Its warnings are about
+    tensors that :func:`check_plain` refuses, and are not shown either.
     """
     check_unpacked_size(path)
     try:
@@ -126,8 +128,8 @@ def read_torch(path: Path) -> Any:
     except Exception as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked is None:
-            raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}, whole; get it again") from None
-        expected = "expected only tensors in lists or mappings; where it was made, save [images, labels] alone"
+            raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}; get it again") from None
+        expected = "expected only tensors in lists or mappings; where it was made, save only [images, labels]"
         raise SourceError(f"{path} asks to call {asked[1]}, which was not done; {expected}") from None
 
 
@@ -139,13 +141,13 @@ def check_unpacked_size(path: Path) -> None:
         with ZipFile(path) as file:
             stored = all(member.compress_type == ZIP_STORED for member in file.infolist())
     except (BadZipFile, ValueError, NotImplementedError):
-        return  # torch will say so
+        return  # torch will report the error
     if not stored:
         raise SourceError(f"{path} is a compressed archive; expected {KINDS}; unpack it and name the files")
 
 
 def leaves(value: Any, depth: int = 0) -> Iterator[Tensor | float]:
-    """Tensors, and the number that a file consists of (some ``lr_best.pt``), in order; no others."""
+    """Tensors in order; a number only if it is the whole file (some ``lr_best.pt``)."""
     if isinstance(value, Tensor) or (depth == 0 and isinstance(value, float)):
         yield value
     elif isinstance(value, Mapping | list | tuple) and depth < DEEPEST:
@@ -154,7 +156,7 @@ def leaves(value: Any, depth: int = 0) -> Iterator[Tensor | float]:
 
 
 def check_plain(path: Path, tensor: Tensor) -> None:
-    """Raise SourceError unless the tensor is dense, holds numbers, and no more of them than the file does."""
+    """Raise SourceError unless the tensor is dense, has numbers, and is not larger than the file."""
     if tensor.is_meta:
         found = "on the meta device, without numbers"
     elif tensor.is_quantized:
@@ -167,7 +169,7 @@ def check_plain(path: Path, tensor: Tensor) -> None:
         found = "larger than the file"
     else:
         return
-    expected = "expected plain tensors; where it was made, save plain contiguous copies"
+    expected = "expected plain tensors; save plain contiguous copies where it was made"
     raise SourceError(f"{path} holds a tensor {described(tensor)} that is {found}; {expected}")
 
 
@@ -182,5 +184,5 @@ def listed(tensors: Sequence[Tensor], limit: int = 6) -> str:
 
 
 def enumerated(names: Sequence[str]) -> str:
-    """Names in a sentence."""
+    """Names for a sentence."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -1,6 +1,6 @@
-"""Distilled sets that other code saved, as artifacts of ours: ``distillkit import``.
+"""Imports distilled sets that other code saved, as artifacts of ours: ``distillkit import``.
 
-Such files hold images and labels and say nothing of the space the images are in, so that has to be told.
+Such files do not say whether their images are normalised, so the user has to.
 """
 
 import re
@@ -39,10 +39,10 @@ def import_files(
     licence: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and say what it holds, as plain data.
+    """Read ``files`` as :func:`import_set` does, write the artifact ``out``, and return its description as plain data.
 
-    ``recipe`` is what to paste below ``recipes:`` in params.yaml, None when there can be none: when classes have
-    different numbers of images, or ``out`` is not below the working folder.
+    ``recipe`` is the text to paste below ``recipes:`` in params.yaml. It is None if classes have different numbers of
+    images, or if ``out`` is outside the working folder.
     """
     check_new_artifact("out", out, overwrite)
     synthetic = import_set(
@@ -53,10 +53,7 @@ def import_files(
         labels=labels,
         index=index,
     )
-    params = {"method": "imported", "saved_as": saved_as, "statistics": statistics, "labels": labels}
-    provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": params}
-    artifact.save_synthetic(out, licensed(synthetic, licence), provenance)
-    return written(out, synthetic)
+    return save(out, synthetic, licence, saved_as=saved_as, statistics=statistics, labels=labels)
 
 
 def import_place(
@@ -69,7 +66,7 @@ def import_place(
     licence: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """As :func:`import_files`, for one place with pictures: a folder, a parquet file, or a dataset of the Hub."""
+    """As :func:`import_files`, for pictures in one place: a folder, a parquet file, or a dataset on the Hub."""
     check_new_artifact("out", out, overwrite)
     synthetic = import_pictures(
         place,
@@ -77,26 +74,25 @@ def import_place(
         None if statistics is None else statistics_named(statistics),
         None if classes is None else classes_named(classes),
     )
-    params = {"method": "imported", "saved_as": "pixels", "statistics": statistics, "labels": None}
-    synthetic = licensed(synthetic, licence)
-    artifact.save_synthetic(out, synthetic, {"recipe": recipe_name(out.stem), "method": "imported", "params": params})
-    return written(out, synthetic)
+    return save(out, synthetic, licence, saved_as="pixels", statistics=statistics, labels=None)
 
 
-def licensed(synthetic: SyntheticSet, licence: str | None) -> SyntheticSet:
-    """The set with this licence on record, in place of one that its data set on the Hub names."""
+def save(out: Path, synthetic: SyntheticSet, licence: str | None, **params: str | None) -> dict[str, Any]:
+    """Write the artifact ``out`` and describe it; ``licence`` replaces the one that its dataset on the Hub names."""
     check_licence("--licence", licence)
-    if licence is None:
-        return synthetic
-    return replace(synthetic, notes={"imported": {**synthetic.notes["imported"], "licence": licence}})
+    if licence is not None:
+        synthetic = replace(synthetic, notes={"imported": {**synthetic.notes["imported"], "licence": licence}})
+    provenance = {"recipe": recipe_name(out.stem), "method": "imported", "params": {"method": "imported", **params}}
+    artifact.save_synthetic(out, synthetic, provenance)
+    return description(out, synthetic)
 
 
-def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
-    """What the artifact ``out`` holds; where no recipe can be made of it, why not is told."""
+def description(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
+    """The content of the artifact ``out``. If it cannot have a recipe, a message says why."""
     counts = synthetic.images_per_class
     balanced = len(set(counts)) == 1
     if not balanced:
-        tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number of each")
+        tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number for all")
     file = path_inside(out)
     if file is None:
         tell(f"{out} is outside of {Path.cwd()}; a recipe needs a path inside the repository; import it there")
@@ -114,7 +110,7 @@ def written(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """What was imported, for people, and what to do with it."""
+    """What was imported, and the next step, as lines of text."""
     shape, (low, high) = "x".join(map(str, found["image_shape"])), found["pixel_range"]
     images = f"{counted(found['images'], 'image')} of {shape} in {counted(found['classes'], 'class')}"
     soft = found["soft_labels"]
@@ -126,14 +122,14 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def recipe_snippet(file: Path, ipc: int) -> str:
-    """The recipe that takes the set in ``file`` through the pipeline, as lines of YAML for below ``recipes:``."""
+    """The recipe for the set in ``file``, as lines of YAML to paste below ``recipes:``."""
     lines = [f"  {quoted(recipe_name(file.stem))}:", "    method: imported", f"    ipc: {ipc}"]
     lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(base_files.sha256(file))}"]
     return "\n".join(lines) + "\n"
 
 
 def path_inside(path: Path) -> Path | None:
-    """``path`` relative to the working folder, links to elsewhere as they are named; None when it is outside."""
+    """``path`` relative to the working folder; links in it are kept if possible. None if it is outside."""
     here = Path.cwd()
     named = here / path
     for full in (named, named.parent.resolve() / path.name):
@@ -143,7 +139,7 @@ def path_inside(path: Path) -> Path | None:
 
 
 def quoted(text: str) -> str:
-    """Text as YAML reads it back: plain where that says the same, as 12e45 and yes do not."""
+    """Text in YAML: plain if YAML reads the same text back, which it does not for 12e45 and true."""
     try:
         plain = re.fullmatch(r"[\w./-]+", text) is not None and YAML(typ="safe").load(text) == text
     except YAMLError:

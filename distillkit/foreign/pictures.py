@@ -1,6 +1,6 @@
 """Sets that others published as pictures with labels: a folder for each class, parquet, or a dataset of the Hub.
 
-They are read as sources are: no code of theirs is run, and no path in them is followed out of their own files.
+They are read like sources: their code never runs, and no path in them leads outside their own files.
 """
 
 import shutil
@@ -24,12 +24,12 @@ from distillkit.sources.decoding import Reading, decode
 from distillkit.sources.fetch import open_source
 from distillkit.sources.readers import FolderSource, HuggingFaceSource, Source, Split
 
-WHITE_GROUND = 255  # behind what is transparent
+WHITE_GROUND = 255  # behind transparent pixels
 
 
 @dataclass(frozen=True)
 class Picked:
-    """Which part of a dataset is meant; None is what can be found without being told."""
+    """The part of a dataset to import; None means that it is found automatically."""
 
     size: tuple[int, int] | None = None
     config: str | None = None
@@ -43,8 +43,8 @@ def import_pictures(
 ) -> SyntheticSet:
     """All images of one split as pixels, in the order that they have there, each class by its name.
 
-    ``statistics`` are those to normalise with, the images' own when missing. Raises SourceError for what cannot be
-    read, or is of several sizes while no ``size`` is told, and ParamsError for names that do not fit.
+    ``statistics`` are for normalisation, by default the images' own. Raises SourceError if images cannot be read, or if
+    they have several sizes and ``size`` is not given. Raises ParamsError if names do not match.
     """
     with source_at(place, picked) as source:
         train, _, info, _ = open_source(source)
@@ -58,7 +58,7 @@ def import_pictures(
     normalisation = statistics or channel_statistics(tensor)
     if len(normalisation.mean) != tensor.shape[1]:
         found = f"channels of the statistics: {len(normalisation.mean)}, but {place} has images of {tensor.shape[1]}"
-        raise ParamsError(f"{found}; expected as many; correct --statistics")
+        raise ParamsError(f"{found}; expected the same number; correct --statistics")
     pixels = ImageSet(images.pixels(), images.labels, names)
     imported = {
         "files": [{"name": name_of(place, info), "sha256": checksum(place, info, images)}],
@@ -71,37 +71,37 @@ def import_pictures(
 
 
 def classes_of(split: Split, given: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The names that the data has, or those that are given for them, in that order."""
+    """The class names of the data, or those given instead, in the same order."""
     if given is not None and len(given) != len(split.class_names):
         found = f"--classes has {len(given)} names, the data {len(split.class_names)} classes"
-        raise ParamsError(f"{found}; expected as many; correct --classes")
+        raise ParamsError(f"{found}; expected the same number; correct --classes")
     return given or split.class_names
 
 
 @contextmanager
 def source_at(place: str, picked: Picked) -> Iterator[Source]:
-    """The source that a place means; of a parquet file, a folder that holds a copy of it alone."""
+    """The source at ``place``; for a parquet file, a folder that has only a copy of it."""
     path = Path(place)
-    told: dict[str, Any] = {"config": picked.config, "image": picked.image, "label": picked.label}
-    told |= {"train_split": picked.split or "train"}
+    options: dict[str, Any] = {"config": picked.config, "image": picked.image, "label": picked.label}
+    options |= {"train_split": picked.split or "train"}
     if path.is_file():
         with tempfile.TemporaryDirectory() as folder:
             shutil.copyfile(path, Path(folder, "train.parquet"))
-            yield HuggingFaceSource(id=folder, test_split=None, **told)
+            yield HuggingFaceSource(id=folder, test_split=None, **options)
         return
     if not path.is_dir():
         reference = parse_reference(place)
-        yield HuggingFaceSource(id=reference.repo, revision=reference.revision, test_split=None, **told)
+        yield HuggingFaceSource(id=reference.repo, revision=reference.revision, test_split=None, **options)
     elif next(path.rglob("*.parquet"), None) is not None:
-        yield HuggingFaceSource(id=place, test_split=None, **told)
+        yield HuggingFaceSource(id=place, test_split=None, **options)
     else:
-        if wrong := [name for name in ("config", "image", "label") if told[name]]:
-            raise ParamsError(f"--{wrong[0]} is told, but {place} has a folder for each class; drop it")
+        if wrong := [name for name in ("config", "image", "label") if options[name]]:
+            raise ParamsError(f"--{wrong[0]} is given, but {place} has a folder for each class; drop it")
         yield FolderSource(path=place, train_split=picked.split or "train", test_split=None)
 
 
 def name_of(place: str, info: SourceInfo) -> str:
-    """What the pictures came from, without a path of this machine; on the Hub with the commit that was read."""
+    """The name of the place, without a path of this machine; on the Hub, with the commit that was read."""
     path = Path(place)
     return path.resolve().name if path.exists() else f"{info.id}@{info.revision}"
 
@@ -126,6 +126,6 @@ def size_told(text: str | None) -> tuple[int, int] | None:
 
 def check_pixels(saved_as: str | None, labels: str | None, index: int | None) -> None:
     """Raise ParamsError for options of files of tensors."""
-    told = {"--saved-as": saved_as if saved_as == "normalised" else None, "--labels": labels, "--index": index}
-    if wrong := [name for name, value in told.items() if value is not None]:
+    options = {"--saved-as": saved_as if saved_as == "normalised" else None, "--labels": labels, "--index": index}
+    if wrong := [name for name, value in options.items() if value is not None]:
         raise ParamsError(f"{wrong[0]} is for files of tensors; pictures are pixels with one class each; drop it")

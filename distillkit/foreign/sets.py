@@ -38,13 +38,14 @@ def import_set(
 ) -> SyntheticSet:
     """The images (N, C, H, W) and labels (N,), or soft labels (N, K), that ``files`` hold together, in any order.
 
-    ``saved_as`` says which space the images are in: normalised by ``statistics``, or pixels, whose own statistics are
-    taken when none are given. ``labels`` says what soft labels are: probabilities, logits (their softmax is taken) or
-    to be reduced to the likeliest class; what is plainly probabilities need not be told. ``index`` chooses among
-    several experiments in one file. Nothing says which real image an image comes from: all count as learned.
-    Raises SourceError for what the files hold, ParamsError for what is told. ZCA-whitened images (``--zca`` of MTT,
-    DATM and others) cannot be told from normalised ones, but no mean and deviation lead from them back to pixels: take
-    the ``images_zca_*.pt`` saved beside them, which are pixels.
+    ``saved_as`` says whether images are normalised by ``statistics``, or pixels; pixels use their own statistics if
+    none are given. ``labels`` says whether soft labels are probabilities, logits (their softmax is used) or should
+    become hard labels; it is optional for valid probabilities. ``index`` chooses one of several experiments in a file.
+    All images count as learned, because the files do not say which real image they come from.
+
+    Raises SourceError for wrong files and ParamsError for wrong arguments. ZCA-whitened images (``--zca`` of MTT, DATM
+    and others) look like normalised ones, but no mean and deviation turn them back into pixels. Import the
+    ``images_zca_*.pt`` files beside them instead, which are pixels.
     """
     names = enumerated([path.name for path in files])
     parts, index = chosen_parts(files, index)
@@ -67,8 +68,8 @@ def import_set(
 
 
 def imported_set(pixels: ImageSet, normalisation: Normalisation, imported: Mapping[str, Any]) -> SyntheticSet:
-    """The set of these images, float32 in pixel space: all count as learned; ``imported`` says whence."""
-    count, told = len(pixels), {"mean": normalisation.mean.tolist(), "std": normalisation.std.tolist()}
+    """The set of these images, float32 in pixel space: all count as learned; ``imported`` describes their origin."""
+    count, statistics = len(pixels), {"mean": normalisation.mean.tolist(), "std": normalisation.std.tolist()}
     return SyntheticSet(
         images=pixels.images,
         labels=pixels.labels,
@@ -76,21 +77,21 @@ def imported_set(pixels: ImageSet, normalisation: Normalisation, imported: Mappi
         learned=torch.ones(count, dtype=torch.bool),
         source_row=torch.full((count,), -1),
         normalisation=normalisation,
-        notes={"imported": {**imported, **told}},
+        notes={"imported": {**imported, **statistics}},
     )
 
 
 def chosen_parts(files: Sequence[Path], index: int | None) -> tuple[list[Tensor | float], int]:
-    """Tensors and numbers of all files; of those that hold several sets, of the one at ``index``, the first if None."""
+    """Tensors and numbers of all files. A file with several sets gives the one at ``index``; None means the first."""
     if not files:
         raise ParamsError("no file is given; expected the images and their labels, in one file or two")
     sets = [read_sets(path) for path in files]
     several = [(path.name, len(found)) for path, found in zip(files, sets, strict=True) if len(found) > 1]
     name, count = min(several, key=lambda pair: pair[1], default=(files[0].name, 1))
     if index is not None and not 0 <= index < count:
-        raise ParamsError(f"index is {index}, but {name} holds {count} {'set' if count == 1 else 'sets'}, from 0 on")
+        raise ParamsError(f"index is {index}, but {name} holds {counted(count, 'set')}, numbered from 0")
     if several and index is None:
-        tell(f"{name} holds {count} sets, one for each experiment; taking the first; --index chooses another")
+        tell(f"{name} holds {count} sets, one for each experiment; using the first; --index chooses another")
     index = index or 0
     return [part for found in sets for part in (found[index] if len(found) > 1 else found[0])], index
 
@@ -99,18 +100,18 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     """The images, the only tensor with four axes, and the labels, the only one of their length with one or two."""
     images = [tensor for tensor in tensors if tensor.ndim == 4]
     if len(images) != 1:
-        expected = "expected exactly one (N, C, H, W) of images; name the right files"
+        expected = "expected exactly one tensor of images (N, C, H, W); give other files"
         raise SourceError(f"{names}: found {listed(tensors)}; {expected}")
     count, *axes = images[0].shape
     if axes[2] in (1, 3) and axes[0] not in (1, 3):
         expected = "expected (N, C, H, W); save images.permute(0, 3, 1, 2)"
         raise SourceError(f"{names}: the images are {listed(images)}, channels last; {expected}")
     if 0 in (count, *axes):
-        raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; name the right files")
+        raise SourceError(f"{names}: the images are {listed(images)}; expected at least one; give other files")
     labels = [tensor for tensor in tensors if tensor.ndim in (1, 2) and len(tensor) == count]
     if len(labels) != 1:
         what = "no labels" if not labels else "several tensors that may be labels"
-        expected = f"expected exactly one ({count},) or, soft, ({count}, classes); name the file with the labels"
+        expected = f"expected exactly one ({count},) or, if soft, ({count}, classes); give the file with the labels"
         raise SourceError(f"{names}: found {listed(tensors)}, {what} for {counted(count, 'image')}; {expected}")
     return images[0], labels[0]
 
@@ -128,16 +129,12 @@ def pixels_of(
         raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
-        expected = "expected finite numbers; take a set that was saved before its distillation diverged"
-        raise SourceError(f"{names}: the images hold nan or infinity in float32; {expected}")
+        expected = "expected finite numbers; use a set that was saved before its distillation diverged"
+        raise SourceError(f"{names}: the images hold NaN or infinity in float32; {expected}")
     if saved_as == "pixels":
         if complaint := implausible(loaded):
-            mend = (
-                "divide them by 255" if loaded.min() >= 0 else "say --saved-as normalised, and with which --statistics"
-            )
-            raise SourceError(
-                f"{names}: the images are {complaint}; expected pixels in [0, 1] for the most part; {mend}"
-            )
+            mend = "divide them by 255" if loaded.min() >= 0 else "use --saved-as normalised with --statistics"
+            raise SourceError(f"{names}: the images are {complaint}; expected pixels mostly in [0, 1]; {mend}")
         return statistics if statistics is not None else channel_statistics(loaded), loaded
     if images.dtype == torch.uint8:
         raise ParamsError(f"saved_as is normalised, but {names} holds uint8 images; expected pixels")
@@ -145,14 +142,14 @@ def pixels_of(
         raise ParamsError("statistics are missing; expected those that the images were normalised with")
     pixels = statistics.undo(loaded)
     if loaded.min() >= 0 and loaded.max() <= 1:
-        tell(f"warning: {names}: all values lie in [0, 1], which looks like pixels; --saved-as pixels?")
+        tell(f"warning: {names}: all values lie in [0, 1], which looks like pixels; check --saved-as")
     elif complaint := implausible(pixels):
         tell(f"warning: {names}: undoing the normalisation gives {complaint}; check --statistics and --saved-as")
     return statistics, pixels
 
 
 def implausible(pixels: Tensor) -> str:
-    """What is wrong with values that should be pixels, unclipped; nothing when they may be.
+    """What is wrong with values that should be unclipped pixels; empty if they are plausible.
 
     Learned pixels overshoot on both sides, but values in [0, 1] deviate by 0.5 at most and normalised ones by about 1.
     """
@@ -164,10 +161,10 @@ def implausible(pixels: Tensor) -> str:
 
 
 def student_lr_of(names: str, numbers: Sequence[float]) -> float | None:
-    """The learned step size, which MTT's successors save beside the images as a number alone."""
+    """The learned step size, which successors of MTT save beside the images as a single number."""
     if not numbers:
         return None
     if len(numbers) > 1 or not (math.isfinite(numbers[0]) and numbers[0] > 0):
         found = ", ".join(f"{number:g}" for number in numbers)
-        raise SourceError(f"{names}: found the step size {found}; expected one number above 0; leave that file away")
+        raise SourceError(f"{names}: found the step size {found}; expected one number above 0; leave out that file")
     return numbers[0]

@@ -1,7 +1,7 @@
 """A folder ready for the Hub: one config per packaged recipe, a card, and the checksums of every file.
 
-``distillkit.load`` reads ``<recipe>/distilled.safetensors``, ``datasets.load_dataset`` the parquet beside it. Images of
-8 bits are in the parquet alone, for both. The same artifacts and metrics give the same bytes.
+``distillkit.load`` reads ``<recipe>/distilled.safetensors``; ``datasets.load_dataset`` reads the parquet file beside
+it. Only the parquet file has the 8-bit images, for both. The same artifacts and metrics give the same bytes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +56,7 @@ UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
     "the package, and set data.licence in params.yaml"
 )
-LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; of larger ones parquet has no floats
+LARGEST_WITH_PIXELS = 12_288  # values of an image, 3 x 64 x 64; the parquet file has no floats of larger images
 
 
 def build(
@@ -76,13 +76,13 @@ def build(
     rai: Rai = UNSTATED,
     sign_offs: Mapping[str, str] = NO_FILES,
 ) -> None:
-    """Write the package ``name`` to ``folder``, in place of an earlier one, and nothing when anything is wrong.
+    """Write the package ``name`` to ``folder`` and replace an earlier one. After an error, ``folder`` is unchanged.
 
-    ``entries`` are all recipes, baselines included; those that ``packaged`` names become configs. All were made from
-    the source ``real``, and from the files in ``inputs``, path to MD5. ``evaluation`` is the section of params.yaml by
-    which all of them were measured, ``pipeline`` what else of it decided over them, ``command`` what made them.
-    Learned images are kept as ``storage``, and the metrics must be of networks that were trained on what is kept.
-    ``publication`` and ``rai`` are the publisher's own words, ``sign_offs`` paths of files with their SHA-256.
+    ``entries`` are all recipes, baselines included; those named in ``packaged`` become configs. ``command`` made all of
+    them from the source ``real`` and the files ``inputs`` (path to MD5). ``evaluation`` is the section of params.yaml
+    that they were measured by, ``pipeline`` has the other sections that they depend on. Learned images are stored as
+    ``storage``; the metrics must come from networks that were trained on the stored images. ``publication`` and ``rai``
+    are the publisher's statements, ``sign_offs`` maps paths of files to their SHA-256.
     """
     by_name = {entry.name: entry for entry in entries}
     check_package(name, default, packaged, by_name)
@@ -103,19 +103,24 @@ def build(
             recipe["inputs"] = {**inputs, **checksums([entry.artifact])}
             (built / entry.name / RECIPE).write_text(pretty_json(recipe), encoding="utf-8")
             recipes.append(recipe)
-        write_whole(built, name, recipes, default, infos, filed_with(built, sign_offs, packaged))
+        write_common_files(built, name, recipes, default, infos, filed_with(built, sign_offs, packaged))
     if licence(asdict(real.info)) == {"license": "unknown"}:
         tell(UNLICENSED.format(folder=folder))
 
 
 def check_entries(entries: Sequence[Entry], runs: int, storage: Storage) -> None:
-    """Raise ArtifactError unless all were measured with so many networks, trained on what is kept."""
+    """Raise ArtifactError unless all metrics are consistent, of ``runs`` networks, trained on images as stored."""
     for entry in entries:
-        check_runs(entry, runs)
-        check_storage(entry, storage)
+        claim, again = f"metrics of recipe {entry.name!r}", "run its evaluate stage again"
+        if (found := accuracy(entry)["runs"]) != runs:
+            measured = f"{claim} are of {counted(found, 'network')}"
+            raise ArtifactError(f"{measured}, but evaluation.runs in params.yaml is {runs}; {again}")
+        if (found := entry.metrics.get("storage", "float32")) != storage:
+            measured = f"{claim} were measured on images stored as {found}"
+            raise ArtifactError(f"{measured}, but package.storage in params.yaml is {storage}; {again}")
 
 
-def write_whole(
+def write_common_files(
     built: Path,
     name: str,
     recipes: Sequence[dict[str, Any]],
@@ -123,7 +128,7 @@ def write_whole(
     infos: Mapping[str, Any],
     filed: Sequence[Filed],
 ) -> None:
-    """The files about all configs: card, croissant.json and, as it lists all others, the manifest."""
+    """Write the files about all configs: the card, croissant.json and last the manifest, which lists all others."""
     (built / CARD).write_text(card_text(name, recipes, default, infos, filed), encoding="utf-8")
     columns = {recipe: list(info.features) for recipe, info in infos.items()}
     described = document(name, recipes, default, columns, records_in(built))
@@ -133,39 +138,16 @@ def write_whole(
 
 
 def about_source(real: RealData) -> dict[str, Any]:
-    """The test images, and the training labels that are not the source's, where there are some."""
-    return {"test": {"images": len(real.test), "sha256": digest(real.test), **leak(real)}, **noise(real)}
-
-
-def leak(real: RealData) -> dict[str, int]:
-    """How many of the test images are training images, too; nothing where none is known to be."""
-    return {"in_train": real.found.leaked} if real.found.leaked else {}
-
-
-def noise(real: RealData) -> dict[str, Any]:
-    """How many training labels are not the source's, of how many; nothing where all are."""
-    changed = real.found.relabelled
-    return {"label_noise": {"changed": changed, "images": len(real.train)}} if changed else {}
-
-
-def check_runs(entry: Entry, runs: int) -> None:
-    """Raise ArtifactError unless the recipe's metrics agree in themselves, and with the number of networks trained."""
-    if (found := accuracy(entry)["runs"]) != runs:
-        claim = f"metrics of recipe {entry.name!r} are of {counted(found, 'network')}"
-        raise ArtifactError(f"{claim}, evaluation.runs in params.yaml is {runs}; run its evaluate stage again")
-
-
-def check_storage(entry: Entry, storage: Storage) -> None:
-    """Raise ArtifactError unless the metrics were measured on images as the package will keep them."""
-    if (found := entry.metrics.get("storage", "float32")) != storage:
-        claim = f"metrics of recipe {entry.name!r} were measured on images kept as {found}"
-        raise ArtifactError(f"{claim}, package.storage in params.yaml is {storage}; run its evaluate stage again")
+    """The test images, how many of them are also training images, and how many training labels were changed."""
+    leaked, changed = real.found.leaked, real.found.relabelled
+    test = {"images": len(real.test), "sha256": digest(real.test)} | ({"in_train": leaked} if leaked else {})
+    return {"test": test} | ({"label_noise": {"changed": changed, "images": len(real.train)}} if changed else {})
 
 
 def write_config(
     config: Path, entry: Entry, real: RealData, yardstick: float | None, storage: Storage
 ) -> tuple[dict[str, Any], Any]:
-    """The recipe's files but recipe.json; returns most of what that one says, and the ``datasets.DatasetInfo``."""
+    """Write the recipe's files except recipe.json; return most of its content and the ``datasets.DatasetInfo``."""
     from distillkit.report.pictures import preview_grid
 
     config.mkdir()
@@ -180,16 +162,16 @@ def write_config(
         "learned": storage,
         "safetensors": (config / ARTIFACT).stat().st_size,
         "parquet": (config / PARQUET).stat().st_size,
-        "source_train": real.train.images.shape.numel(),  # at one byte a value
+        "source_train": real.train.images.shape.numel(),  # at one byte per value
     }
     return recipe, info
 
 
 def features_of(synthetic: SyntheticSet, storage: Storage | None = None) -> Any:
-    """The columns of the parquet: soft labels and steps in sets with them, and what ``image`` does not show.
+    """The columns of the parquet file; only sets with soft labels or steps have columns for them.
 
-    That is ``scale`` and ``offset`` where learned images are kept as uint8, else ``pixels`` of small learned images.
-    Where no ``storage`` is given, all small images have ``pixels``, float32.
+    Learned images that are stored as uint8 have ``scale`` and ``offset``; other small learned images have ``pixels``.
+    If no ``storage`` is given, all small images have ``pixels``, float32.
     """
     from datasets import Array3D, ClassLabel, Features, Image, List, Value
 
@@ -210,14 +192,14 @@ def features_of(synthetic: SyntheticSet, storage: Storage | None = None) -> Any:
 
 
 def plain_columns(synthetic: SyntheticSet) -> dict[str, Tensor]:
-    """What the columns other than images hold."""
+    """The values of the columns that hold no images."""
     found = {"label": synthetic.labels, "learned": synthetic.learned, "source_row": synthetic.source_row}
     found |= {} if synthetic.soft_labels is None else {"soft_label": synthetic.soft_labels}
     return found if synthetic.schedule is None else {**found, "step": synthetic.schedule.step_N}
 
 
 def write_parquet(path: Path, synthetic: SyntheticSet, storage: Storage, encoded: Encoded | None) -> Any:
-    """The ``datasets.DatasetInfo`` of the set's parquet, see :func:`as_hf`."""
+    """Write the dataset of :func:`as_hf` as parquet; return its ``datasets.DatasetInfo``."""
     from datasets import DatasetInfo, SplitDict, SplitInfo
 
     dataset = as_hf(synthetic, storage, encoded)
@@ -232,8 +214,8 @@ def write_parquet(path: Path, synthetic: SyntheticSet, storage: Storage, encoded
 def as_hf(synthetic: SyntheticSet, storage: Storage | None = None, encoded: Encoded | None = None) -> Any:
     """The set as a ``datasets.Dataset``, with the columns of :func:`features_of`.
 
-    ``image`` is exact where the image has 8 bits in a package of this ``storage``, and there the source's own file, if
-    that is among the ``encoded`` and decodes to the image; else it is a preview, clipped to [0, 1] and rounded.
+    ``image`` is exact if the image has 8 bits in a package of this ``storage``. It is then the source's own file, if
+    ``encoded`` has one that decodes to the image. Other images are previews, clipped to [0, 1] and rounded.
     """
     from datasets import Dataset
 
@@ -256,14 +238,14 @@ def as_hf(synthetic: SyntheticSet, storage: Storage | None = None, encoded: Enco
 
 
 def source_files(synthetic: SyntheticSet, encoded: Encoded) -> dict[int, Callable[[], bytes]]:
-    """What reads the source's file of each real image."""
+    """By row of the real images, a function that reads the source's file."""
     real = (~synthetic.learned & (synthetic.source_row >= 0)).nonzero().squeeze(1)
     return {row: partial(encoded.file, int(synthetic.source_row[row])) for row in real.tolist()}
 
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide the progress bars of ``datasets``; ours say enough."""
+    """Hide the progress bars of ``datasets``."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled()

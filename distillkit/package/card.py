@@ -26,8 +26,8 @@ from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-CLASSES = 20  # names that stand in a line; of more the list is folded
-STATED = {  # of recipe.json's rai, what it is called; the box has the personal data
+CLASSES = 20  # names in a line; a longer list is folded
+STATED = {  # headings for recipe.json's rai; the box has the personal data
     "collection": "Collection",
     "biases": "Biases",
     "limitations": "Limitations",
@@ -37,10 +37,10 @@ STATED = {  # of recipe.json's rai, what it is called; the box has the personal 
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 AUGMENTATIONS = {
     "none": "none",
-    "simple": "a random shift, up to {pad} pixels, and flip of every image",
+    "simple": "a random shift, up to {pad} pixels, and a random flip of every image",
     "dsa": "differentiable siamese augmentation: one of {operations} for each batch",
-    "combined": "one of {operations} for each learned image, a random shift, up to {pad} pixels, and flip for each "
-    "real one",
+    "combined": "one of {operations} for each learned image; a random shift, up to {pad} pixels, and a random flip for "
+    "each real one",
 }
 NORMS = {
     "batch": "with batch normalisation",
@@ -52,7 +52,7 @@ NORMS = {
 def card_text(
     name: str, recipes: Sequence[Recipe], default: str, infos: Mapping[str, Any], filed: Sequence[Filed] = ()
 ) -> str:
-    """The README.md of package ``name`` with one config a recipe; ``infos`` holds a ``datasets.DatasetInfo`` for each.
+    """The README.md of package ``name`` with one config per recipe; ``infos`` has a ``datasets.DatasetInfo`` for each.
 
     ``filed`` are sign-offs of its recipes. All recipes come from the same source images and were measured by the same
     evaluation recipe.
@@ -91,11 +91,11 @@ def card_text(
     return f"{card}\n"
 
 
-# What the page says of one recipe
+# Recipes
 
 
 def methods(recipes: Sequence[Recipe]) -> list[str]:
-    """Every method once, imported sets last, for the page names their files there."""
+    """Every method once, imported sets last, because the page lists their files after them."""
     return sorted(dict.fromkeys(recipe["method"] for recipe in recipes), key=lambda method: method == "imported")
 
 
@@ -104,14 +104,14 @@ def title(method: str) -> str:
 
 
 def about(method: str) -> About:
-    """What there is to say of a method; of one that this version does not know, where to look."""
+    """The description of a method; if this version does not know it, a reference to recipe.json."""
     try:
         return method_called(method).about
     except ParamsError:
         return About(method.capitalize(), "See `recipe.json`.")
 
 
-GROUPS: Mapping[str, Callable[[Recipe], Any]] = {  # recipes that the template says something of, and whether one is
+GROUPS: Mapping[str, Callable[[Recipe], Any]] = {  # in the template: whether a recipe belongs to each
     "ordered": lambda recipe: about(recipe["method"]).ordered,
     "attacks": lambda recipe: recipe["notes"].get("attack"),
     "apart": lambda recipe: not is_comparable(recipe),
@@ -145,19 +145,19 @@ def distance(value: float) -> str:
     return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
 
 
-# What the page says of the measurement and the source
+# Measurement and source
 
 
 def whitening(recipe: Recipe) -> Mapping[str, Any]:
-    """What is known of the ZCA whitening, nothing where there is none."""
+    """What is known about the ZCA whitening; empty if there is none."""
     if "zca" not in recipe["normalisation"]:
         return {}
-    told = recipe["pipeline"].get("data", {}).get("normalisation") or {}
-    return {**recipe["normalisation"]["zca"], **told}
+    params = recipe["pipeline"].get("data", {}).get("normalisation") or {}
+    return {**recipe["normalisation"]["zca"], **params}
 
 
 def source_name(source: Mapping[str, Any]) -> str:
-    """Where the images come from, in words that do not take a name for an id on the Hub."""
+    """The source in words; they say whether its name is an id on the Hub."""
     if source["kind"] == "digits":
         return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
     if source["kind"] == "torchvision":
@@ -168,11 +168,11 @@ def source_name(source: Mapping[str, Any]) -> str:
 
 
 def grouped(recipes: Sequence[Recipe], text: Callable[[Recipe], str]) -> dict[str, list[Recipe]]:
-    """Recipes by what is said of them; those of which nothing is said are left out."""
+    """Recipes by their text; recipes without a text are left out."""
     found: dict[str, list[Recipe]] = {}
     for recipe in recipes:
         found.setdefault(text(recipe), []).append(recipe)
-    return {said: those for said, those in found.items() if said}
+    return {words: those for words, those in found.items() if words}
 
 
 def names(recipes: Sequence[Recipe]) -> str:
@@ -180,11 +180,11 @@ def names(recipes: Sequence[Recipe]) -> str:
 
 
 def network(spec: Mapping[str, Any]) -> str:
-    """The evaluation network in words, after the name that papers give it."""
+    """The evaluation network in words, with its name in papers."""
     if spec.get("factory", "").startswith("__main__:"):
         return f"{code(spec['factory'])} (of a notebook or script that is in no package: nobody else can check it)"
     if "factory" in spec:
-        return f"{code(spec['factory'])} (not distillkit's: whoever has its code can name it, `--network`)"
+        return f"{code(spec['factory'])} (not part of distillkit: install its code and name it with `--network`)"
     built = NetworkSpec(**spec)
     blocks = f"{counted(built.depth, 'block')} of {built.width} channels"
     return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
@@ -202,12 +202,12 @@ def papers(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def options(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
-    """What options of the methods do, each with the recipes that have it."""
-    told: dict[str, list[Recipe]] = {}
+    """Descriptions of the methods' options, each with the recipes that use it."""
+    found: dict[str, list[Recipe]] = {}
     for recipe in recipes:
         for sentence in dict.fromkeys(sentence for _, sentence in options_of(method_of(recipe))):
-            told.setdefault(sentence, []).append(recipe)
-    return told
+            found.setdefault(sentence, []).append(recipe)
+    return found
 
 
 def method_of(recipe: Recipe) -> Selection | None:
@@ -220,16 +220,16 @@ def number(value: float) -> str:
 
 
 def link(address: str) -> str:
-    """A web address as a link, anything else as it stands."""
+    """A web address as a link, anything else as code."""
     return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else code(address)
 
 
 def quoted(text: str) -> str:
-    """Somebody else's lines, safe inside a fence."""
+    """Text from outside, safe inside a code fence."""
     return presentable(text).strip().replace("```", "'''")
 
 
-WORDS: tuple[Any, ...] = (  # what the template may call, beside those of the tables
+WORDS: tuple[Any, ...] = (  # functions for the template, besides those of the tables
     *(augmentation, distance, labels_words, link, names, network, number, percent, quoted, schedule_words, share),
     *(source_name, title, audit_words),
 )

@@ -1,4 +1,4 @@
-"""The box at the top of a dataset card: what a reviewer asks first, of the default config."""
+"""The box at the top of a dataset card: a reviewer's first questions about the default config."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from distillkit.package.sign_offs import Filed
 from distillkit.sources.cleaning.noise import words as noise_words
 from distillkit.sources.licences import licence_of_imported, spdx
 
-UNCHANGED = "are unchanged images of the source"  # told of every set
+UNCHANGED = "are unchanged images of the source"  # stated for every set
 SHOWN = 5  # sign-offs in the box; show lists all of them
 LOOK_UP = "look it up at the source before you share this"
 NO_CONCLUSION = (
@@ -40,7 +40,7 @@ class Words(NamedTuple):
 
 
 def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> list[tuple[str, str]]:
-    """The rows: what each is called, and what it says. ``about`` is of the recipe's method."""
+    """The rows as (name, text). ``about`` describes the recipe's method."""
     images, shape = recipe["images"], recipe["image_shape"]
     size = f"{shape[1]} x {shape[2]} pixels, {'grey' if shape[0] == 1 else 'colour'}"
     many = f"{images['total']:,} in {counted(len(recipe['class_names']), 'class')}, {size}"
@@ -62,7 +62,7 @@ def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> l
         ("How to load", loading(recipe)),
         ("Do not conclude", NO_CONCLUSION),
     ]
-    return [(name, said) for name, said in rows if said]
+    return [(name, text) for name, text in rows if text]
 
 
 def first_sentence(text: str) -> str:
@@ -71,7 +71,7 @@ def first_sentence(text: str) -> str:
 
 
 def noisy(recipe: Recipe) -> str:
-    """That labels of the training images are wrong, if they are known to be."""
+    """A warning if labels of the training images are known to be wrong."""
     if (found := recipe.get("label_noise")) is None:
         return ""
     params = recipe["provenance"]["source"]["params"]["label_noise"]
@@ -79,10 +79,10 @@ def noisy(recipe: Recipe) -> str:
 
 
 def real(recipe: Recipe) -> str:
-    """How many of the images are real, their share in percent, and what the others are."""
+    """The number and percentage of real images, and the origin of the others."""
     images = recipe["images"]
     if start_is_unknown(recipe):
-        return "not known: all were imported, and what they started from is not recorded"
+        return "not known: all images were imported, without a record of what they started from"
     parts = {
         UNCHANGED: images["real"],
         "were learned from a source image": images["learned_from_source"],
@@ -94,28 +94,28 @@ def real(recipe: Recipe) -> str:
 
 
 def how(recipe: Recipe) -> str:
-    """What was trained on which test images."""
+    """Which networks were trained, and the test images."""
     tested = f"on {counted(recipe['test']['images'], 'test image')}"
     if leaked := recipe["test"].get("in_train"):
         tested += f" (**{leaked:,} of them are training images, too**)"
     one = recipe["results"]["accuracy"]["runs"] == 1
     of = "one network" if one else "mean ± standard deviation of n networks, each"
     if starts_trained(recipe):
-        return f"{tested}: {of} trained on real images before{before(recipe)} and then on this set"
+        return f"{tested}: {of} trained on real images first{before(recipe)}, then on this set"
     return f"{tested}: {of} trained from scratch on this set alone"
 
 
 def measured(recipe: Recipe, network: Callable[[Mapping[str, Any]], str]) -> str:
-    """Which network was trained for how long: by the order of the set, where it has one."""
+    """The network and its training; if the set has an order, the training follows it."""
     if schedule := recipe.get("schedule"):
-        return f"{network(schedule['network'])}, trained in the order that the set has"
+        return f"{network(schedule['network'])}, trained in the set's own order"
     training = recipe["evaluation"]["training"]
     trained = f"{counted(training['steps'], 'update')} of at most {counted(training['batch'], 'image')} each"
     return f"{network(recipe['evaluation']['network'])}, {trained}, the same for all configs"
 
 
 def beside(recipe: Recipe, percent: Any) -> Iterator[tuple[str, str]]:
-    """The accuracies to compare with, where they were measured."""
+    """The accuracies to compare with, if they were measured."""
     if (random := baseline(recipe, "random")) is not None and is_comparable(recipe):
         labels = "; with hard labels" if recipe.get("soft_labels") else ""
         yield "As many random images", f"{percent(random)}{labels}"
@@ -127,36 +127,36 @@ def audited(recipe: Recipe) -> str:
     """What an audit found, if there was one."""
     if recipe.get("audit") is None:
         return (
-            "**none was made of this config**: nobody has tested whether an outsider can find out which images it was "
+            "**this config was not audited**: nobody has tested whether an outsider can find out which images it was "
             "made from"
         )
     return audit_words(recipe["audit"])
 
 
 def personal(recipe: Recipe) -> str:
-    said = recipe["rai"]["personal_information"]
-    return "the publisher states nothing about it" if said is None else f"the publisher states: {in_words(said)}"
+    text = recipe["rai"]["personal_information"]
+    return "the publisher states nothing about it" if text is None else f"the publisher states: {in_words(text)}"
 
 
 def publisher(publication: Mapping[str, Any]) -> str:
-    """By whom, where, when and as which version, as far as that is stated."""
+    """Who published it, where, when and as which version, as far as stated."""
     parts = {
         "by": ", ".join(code(who) for who in publication["creators"]),
         "at": f"<{publication['url']}>" if publication["url"] else "",
         "on": publication["published"],
         "as version": publication["version"],
     }
-    said = " ".join(f"{word} {part}" for word, part in parts.items() if part)
-    return said or "the publisher states neither who, where nor when"
+    text = " ".join(f"{word} {part}" for word, part in parts.items() if part)
+    return text or "the publisher does not state by whom, where or when"
 
 
 def licence_words(recipe: Recipe) -> str:
-    """The source's and that of imported images, by SPDX where that has a name for them."""
+    """The licences of the source and of imported images, as SPDX identifiers if they exist."""
     text, imported = recipe["provenance"]["source"]["licence"].strip(), licence_of_imported(recipe)
     known = text not in ("", "unknown")
     found = f"{code(by_spdx(text))}, the licence of the source" if known else f"**not recorded**: {LOOK_UP}"
     if not imported:
-        return f"{found}; treat this set as under the same licence" if known else found
+        return f"{found}; treat this set as if it had the same licence" if known else found
     own = "not recorded" if imported == "unknown" else code(by_spdx(imported))
     return f"{found}; that of the imported images is {own}"
 
@@ -166,23 +166,22 @@ def by_spdx(text: str) -> str:
 
 
 def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
-    """Who trained on the config again, when, and what came of it."""
+    """Who trained on the config again, when, and with what result."""
     own = [each for each in filed if each.sign_off.recipe == recipe["name"]]
     for each in own[:SHOWN]:
-        said = each.sign_off
-        outcome = "the claim holds" if said.match else "**the claim did not hold**"
-        runs = counted(said.found.accuracy.runs, "network")
-        found = f"{100 * said.found.accuracy.mean:.2f} % with {runs}"  # not as claims are written, which verify checks
-        yield f"by {code(each.by)} on {said.date}, who found {found}: {outcome}"
+        accuracy = each.sign_off.found.accuracy
+        outcome = "the claim holds" if each.sign_off.match else "**the claim did not hold**"
+        found = f"{100 * accuracy.mean:.2f} % with {counted(accuracy.runs, 'network')}"  # unlike the format of claims
+        yield f"by {code(each.by)} on {each.sign_off.date}, who found {found}: {outcome}"
     if len(own) > SHOWN:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
-        yield "by nobody yet, as far as this card knows"
+        yield "no sign-off yet"
     yield "`distillkit verify` trains on it again ([how](#loading)), `distillkit show` lists later sign-offs"
 
 
 def loading(recipe: Recipe) -> str:
-    """Where it says how to load the set; of learned images, that they are not what a viewer shows."""
+    """A link to the section about loading, and for learned images a warning about previews."""
     if not recipe["images"]["learned"]:
         return "see [Loading](#loading)"
     return "see [Loading](#loading); train on the exact pixels, not on the previews that a viewer shows"

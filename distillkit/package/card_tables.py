@@ -1,4 +1,4 @@
-"""The tables of a dataset card: what stands in which cell, from recipe.json."""
+"""The cells of a dataset card's tables, from recipe.json."""
 
 import json
 import textwrap
@@ -20,15 +20,15 @@ from distillkit.report.table import points
 from distillkit.report.words import leaves
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
-FOLDED = 12  # rows of a table beyond which only the default config's stays in sight
-NAMED = 8  # configs that a sentence or a cell names
-WIDTH = 80  # characters of a line of parameters, where it can be broken
+FOLDED = 12  # rows; a longer table is folded
+NAMED = 8  # configs named in a sentence or a cell
+WIDTH = 80  # characters; a longer line of parameters is broken if possible
 
 # Results
 
 
 def baseline(recipe: Recipe, which: str) -> Mapping[str, Any] | None:
-    """The accuracy of ``random`` or ``full`` to set beside this recipe's; None where there is nothing to compare."""
+    """The accuracy of the baseline ``random`` or ``full``; None if there is none or it is this recipe itself."""
     found = recipe.get("baselines", {}).get(which)
     accuracy: Mapping[str, Any] | None = None if found is None else found["accuracy"]
     return None if found is None or found["recipe"] == recipe["name"] else accuracy
@@ -40,23 +40,23 @@ def starts_trained(recipe: Recipe) -> bool:
 
 
 def is_comparable(recipe: Recipe) -> bool:
-    """Whether networks were trained from scratch on the set, by the recipe that random images have, for no harm."""
+    """Whether the set is not poisoned and networks were trained on it from scratch, as on random images."""
     return not (recipe.get("schedule") or starts_trained(recipe) or (recipe.get("notes") or {}).get("attack"))
 
 
 def marks(recipe: Recipe) -> str:
-    """After the method, what keeps the accuracy from being compared with others'."""
+    """Why the accuracy cannot be compared with others, to write after the method."""
     return results.marks(starts_trained(recipe), bool(recipe["notes"].get("attack")))
 
 
 def before(recipe: Recipe) -> str:
-    """The accuracy of the weights that a set's networks start from, in brackets, where it was measured."""
+    """The accuracy of the networks' initial weights, in brackets, if it was measured."""
     start = recipe["results"].get("start")
     return f" ({100 * start['accuracy']['mean']:.2f} % before they see the set)" if start else ""
 
 
 def over_random(recipe: Recipe) -> str:
-    """Points of accuracy beyond as many random images, a dash where there is nothing to compare."""
+    """Accuracy minus that of as many random images, in points; a dash if they cannot be compared."""
     random = baseline(recipe, "random")
     if random is None or not is_comparable(recipe):
         return "–"
@@ -64,7 +64,7 @@ def over_random(recipe: Recipe) -> str:
 
 
 def worth(recipe: Recipe) -> tuple[Figure | None, Figure | None]:
-    """Relative gain and hard-label recovery, each where the set was measured as random images and all images were."""
+    """Relative gain and hard-label recovery; None unless set and baselines were measured in the same way."""
     random, full = (baseline(recipe, which) for which in ("random", "full"))
     if full is None or recipe["method"] == "full" or recipe.get("soft_labels") or not is_comparable(recipe):
         return None, None
@@ -78,13 +78,13 @@ def measured(accuracy: Mapping[str, Any]) -> Measured:
 
 
 def worth_cells(recipe: Recipe) -> str:
-    """Both as cells of a table."""
+    """Relative gain and recovery as cells of a table."""
     gain, recovery = worth(recipe)
     return f"{in_percent(gain)} | {in_percent(recovery, 2)}"
 
 
 def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
-    """The table of other networks, where there are any."""
+    """The table of other networks; empty if there are none."""
     return others.cross_table(
         others_name(recipes[0]["evaluation"]["network"]),
         [
@@ -103,7 +103,7 @@ def others_name(spec: Mapping[str, Any]) -> str:
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
-    """Baselines that are no configs: what they are, images per class, accuracy."""
+    """Baselines that are not configs: name, images per class, accuracy."""
     names = {recipe["name"] for recipe in recipes}
     found: dict[str, tuple[str, int | str, Mapping[str, Any]]] = {}
     for which in ("random", "full"):
@@ -115,11 +115,11 @@ def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[
     return list(found.values())
 
 
-# What is real
+# Real images
 
 
 def content(recipe: Recipe) -> str:
-    """How many images of which kind there are."""
+    """The number of images of each kind."""
     images = recipe["images"]
     if start_is_unknown(recipe):
         return f"{images['total']:,} imported"
@@ -127,7 +127,7 @@ def content(recipe: Recipe) -> str:
 
 
 def origins(recipe: Recipe) -> list[str]:
-    """How many images are unchanged, learned from a source image, and made from no single one, for a table."""
+    """Cells with the numbers of images that are unchanged, learned from a source image, or made from no single one."""
     images = recipe["images"]
     if start_is_unknown(recipe):
         return ["not known"] * 3
@@ -140,7 +140,7 @@ def start_is_unknown(recipe: Recipe) -> bool:
 
 
 def kept_start(recipe: Recipe) -> str:
-    """Of the images that were learned from a source image, how many have none nearer."""
+    """How many images that were learned from a source image are still nearest to it."""
     started = recipe["images"]["learned_from_source"]
     if start_is_unknown(recipe):
         return "not known"
@@ -151,15 +151,15 @@ def kept_start(recipe: Recipe) -> str:
 
 
 def zca_words(zca: Mapping[str, Any]) -> str:
-    """How the whitening was fitted, after the parameters of the data where they are known."""
+    """How the whitening was fitted, with its parameter if that is known."""
     eps = f", with eps {zca['eps']:g}" if "eps" in zca else ""
     return f"fitted on the training images' pixels{eps}"
 
 
 def whitened_words(zca: Mapping[str, Any]) -> str:
     return (
-        f"They are to be **ZCA-whitened** before training, and test images likewise ({zca_words(zca)}): experts "
-        "and all networks saw whitened images only. The whitening is in the config's `distilled.safetensors`."
+        f"They must be **ZCA-whitened** before training, and so must test images ({zca_words(zca)}): experts and all "
+        "networks saw only whitened images. The whitening is in the config's `distilled.safetensors`."
     )
 
 
@@ -167,21 +167,21 @@ def whitened_words(zca: Mapping[str, Any]) -> str:
 
 
 def imported_files(recipe: Recipe) -> str:
-    """The files that an imported set was made from, as far as it tells, and how their images were saved."""
-    told = recipe["notes"].get("imported", {})
-    files = told.get("files") or [{"name": recipe["params"]["file"], "sha256": recipe["params"]["sha256"]}]
+    """The files of an imported set, as far as they are recorded, and how their images were saved."""
+    notes = recipe["notes"].get("imported", {})
+    files = notes.get("files") or [{"name": recipe["params"]["file"], "sha256": recipe["params"]["sha256"]}]
     named = [f"{code(file['name'])} (SHA-256 {code(file['sha256'])})" for file in files]
-    how = [f"saved as {told['saved_as']}"] if "saved_as" in told else []
-    if told.get("saved_as") == "normalised" and {"mean", "std"} <= told.keys():
-        how = [f"saved as normalised with mean {shortest(told['mean'])} and deviation {shortest(told['std'])}"]
-    labels = [f"labels: {told['labels']}"] if "labels" in told else []
+    how = [f"saved as {notes['saved_as']}"] if "saved_as" in notes else []
+    if notes.get("saved_as") == "normalised" and {"mean", "std"} <= notes.keys():
+        how = [f"saved as normalised with mean {shortest(notes['mean'])} and deviation {shortest(notes['std'])}"]
+    labels = [f"labels: {notes['labels']}"] if "labels" in notes else []
     return "; ".join([*named, *how, *labels])
 
 
 def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, list[str]]]:
-    """The methods of ours that have parameters beside ``ipc``, and for each parameter a cell for each of them.
+    """The methods that have parameters besides ``ipc``, and for each parameter a cell per method; no imported sets.
 
-    Where one recipe names a parameter, those that leave it out show the default that they were made with.
+    If one recipe sets a parameter, recipes that do not set it show the default that they were made with.
     """
     given: dict[str, dict[str, dict[str, Any]]] = {}
     for recipe in recipes:
@@ -195,7 +195,7 @@ def parameter_table(recipes: Sequence[Recipe]) -> tuple[list[str], dict[str, lis
 
 
 def settings(recipe: Recipe) -> Settings | None:
-    """The recipe's parameters, those left out as well; None where this version cannot read them."""
+    """The recipe's parameters, defaults included; None if this version cannot read them."""
     try:
         return read_recipe({"recipes": {recipe["name"]: recipe["params"]}}, recipe["name"])
     except ParamsError:
@@ -203,7 +203,7 @@ def settings(recipe: Recipe) -> Settings | None:
 
 
 def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
-    """All parameters in force by their paths; None where this version cannot read them."""
+    """All parameters by dotted name, defaults included; None if this version cannot read them."""
     if (read := settings(recipe)) is None:
         return None
     optim = {} if read.optim is None else {"optim": asdict(read.optim)}
@@ -211,34 +211,34 @@ def defaults(recipe: Recipe) -> Mapping[str, Any] | None:
 
 
 def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """The one value where all recipes of a method agree, else each value with those that have it; a dash for none."""
+    """The common value of a method's recipes, or each value with its recipes; a dash for no value."""
     values = [found[key] for found in column.values() if key in found]
     names: dict[str, list[str]] = {}
     for name, found in column.items():
-        names.setdefault(in_force(key, found, known[name], values), []).append(name)
+        names.setdefault(value_of(key, found, known[name], values), []).append(name)
     if len(names) == 1:
         return next(iter(names))
-    return "; ".join(f"{value} ({named(having)})" for value, having in names.items())
+    return "; ".join(f"{value} ({named(recipes)})" for value, recipes in names.items())
 
 
 def named(configs: Sequence[str]) -> str:
-    """The names of configs in a sentence; of very many the first."""
+    """Names of configs for a sentence; of many, only the first ones."""
     more = f" and {len(configs) - NAMED:,} more" if len(configs) > NAMED + 1 else ""
     return ", ".join(f"`{name}`" for name in (configs[:NAMED] if more else configs)) + more
 
 
-def in_force(key: str, found: Mapping[str, Any], known: Mapping[str, Any] | None, named: Sequence[Any]) -> str:
-    """A recipe's value of a parameter, given or default, which is written as others (``named``) write the same."""
+def value_of(key: str, found: Mapping[str, Any], known: Mapping[str, Any] | None, values: Sequence[Any]) -> str:
+    """A recipe's value of a parameter; a default is written like an equal one of ``values``, which others set."""
     if key in found:
         return shown(found[key])
     if known is None:
         return "not given"
     value = known.get(key)
-    return "–" if value is None else shown(next((other for other in named if other == value), value))
+    return "–" if value is None else shown(next((other for other in values if other == value), value))
 
 
 def outcome_table(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
-    """What was chosen or learned on the way: its names, and a row of cells for each recipe that has any of it."""
+    """Values that distillation chose or learned: their names, and a row of cells for each recipe that has any."""
     found = {recipe["name"]: dict(outcomes(recipe)) for recipe in recipes}
     names = list(dict.fromkeys(name for column in found.values() for name in column))
     rows = [[f"`{name}`", *(column.get(key, "–") for key in names)] for name, column in found.items() if column]
@@ -254,12 +254,12 @@ def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def shown(value: Any) -> str:
-    """A parameter in a table."""
+    """The value of a parameter in a table."""
     return code(value, 100) if isinstance(value, str) else json.dumps(value).translate(NO_MARKUP)
 
 
 def params_lines(sections: Mapping[str, Any], indent: str = "") -> str:
-    """Sections of params.yaml in YAML, of which JSON is a part; without nulls, which are defaults."""
+    """Sections of params.yaml as YAML with JSON values, without nulls, which are defaults."""
     lines = []
     for key, value in without_nulls(sections).items():
         line = presentable(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}")
@@ -275,7 +275,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def in_words(text: str) -> str:
-    """What the publisher wrote, as one line of text without tags and cells."""
+    """The publisher's text on one line, without HTML tags or table cells."""
     return presentable(" ".join(text.split())).translate(NO_MARKUP)
 
 
@@ -284,16 +284,16 @@ def class_list(names: Sequence[str]) -> str:
 
 
 def shortest(values: Sequence[float]) -> str:
-    """A list of float32 values with as many digits as tell them apart."""
+    """A list of float32 values with the fewest digits that identify them."""
     return f"[{', '.join(str(np.float32(value)) for value in values)}]"
 
 
 def code(text: str, limit: int = 300) -> str:
-    """Somebody else's text on one line, shown as it stands, but for what would move a cursor."""
+    """Text from outside as code on one line, without control characters."""
     return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
 
 
-WORDS: tuple[Any, ...] = (  # what the template of the card may call
+WORDS: tuple[Any, ...] = (  # functions for the card's template
     *(baseline, before, class_list, code, content, crossed, images_per_class, imported_files, in_words, is_comparable),
     *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
     *(starts_trained, unpackaged, whitened_words, worth_cells, zca_words),

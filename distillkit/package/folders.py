@@ -1,4 +1,4 @@
-"""Folders of packages: which names are safe, which files count, and how one takes another's place."""
+"""Folders of packages: which files belong to a package, and how a new package replaces an earlier one."""
 
 import re
 import shutil
@@ -11,14 +11,14 @@ from distillkit.base.files import atomic_folder
 from distillkit.base.outside import UnreadableError, content, read_json
 
 MANIFEST, CARD = "manifest.json", "README.md"
-SIGN_OFFS = "sign-offs"  # a folder of what others found, which comes after the manifest and stands in none
+SIGN_OFFS = "sign-offs"  # a folder of other people's findings, added after the manifest and not listed in it
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
 SIGN_OFF = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json(\.sig)?")  # in that folder, with a signature beside it
 JUNK = (".DS_Store", "Thumbs.db", "desktop.ini")  # what file browsers leave behind; never listed, never sent
 
 
 def files_in(folder: Path) -> set[str]:
-    """Paths in ``folder`` of all files (and links to folders) but the manifest, sign-offs and what the Hub adds."""
+    """Paths in ``folder`` of all files and links to folders, except manifest, sign-offs and files that the Hub adds."""
     paths = [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     names = {path.relative_to(folder).as_posix() for path in paths}
     parts = {name: name.split("/") for name in names - {MANIFEST}}
@@ -33,11 +33,11 @@ def sign_offs_in(folder: Path) -> list[str]:
 
 
 def check_target(folder: Path) -> None:
-    """Raise ArtifactError unless a package may take the place of ``folder``: nothing, an empty folder, or a package."""
+    """Raise ArtifactError unless a package may replace ``folder``: it must be missing, empty or a package."""
     if folder.is_symlink() and not folder.exists():
         raise ArtifactError(f"{folder} is a link to nothing; expected a folder to write to; choose another")
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise ArtifactError(f"{folder} is where you are, and would be replaced; go elsewhere or choose another folder")
+        raise ArtifactError(f"{folder} contains the current folder, and would be replaced; choose another folder")
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
         expected = "expected nothing or an earlier package there; remove it or choose another folder"
         raise ArtifactError(f"{folder} exists and is no package; {expected}")
@@ -47,7 +47,7 @@ def check_target(folder: Path) -> None:
 
 
 def check_only_listed(folder: Path) -> None:
-    """Raise ArtifactError where a package's folder has files that its manifest does not list: a user's own."""
+    """Raise ArtifactError if a package's folder has files that its manifest does not list, such as a user's."""
     try:
         listed = set(read_json(content(folder / MANIFEST))["files"])
     except (UnreadableError, KeyError, TypeError):
@@ -61,9 +61,9 @@ def check_only_listed(folder: Path) -> None:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder that takes the place of ``folder`` when the block ends well; what the Hub added stays.
+    """An empty folder that replaces ``folder`` when the block succeeds; sign-offs and files of the Hub stay.
 
-    Raises ArtifactError for what a package may not take the place of, and for a package with a user's files in it.
+    Raises ArtifactError if a package may not replace ``folder``, or if it is a package with a user's files in it.
     """
     check_target(folder)
     if (folder / MANIFEST).is_file():
@@ -78,7 +78,7 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def keep(old: Path, new: Path) -> None:
-    """Copy a folder's files into another that may hold some of them already, which stay."""
+    """Copy a folder's files into another without overwriting."""
     for path in (path for path in old.rglob("*") if path.is_file()):
         target = new / path.relative_to(old)
         if not target.exists():

@@ -7,7 +7,7 @@ from typing import Any
 from distillkit.sources.licences import licence, licence_identifier, licence_of_imported
 
 Recipe = Mapping[str, Any]  # the content of a recipe.json
-MOST_NAMES = 5_000  # of classes in all configs; beyond, only the parquet files say what is in them
+MOST_NAMES = 5_000  # of classes in all configs; with more, only the parquet files describe their columns
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -36,7 +36,7 @@ def front_matter(name: str, recipes: Sequence[Recipe], default: Recipe, infos: M
 
 
 def tags(recipes: Sequence[Recipe]) -> list[str]:
-    """What people search by: the topic, the tools, the methods and the numbers of images per class."""
+    """Search terms: the topic, the tools, the methods and the numbers of images per class."""
     methods = dict.fromkeys(recipe["method"] for recipe in recipes)
     sizes = sorted({size for recipe in recipes if isinstance(size := images_per_class(recipe), int)})
     fixed = ["dataset-distillation", "dataset-condensation", "dataset-compression", "synthetic", "distillkit", "dvc"]
@@ -45,7 +45,7 @@ def tags(recipes: Sequence[Recipe]) -> list[str]:
 
 
 def images_per_class(recipe: Recipe) -> int | str:
-    """The number in every class; "all" for the full set; a dash where classes differ."""
+    """The number of images in every class; "all" for the full set; a dash if classes differ."""
     each: int | None = recipe["images"]["per_class"]
     return "all" if recipe["method"] == "full" else each or "–"
 
@@ -59,7 +59,7 @@ def is_on_hub(source: Mapping[str, Any]) -> bool:
 
 
 def shared_licence(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> dict[str, Any]:
-    """The source's licence, and the licences of images that were imported, or that there is an unknown one."""
+    """The licences of the source and of imported images; "unknown" for one that is not recorded."""
     found = licence(source)
     imported = [text for recipe in recipes for text in licence_of_imported(recipe).split(", ") if text]
     if found["license"] in ("other", "unknown") or not imported:

@@ -43,7 +43,7 @@ class Manifest:
     format: Literal["distillkit-package/1"] = "distillkit-package/1"
 
     def files_of(self, recipes: Sequence[str]) -> set[str]:
-        """The listed files without those of recipes other than ``recipes``."""
+        """The listed files of ``recipes``, and those of the whole package."""
         others = set(self.recipes) - set(recipes)
         return {name for name in self.files if name.split("/")[0] not in others}
 
@@ -80,7 +80,7 @@ class Baseline(BaseModel):
 
 
 class RecipeRecord(BaseModel):
-    """What every recipe.json says at least, and of what else is read its type."""
+    """The fields that every recipe.json has, and the types of optional fields that are read."""
 
     name: str
     method: str
@@ -95,7 +95,7 @@ class RecipeRecord(BaseModel):
 
 
 def checked(kind: type[T], path: Path, otherwise: str) -> T:
-    """The JSON file as ``kind``, strictly. Raises ArtifactError, which says ``otherwise``."""
+    """Read the JSON file strictly as ``kind``. Raises ArtifactError, saying that the file is ``otherwise``."""
     try:
         text = content(path)
         read_json(text)
@@ -109,14 +109,14 @@ def checked(kind: type[T], path: Path, otherwise: str) -> T:
 
 
 def printable(text: str) -> str:
-    """Somebody else's text with escapes for what would not show, shortened."""
+    """Text from outside, shortened, with escapes for characters that are not printable."""
     shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return shown if len(shown) <= 200 else f"{shown[:200]}…"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package whose files have been checked against its manifest; of its recipes, ``recipes`` are here."""
+    """A package whose files match its manifest. ``recipes`` are the recipes that are in the folder."""
 
     folder: Path
     manifest: Manifest
@@ -141,7 +141,7 @@ class Package:
         return self.file(recipe, ARTIFACT)
 
     def recipe_json(self, recipe: str) -> dict[str, Any]:
-        """How the recipe's set was made and what it achieves. Raises ArtifactError when it does not say so."""
+        """The content of the recipe's recipe.json. Raises ArtifactError if required fields are missing."""
         path = self.file(recipe, RECIPE)
         checked(RecipeRecord, path, "no recipe.json of a package")
         described: dict[str, Any] = read_json(content(path))
@@ -174,7 +174,7 @@ def records_in(folder: Path) -> dict[str, FileRecord]:
 
 
 def open_package(folder: Path, whole: bool = False) -> Package:
-    """The package in ``folder``, of which whole recipes may be missing unless ``whole``.
+    """Open the package in ``folder``. Unless ``whole`` is true, whole recipes may be missing.
 
     Raises ArtifactError unless its files are exactly those of its manifest, with the same bytes.
     """
@@ -191,7 +191,7 @@ def open_package(folder: Path, whole: bool = False) -> Package:
         raise ArtifactError(f"{folder} {problem} {name}; expected the files of its {MANIFEST}; {remedy}")
     for name in sorted(expected):
         check_file(folder / name, manifest.files[name])
-    if CROISSANT in manifest.files:  # packages of before have none
+    if CROISSANT in manifest.files:  # older packages have none
         check_listing(folder / CROISSANT, manifest.name, manifest.files)
     return Package(folder, manifest, here)
 
@@ -206,7 +206,7 @@ def check_file(path: Path, record: FileRecord, shown: str | None = None) -> None
 
 
 def check_names(path: Path, manifest: Manifest) -> None:
-    """Raise ArtifactError unless the manifest at ``path`` has plain names that differ, whatever the case."""
+    """Raise ArtifactError unless names in the manifest at ``path`` are plain and differ by more than case."""
     for name in (manifest.name, *manifest.recipes, *(part for file in manifest.files for part in file.split("/"))):
         if not is_plain(name):
             whole = next((file for file in manifest.files if name in file.split("/")), name)
@@ -214,14 +214,14 @@ def check_names(path: Path, manifest: Manifest) -> None:
     for what, names in (("recipes", manifest.recipes), ("files", manifest.files)):
         count = Counter(name.casefold() for name in names)
         if twice := [name for name in names if count[name.casefold()] > 1]:
-            found = f"{path} has several {what} {shown(twice[0])}, whatever the case"
-            raise ArtifactError(f"{found}; expected names that differ; {AGAIN}")
+            found = f"{path} has several {what} {shown(twice[0])}, ignoring case"
+            raise ArtifactError(f"{found}; expected different names; {AGAIN}")
     if taken := [name for name in manifest.recipes if name.casefold() in TAKEN]:
-        raise ArtifactError(f"{path} has a recipe {shown(taken[0])}, which is no recipe's name; {AGAIN}")
+        raise ArtifactError(f"{path} has a recipe {shown(taken[0])}, which is a reserved name; {AGAIN}")
 
 
 def check_places(path: Path, manifest: Manifest) -> None:
-    """Raise ArtifactError unless the manifest at ``path`` lists the card, and data in folders of its recipes."""
+    """Raise ArtifactError unless the manifest at ``path`` lists only data files in the places of a package."""
     for name in manifest.files:
         if not name.endswith(SUFFIXES):
             expected = f"expected data only ({', '.join(SUFFIXES)})"
@@ -237,10 +237,7 @@ def shown(name: str) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest, once it is sure that it names data files of its recipes only, all of them inside its folder.
-
-    Raises ArtifactError when it does not.
-    """
+    """The manifest. Raises ArtifactError unless it names only data files of its recipes, all inside its folder."""
     if not path.is_file():
         raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
     manifest = checked(Manifest, path, "no manifest of a package")

@@ -1,4 +1,4 @@
-"""What goes into a package's recipe.json: how a set was made, from which files, what is real in it, what it achieves.
+"""The content of a package's recipe.json: how a set was made, from which files, its real images and its accuracy.
 
 All of it is counted, measured and checked here, from the set, the source and the metrics.
 """
@@ -26,9 +26,9 @@ from distillkit.evaluation.neighbours import nearest, root_mean_square
 from distillkit.evaluation.protocol import normalisation_of, protocol_of
 from distillkit.process.progress import track
 
-TIE = 1 - 1e-12  # sums of float64 may differ by their order; what is closer by less is as close
+TIE = 1 - 1e-12  # float64 sums depend on their order; distances this close count as equal
 ROUNDING = 2e-6  # mean, deviation and single runs are written to six decimals
-SAMPLE = 500  # source images that the yardstick is measured on
+SAMPLE = 500  # source images in the yardstick
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Entry:
 
 
 def stated(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What recipe.json says that follows from the artifact alone; None of a protocol that the set does not have."""
+    """The parts of recipe.json that follow from the artifact alone; None for a protocol that the set does not have."""
     learned = int(synthetic.learned.sum())
     return {
         "name": name,
@@ -63,7 +63,7 @@ def stated(name: str, synthetic: SyntheticSet, provenance: Mapping[str, Any]) ->
 def describe(
     entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData, yardstick: float | None
 ) -> dict[str, Any]:
-    """What is in the set, how it came about and what it achieves. Raises ArtifactError as the checks do."""
+    """The content, origin and accuracy of the set. Raises ArtifactError as the checks do."""
     check_artifact(entry, synthetic, provenance)
     check_source(entry, synthetic, provenance, real)
     found, counts = stated(entry.name, synthetic, provenance), synthetic.images_per_class
@@ -84,11 +84,11 @@ def describe(
     }
 
 
-# What it was made from
+# Inputs
 
 
 def digest(images: ImageSet) -> str:
-    """SHA-256 of a split in hexadecimal: its shape, type, class names, images and labels, wherever it was read from."""
+    """SHA-256 of a split in hexadecimal: shapes, types, class names, images and labels; the same from any storage."""
     described = [[str(part.dtype), list(part.shape)] for part in (images.images, images.labels)]
     found = hashlib.sha256(canonical_json([described, list(images.class_names)]).encode())
     for part in (*chunks(images.images), images.labels):
@@ -97,7 +97,7 @@ def digest(images: ImageSet) -> str:
 
 
 def md5(path: Path) -> str:
-    """The file's MD5 in hexadecimal, as ``dvc.lock`` has it. Raises ArtifactError when there is no such file."""
+    """The file's MD5 in hexadecimal, as in ``dvc.lock``. Raises ArtifactError if the file does not exist."""
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected an input of the package; run the stage that writes it")
     with path.open("rb") as file:
@@ -105,12 +105,12 @@ def md5(path: Path) -> str:
 
 
 def checksums(paths: Sequence[Path]) -> dict[str, str]:
-    """MD5 of every file, by its path as the pipeline names it, or by its name where the path is this machine's."""
+    """MD5 of every file by its path in the pipeline; by its name alone if the path is absolute."""
     return {path.name if path.is_absolute() else path.as_posix(): md5(path) for path in paths}
 
 
 def without_machine_paths(value: Any) -> Any:
-    """Parameters in which an absolute path has only its last component left."""
+    """The parameters, with every absolute path cut to its last component."""
     if isinstance(value, Mapping):
         return {key: without_machine_paths(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -118,11 +118,11 @@ def without_machine_paths(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
 
 
-# What is real in it
+# Real and learned images
 
 
 def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
-    """How many images are real, each of which is its source row to the bit. Raises ArtifactError when one is not."""
+    """The number of real images. Raises ArtifactError unless each equals its source row to the bit."""
     for place in (~synthetic.learned).nonzero().squeeze(1).split(4096):
         rows = synthetic.source_row[place]
         if bool((rows < 0).any()):
@@ -137,10 +137,10 @@ def verify_real(path: Path, synthetic: SyntheticSet, train: ImageSet) -> int:
 
 
 def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float | None) -> dict[str, Any] | None:
-    """How far learned images are from the training images nearest to them: a root mean square in pixels.
+    """Root mean square distances, in pixel space, from learned images to their nearest training images.
 
-    ``median``, ``min`` and ``max`` distance; ``from_start``: how many have no training image nearer than the one that
-    they started from; ``copies``: how many equal a training image; ``yardstick`` as it is given. None when nothing is
+    ``median``, ``min`` and ``max`` distance; ``from_start``: how many images are still nearest to the training image
+    that they started from; ``copies``: how many equal a training image; ``yardstick`` as given. None if no image is
     learned.
     """
     if not bool(synthetic.learned.any()):
@@ -163,7 +163,7 @@ def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float
 
 
 def source_yardstick(train: ImageSet) -> float | None:
-    """Median distance to the nearest other training image, of at most 500 training images, evenly spaced."""
+    """Median distance to the nearest other training image, over at most 500 evenly spaced training images."""
     if len(train) < 2:
         return None
     rows = torch.linspace(0, len(train) - 1, min(SAMPLE, len(train)), dtype=torch.float64).round().long()
@@ -172,16 +172,16 @@ def source_yardstick(train: ImageSet) -> float | None:
 
 
 def distances(images_NCHW: Tensor, train: ImageSet, exclude_N: Tensor | None, words: str) -> Tensor:
-    """The root mean square (N,) to the nearest training image."""
+    """Root mean square distance (N,) to the nearest training image."""
     found = nearest(images_NCHW, train.images, exclude_N=exclude_N, track=lambda parts: track(parts, words))
     return (found.squared_Nk[:, 0] / images_NCHW[0].numel()).sqrt()
 
 
-# What it achieves
+# Accuracy
 
 
 def accuracy(entry: Entry) -> Mapping[str, Any]:
-    """The measured accuracy with std and n. Raises ArtifactError when one is missing, no share or contradictory."""
+    """The measured accuracy with std and n. Raises ArtifactError if one is missing, out of range or contradictory."""
     for key in ("mean", "std"):
         share(entry.metrics, entry.name, f"accuracy.{key}")
     count(entry.metrics, entry.name, "accuracy.runs")
@@ -192,18 +192,19 @@ def accuracy(entry: Entry) -> Mapping[str, Any]:
 
 
 def contradiction_in(accuracy: Mapping[str, Any]) -> str | None:
-    """Why ``mean``, ``std`` and ``runs`` are not those of ``run_1`` and so on; None when they are."""
+    """How ``mean``, ``std`` and ``runs`` contradict ``run_1`` and so on; None if they agree."""
     runs = accuracy["runs"]
     expected = [f"run_{index}" for index in range(1, runs + 1)]
     if missing := [key for key in expected if not is_share(accuracy.get(key))]:
-        return f"accuracy.{missing[0]} is missing or no share of 1, of {counted(runs, 'run')}"
+        return f"accuracy.{missing[0]} is missing or not between 0 and 1, but accuracy.runs is {runs}"
     if more := [key for key in accuracy if key.startswith("run_") and key not in expected]:
-        return f"accuracy.{more[0]} is given, of {counted(runs, 'run')}"
+        return f"accuracy has {more[0]}, but accuracy.runs is {runs}"
     values = [float(accuracy[key]) for key in expected]
     mean, std = (fmean(values) if values else 0.0), (stdev(values) if runs > 1 else 0.0)
     if abs(mean - accuracy["mean"]) > ROUNDING or abs(std - accuracy["std"]) > ROUNDING:
         claim = f"mean {accuracy['mean']:.6f} and std {accuracy['std']:.6f}"
-        return f"accuracy has {claim}, its {counted(runs, 'run')}: mean {mean:.6f} and std {std:.6f}"
+        expected_values = f"mean {mean:.6f} and std {std:.6f}"
+        return f"accuracy has {claim}; expected {expected_values}, computed from {counted(runs, 'run')}"
     return None
 
 
@@ -212,7 +213,7 @@ def is_share(value: Any) -> bool:
 
 
 def baselines(per_class: int | None, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What ``per_class`` random images of every class and all images achieve, where they were measured."""
+    """The accuracies of ``per_class`` random images of every class and of all images; None if not measured."""
     found: dict[str, Any] = {"random": None, "full": None}
     for other in reversed(entries):
         method, ipc = other.params.get("method"), other.params.get("ipc")
@@ -222,25 +223,25 @@ def baselines(per_class: int | None, entries: Sequence[Entry]) -> dict[str, Any]
     return found
 
 
-# What is refused
+# Checks
 
 
 def check_artifact(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
-    """Raise ArtifactError unless the set is this recipe's, tells its source, and is one that ``datasets`` can hold."""
+    """Raise ArtifactError unless the set belongs to this recipe, names its source, and fits into ``datasets``."""
     path, names = entry.artifact, synthetic.class_names
     if provenance.get("params") != plain(entry.params):
         found = f"{path} was made with other parameters than recipe {entry.name!r} has now"
         raise ArtifactError(f"{found}; expected the same; run its distill stage again")
     if not isinstance(provenance.get("source"), Mapping):
-        raise ArtifactError(f"{path} says nothing of its source in its header; run its distill stage again")
+        raise ArtifactError(f"{path} does not name its source in its header; run its distill stage again")
     if synthetic.images.shape[1] not in (1, 3):
         raise ArtifactError(f"{path} has images of {synthetic.images.shape[1]} channels; expected 1 or 3")
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ArtifactError(f"{path} has several classes called {twice[0]!r}; expected a name of its own for each")
+        raise ArtifactError(f"{path} has several classes called {twice[0]!r}; expected different names")
 
 
 def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str, Any], real: RealData) -> None:
-    """Raise ArtifactError unless the set comes from ``real``: its source, classes, image shape, statistics and rows."""
+    """Raise ArtifactError unless source, classes, image shape, statistics and rows of the set are those of ``real``."""
     own, given = (normalisation_of(part.normalisation) for part in (synthetic, real))
     pairs = {
         "source": (provenance["source"], plain(asdict(real.info))),
@@ -251,13 +252,13 @@ def check_source(entry: Entry, synthetic: SyntheticSet, provenance: Mapping[str,
         "whitening": (own.get("zca"), given.get("zca")),
     }
     if different := [name for name, (found, expected) in pairs.items() if found != expected]:
-        found = f"{entry.artifact} comes from other images than the source given: another {', '.join(different)}"
-        raise ArtifactError(f"{found}; expected one source for all; run its distill stage again, or package it apart")
+        found = f"{entry.artifact} was not made from this source; these differ: {', '.join(different)}"
+        raise ArtifactError(f"{found}; expected one source for all; run its distill stage again, or package it alone")
     if (last := int(synthetic.source_row.max())) >= (rows := len(real.train)):
         found = f"{entry.artifact} names source row {last}"
         raise ArtifactError(f"{found}; expected rows below {rows}; run its distill stage again")
 
 
 def plain(value: Any) -> Any:
-    """As it comes back from JSON."""
+    """The value as JSON returns it."""
     return json.loads(json.dumps(value, default=dict))

@@ -1,8 +1,8 @@
-"""Sign-offs: small JSON files that say who trained on a set again, when and where, and what they found.
+"""Sign-offs: small JSON files that say who trained on a set again, when and where, and with what result.
 
-A sign-off is of one recipe: of its set, by the SHA-256 of ``distilled.safetensors``, and of its claim, by the accuracy,
-the evaluation recipe and the test images. It stays true when the card or another recipe changes. Nothing in it proves
-who wrote it; ``NAME.json.sig`` beside it, made by ``ssh-keygen -Y sign -n distillkit``, can.
+A sign-off is about one recipe. It names the set by the SHA-256 of ``distilled.safetensors``, and the claim by accuracy,
+evaluation recipe and test images, so it stays valid when the card or another recipe changes. It does not prove who
+wrote it; a signature ``NAME.json.sig`` beside it, made by ``ssh-keygen -Y sign -n distillkit``, does.
 """
 
 import shutil
@@ -43,7 +43,7 @@ class Signed(BaseModel):
 
 
 class SignOff(BaseModel):
-    """What such a file holds. ``match`` is whether the claim held, within ``tolerance`` as a share of 1."""
+    """The content of the file. ``match`` says whether the claim held within ``tolerance``, a fraction from 0 to 1."""
 
     format: Literal["distillkit-sign-off/1"]
     package: Signed
@@ -61,7 +61,7 @@ class SignOff(BaseModel):
 
 @dataclass(frozen=True)
 class Filed:
-    """A sign-off in its file; ``signed`` is whether a signature lies beside it, which is not checked here."""
+    """A sign-off and its file; ``signed`` says whether there is a signature beside it, which is not checked here."""
 
     path: Path
     sign_off: SignOff
@@ -73,14 +73,14 @@ class Filed:
 
 
 def read_sign_off(path: Path) -> Filed:
-    """Raises ArtifactError for what is no sign-off."""
+    """Raises ArtifactError if the file is no sign-off."""
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected a file of distillkit verify --sign-off; correct the path")
     return Filed(path, checked(SignOff, path, "no sign-off"), path.with_name(path.name + SIGNATURE).is_file())
 
 
 def filed_in(folder: Path) -> list[Filed]:
-    """The sign-offs that lie beside a package, by name; what is none is told and left out."""
+    """The sign-offs beside a package, sorted by name. Other files are left out with a warning."""
     found = []
     for name in [name for name in sign_offs_in(folder) if not name.endswith(SIGNATURE)][:MOST]:
         try:
@@ -91,7 +91,7 @@ def filed_in(folder: Path) -> list[Filed]:
 
 
 def covers(sign_off: SignOff, record: Mapping[str, Any], set_sha256: str) -> bool:
-    """Whether it is of this very set and of what its recipe.json claims now."""
+    """Whether the sign-off is about exactly this set and the present claim of its recipe.json."""
     claim = sign_off.claim
     return (
         sign_off.set_sha256 == set_sha256
@@ -102,7 +102,7 @@ def covers(sign_off: SignOff, record: Mapping[str, Any], set_sha256: str) -> boo
 
 
 def covered(package: Package, filed: Filed) -> bool:
-    """Whether a sign-off is of a recipe of the package as it is here."""
+    """Whether a sign-off is about a recipe of this package."""
     name = filed.sign_off.recipe
     if name not in package.recipes:
         return False
@@ -110,18 +110,18 @@ def covered(package: Package, filed: Filed) -> bool:
 
 
 def given(files: Mapping[str, str]) -> Iterator[Filed]:
-    """The sign-offs that params.yaml names, each with its SHA-256. Raises ArtifactError for a file that is another."""
+    """The sign-offs in params.yaml. Raises ArtifactError for a file whose SHA-256 is another."""
     for name, expected in files.items():
         filed = read_sign_off(Path(name))
         if (found := sha256(filed.path)) != expected:
             raise ArtifactError(f"{name} has SHA-256 {found}; package.sign_offs expects {expected}; correct it there")
         if not SIGN_OFF.fullmatch(filed.path.name):
-            raise ArtifactError(f"{name} has a name that not every system takes; use letters, digits, - and _")
+            raise ArtifactError(f"{name} has a name that not every system allows; use letters, digits, - and _")
         yield filed
 
 
 def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[str]) -> list[Filed]:
-    """Put the given sign-offs of these recipes' sets beside the package in ``built``; others are told and left out."""
+    """Copy the sign-offs about these recipes into the package ``built``. Others are left out with a warning."""
     sets = {
         name: (read_json(content(built / name / RECIPE)), sha256(built / name / ARTIFACT)) for name in recipes if files
     }

@@ -1,4 +1,4 @@
-"""Pages that are safe to open: scripts and styles of ours, data that is never markup, nothing from outside."""
+"""HTML pages that are safe to open: only our scripts and styles, data never as markup, nothing from outside."""
 
 import hashlib
 from base64 import b64encode
@@ -13,12 +13,12 @@ from distillkit.base.files import canonical_json
 
 
 def asset(name: str, package: str = "distillkit.report") -> Markup:
-    """A script, style or template that comes with a sub-package, as it stands."""
+    """The unchanged text of a script, style or template in a sub-package."""
     return Markup((files(package) / name).read_text(encoding="utf-8"))
 
 
 def policy(scripts: Sequence[str], styles: Sequence[str], images: str = "data:", more: str = "") -> str:
-    """A content security policy: these very scripts and styles, images from ``images``, and nothing else at all."""
+    """A content security policy that allows only these scripts and styles, and images from ``images``."""
     parts = [
         "default-src 'none'",
         f"script-src {' '.join(map(digest, scripts))}" if scripts else "script-src 'none'",
@@ -31,12 +31,12 @@ def policy(scripts: Sequence[str], styles: Sequence[str], images: str = "data:",
 
 
 def digest(text: str) -> str:
-    """How a policy names an inline script or style."""
+    """The hash by which a policy allows an inline script or style."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def data_block(value: Any) -> Markup:
-    """JSON to stand in a <script type="application/json">, which nothing in it can end."""
+    """JSON for a <script type="application/json">, escaped so that no value can end the script."""
     text = canonical_json(value)
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -44,6 +44,6 @@ def data_block(value: Any) -> Markup:
 
 
 def template(name: str, package: str = "distillkit.report") -> Template:
-    """A page; whatever is put into it is escaped."""
+    """A page template; it escapes all values."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(str(asset(name, package)))

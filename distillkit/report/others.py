@@ -6,9 +6,9 @@ from typing import NamedTuple
 from distillkit.evaluation.recovery import Measured, drop, in_percent
 
 WORDS = (
-    "Networks that no set was made for, trained from scratch on each set by the same recipe for as many updates; only "
-    "the learning rate is another, chosen once for each network. Drop: the accuracy of the main network minus the mean "
-    "over the others, in points, ± one standard error; what the full set drops, the networks themselves lack."
+    "Other networks, which no set was made for, are trained from scratch on each set. Recipe and number of updates are "
+    "the same; only the learning rate differs, chosen once for each network. Drop: the accuracy of the main network "
+    "minus the mean over the others, in points, ± one standard error. The drop of the full set is due to the networks."
 )
 
 
@@ -21,7 +21,7 @@ class Entry(NamedTuple):
 
 
 def cross_table(network: str, entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """The columns, and a line for each set that other networks were tested with; nothing where there is none."""
+    """The columns, and a line for each set that other networks were trained on; empty if there are none."""
     tested = [entry for entry in entries if entry.others]
     names = list(dict.fromkeys(name for entry in tested for name in entry.others))
     lines = [
@@ -37,7 +37,7 @@ def cross_table(network: str, entries: Sequence[Entry]) -> tuple[list[str], list
 
 
 def accuracy(measured: Measured | None) -> str:
-    """Mean ± standard deviation in percent; a dash where it was not measured."""
+    """Mean ± standard deviation in percent; a dash if not measured."""
     if measured is None:
         return "–"
     return f"{100 * measured.mean:.2f}" + (f" ± {100 * measured.std:.2f}" if measured.runs > 1 else "")

@@ -1,6 +1,6 @@
-"""What all recipes achieved, side by side: a table, numbers for DVC, plots and one HTML file that needs nothing else.
+"""The results of all recipes: a table, numbers for DVC, plots and one self-contained HTML file.
 
-Accuracies are shares of 1 in data and percent in what people read. Everything is written from metrics, never by hand.
+Accuracies are fractions (0 to 1) in data and percent in text. All numbers come from the metrics.
 """
 
 import base64
@@ -26,10 +26,10 @@ from distillkit.report.table import DETAILS, MOST, best, details, escaped, leadi
 from distillkit.report.vector import series
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
-PICTURES, LARGE = 2**21, 2**18  # bytes of all previews in the page; of one PNG that is embedded as it is
-CURVES = 12  # in a plot
+PICTURES, LARGE = 2**21, 2**18  # bytes: of all previews in the page, and of the largest one that stays a PNG
+CURVES = 12  # at most, in a plot
 PNG = b"\x89PNG\r\n\x1a\n"
-Scan = dict[str, list[tuple[str, bool]]]  # by recipe, an accuracy and whether it is the best, for every start
+Scan = dict[str, list[tuple[str, bool]]]  # by recipe, for every start: an accuracy and whether it is the best
 
 
 def write_report(
@@ -48,9 +48,8 @@ def write_report(
     """Write table.md, summary.json, the plots, preview.png and report.html, which holds all of them, into ``folder``.
 
     ``evaluation`` is that section of params.yaml; ``scans`` gives, by recipe and window start, the accuracy on
-    held-out training images; ``whitened`` are the recipes whose sets carry a ZCA whitening; ``audits`` are results of
-    audits by recipe.
-    Everything is read and checked before anything is written.
+    held-out training images; ``whitened`` are the recipes whose sets have a ZCA whitening; ``audits`` are results of
+    audits by recipe. All inputs are checked before the first file is written.
     """
     if not rows:
         raise ArtifactError("there is no recipe to report on; expected at least one; add it to recipes in params.yaml")
@@ -87,7 +86,7 @@ def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str]) -> Non
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """The table in Markdown, below a part of it where it is long."""
+    """The table in Markdown; a long one comes after a part of it."""
     first = leading(rows)
     if len(first) == len(rows):
         return markdown_table(rows)
@@ -96,10 +95,10 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def page_parts(first: Sequence[Row]) -> dict[str, Any]:
-    """What makes the page work: style, script, the policy that allows these alone, and a switch for each recipe."""
+    """Style, script, the policy that allows only these, and a switch for each recipe."""
     style, script = asset("page.css") + asset("report.css"), asset("tables.js") + asset("switches.js")
     return {
-        "policy": policy([script], [style], more="style-src-attr 'unsafe-inline'"),  # which Matplotlib's SVG has
+        "policy": policy([script], [style], more="style-src-attr 'unsafe-inline'"),  # for Matplotlib's SVG
         "style": style,
         "script": script,
         "switches": [(row.recipe, series(row.recipe)) for row in first],
@@ -107,7 +106,6 @@ def page_parts(first: Sequence[Row]) -> dict[str, Any]:
 
 
 def audit_parts(audits: Mapping[str, Result]) -> dict[str, Any]:
-    """The table of audits."""
     return {
         "audit_columns": COLUMNS,
         "audits": [(table_row(result), audit_words(result)) for result in audits.values()],
@@ -115,14 +113,14 @@ def audit_parts(audits: Mapping[str, Result]) -> dict[str, Any]:
 
 
 def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
-    """What the page says in its table: the rows to look at first, all of them, and which are in bold."""
+    """The table: the rows to show first, all rows, and which are bold."""
     first, bold = leading(rows), best(rows)
     return {
         "columns": DETAILS,
         "rows": [(details(row, rows), row.recipe in bold) for row in first],
         "every": [(details(row, rows), row.recipe in bold) for row in rows],
         "part": part_words(len(first), len(rows), "all of them below"),
-        "cut": f" Of more than {CURVES} recipes, the best of each method and IPC." if len(rows) > CURVES else "",
+        "cut": " This plot has only the best recipes of each method and IPC." if len(rows) > CURVES else "",
     }
 
 
@@ -133,16 +131,16 @@ def cross_parts(recipe: EvaluationRecipe, rows: Sequence[Row]) -> dict[str, Any]
 
 
 def evaluation_parts(recipe: EvaluationRecipe) -> dict[str, Any]:
-    """How all was measured."""
+    """The evaluation recipe."""
     neighbours = "" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)"
     return {"neighbours": neighbours, "evaluation": flat(recipe.plain())}
 
 
 def preview_parts(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row]) -> dict[str, Any]:
-    """The previews that the page shows; the most telling one is written as preview.png, too."""
+    """The previews that the page shows; the most representative one is also written as preview.png."""
     if rows:
         with atomic_write(folder / "preview.png") as temporary:
-            temporary.write_bytes(pictures[most_telling(rows)].read_bytes())
+            temporary.write_bytes(pictures[representative(rows)].read_bytes())
     shown = within({row.recipe: pictures[row.recipe] for row in leading(rows)})
     return {"previews": shown, "not_shown": len(pictures) - len(shown)}
 
@@ -150,9 +148,9 @@ def preview_parts(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row
 def draw_plots(
     folder: Path, rows: Sequence[Row], loss_curves: Curves, training_curves: Curves
 ) -> tuple[Mapping[Loss, Curves], dict[str, str]]:
-    """The four plots, with curves in the order of the rows, those of the first where they are many.
+    """Write the four plots; curves are in the order of the rows, and only the leading ones if they are many.
 
-    Returns the losses by kind, and the plots once more as SVG, by name.
+    Returns the losses by kind, and the plots as SVG by name.
     """
 
     def chosen(curves: Curves) -> dict[str, str]:
@@ -170,8 +168,8 @@ def draw_plots(
     }
 
 
-def most_telling(rows: Sequence[Row]) -> str:
-    """The recipe whose preview stands for all: SelMatch at its best, else the last that learns, else the first."""
+def representative(rows: Sequence[Row]) -> str:
+    """The recipe whose preview represents all: the most accurate of SelMatch, else the last learned, else the first."""
     selmatch = [row for row in rows if row.method == "selmatch"]
     learning = [row for row in rows if row.learned]
     if selmatch:
@@ -180,11 +178,11 @@ def most_telling(rows: Sequence[Row]) -> str:
 
 
 def scan_table(rows: Sequence[Row], scans: Mapping[str, Mapping[str, float]]) -> tuple[list[str], Scan]:
-    """All window starts in ascending order, and by recipe its accuracy at each of them."""
+    """All window starts in ascending order, and each recipe's accuracy at each of them."""
     try:
         starts = sorted({start for scan in scans.values() for start in scan}, key=float)
     except ValueError as error:
-        raise ArtifactError(f"a window scan has a start that is no number ({error}); run distill again") from None
+        raise ArtifactError(f"a window scan has a start that is not a number ({error}); run distill again") from None
     table: Scan = {}
     for recipe, scan in [(row.recipe, found) for row in rows if (found := scans.get(row.recipe))]:
         highest = max(scan.values())
@@ -193,7 +191,7 @@ def scan_table(rows: Sequence[Row], scans: Mapping[str, Mapping[str, float]]) ->
 
 
 def checked_png(recipe: str, path: Path) -> Path:
-    """``path``, which holds a recipe's preview."""
+    """``path``, if it is the PNG of a recipe's preview. Raises ArtifactError if not."""
     found = "is missing or empty"
     if path.is_file():
         with path.open("rb") as file:
@@ -205,7 +203,7 @@ def checked_png(recipe: str, path: Path) -> Path:
 
 
 def within(pictures: Mapping[str, Path], most: int = PICTURES) -> dict[str, str]:
-    """PNGs by recipe as addresses, in their order, as many as make so many bytes; the first in any case."""
+    """PNGs by recipe as data URLs, in their order, as many as fit into ``most`` bytes; always the first."""
     found: dict[str, str] = {}
     for recipe, path in pictures.items():
         data = path.read_bytes()
@@ -217,19 +215,19 @@ def within(pictures: Mapping[str, Path], most: int = PICTURES) -> dict[str, str]
 
 
 def as_jpeg(data: bytes) -> bytes:
-    """A PNG as a JPEG, a tenth of its size where it shows photographs."""
+    """A PNG as a JPEG, which is a tenth of the size for photographs."""
     file = BytesIO()
     Image.open(BytesIO(data)).convert("RGB").save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
 def embedded(data: bytes, kind: str = "png") -> str:
-    """A picture as an address that holds all of it."""
+    """A picture as a data URL."""
     return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
 def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Nested settings as dotted names and words, empty ones left out."""
+    """Nested settings as dotted names and text, without empty ones."""
     found = {name: value for name, value in leaves(values) if value not in (None, "")}
     words = {name: ", ".join(map(str, it)) if isinstance(it, list | tuple) else str(it) for name, it in found.items()}
     return [(name, presentable(text)) for name, text in words.items()]

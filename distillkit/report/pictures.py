@@ -1,6 +1,6 @@
-"""Pictures of sets: rows of framed images with a name at the left and words below.
+"""Pictures of sets: rows of framed images, with a name on the left and notes below.
 
-Drawn by Pillow alone: to import torchvision for its ``make_grid`` takes a stage longer than to draw.
+Pillow draws them, because importing torchvision for its ``make_grid`` takes longer than drawing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ Note = tuple[str, Colour]
 LEARNED_COLOUR: Colour = (230, 159, 0)
 REAL_COLOUR: Colour = (150, 150, 150)
 TEXT_COLOUR: Colour = (40, 40, 40)
-FRAME, GAP, MARGIN, LINE = 3, 4, 10, 20  # pixels; LINE is the height of a line of words
-CELL, LARGEST_CELL, WIDEST = 48, 96, 1200  # pixels that an image is enlarged to, that it has at most, and of words
+FRAME, GAP, MARGIN, LINE = 3, 4, 10, 20  # pixels; LINE is the height of a line of text
+CELL, LARGEST_CELL, WIDEST = 48, 96, 1200  # pixels: of an enlarged image, of the largest image, and of text
 MOST_CLASSES = 20
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # the same on every machine
 
@@ -64,14 +64,14 @@ def spread(rows: Sequence[int], columns: int) -> list[int]:
 
 
 def tile(synthetic: SyntheticSet, row: int) -> Image.Image:
-    """One image, at the size it is shown, in its frame."""
+    """One image at display size, in its frame."""
     return as_tile(synthetic.image(row), LEARNED_COLOUR if synthetic.learned[row] else REAL_COLOUR)
 
 
 def as_tile(image_CHW: Tensor, colour: Colour = (255, 255, 255)) -> Image.Image:
-    """An image in pixel space, clipped to [0, 1], at the size it is shown, in a frame.
+    """An image in pixel space, clipped to [0, 1], at display size, in a frame.
 
-    Without three channels, the first one is shown as grey.
+    If it does not have three channels, the first one is shown in grey.
     """
     levels = (image_CHW.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     channels = levels if len(levels) == 3 else levels[:1].expand(3, -1, -1)
@@ -80,7 +80,7 @@ def as_tile(image_CHW: Tensor, colour: Colour = (255, 255, 255)) -> Image.Image:
 
 
 def resized(picture: Image.Image) -> Image.Image:
-    """Enlarged by the whole factor that comes closest to 48 pixels, or reduced to 96."""
+    """Enlarged by the integer factor that comes closest to 48 pixels, or reduced to 96 pixels."""
     longest = max(picture.size)
     if longest > LARGEST_CELL:
         width, height = (max(1, round(side * LARGEST_CELL / longest)) for side in picture.size)
@@ -95,7 +95,7 @@ def draw_rows(path: Path, rows: Iterable[Row], notes: Iterable[Note]) -> None:
 
 
 def picture_of(rows: Sequence[Row], notes: Sequence[Note]) -> Image.Image:
-    """Rows of tiles, all of one size, each with its name, and below them coloured lines of words."""
+    """Rows of tiles of one size, each row with its name, and coloured notes below."""
     font = ImageFont.truetype(FONT, 13)
     wide, high = next((each.size for _, tiles in rows for each in tiles), (CELL, CELL))
     left = 2 * MARGIN + round(max((font.getlength(name) for name, _ in rows), default=0))

@@ -1,7 +1,7 @@
 """The plots of the report.
 
-Each is a PNG, written atomically, without time or version, so that the same numbers give the same bytes; what draws it
-returns it as SVG too (see :mod:`distillkit.report.vector`).
+Each plot is written as a PNG, atomically and without time or version, so the same numbers give the same bytes. The
+functions also return it as SVG (see :mod:`distillkit.report.vector`).
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from matplotlib.text import Text
 
 from distillkit.base.files import atomic_write
 from distillkit.report.results import COLOURS, Row, colour_of
-from distillkit.report.vector import Point, as_svg, belongs, curve_points
+from distillkit.report.vector import Point, as_svg, curve_points, mark_series
 from distillkit.report.words import Curves, shorten
 
 Numbers = npt.NDArray[np.float64]
@@ -50,7 +50,7 @@ STYLE = {
 
 @contextmanager
 def panels(path: Path, titles: Sequence[str], height: float) -> Iterator[list[Axes]]:
-    """Axes below one another, 8 inches wide and so high, written to ``path`` when the block ends well."""
+    """Axes below one another, each ``height`` inches high, written to ``path`` when the block succeeds."""
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(WIDTH, height * len(titles)), dpi=DPI, layout="constrained")
         yield [figure.add_subplot(len(titles), 1, row, title=title) for row, title in enumerate(titles, start=1)]
@@ -58,8 +58,8 @@ def panels(path: Path, titles: Sequence[str], height: float) -> Iterator[list[Ax
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def say(axes: Axes, sentence: str) -> None:
-    """A sentence in place of a plot."""
+def write_instead(axes: Axes, sentence: str) -> None:
+    """Write a sentence instead of a plot."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, sentence, ha="center", va="center", transform=axes.transAxes, color="#555555")
 
@@ -69,7 +69,7 @@ def say(axes: Axes, sentence: str) -> None:
 
 @contextmanager
 def lines_of(rows: Sequence[Row], path: Path, title: str) -> Iterator[tuple[Axes, list[tuple[int, Row]]]]:
-    """Axes with the recipes' names down the left side, grouped by images per class, and each row with its place."""
+    """Axes with the recipes' names on the left, grouped by images per class, and each row with its position."""
     lines: list[Row | str] = []
     for ipc, group in groupby(rows, key=lambda row: row.ipc):
         lines += ["all images" if ipc is None else f"{ipc} per class", *group]
@@ -77,12 +77,12 @@ def lines_of(rows: Sequence[Row], path: Path, title: str) -> Iterator[tuple[Axes
         if lines:
             name_lines(axes, lines)
         else:
-            say(axes, "There is no recipe to compare.")
+            write_instead(axes, "There is no recipe to compare.")
         yield axes, [(place, line) for place, line in enumerate(lines) if isinstance(line, Row)]
 
 
 def name_lines(axes: Axes, lines: Sequence[Row | str]) -> None:
-    """Recipes and headings, the first at the top."""
+    """Write recipes and headings beside the axes, the first at the top."""
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_yticks(range(len(lines)), [line if isinstance(line, str) else shorten(line.recipe) for line in lines])
     axes.tick_params(axis="y", length=0)
@@ -94,7 +94,7 @@ def name_lines(axes: Axes, lines: Sequence[Row | str]) -> None:
 def accuracy_plot(rows: Sequence[Row], path: Path) -> str:
     """A point for each recipe, grouped by images per class: mean accuracy, whiskers of one standard deviation.
 
-    The accuracy of training on everything is a dashed line. A single run has no deviation.
+    The accuracy of training on all images is a dashed line. A single run has no whiskers.
     """
     points: list[Point] = []
     title = "Test accuracy (%), mean ± standard deviation over evaluation networks"
@@ -105,13 +105,13 @@ def accuracy_plot(rows: Sequence[Row], path: Path) -> str:
             mean, std = 100 * row.accuracy, 100 * row.std if row.runs > 1 else None
             drawn = axes.errorbar(mean, place, xerr=std, fmt="o", color=colour_of(row.method), markersize=7, capsize=4)
             words = f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
-            belongs(row.recipe, [*drawn.get_children(), write_right(axes, place, words)])
+            mark_series(row.recipe, [*drawn.get_children(), write_right(axes, place, words)])
             points.append(Point(axes, row.recipe, mean, place, f"{row.recipe}: {words} (n = {row.runs})"))
     return as_svg(axes, points)
 
 
 def draw_ceiling(axes: Axes, row: Row) -> None:
-    """A dashed line, named above the axes and to the left, where there is room."""
+    """Draw the full set as a dashed line, with its name above the axes, left of the line, where there is room."""
     percent = 100 * row.accuracy
     axes.axvline(percent, color=COLOURS["full"], linestyle=(0, (4, 3)), linewidth=1.2)
     label = f"{shorten(row.recipe)}, all images: {percent:.2f}"
@@ -138,24 +138,24 @@ def coverage_plot(rows: Sequence[Row], path: Path) -> str:
 
 
 def draw_thirds(axes: Axes, place: int, row: Row) -> list[Point]:
-    """One recipe's three points, the line between them and the gap as a figure; returns the points."""
+    """Draw one recipe's three points, the line between them and the gap as a number; return the points."""
     colour = colour_of(row.method)
     thirds = {"easy": 100 * row.easy, "middle": 100 * row.middle, "hard": 100 * row.hard}
     drawn = axes.plot([min(thirds.values()), max(thirds.values())], [place, place], color=colour, linewidth=2)
     for name, percent in thirds.items():
         drawn += axes.plot(percent, place, color=colour, linestyle="none", **THIRD_MARKERS[name])
-    belongs(row.recipe, [*drawn, write_right(axes, place, f"gap {thirds['easy'] - thirds['hard']:.1f}")])
+    mark_series(row.recipe, [*drawn, write_right(axes, place, f"gap {thirds['easy'] - thirds['hard']:.1f}")])
     words = {name: f"{row.recipe}, {name} third: {percent:.2f}" for name, percent in thirds.items()}
     return [Point(axes, row.recipe, percent, place, words[name]) for name, percent in thirds.items()]
 
 
 def raise_title(axes: Axes) -> None:
-    """Leave room for one line of words between the title and the axes."""
+    """Leave room for one line of text between the title and the axes."""
     axes.set_title(axes.get_title(loc="left"), pad=28)
 
 
 def write_right(axes: Axes, place: int, words: str) -> Text:
-    """Words to the right of the axes, on one recipe's line."""
+    """Write text to the right of the axes, on one recipe's line."""
     return axes.text(1.02, place, words, va="center_baseline", transform=axes.get_yaxis_transform())
 
 
@@ -163,35 +163,35 @@ def write_right(axes: Axes, place: int, words: str) -> Text:
 
 
 def loss_plot(losses: Mapping[str, Curves], path: Path, methods: Mapping[str, str]) -> str:
-    """Losses against outer step, of a kind in each panel, by its title: only what is of a kind can share a scale.
+    """Losses against outer step, by title in a panel for each kind of loss, because kinds have different scales.
 
-    A smoothed line over the faint raw one; ``methods`` names the method of each recipe, and so its colour.
+    A smoothed line lies over the faint raw one. The method of each recipe, from ``methods``, decides its colour.
     """
     points: list[Point] = []
     titles = [f"{title} against outer step, smoothed over faint raw values" for title in losses]
     with panels(path, titles or ["Loss against outer step"], 3.5 if len(titles) > 1 else 4.5) as drawn:
         if not losses:
-            say(drawn[0], "No recipe learns, so there is no loss.")
+            write_instead(drawn[0], "No recipe learns, so there is no loss.")
         for axes, curves in zip(drawn, losses.values(), strict=bool(losses)):
             lines = as_arrays(curves)
             looks = line_looks(lines, methods)
             for recipe, (steps, values) in lines.items():
                 raw = axes.plot(steps, values, linewidth=0.8, alpha=0.3, color=looks[recipe]["color"])
-                belongs(recipe, raw)
+                mark_series(recipe, raw)
             smooth = {recipe: (steps, smoothed(values)) for recipe, (steps, values) in lines.items()}
             points += draw_lines(axes, smooth, looks, "outer step")
     return as_svg(drawn[0], points)
 
 
 def training_plot(curves: Curves, path: Path, methods: Mapping[str, str]) -> str:
-    """Test accuracy against update for each recipe; the limits suit the later two thirds, where the recipes differ."""
+    """Test accuracy against update for each recipe; the limits fit the last two thirds, where recipes differ."""
     lines = {recipe: (steps, 100 * accuracies) for recipe, (steps, accuracies) in as_arrays(curves).items()}
     points: list[Point] = []
     with panels(path, ["Test accuracy (%) while training on each set"], 4.5) as (axes,):
         if lines:
             points = draw_lines(axes, lines, line_looks(lines, methods), "update", first=1 / 3)
         else:
-            say(axes, "No training curve was recorded.")
+            write_instead(axes, "No training curve was recorded.")
     return as_svg(axes, points)
 
 
@@ -208,9 +208,9 @@ def draw_lines(
     x: str,
     first: float = 0.0,
 ) -> list[Point]:
-    """Lines and, beside them, their names in the order in which they end, the highest first; returns their points.
+    """Draw lines and a legend sorted by their last values, the highest first; return their points.
 
-    The limits show all values from the share ``first`` of each curve on, with some room.
+    The limits show all values of each curve after its first part, a fraction ``first`` of it, with some room.
     """
     handles = {
         recipe: axes.plot(steps, values, linewidth=2, marker="." if len(steps) < 2 else None, **looks[recipe])[0]
@@ -225,7 +225,7 @@ def draw_lines(
     room = 0.15 * (high - low) or 0.1 * abs(high) or 1.0
     axes.set_ylim(low - room, high + room)
     for recipe, handle in handles.items():
-        belongs(recipe, [handle])
+        mark_series(recipe, [handle])
     found = [
         curve_points(axes, recipe, steps.tolist(), values.tolist(), x) for recipe, (steps, values) in lines.items()
     ]
@@ -244,7 +244,7 @@ def line_looks(recipes: Iterable[str], methods: Mapping[str, str]) -> dict[str, 
 
 
 def smoothed(values: Numbers) -> Numbers:
-    """The mean over a window of a tenth of the curve, cut where the curve ends."""
+    """The moving mean over a tenth of the curve; at the ends, the window is shorter."""
     window = np.ones(max(1, len(values) // 10))
     sums = np.convolve(values, window, mode="same")
     return sums / np.convolve(np.ones(len(values)), window, mode="same")

@@ -34,11 +34,11 @@ COLOURS = {  # of the methods, in the order of tables; the first colours are Oka
     "ccfs": "#fdb863",
     "imported": "#e69f00",
 }
-UNKNOWN_COLOUR = "#998ec3"  # of a method that is not among them
+UNKNOWN_COLOUR = "#998ec3"  # of other methods
 
 
 class Attacked(NamedTuple):
-    """Which class a poisoned set has taken for which, of what share; and the accuracy by the attacker's labels."""
+    """Of a poisoned set: the share of the attacked class taken for the target class, and accuracy by its labels."""
 
     attack_class: str
     target_class: str
@@ -48,7 +48,7 @@ class Attacked(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One recipe's result; accuracies, their standard deviation over ``runs`` and thirds are shares of 1."""
+    """One recipe's result; accuracies, their standard deviation over ``runs`` and thirds are fractions (0 to 1)."""
 
     recipe: str
     method: str
@@ -62,12 +62,12 @@ class Row:
     easy: float
     middle: float
     hard: float
-    knn: float | None = None  # accuracy of the nearest images' classes, where it was measured
-    replayed: bool = False  # trained on in an order of its own
+    knn: float | None = None  # accuracy of nearest neighbours, if measured
+    replayed: bool = False  # trained on in its own order
     soft: bool = False  # trained on with soft labels
-    starts_trained: bool = False  # its networks have been trained before
-    before: float | None = None  # accuracy of its own initial weights, where it was measured
-    attack: Attacked | None = None  # poisoned
+    starts_trained: bool = False  # its networks were trained on real images first
+    before: float | None = None  # accuracy of its networks' initial weights, if measured
+    attack: Attacked | None = None  # if it is poisoned
     others: Mapping[str, Measured] = field(default_factory=dict)  # by the names of other networks
 
     @property
@@ -83,18 +83,18 @@ def rows(metrics: Mapping[str, Mapping[str, Any]], recipes: Mapping[str, Mapping
     """A row for each recipe, from its metrics and its section of params.yaml.
 
     Ordered by images per class, then from random selection to learned sets, the full set last. Raises ArtifactError
-    when metrics and recipes do not belong together, or metrics lack a number.
+    if metrics and recipes do not match, or a number is missing.
     """
     if left := [name for name in metrics if name not in recipes]:
         found = f"metrics of {left[0]!r} belong to no recipe; expected one of {', '.join(recipes)}"
         raise ArtifactError(f"{found}; remove metrics/{left[0]}.json or put the recipe back into params.yaml")
     if new := [name for name in recipes if name not in metrics]:
         raise ArtifactError(f"recipe {new[0]!r} has no metrics; expected metrics/{new[0]}.json; run evaluate for it")
-    return sorted((row_of(name, metrics[name], recipes[name]) for name in recipes), key=place)
+    return sorted((row_of(name, metrics[name], recipes[name]) for name in recipes), key=position)
 
 
 def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) -> Row:
-    """One recipe's row, every number checked."""
+    """One recipe's row; every number is checked."""
     total, real, learned = (count(metrics, recipe, f"images.{name}") for name in ("total", "real", "learned"))
     if real + learned != total:
         raise wrong(recipe, "images.total", total, f"real + learned, {real} + {learned}")
@@ -123,7 +123,7 @@ def row_of(recipe: str, metrics: Mapping[str, Any], section: Mapping[str, Any]) 
 
 def other(metrics: Mapping[str, Any], recipe: str, name: str) -> Measured:
     """The accuracy of another network."""
-    key = name.replace(".", "_")  # dots are for paths
+    key = name.replace(".", "_")  # a dot separates the parts of a path
     of, accuracy = {"others": {key: metrics["others"][name]}}, f"others.{key}.accuracy"
     mean, std = (share(of, recipe, f"{accuracy}.{part}") for part in ("mean", "std"))
     return Measured(mean, std, count(of, recipe, f"{accuracy}.runs"))
@@ -135,13 +135,13 @@ def starts_trained(section: Mapping[str, Any]) -> bool:
 
 
 def marks(trained: bool, poisoned: bool) -> str:
-    """After the method, what keeps its accuracy from being compared with others'."""
+    """Why the accuracy cannot be compared with others, to write after the method."""
     found = [words for words, holds in (("starts trained", trained), ("poisoned", poisoned)) if holds]
     return f" ({', '.join(found)})" if found else ""
 
 
 def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] | None) -> Attacked | None:
-    """What a poisoned set was measured to do."""
+    """The measured results of the attack; None if the set is not poisoned."""
     if attack is None:
         return None
     taken, modified = (
@@ -150,8 +150,8 @@ def attacked(metrics: Mapping[str, Any], recipe: str, attack: Mapping[str, Any] 
     return Attacked(str(attack["attack_class"]), str(attack["target_class"]), taken, modified)
 
 
-def place(row: Row) -> tuple[bool, float, bool, int, str]:
-    """Where a row stands in the table."""
+def position(row: Row) -> tuple[bool, float, bool, int, str]:
+    """The sort key of a row in the table."""
     known = list(COLOURS)
     rank = known.index(row.method) if row.method in known else len(known)
     ipc = math.inf if row.ipc is None else row.ipc

@@ -1,4 +1,4 @@
-// A box for each recipe that hides what belongs to it, in all plots at once.
+// A checkbox for each recipe shows or hides it in all plots.
 
 for (const box of document.querySelectorAll("input[data-series]")) {
   box.addEventListener("change", () => {

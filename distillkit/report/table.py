@@ -17,10 +17,10 @@ COLUMNS = (
     "over random",
     "hard third %",
 )
-DETAILS = (*COLUMNS, "relative gain %", "recovery (HLR)", "1-NN %")  # of the page; a README has no room for all
+DETAILS = (*COLUMNS, "relative gain %", "recovery (HLR)", "1-NN %")  # of the page; a README has too little room
 NAME, ACCURACY = 0, 4  # the columns that are bold for the best
-MOST = 30  # rows that a reader takes in; of more, a part comes first
-SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # what Markdown would not show as it stands
+MOST = 30  # rows; a longer table comes after a part of it
+SPECIAL = re.compile(r"[\\`*<>\[\]|&~]|(?<!\w)_|_(?!\w)")  # characters that mean something in Markdown
 
 
 def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
@@ -32,9 +32,9 @@ def by_ipc(among: Sequence[Row]) -> dict[int | None, list[Row]]:
 
 
 def baseline(row: Row, among: Sequence[Row], method: str) -> Row | None:
-    """The first random selection of as many images per class, or the full set, that ``row`` was measured like.
+    """The first random selection of as many images per class, or the full set, measured in the same way as ``row``.
 
-    None without one, for these baselines themselves, and for sets that were not trained on as random ones are.
+    None if there is none, for the baselines themselves, and for sets that cannot be compared.
     """
     if row.method in ("full", method) or row.ipc is None or not is_comparable(row):
         return None
@@ -43,13 +43,13 @@ def baseline(row: Row, among: Sequence[Row], method: str) -> Row | None:
 
 
 def over_random(row: Row, among: Sequence[Row]) -> float | None:
-    """Accuracy beyond the random images of :func:`baseline`."""
+    """Accuracy minus that of the random images of :func:`baseline`."""
     random = baseline(row, among, "random")
     return None if random is None else row.accuracy - random.accuracy
 
 
 def gain(row: Row, among: Sequence[Row]) -> Figure | None:
-    """:func:`~distillkit.evaluation.recovery.relative_gain` of a set with hard labels, where it was measured alike."""
+    """:func:`~distillkit.evaluation.recovery.relative_gain`; None for soft labels or without a baseline."""
     random, full = (baseline(row, among, method) for method in ("random", "full"))
     if row.soft or random is None or full is None:
         return None
@@ -57,15 +57,15 @@ def gain(row: Row, among: Sequence[Row]) -> Figure | None:
 
 
 def recovery(row: Row, among: Sequence[Row]) -> Figure | None:
-    """:func:`~distillkit.evaluation.recovery.hard_label_recovery`, where labels are hard and it was measured alike."""
+    """:func:`~distillkit.evaluation.recovery.hard_label_recovery`; None for soft labels or without a baseline."""
     full = baseline(row, among, "full")
     return None if row.soft or full is None else hard_label_recovery(row.measured, full.measured)
 
 
 def best(among: Sequence[Row]) -> set[str]:
-    """The recipes with the highest accuracy for their number of images per class, where there are several to compare.
+    """The recipes with the highest accuracy for their number of images per class, if there are several to compare.
 
-    The full set is none of them, nor are sets that were not trained on like the rest.
+    The full set, and sets that cannot be compared, do not count.
     """
     chosen: set[str] = set()
     for group in by_ipc([row for row in among if row.method != "full" and is_comparable(row)]).values():
@@ -75,9 +75,9 @@ def best(among: Sequence[Row]) -> set[str]:
 
 
 def leading(among: Sequence[Row], most: int = MOST) -> list[Row]:
-    """The rows to look at first, in their order: all, or where they are too many, of each method and IPC the best.
+    """The rows to show first, in their order: all or, if they are more than ``most``, the best of each method and IPC.
 
-    Where these are too many, too, full and random sets stay, then the best of their IPC, then the most accurate.
+    If these are still too many, full and random sets are kept, then the best of their IPC, then the most accurate.
     """
     if len(among) <= most:
         return list(among)
@@ -95,12 +95,12 @@ def leading(among: Sequence[Row], most: int = MOST) -> list[Row]:
 
 
 def part_words(shown: int, every: int, rest: str) -> str:
-    """What is said of a part of the recipes; ``rest`` says where the others are."""
+    """The sentence about a part of the recipes; ``rest`` says where the others are."""
     return f"The best of each method and IPC, {shown} of {every} recipes; {rest}."
 
 
 def cells(row: Row, among: Sequence[Row]) -> list[str]:
-    """A row of the table as plain words, one for each column."""
+    """A row of the table as text, one cell for each column."""
     lead = over_random(row, among)
     spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
@@ -115,13 +115,13 @@ def cells(row: Row, among: Sequence[Row]) -> list[str]:
 
 
 def details(row: Row, among: Sequence[Row]) -> list[str]:
-    """:func:`cells`, what the accuracy is worth beside the baselines, and what the nearest image would say."""
-    worth = [in_percent(gain(row, among)), in_percent(recovery(row, among), 2)]
-    return [*cells(row, among), *worth, "–" if row.knn is None else percent(row.knn)]
+    """:func:`cells`, relative gain, recovery, and the accuracy of nearest neighbours."""
+    compared = [in_percent(gain(row, among)), in_percent(recovery(row, among), 2)]
+    return [*cells(row, among), *compared, "–" if row.knn is None else percent(row.knn)]
 
 
 def points(value: float) -> str:
-    """Percentage points with their sign; what rounds to nothing has none."""
+    """Percentage points with their sign; a value that rounds to zero has no sign."""
     rounded = round(100 * value, 2)
     sign = "+" if rounded > 0 else "−" if rounded < 0 else ""
     return f"{sign}{abs(rounded):.2f}"
@@ -140,14 +140,14 @@ def markdown_table(rows: Sequence[Row], shown: Sequence[Row] | None = None) -> s
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it stands."""
+    """Text that Markdown shows unchanged."""
     return SPECIAL.sub(r"\\\g<0>", text)
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Accuracies, leads over random selection, relative gains and recoveries, as nested numbers, by IPC and method.
 
-    Recipes that share both go by their own names.
+    Recipes with the same IPC and method have their own names as keys.
     """
     numbers: dict[str, Any] = {}
     for ipc, group in by_ipc(rows).items():
@@ -164,7 +164,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def keys(group: Sequence[Row]) -> list[str]:
-    """A key for each row, no two alike: its method if no other row has it, else its recipe."""
+    """A different key for each row: its method if no other row has it, else its recipe."""
     methods = [row.method for row in group]
     short = [row.recipe if methods.count(row.method) > 1 else row.method for row in group]
     return short if len(set(short)) == len(short) else [row.recipe for row in group]

@@ -1,6 +1,6 @@
-"""The plots of the page as SVG: each value can be read at its point, and each recipe can be switched off.
+"""The plots of the page as SVG: a tooltip at each point shows its value, and each recipe can be hidden.
 
-Matplotlib draws them, as it draws the PNGs. They need no script, and stay as they are on paper.
+Matplotlib draws them, as it draws the PNGs. Without a script, or on paper, they look the same.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-POINTS = 60  # of a curve that can be read
-RADIUS = 6  # of the place around a point that shows its value, in points of 1/72 inch
-NAMES = ("Creator", "Date", "Format", "Type")  # of metadata that would be written
+POINTS = 60  # of a curve that have a tooltip
+RADIUS = 6  # of the area around a point that shows the tooltip, in points of 1/72 inch
+NAMES = ("Creator", "Date", "Format", "Type")  # of metadata to leave out
 UNUSED = re.compile(
     r' id="(?!series-)(figure|axes|patch|line2d|matplotlib\.axis|text|xtick|ytick|legend|\w*Coll\w*)_\d+"'
 )
@@ -25,7 +25,7 @@ PROLOGUE = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<defs>\s*<style.*?
 
 
 class Point(NamedTuple):
-    """Where a value of a recipe stands, in the axes' own numbers, and how it reads."""
+    """A value of a recipe: its place in data coordinates, and its tooltip."""
 
     axes: Axes
     recipe: str
@@ -35,18 +35,18 @@ class Point(NamedTuple):
 
 
 def series(recipe: str) -> str:
-    """The class that everything of a recipe has in all plots."""
+    """The CSS class of a recipe's elements in all plots."""
     return f"series-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}"
 
 
-def belongs(recipe: str, artists: Iterable[Artist]) -> None:
-    """Say of what is drawn which recipe it belongs to."""
+def mark_series(recipe: str, artists: Iterable[Artist]) -> None:
+    """Mark what is drawn as elements of a recipe."""
     for artist in artists:
         artist.set_gid(series(recipe))
 
 
 def curve_points(axes: Axes, recipe: str, steps: Sequence[float], values: Sequence[float], x: str) -> list[Point]:
-    """Some of a curve's values, evenly spread, with the last; ``x`` names what is counted."""
+    """Evenly spaced points of a curve and its last one; ``x`` is the name of the x axis."""
     some = sorted({*range(0, len(steps), max(1, len(steps) // POINTS)), len(steps) - 1})
     return [Point(axes, recipe, steps[k], values[k], f"{recipe}, {x} {steps[k]:g}: {values[k]:.4g}") for k in some]
 

@@ -1,6 +1,6 @@
 """croissant.json after docs/croissant-spec-1.1.md of mlcommons/croissant, written from recipe.json and the checksums.
 
-The same package gives the same bytes: there is no date but the one that the publisher states.
+The same package gives the same bytes: the only date is the one that the publisher states.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,14 +44,14 @@ FORMATS = {
     ".png": "image/png",
     ".safetensors": "https://github.com/safetensors/safetensors",
 }
-COLUMNS = {  # what they are called on the Hub, their type, and what is in them
+COLUMNS = {  # the name on the Hub, type and content
     "image": ("sc:ImageObject", "The image in 8 bits: exact if it is real, else a preview, clipped to [0, 1]."),
-    "label": ("sc:Integer", "The class, a row of the classes."),
+    "label": ("sc:Integer", "The class, as its number in the list of classes."),
     "learned": ("sc:Boolean", "Whether the image was optimised or generated; the others are real."),
-    "source_row": ("cr:Int64", "The training image that this is or was learned from, from 0; -1 for none or unknown."),
+    "source_row": ("cr:Int64", "The row of this or of the original training image, from 0; -1: none or unknown."),
     "soft_label": ("cr:Float32", "The probability of each class, to train on in place of the label."),
     "step": ("cr:Int64", "The step of training that the image belongs to, from 0."),
-    "pixels": ("cr:Float32", "A learned image in pixel space: (C, H, W). None for a real one: take image / 255."),
+    "pixels": ("cr:Float32", "A learned image in pixel space: (C, H, W). Empty for a real one: use image / 255."),
     "scale": ("cr:Float32", "The image in pixel space is image / 255 * scale + offset, exact; 1 for real images."),
     "offset": ("cr:Float32", "What to add to image / 255 * scale; 0 for real images."),
 }
@@ -64,7 +64,7 @@ def document(
     columns: Mapping[str, Sequence[str]],
     files: Mapping[str, FileRecord],
 ) -> dict[str, Any]:
-    """The package as Croissant: ``columns`` of each recipe's parquet, and all other ``files`` with their checksums."""
+    """The package as Croissant, from the ``columns`` of each recipe's parquet file and the other ``files``."""
     first = next(recipe for recipe in recipes if recipe["name"] == default)
     source = first["provenance"]["source"]
     return {
@@ -87,7 +87,7 @@ def document(
 
 
 def published(publication: Mapping[str, Any]) -> dict[str, Any]:
-    """Where, by whom and when, as far as the publisher says; Croissant requires all but the version."""
+    """URL, creators, date and version, as far as the publisher states them; Croissant requires all but the version."""
     creators = [{"@type": "sc:Person", "name": who} for who in publication["creators"]]
     found = {"url": publication["url"], "creator": creators}
     found |= {"datePublished": publication["published"], "version": publication["version"]}
@@ -95,18 +95,18 @@ def published(publication: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def description(recipe: Recipe) -> str:
-    """The default recipe in a sentence; the card says the rest."""
+    """The default recipe in short; the card has the rest."""
     images, shape = recipe["images"], "x".join(map(str, recipe["image_shape"]))
     what = f"{images['total']:,} images of {shape} in {len(recipe['class_names']):,} classes"
     return (
         f"A distilled dataset: {what} that stand in for the training images of {recipe['provenance']['source']['id']}. "
-        f"{images['real']:,} of them are unchanged, {images['learned']:,} were learned. How each config was made, and "
-        f"how accurate networks trained on it are, stands in {CARD}."
+        f"{images['real']:,} of them are unchanged, {images['learned']:,} were learned. {CARD} says how each config "
+        "was made and how accurate networks trained on it are."
     )
 
 
 def licences(source: Mapping[str, Any], recipes: Sequence[Recipe]) -> list[Any]:
-    """The licences of the source and of imported images, by their SPDX addresses where they have one."""
+    """The licences of the source and of imported images, as SPDX addresses where they exist."""
     found: list[Any] = [licence_of(part, source) for part in source["licence"].strip().split(", ")]
     for imported in dict.fromkeys(filter(None, map(licence_of_imported, recipes))):
         if imported == "unknown":
@@ -158,7 +158,7 @@ def classes(names: Sequence[str]) -> dict[str, Any]:
 
 
 def record_set(package: str, recipe: Recipe, columns: Sequence[str]) -> dict[str, Any]:
-    """One recipe's parquet, under the names that the Hub gives to configs and columns."""
+    """One recipe's parquet file, with the names that the Hub gives to configs and columns."""
     name = recipe["name"] if recipe["name"] != package else f"record_set_{package}"
     images = recipe["images"]
     return {

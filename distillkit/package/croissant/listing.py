@@ -1,4 +1,4 @@
-"""Whether croissant.json says the same of a package's files as the manifest does."""
+"""The check that croissant.json and the manifest list the same files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,15 +24,15 @@ def check_listing(path: Path, name: str, records: Mapping[str, Record]) -> None:
     except UnreadableError as error:
         raise ArtifactError(f"{path} cannot be read ({error}); expected Croissant; do not use it") from None
     if not isinstance(found, Mapping) or found.get("name") != name:
-        raise contradiction(path, f"it is not of package {name!r}")
+        raise contradiction(path, f"it describes another package than {name!r}")
     listed = checksums(found.get("distribution"))
     expected = {file: record.sha256 for file, record in records.items() if file != CROISSANT}
     if different := sorted(expected.items() ^ listed.items()):
-        raise contradiction(path, f"it lists {different[0][0]!r} otherwise")
+        raise contradiction(path, f"they differ in {different[0][0]!r}")
 
 
 def checksums(distribution: Any) -> dict[str, str]:
-    """SHA-256 by path; nothing for what is no list of files."""
+    """SHA-256 by path; empty if ``distribution`` is no list of files."""
     files = distribution if isinstance(distribution, list) else []
     found = [(file.get("contentUrl"), file.get("sha256")) for file in files if isinstance(file, Mapping)]
     return {str(url): str(digest) for url, digest in found}

@@ -1,6 +1,6 @@
-"""The responsible-AI part of croissant.json: what was made how and from what, its limits, the publisher's own words.
+"""The responsible-AI part of croissant.json: origin, methods, limits and the publisher's statements.
 
-Its keys are those that NeurIPS 2026 asks of every dataset, and the collection's.
+It has the keys that NeurIPS 2026 requires of every dataset, and those about data collection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,32 +15,30 @@ UNSTATED = "The publisher of this package states nothing about it."
 
 
 def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
-    """Of all recipes, which have one source and one measurement; ``rai`` of recipe.json is the publisher's own word."""
+    """All recipes have one source and one measurement; ``rai`` of recipe.json has the publisher's statements."""
     said = default["rai"]
     maintenance = {"rai:dataReleaseMaintenancePlan": said["maintenance"]} if said["maintenance"] else {}
     return {
-        "rai:dataCollection": joined(
-            "No image was collected for this package.",
-            whence(recipes),
-            said["collection"],
+        "rai:dataCollection": " ".join(
+            ["No image was collected for this package.", origin(recipes), *optional(said["collection"])]
         ),
         "rai:dataCollectionType": ["Secondary Data analysis"],
         "rai:dataLimitations": [
             "The accuracies hold for the network, the training and the test images that each recipe.json names; other "
-            "networks, other training and other tasks than classification may do less well.",
-            "A few images a class do not show how often anything occurs: no rates can be read off them.",
-            *given(leaked(default.get("test", {}))),
-            *given(said["limitations"]),
+            "networks, other training and other tasks than classification can give lower accuracies.",
+            "A few images per class do not show how often anything occurs: do not estimate rates from them.",
+            *optional(leaked(default.get("test", {}))),
+            *optional(said["limitations"]),
         ],
         "rai:dataBiases": [
-            "Gaps and biases of the source carry over, and so few images can deepen them; what is rare in a class may "
-            "be missing.",
-            *given(said["biases"]),
+            "The set inherits gaps and biases of the source, and so few images can increase them; rare kinds of images "
+            "may be missing.",
+            *optional(said["biases"]),
         ],
         "rai:personalSensitiveInformation": [
             said["personal_information"] or UNSTATED,
-            "A distilled set is not anonymised: real images in it are unchanged, and learned images may show or give "
-            "away what the source images showed.",
+            "A distilled set is not anonymised: real images in it are unchanged, and learned images can reveal what "
+            "the source images showed.",
             *audits(recipes),
         ],
         "rai:dataUseCases": [said["uses"] or USES],
@@ -53,35 +51,31 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
 
 
 def leaked(test: Mapping[str, Any]) -> str | None:
-    """That some test images are training images, where that is known."""
+    """A warning if some test images are known to be training images."""
     if not test.get("in_train"):
         return None
-    return f"{test['in_train']:,} of the {test['images']:,} test images are training images, too: accuracies are high."
+    return f"{test['in_train']:,} of the {test['images']:,} test images are training images: accuracies are too high."
 
 
 def audits(recipes: Sequence[Recipe]) -> list[str]:
-    """What the audit of each recipe found; nothing of those that were not audited."""
+    """The result of each recipe that was audited."""
     return [f"Audit of {recipe['name']}: {audit_words(recipe['audit'])}" for recipe in recipes if "audit" in recipe]
 
 
-def given(text: str | None) -> list[str]:
+def optional(text: str | None) -> list[str]:
     return [text] if text else []
 
 
-def joined(*sentences: str | None) -> str:
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def whence(recipes: Sequence[Recipe]) -> str:
-    """Where the images come from, in all configs but those that were imported."""
+def origin(recipes: Sequence[Recipe]) -> str:
+    """Where the images come from, first those of imported configs."""
     names = [recipe["name"] for recipe in recipes if recipe["method"] == "imported"]
-    imported = f"Those of {', '.join(names)} were made elsewhere, by other code; how is not recorded." if names else ""
-    own = "All are images of the source, or made from them." if len(names) < len(recipes) else ""
-    return f"{imported} {own.replace('All', 'All others') if names else own}".strip()
+    imported = f"Other code made the images of {', '.join(names)}; its method is not recorded." if names else ""
+    own = "All images come from the source or were made from its images." if len(names) < len(recipes) else ""
+    return f"{imported} {own.replace('All', 'All other') if names else own}".strip()
 
 
 def derivation(source: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The source: its address where it has one, its revision and its licence."""
+    """The source: address, if it has one, revision and licence."""
     homepage = source.get("homepage", "")
     found = {
         "@id": homepage if WEB.fullmatch(homepage) else "",
@@ -95,7 +89,7 @@ def derivation(source: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def activity(recipe: Recipe) -> dict[str, Any]:
-    """How one recipe was made, in numbers that recipe.json has in full."""
+    """How one recipe was made; recipe.json has all numbers."""
     images = recipe["images"]
     counts = f"{images['real']:,} unchanged, {images['learned']:,} learned"
     method = f"Method {recipe['method']}, {images_per_class(recipe)} images per class: {counts}."

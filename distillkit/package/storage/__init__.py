@@ -1,1 +1,1 @@
-"""How a package keeps the images of a set, and what its card says of that."""
+"""How a package stores the images of a set, and how its card describes that."""

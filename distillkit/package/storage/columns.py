@@ -1,4 +1,4 @@
-"""What the card says of the columns of a parquet and of how pixels are had from them."""
+"""The card's description of the columns of a parquet file, and of how to get pixels from them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,27 +7,27 @@ from distillkit.package.front_matter import Recipe
 
 COMMENT = "  # exact: the image has 8 bits"
 KEPT = {
-    "float32": "learned images are float32, which takes four times the bytes",
+    "float32": "learned images are float32, four bytes per value",
     "float16": "learned images are float16, rounded from float32",
-    "uint8": "learned images are rounded to 8 bits and not clipped, each with an offset min(x) and a scale "
-    "max(x) − min(x) of its own: q = round(255 · (x − offset) / scale)",
+    "uint8": "learned images are rounded to 8 bits and not clipped, each with its own offset min(x) and scale "
+    "max(x) − min(x): q = round(255 · (x − offset) / scale)",
 }
 
 
 def is_exact(recipe: Recipe) -> bool:
-    """Whether ``load_dataset`` gives all pixels of the recipe's images: large floats are not in the parquet."""
+    """Whether ``load_dataset`` gives exact pixels of all images; the parquet file has no floats of large images."""
     return bool(recipe["columns"].keys() & {"pixels", "scale"}) or not recipe["images"]["learned"]
 
 
 def columns_of(features: Mapping[str, Any]) -> dict[str, str]:
-    """The columns that say more than ``image`` does, and their types."""
+    """The columns with more precision than ``image``, and their types."""
     return {name: str(features[name].dtype) for name in ("pixels", "scale", "offset") if name in features}
 
 
 def pixel_lines(recipe: Recipe, scale: str = "scale") -> str:
-    """Lines of Python after ``data = load_dataset(...).with_format("torch")`` that make ``pixels``, float32.
+    """Lines of Python that make ``pixels``, float32, after ``data = load_dataset(...).with_format("torch")``.
 
-    ``scale`` is the name of a variable that they may use.
+    ``scale`` is the name of a variable in them.
     """
     columns, images = recipe["columns"], recipe["images"]
     if "scale" in columns:
@@ -45,32 +45,32 @@ def pixel_lines(recipe: Recipe, scale: str = "scale") -> str:
 
 
 def column_rows(recipes: Sequence[Recipe]) -> list[tuple[str, str]]:
-    """Rows of the table of columns: those that hold pixels, with what they are."""
+    """Rows of the table of columns: those that hold pixels, each with a description."""
     kinds = {name: kind for recipe in recipes for name, kind in recipe["columns"].items()}
     shape = ", ".join(map(str, recipes[0]["image_shape"]))
-    own = "the source's own file, with its metadata, where that is a JPEG or PNG of this size"
-    exact = f"a real image itself, of 8 bits: {own}; else a PNG"
+    own = "the source's own file, with its metadata, if that is a JPEG or PNG of this size, else a PNG"
+    exact = f"for a real image, its exact 8 bits: {own}"
     if "scale" in kinds:
-        rows = [("image", f"{exact}; of a learned image its 8 bits: pixels are `image` / 255 · `scale` + `offset`")]
+        rows = [("image", f"{exact}; for a learned image, 8 bits: pixels are `image` / 255 · `scale` + `offset`")]
         scales = "float32; a real image has scale 1 and offset 0"
-        return [*rows, ("scale", f"what to multiply with, {scales}"), ("offset", f"what to add, {scales}")]
+        return [*rows, ("scale", f"the factor, {scales}"), ("offset", f"the summand, {scales}")]
     if "pixels" not in kinds:
         return [("image", exact)]
-    preview = "of a learned image a preview, clipped to [0, 1] and rounded"
+    preview = "for a learned image, a preview, clipped to [0, 1] and rounded"
     kind = next(iter({recipe["storage"]["learned"] for recipe in recipes}))
     return [
         ("image", f"{exact}; {preview}"),
-        ("pixels", f"a learned image, {kind} of shape ({shape}), not clipped; empty (nan in torch) for a real image"),
+        ("pixels", f"a learned image, {kind} of shape ({shape}), not clipped; empty (NaN in torch) for a real image"),
     ]
 
 
 def storage_words(recipes: Sequence[Recipe]) -> str:
-    """How the images are kept, and what the accuracies were measured on."""
+    """How the images are stored."""
     real, learned = (any(recipe["images"][kind] for recipe in recipes) for kind in ("real", "learned"))
     kinds = sorted({recipe["storage"]["learned"] for recipe in recipes})
-    told = ["Real images have 8 bits, bit for bit the source's, and are stored only in the parquet"] if real else []
-    told += [KEPT[kind] for kind in kinds] if learned else []
-    words = "; ".join(told)
+    parts = ["Real images have 8 bits, equal those of the source, and are only in the parquet file"] if real else []
+    parts += [KEPT[kind] for kind in kinds] if learned else []
+    words = "; ".join(parts)
     return f"{words[0].upper()}{words[1:]}. The accuracies were measured on exactly these stored images."
 
 

@@ -1,4 +1,4 @@
-"""How the images of a set are written into a package: those of 8 bits encoded, once, in its parquet."""
+"""Writes the images of a set into a package: 8-bit images once, encoded, in its parquet file."""
 
 import hashlib
 import shutil
@@ -16,13 +16,13 @@ from distillkit.data.images import SyntheticSet
 from distillkit.data.rows import spans
 from distillkit.evaluation.rounding import levels_of
 
-NOT_COPIED = ("format", "kind", "images_of")  # of the header: written anew, or of images that are not copied
+NOT_COPIED = ("format", "kind", "images_of")  # parts of the header: written again, or about images that are not copied
 
 
 def pack(target: Path, artifact: Path, synthetic: SyntheticSet, storage: Storage, parquet: str) -> None:
-    """The ``artifact`` of a set without its images of 8 bits, which the file ``parquet`` beside ``target`` has.
+    """Write ``artifact`` to ``target`` without its 8-bit images, which the file ``parquet`` beside it has.
 
-    A set without such images is copied as it is. Raises ArtifactError where a real image is none of 8 bits.
+    A set without such images is copied unchanged. Raises ArtifactError if a real image does not have 8 bits.
     """
     opened, exact_N = Opened(artifact, "synthetic"), exact_rows(synthetic.learned, storage)
     if storage == "float32" and not exact_N.any():
@@ -35,7 +35,7 @@ def pack(target: Path, artifact: Path, synthetic: SyntheticSet, storage: Storage
         levels, pixels = levels_of(synthetic, storage, rows), synthetic.pixels(rows)
         real = ~synthetic.learned[rows]
         if not torch.equal(levels.pixels()[real], pixels[real]):
-            raise ArtifactError(f"{artifact} has a real image that is none of 8 bits; run its distill stage again")
+            raise ArtifactError(f"{artifact} has a real image that does not have 8 bits; run its distill stage again")
         digest.update(levels.levels_NCHW[exact_N[rows]].numpy().tobytes())
         scales.append(levels.scale_N)
         offsets.append(levels.offset_N)
@@ -57,9 +57,9 @@ def png(levels_CHW: Tensor) -> bytes:
 
 
 def image_file(levels_CHW: Tensor, source: bytes) -> bytes:
-    """The ``source``'s own file of an image of 8 bits if anybody decodes it to the image, else a PNG.
+    """The file ``source`` if it decodes to this 8-bit image, else a PNG.
 
-    A file is not taken where it has far more bytes than the pixels, as the reader would refuse it.
+    A file with far more bytes than the pixels is not used, because the reader would refuse it.
     """
     if source and len(source) <= 2 * levels_CHW.numel() + ENCODED:
         pixels = decoded(source, tuple(levels_CHW.shape))
