@@ -77,7 +77,7 @@ def run(cluster, monkeypatch):
         board = kind(hear)
         try:
             with board.shown(plan):
-                failed = Run(plan, 4, board, on_ray(Options(cluster.address, **options))).all()
+                failed = Run(plan, 4, board, on_ray(Options(cluster.address, **options), hear)).all()
         finally:
             ray.shutdown()
         put_in_order(plan.locks)
@@ -230,7 +230,7 @@ def test_no_cluster_is_one_line(four, monkeypatch):
     with pytest.raises(
         DistillkitError, match=r"^no Ray cluster answers at 127.0.0.1:9 \(.*\); expected HOST:PORT of its head"
     ):
-        on_ray(Options("127.0.0.1:9"))
+        on_ray(Options("127.0.0.1:9"), print)
 
 
 def test_each_job_has_a_gpu_of_its_own(four, nodes, run):
