@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 RAY_NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
+RAY_HEAD = {"num_cpus": 0, "node_name": "head", **RAY_NODE}
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
 SLURM_NODES = {"n1": 16821, "n2": 16822}  # their ports
 SEARCHED = f"{os.environ['PATH']}:/usr/sbin"
@@ -54,7 +55,7 @@ def ray_cluster(nodes: int = 0, **head: Any) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "node_name": "head", **RAY_NODE, **head})
+    cluster = Cluster(True, head_node_args=RAY_HEAD | head)
     try:
         for number in range(nodes):
             cluster.add_node(num_cpus=1, node_name=f"n{number + 1}", **RAY_NODE)

@@ -45,9 +45,9 @@ class Running:
 
 
 class Ray:
-    """The engine of a cluster. Without an ``address`` it is this machine's; if it has none, one is started, and said."""
+    """The engine of a cluster. Without an ``address``, it is this machine's, or a new one, of which ``say`` is told."""
 
-    def __init__(self, address: str | None = None, say: Callable[[str], None] = lambda line: None):
+    def __init__(self, address: str | None, say: Callable[[str], None]):
         os.environ |= QUIET
         try:
             import ray

@@ -62,7 +62,8 @@ class Slurm:
         """Cores of the largest node. Raises DistillkitError where no cluster answers."""
         if self.cluster != REAL:
             return 1
-        command = ["sinfo", "--noheader", "--format", "%c", *(["--partition", self.partition] if self.partition else [])]
+        chosen = ["--partition", self.partition] if self.partition else []
+        command = ["sinfo", "--noheader", "--format", "%c", *chosen]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             found = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

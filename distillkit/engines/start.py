@@ -61,7 +61,7 @@ def check_params(targets: Sequence[str]) -> None:
             from distillkit.pipeline import checks  # imports torch
 
             data = params.load(folder / params.FILE)
-            for name in sections_read(folder) - data.keys():
+            for name in sorted(sections_read(folder) - data.keys()):
                 params.section(data, name, object)
             with chdir(folder):  # where own networks are looked for
                 checks.check_params(data)
