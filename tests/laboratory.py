@@ -308,6 +308,7 @@ class RayLab(Lab):
         self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
         yield
         self.close()
+        self.cluster.global_state.disconnect()  # from the old one
         self.cluster.add_node(**RAY_HEAD, _system_config=SOON)
         self.add("n1", "n2")
         self.meet()

@@ -31,7 +31,7 @@ ANSWER = 60.0  # seconds for a node to start Python
 LOST = 20.0  # seconds without the head, after which we give up
 RESOURCES = {"CPU": ("cores", "--cores"), "GPU": ("GPUs", "--gpus"), "memory": ("bytes of memory", "--memory")}
 CURRENT = "ray/ray_current_cluster"
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
 
 
