@@ -553,6 +553,10 @@ def mistaken(folder: Path, change) -> Path:
             lambda data: data.update(scores=data.pop("score")),
             r"params.yaml has no section 'score'; found 'scores'; re.*",
         ),
+        (
+            lambda data: data["package"].pop("storage"),
+            r"params.yaml has no package.storage, which dvc.yaml asks for; add it",
+        ),
         (lambda data: data.pop("audit"), r"params.yaml has no section 'audit'; add it"),
         (
             lambda data: data["recipes"]["random-ipc2"].update(method="randm"),
@@ -581,7 +585,8 @@ def test_a_mistake_in_params_is_told_before_anything_runs(tmp_path, monkeypatch,
 
 
 def test_right_params_are_let_through(tmp_path, monkeypatch):
-    """Own networks are found beside dvc.yaml; who has no stage for a section needs no section."""
+    """Own networks are found beside dvc.yaml; what no stage asks for may be missing."""
+    check_params([str(mistaken(tmp_path / "unaudited", lambda data: data["audit"].pop("shadows")) / "dvc.yaml")])
 
     def own(data):
         data["experts"]["recipe"]["network"] = {"factory": "beside_dvc_yaml:mine"}

@@ -7,6 +7,7 @@ what tests/clusters.py says, and ``pip install -e '.[slurm]'``; ``pytest -m slow
 import os
 import re
 import shlex
+import subprocess
 import time
 from pathlib import Path
 
@@ -113,11 +114,11 @@ def test_the_page(slurm, four):
     assert contents(four) == plain(four)
 
 
-def test_the_command_itself_in_a_job(slurm, four, monkeypatch):
+def test_the_command_itself_in_a_job(slurm, four):
     """As the page has it; jobs then have the other node."""
     [command] = re.findall(r"`(sbatch --wrap .*)`", (DOCS / "many-machines.md").read_text())
-    monkeypatch.setenv("PATH", environment(SCRIPTS)["PATH"])
-    call(*shlex.split(command), "--chdir", str(four), "--output", "job.txt")
+    here = environment(SCRIPTS) | {"RAN": os.environ["RAN"]}
+    subprocess.run([*shlex.split(command), "--output", "job.txt"], cwd=four, env=here, check=True)
     until(lambda: not call("squeue", "-h"), "the job has ended", 120)
     assert (four / "job.txt").read_text().endswith("Data and pipelines are up to date.\n")
     (four / "job.txt").unlink()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from distillkit.base import params
 from distillkit.base.arguments import is_pipeline
-from distillkit.base.errors import DistillkitError
+from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.engines.controller import Away, Starter
 from distillkit.engines.engine import Demand
@@ -61,20 +61,36 @@ def check_params(targets: Sequence[str]) -> None:
             from distillkit.pipeline import checks  # imports torch
 
             data = params.load(folder / params.FILE)
-            for name in sorted(sections_read(folder) - data.keys()):
-                params.section(data, name, object)
+            check_named(data, folder)
             with chdir(folder):  # where own networks are looked for
                 checks.check_params(data)
 
 
-def sections_read(folder: Path) -> set[str]:
-    """The sections of params.yaml that the stages in a folder name; nothing where DVC will say what is wrong."""
+def check_named(data: Mapping[str, Any], folder: Path) -> None:
+    """Raise ParamsError where params.yaml lacks what a stage of dvc.yaml names. Of mistakes in dvc.yaml, DVC tells."""
     try:
-        stages = read_yaml(content(folder / "dvc.yaml"))["stages"].values()
-        named = [name for stage in stages for name in stage.get("do", stage).get("params", ())]
+        for stage in read_yaml(content(folder / "dvc.yaml"))["stages"].values():
+            each = stage.get("foreach")
+            if isinstance(each, str) and not value_at(data, each.strip("${}")):
+                continue  # there is no such stage
+            for name in stage.get("do", stage).get("params", ()):
+                if isinstance(name, str) and "${" not in name:
+                    value_at(data, name)
     except (UnreadableError, KeyError, TypeError, AttributeError):
-        return set()
-    return {name.partition(".")[0] for name in named if isinstance(name, str)}
+        return
+
+
+def value_at(data: Mapping[str, Any], name: str) -> Any:
+    """What params.yaml has at ``package.storage``, for example. Raises ParamsError where it has nothing."""
+    first, *rest = name.split(".")
+    found = data[first] if first in data else params.section(data, first, object)
+    for key in rest:
+        if not isinstance(found, Mapping):
+            return None
+        if key not in found:
+            raise ParamsError(f"{params.FILE} has no {name}, which dvc.yaml asks for; add it")
+        found = found[key]
+    return found
 
 
 def starter(on: str, options: Options) -> Starter | None:
