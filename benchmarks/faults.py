@@ -27,7 +27,7 @@ from record import ROOT, conditions
 
 sys.path.insert(0, str(ROOT / "tests"))
 from clusters import until
-from laboratory import BESIDE, LABS, WORK, Lab, contents
+from laboratory import BESIDE, LABS, LATER, WORK, Lab, contents
 
 RESULTS = ROOT / "benchmarks/results/faults-cpu.json"
 PAGE = ROOT / "docs/many-machines.md"
@@ -35,6 +35,7 @@ START, END = "<!-- faults: written by benchmarks/faults.py, do not edit -->\n", 
 BEFORE, MIDDLE, AFTER = "before the stage starts", "in the middle", "result kept, dvc.lock not written"
 TWICE = r"begins again|Running stage 'work'(.|\n)*Running stage 'work'"
 REMOTE = r"DVC remote store fails: .*; check it: dvc push -r store; then run the same command again"
+GONE = r"^error: the head of the Ray cluster, .*, has gone \(.*\); start the cluster again, and run the same command"
 TORCH = {"METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n"}
 Key = tuple[str, str, str]  # the fault, the moment and the engine
 Broken = tuple[int, str]  # the exit code of a command, and what it said
@@ -115,13 +116,46 @@ def _(lab: Lab) -> Broken:
     return running.ended()
 
 
-@fault("the engine's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)
+@fault("the engine's head dies", BEFORE, 0, r"^later: waits: Slurm's controller does not answer$", slurm=1)
 def _(lab: Lab) -> Broken:
+    """Before the stage after it starts, which cannot be submitted for some time."""
+    lab.declare(work=WORK, later=LATER)
     with ExitStack() as stack:
         with lab.held(), lab.start() as running:
             lab.begun()
             stack.enter_context(lab.headless())
+        running.until("later: waits")
+    return running.ended()
+
+
+def without_head(lab: Lab) -> Broken:
+    """The job goes on, and leaves its result where the next command takes it up."""
+    with ExitStack() as stack:
+        with lab.held(), lab.start() as running:
+            lab.begun()
+            running.node()
+            stack.enter_context(lab.headless())
         return running.ended()
+
+
+fault("the engine's head dies", MIDDLE, 1, GONE, ray=1)(without_head)
+fault("the engine's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)(without_head)
+
+
+def without_head_at_the_end(lab: Lab) -> Broken:
+    with lab.held(), lab.start() as running:
+        lab.begun()
+        worker = lab.worker()
+        worker.suspend()
+    lab.kept()
+    lab.ended_stage()
+    with lab.headless():
+        worker.resume()
+        return running.ended()
+
+
+fault("the engine's head dies", AFTER, 1, GONE, ray=1)(without_head_at_the_end)
+fault("the engine's head dies", AFTER, 0, r"^work: done on n", slurm=1)(without_head_at_the_end)
 
 
 @fault("the command is killed", BEFORE, -signal.SIGKILL, r"^work: waits: ", ray=1, slurm=1)

@@ -437,8 +437,9 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     arguments.check_pipelines(targets)
     from distillkit.engines.controller import repro as side_by_side
     from distillkit.engines.display import board
-    from distillkit.engines.start import Options, starter
+    from distillkit.engines.start import Options, check_params, starter
 
+    check_params(targets)
     side_by_side(
         targets,
         jobs or (2 if on == "local" else 64),

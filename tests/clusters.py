@@ -17,7 +17,9 @@ from typing import Any
 import psutil
 
 RAY_NODE = {"object_store_memory": 80_000_000, "include_dashboard": False}
+RAY_HEAD = {"num_cpus": 0, "node_name": "head", **RAY_NODE}
 SOON = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 2}
+WITHOUT_HEAD = "RAY_gcs_rpc_server_reconnect_timeout_s"  # seconds after which a process whose head has died ends
 SLURM_NODES = {"n1": 16821, "n2": 16822}  # their ports
 SEARCHED = f"{os.environ['PATH']}:/usr/sbin"
 MISSING = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name, path=SEARCHED) is None]
@@ -45,16 +47,18 @@ SchedulerParameters=sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
 KillWait=5
 """
-PARTITION = "PartitionName=test Nodes=n1,n2 Default=YES MaxTime=60 State=UP\n"
+PARTITION = "PartitionName=test Nodes=n1,n2 Default=YES MaxTime=UNLIMITED State=UP\n"
 
 
 @contextmanager
 def ray_cluster(nodes: int = 0, **head: Any) -> Iterator[Any]:
     """A Ray cluster whose head runs no jobs, with so many nodes of one core each."""
+    os.environ[WITHOUT_HEAD] = "600"  # for this process, where it is the first to import ray
     from ray.cluster_utils import Cluster
 
+    del os.environ[WITHOUT_HEAD]
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "node_name": "head", **RAY_NODE, **head})
+    cluster = Cluster(True, head_node_args=RAY_HEAD | head)
     try:
         for number in range(nodes):
             cluster.add_node(num_cpus=1, node_name=f"n{number + 1}", **RAY_NODE)

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 import psutil
-from clusters import RAY_NODE, SLURM_NODES, SOON, both_idle, call, ray_cluster, slurm_cluster, until
+from clusters import RAY_HEAD, RAY_NODE, SLURM_NODES, SOON, both_idle, call, ray_cluster, slurm_cluster, until
 from ruamel.yaml import YAML
 
 STAGE = """
@@ -36,6 +36,7 @@ rm $steps
 """
 WORK = {"cmd": "sh work.sh", "deps": ["in", "work.sh"], "outs": ["made"]}
 BESIDE = {"cmd": "cat in > beside", "deps": ["in"], "outs": ["beside"]}
+LATER = {"cmd": "cat made > beside", "deps": ["made"], "outs": ["beside"]}
 HIDDEN = {".git", ".dvc", ".distillkit"}
 KNOWN = {"DVC_NO_ANALYTICS": "1", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 PYTHON = [sys.executable, "-P", "-m"]
@@ -283,7 +284,11 @@ class RayLab(Lab):
         super().__init__(home)
         self.cluster, self.nodes = cluster, dict[str, Any]()
         self.add("n1", "n2")
-        self.options = ("--on", "ray", "--cores", "1", "--memory", "0.05", "--address", cluster.address)
+        self.meet()
+
+    def meet(self) -> None:
+        """Name the head as it is now."""
+        self.options = ("--on", "ray", "--cores", "1", "--memory", "0.05", "--address", self.cluster.address)
 
     def add(self, *names: str, **options: Any) -> None:
         for name in names:
@@ -296,6 +301,17 @@ class RayLab(Lab):
     def close(self) -> None:
         for node in [*self.nodes]:
             self.node_dies(node)
+
+    @contextmanager
+    def headless(self) -> Iterator[None]:
+        """A block in which the head has gone for good; after it there is a new cluster."""
+        self.cluster.remove_node(self.cluster.head_node, allow_graceful=False)
+        yield
+        self.close()
+        self.cluster.global_state.disconnect()  # from the old one
+        self.cluster.add_node(**RAY_HEAD, _system_config=SOON)
+        self.add("n1", "n2")
+        self.meet()
 
     @contextmanager
     def disk_of_node(self, folder: Path) -> Iterator[None]:

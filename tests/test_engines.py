@@ -1,5 +1,6 @@
 """Jobs in workspaces of their own: what travels, what comes back, and what is said; on submitit's local processes."""
 
+import copy
 import errno
 import json
 import os
@@ -23,7 +24,7 @@ from test_interrupted import until
 from test_pipeline import PARAMS, dvc, environment, git, new_project, write_params
 from test_repro import ended, project, start
 
-from distillkit.base.errors import DistillkitError
+from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.cli import cli
 from distillkit.engines import order
 from distillkit.engines.controller import Away, Run, told
@@ -34,7 +35,7 @@ from distillkit.engines.plan import Plan, plan_for, put_in_order
 from distillkit.engines.ray import LOST, Ray
 from distillkit.engines.results import settle
 from distillkit.engines.slurm import Slurm, last_word
-from distillkit.engines.start import Limits, demands
+from distillkit.engines.start import Limits, check_params, demands
 from distillkit.engines.worker import TAR
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses
@@ -264,6 +265,73 @@ class Busy(Lost):
         return f"no core is free for {stage}"
 
 
+class Refuses(Busy):
+    """An engine that takes one job at a time."""
+
+    def submit(self, job: Job) -> None:
+        if self.jobs:
+            raise DistillkitError("too many jobs; wait")
+        super().submit(job)
+
+    def poll(self, seconds: float):
+        self.polls += 1
+        if self.polls == 2:
+            yield Event("a", "failed", "enough")
+
+
+def test_an_engine_refuses_a_job(four):
+    """What runs beside it goes on; where nothing does, the engine's line is all."""
+    stages = {name: {"cmd": f"cat in > {name}", "deps": ["in"], "outs": [name]} for name in "ab"}
+    YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
+    plan, engine = Plan({"a": frozenset(), "b": frozenset()}, frozenset("ab"), {}), Refuses()
+    failed = Run(plan, 2, Board(print), Away(engine, Places(None), lambda _: Demand())).all()
+    assert failed == {"b": "too many jobs; wait", "a": "enough"}
+    with pytest.raises(DistillkitError, match=r"^too many jobs; wait$"):
+        Run(plan, 2, Board(print), Away(engine, Places(None), lambda _: Demand())).all()
+
+
+class Silent:
+    """An executor of submitit's whose Slurm answers from the third question on, and then refuses, or not."""
+
+    def __init__(self, refuses: bool):
+        self.asked, self.refuses = 0, refuses
+
+    def __call__(self, folder: Path, cluster: str):
+        return self
+
+    def update_parameters(self, **_) -> None: ...
+
+    def submit(self, _):
+        self.asked += 1
+        if self.asked < 3:
+            raise OSError(
+                "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+            )
+        if self.refuses:
+            raise OSError("Invalid account")
+        return Lost()
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_controller_that_is_away_is_waited_for(tmp_path, monkeypatch, refuses):
+    monkeypatch.setenv("DISTILLKIT_SLURM", "local")
+    monkeypatch.setattr("distillkit.engines.slurm.BETWEEN", 0)
+    monkeypatch.setattr(Lost, "job_id", "7", raising=False)
+    engine = Slurm(tmp_path)
+    monkeypatch.setattr(engine, "queue", lambda: {"7": "Resources"})
+    monkeypatch.setattr(engine.submitit, "AutoExecutor", Silent(refuses))
+    engine.submit(Job("a", "a-1"))
+    assert engine.reason("a") == "Slurm's controller does not answer"
+    assert not list(engine.poll(0))
+    [*events] = engine.poll(0)
+    if refuses:
+        assert [event[:2] for event in events] == [("a", "failed")]
+        assert events[0].text.startswith("Slurm refuses a: Invalid account; correct the options")
+        return
+    assert not events
+    assert engine.reason("a") == "Slurm has no place for job 7 yet (Resources)"
+
+
 def test_why_jobs_wait_is_told_once(four, monkeypatch):
     monkeypatch.setattr("distillkit.engines.controller.PATIENCE", 0)
     said = list[str]()
@@ -278,10 +346,10 @@ def test_the_head_of_a_cluster_is_gone(monkeypatch):
     engine = Ray.__new__(Ray)
     engine.head, engine.running = "127.0.0.1:9", {"a": None}
     engine.answered = time.monotonic() - LOST / 2
-    engine.listen()
+    assert not list(engine.poll(0)), "Ray is not asked"
     engine.answered = time.monotonic() - LOST
     with pytest.raises(DistillkitError, match=r"^the head of the Ray cluster, 127.0.0.1:9, has gone \(.*\); start"):
-        engine.listen()
+        list(engine.poll(0))
     assert not engine.running
 
 
@@ -455,10 +523,85 @@ def test_options_that_do_not_fit(four, monkeypatch):
     (four.parent / "bin").mkdir()
     (four.parent / "bin/git").symlink_to(shutil.which("git"))
     monkeypatch.setenv("PATH", str(four.parent / "bin"))
-    assert "sbatch is not on the PATH" in said("--on", "slurm")
+    assert "sbatch is not on the PATH; expected Slurm's commands; run this on a login" in said("--on", "slurm")
+    for name, text in (("sbatch", ""), ("squeue", ""), ("sinfo", "echo no luck >&2; echo sinfo: no host >&2; exit 1")):
+        (four.parent / "bin" / name).write_text(f"#!{shutil.which('sh', path=os.defpath)}\n{text}\n")
+        (four.parent / "bin" / name).chmod(0o755)
+    found = said("--on", "slurm")
+    assert found.startswith(
+        "no Slurm cluster answers here (sinfo: no host); expected its controller to; run this on a "
+    )
+    assert found.endswith(" or set DISTILLKIT_SLURM=local to try it on this machine")
     for name, extra in (("ray", "ray"), ("submitit", "slurm")):
         monkeypatch.setitem(sys.modules, name, None)
         assert f"{name} is not installed; install it: pip install 'distillkit[{extra}]'" in said("--on", extra)
+
+
+def mistaken(folder: Path, change) -> Path:
+    """This repository's pipeline, of which nothing has run, with a mistake in params.yaml."""
+    data = copy.deepcopy(PARAMS)
+    change(data)
+    write_params(new_project(folder), data)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda data: data.pop("score"), r"params.yaml has no section 'score'; add it"),
+        (
+            lambda data: data.update(scores=data.pop("score")),
+            r"params.yaml has no section 'score'; found 'scores'; re.*",
+        ),
+        (
+            lambda data: data["package"].pop("storage"),
+            r"params.yaml has no package.storage, which dvc.yaml asks for; add it",
+        ),
+        (lambda data: data.pop("audit"), r"params.yaml has no section 'audit'; add it"),
+        (
+            lambda data: data["recipes"]["random-ipc2"].update(method="randm"),
+            r"params.yaml: recipes\.random-ipc2\.method is 'randm' .*did you mean 'random'.*",
+        ),
+        (
+            lambda data: data["recipes"]["selmatch-ipc2"]["matching"].update(expert_epochs=9),
+            r"params.yaml: recipes\.selmatch-ipc2: .*",
+        ),
+    ],
+)
+def test_a_mistake_in_params_is_told_before_anything_runs(tmp_path, monkeypatch, change, line):
+    """On all engines, which are not even started; also of a pipeline in a folder, and of one stage."""
+    folder = mistaken(tmp_path / "wrong", change)
+    monkeypatch.setattr("distillkit.engines.controller.repro", lambda *_: pytest.fail("it runs"))
+    for place, arguments in (
+        (folder, ["-j", "1"]),
+        (folder, ["-j", "2", "fetch"]),
+        (folder, ["--on", "ray", "dvc.yaml:fetch"]),
+        (tmp_path, ["--on", "slurm", "wrong/dvc.yaml"]),
+    ):
+        monkeypatch.chdir(place)
+        ended = CliRunner().invoke(cli, ["repro", *arguments])
+        assert isinstance(ended.exception, ParamsError), ended.output
+        assert re.fullmatch(line, str(ended.exception)), ended.exception
+
+
+def test_right_params_are_let_through(tmp_path, monkeypatch):
+    """Own networks are found beside dvc.yaml; what no stage asks for may be missing."""
+    check_params([str(mistaken(tmp_path / "unaudited", lambda data: data["audit"].pop("shadows")) / "dvc.yaml")])
+
+    def own(data):
+        data["experts"]["recipe"]["network"] = {"factory": "beside_dvc_yaml:mine"}
+        del data["audit"]
+
+    folder = mistaken(tmp_path / "right", own)
+    (folder / "beside_dvc_yaml.py").write_text("from torch.nn import Flatten as mine\n")
+    declared = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
+    del declared["audit"], declared["results"]
+    YAML(typ="safe").dump({"stages": declared}, folder / "dvc.yaml")
+    monkeypatch.chdir(tmp_path)
+    check_params(["right/dvc.yaml:experts@0"])
+    assert Path.cwd() == tmp_path
+    (folder / "dvc.yaml").write_text("stages: [artifacts/hub/x\n")
+    check_params(["right/dvc.yaml"])  # DVC tells
 
 
 def test_what_a_stage_asks_for(tmp_path, monkeypatch):

@@ -8,8 +8,16 @@ import os
 import re
 import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from clusters import RAY_NODE, SOON, ray_cluster
 from interpreter import SCRIPTS
@@ -77,7 +85,7 @@ def run(cluster, monkeypatch):
         board = kind(hear)
         try:
             with board.shown(plan):
-                failed = Run(plan, 4, board, on_ray(Options(cluster.address, **options))).all()
+                failed = Run(plan, 4, board, on_ray(Options(cluster.address, **options), hear)).all()
         finally:
             ray.shutdown()
         put_in_order(plan.locks)
@@ -147,7 +155,7 @@ def test_a_node_dies_and_a_distillation_goes_on_elsewhere(tmp_path, nodes, run, 
     folder = new_project(tmp_path / "dying")
     recipe = SELMATCH | {"matching": MATCHING, "optim": OPTIM | {"steps": 400}}
     recipes = {"selmatch": recipe}
-    package = {"name": "tiny", "default": "selmatch"}
+    package = PARAMS["package"] | {"default": "selmatch"}
     write_params(folder, PARAMS | {"expert_shards": [0], "recipes": recipes, "package": package})
     git(folder, "add", "-A")
     dvc(folder, "repro", "inputs")
@@ -230,7 +238,60 @@ def test_no_cluster_is_one_line(four, monkeypatch):
     with pytest.raises(
         DistillkitError, match=r"^no Ray cluster answers at 127.0.0.1:9 \(.*\); expected HOST:PORT of its head"
     ):
-        on_ray(Options("127.0.0.1:9"))
+        on_ray(Options("127.0.0.1:9"), print)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine without a cluster and without a token of Ray's; what is started on it ends with the test."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # a short name, as for any socket
+    for name, value in {"HOME": folder, "RAY_TMPDIR": folder, "PATH": environment(SCRIPTS)["PATH"]}.items():
+        monkeypatch.setenv(name, value)
+    yield partial(kill_all, folder)
+    kill_all(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_all(folder: str) -> None:
+    """Ray's processes that have their files there; its workers end with them."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if folder in " ".join(process.cmdline()):
+                process.kill()
+
+
+def ray_start(*arguments: str, **given: str) -> None:
+    few = ["--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0"]
+    command = [str(Path(sys.executable).with_name("ray")), "start", *few, *arguments]
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_on_a_machine_without_a_cluster_and_with_ray_start(four, machine):
+    """One is started, which is told; then the one of `ray start`, with a token; then that one is killed."""
+    YAML(typ="safe").dump({"stages": {"a": FOUR["a"]}}, four / "dvc.yaml")
+
+    def said(*arguments: str) -> str:
+        (four / "in").write_text(f"{arguments} {time.monotonic()}")
+        with start(four, "--on", "ray", *arguments, env=dict(os.environ)) as running:
+            out, _ = running.communicate(timeout=150)
+        assert running.returncode == 0, out
+        assert "a: done on " in out
+        return out
+
+    started = "no Ray cluster runs on this machine: starting one, for this run\n"
+    assert said().startswith(started)
+    assert (Path.home() / ".ray/auth_token").is_file(), "Ray asks for it from now on"
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    ray_start("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
+    ray_start(f"--address=127.0.0.1:{port}", "--num-cpus=1", RAY_AUTH_MODE="token")
+    assert started not in said()
+    assert started not in said("--address", f"127.0.0.1:{port}")
+    machine()
+    assert said().startswith(started), "the address that it has left counts no more"
 
 
 def test_each_job_has_a_gpu_of_its_own(four, nodes, run):

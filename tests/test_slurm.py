@@ -6,15 +6,17 @@ what tests/clusters.py says, and ``pip install -e '.[slurm]'``; ``pytest -m slow
 
 import os
 import re
+import shlex
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from clusters import MISSING, call, slurm_cluster
+from clusters import MISSING, call, slurm_cluster, until
 from interpreter import SCRIPTS
+from pages import DOCS, follow
 from ruamel.yaml import YAML
 from test_engines import FOUR, contents, four, plain, ran
-from test_interrupted import until
 from test_pipeline import environment
 from test_repro import UNTIL, ended, start
 
@@ -85,3 +87,39 @@ def test_what_slurm_refuses_is_one_line(slurm, four):
             said
         )
         assert time.monotonic() - began < 30
+
+
+def test_sbatch_reads_its_environment(slurm, four, monkeypatch):
+    monkeypatch.setenv("SBATCH_CONSTRAINT", "nowhere")
+    code, said = run(four)
+    assert code == 1
+    assert re.fullmatch(r"error: Slurm refuses a: .*Invalid feature specification.*; correct the options .*\n", said), (
+        said
+    )
+
+
+def test_no_cluster_is_one_line(slurm, four, monkeypatch, tmp_path):
+    (tmp_path / "slurm.conf").write_text((slurm / "slurm.conf").read_text().replace("Port=16817", "Port=16818"))
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    code, said = run(four)
+    assert code == 1
+    assert re.fullmatch(r"error: no Slurm cluster answers here \(.+\); expected its controller to; run .*\n", said), (
+        said
+    )
+
+
+def test_the_page(slurm, four):
+    here = environment(SCRIPTS) | {"RAN": os.environ["RAN"]}
+    assert re.search(r"^d: done on n\d", follow("many-machines.md", four, here, only="A Slurm cluster"), re.M)
+    assert contents(four) == plain(four)
+
+
+def test_the_command_itself_in_a_job(slurm, four):
+    """As the page has it; jobs then have the other node."""
+    [command] = re.findall(r"`(sbatch --wrap .*)`", (DOCS / "many-machines.md").read_text())
+    here = environment(SCRIPTS) | {"RAN": os.environ["RAN"]}
+    subprocess.run([*shlex.split(command), "--output", "job.txt"], cwd=four, env=here, check=True)
+    until(lambda: not call("squeue", "-h"), "the job has ended", 120)
+    assert (four / "job.txt").read_text().endswith("Data and pipelines are up to date.\n")
+    (four / "job.txt").unlink()
+    assert contents(four) == plain(four)

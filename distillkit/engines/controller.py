@@ -47,7 +47,10 @@ class Away:
     offered: set[str] = field(default_factory=set)
 
 
-def repro(targets: Sequence[str], jobs: int, board: Board, away: Callable[[], Away] | None = None) -> NoReturn:
+Starter = Callable[[Callable[[str], None]], Away]  # starts an engine, and says so
+
+
+def repro(targets: Sequence[str], jobs: int, board: Board, away: Starter | None = None) -> NoReturn:
     """Bring ``targets``, by default all of dvc.yaml, up to date, ``jobs`` stages at a time; this process ends.
 
     Stages run on this machine, or ``away`` where there is such an engine; it is started when there is something to do.
@@ -60,7 +63,7 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Callable[[], Aw
             plan = plan_for(targets)
             try:
                 with board.shown(plan), redirect_stdout(StringIO()):  # what an engine's library prints
-                    failed = Run(plan, jobs, board, away() if away and plan.stale else None).all()
+                    failed = Run(plan, jobs, board, away(board.note) if away and plan.stale else None).all()
             finally:
                 put_in_order(plan.locks)
             if failed:
@@ -141,9 +144,15 @@ class Run:
             self.end(stage)
             return
         engine, job = chosen
-        with reacting(note):  # what is begun is known to be running
-            engine.submit(job)
-            self.running[stage] = engine
+        try:
+            with reacting(note):  # what is begun is known to be running
+                engine.submit(job)
+                self.running[stage] = engine
+        except DistillkitError as error:
+            if not self.running:
+                raise
+            self.end(stage, str(error))
+            return
         self.board.now(stage, "running" if engine is self.here else "waiting")
 
     def choose(self, stage: str) -> tuple[Engine, Job] | None:

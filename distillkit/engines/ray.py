@@ -9,8 +9,10 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,8 +28,9 @@ KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has e
 ENDING = 20.0  # seconds that a cancelled job has to end in order
 CONNECTING = 10.0  # seconds for the cluster to answer at all
 ANSWER = 60.0  # seconds for a node to start Python
-LOST = 20.0  # seconds without the head, after which we give up; Ray itself would end this process after a minute
+LOST = 20.0  # seconds without the head, after which we give up
 RESOURCES = {"CPU": ("cores", "--cores"), "GPU": ("GPUs", "--gpus"), "memory": ("bytes of memory", "--memory")}
+CURRENT = "ray/ray_current_cluster"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
 
@@ -42,9 +45,9 @@ class Running:
 
 
 class Ray:
-    """The engine of a cluster, which is connected to, or started on this machine without an ``address``."""
+    """The engine of a cluster. Without an ``address``, it is this machine's, or a new one, of which ``say`` is told."""
 
-    def __init__(self, address: str | None = None):
+    def __init__(self, address: str | None, say: Callable[[str], None]):
         os.environ |= QUIET
         try:
             import ray
@@ -53,11 +56,15 @@ class Ray:
         address = address or os.environ.get("RAY_ADDRESS")
         try:
             with reacting(interrupt):
+                if address is None and not runs_here():
+                    say("no Ray cluster runs on this machine: starting one, for this run")
+                    address = "local"
                 knock(address)
-                ray.init(address, namespace=NAMESPACE, **SILENT)
+                ray.init(address or "auto", namespace=NAMESPACE, **SILENT)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
-            raise DistillkitError(f"{found}; expected HOST:PORT of its head; start one: ray start --head") from None
+            expected = "expected HOST:PORT of its head, and the head's ~/.ray/auth_token here where it asks for one"
+            raise DistillkitError(f"{found}; {expected}; start one: ray start --head") from None
         self.ray, self.running = ray, dict[str, Running]()
         ray.cloudpickle.register_pickle_by_value(runner)
         self.actors, self.ask = ray.remote(runner.Runner), ray.remote(num_cpus=0, max_retries=0)(runner.ask)
@@ -112,6 +119,8 @@ class Ray:
     # Jobs
 
     def submit(self, job: Job) -> None:
+        while not self.answers():
+            time.sleep(1)
         self.begin(job, self.ray.put(job.order), AGAIN)
 
     def begin(self, job: Job, order: Any, again: int) -> None:
@@ -144,7 +153,9 @@ class Ray:
         return f"no node has {', '.join(each)}"
 
     def poll(self, seconds: float) -> Iterator[Event]:
-        self.listen()
+        if time.monotonic() - self.answered > 1 and not self.answers():
+            time.sleep(seconds)  # Ray waits for the head in most calls, and ends this process after a minute
+            return
         with reacting(interrupt):
             self.ray.wait([job.ended for job in self.running.values()], timeout=seconds)
         for stage, job in list(self.running.items()):
@@ -153,20 +164,19 @@ class Ray:
             if ready:
                 yield from self.end_of(stage, job)
 
-    def listen(self) -> None:
-        """Raise DistillkitError where the cluster's head has not answered for some time."""
+    def answers(self) -> bool:
+        """Whether the cluster's head answers. Raises DistillkitError where it has not for some time."""
         now = time.monotonic()
-        if now - self.answered < LOST / 4:
-            return
         try:
             knock(self.head)
         except OSError as error:
             if now - self.answered < LOST:
-                return
+                return False
             self.running.clear()  # there is nobody who could cancel
             found = f"the head of the Ray cluster, {self.head}, has gone ({error.strerror or error})"
             raise DistillkitError(f"{found}; start the cluster again, and run the same command again") from None
         self.answered = now
+        return True
 
     def heard(self, stage: str, job: Running, last: bool) -> Iterator[Event]:
         """Where a job runs, and whole lines that it has said; asked for about once a second, and at its end."""
@@ -235,9 +245,22 @@ def wanted(demand: Demand) -> dict[str, int]:
     return {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
 
 
+def runs_here() -> bool:
+    """Whether this machine has a cluster of ``ray start`` that answers."""
+    with suppress(OSError, ValueError):
+        knock("auto")
+        return True
+    return False
+
+
 def knock(address: str | None) -> None:
-    """Raise OSError or ValueError where nobody listens at HOST:PORT; Ray itself would try for minutes."""
-    if address and address not in ("auto", "local"):
+    """Raise OSError or ValueError where nobody listens at HOST:PORT; Ray itself would try for minutes.
+
+    ``auto`` is the address that ``ray start`` has left on this machine, where it may stay when the cluster is killed.
+    """
+    if address == "auto":
+        address = Path(os.environ.get("RAY_TMPDIR", gettempdir()), CURRENT).read_text(encoding="utf-8").strip()
+    if address and address != "local":
         where = urlsplit(address if "//" in address else f"//{address}")
         socket.create_connection((where.hostname or "", where.port or 0), timeout=CONNECTING).close()
 

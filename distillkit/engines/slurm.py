@@ -26,13 +26,16 @@ from distillkit.engines.worker import ENDED, NODE, SAID, TAR
 REAL = "slurm"
 CHOSEN = "DISTILLKIT_SLURM"  # set to local: processes of submitit's own on this machine, to try it without Slurm
 AGAIN = 3  # times that a job is submitted anew
+COMMANDS = ("sbatch", "squeue", "sinfo")
+ELSEWHERE = f"run this on a login node, or set {CHOSEN}=local to try it on this machine"
+SILENT = ("Unable to contact slurm controller", "configuration source")  # in what its commands say without an answer
 BETWEEN = 5.0  # seconds between two questions to Slurm
 SLOW = 15.0  # seconds that a file may take to be seen on another node
 MIB = 2**20
 
 
 class Running:
-    """What the controller knows of one job."""
+    """What the controller knows of one job; no ``handle`` until Slurm has taken it."""
 
     def __init__(self, job: Job, folder: Path, handle: Any):
         self.job, self.folder, self.handle = job, folder, handle
@@ -48,12 +51,24 @@ class Slurm:
         except ImportError:
             raise DistillkitError("submitit is not installed; install it: pip install 'distillkit[slurm]'") from None
         self.cluster = os.environ.get(CHOSEN, REAL)
-        if self.cluster == REAL and shutil.which("sbatch") is None:
-            raise DistillkitError("sbatch is not on the PATH; expected Slurm's commands; run this on a login node")
+        if self.cluster == REAL and (absent := [name for name in COMMANDS if shutil.which(name) is None]):
+            raise DistillkitError(f"{absent[0]} is not on the PATH; expected Slurm's commands; {ELSEWHERE}")
         self.submitit, self.folder, self.partition = submitit, folder.resolve(), partition
         self.running: dict[str, Running] = {}
         self.listed: dict[str, str] = {}
         self.asked = 0.0
+
+    def largest(self) -> int:
+        """Cores of the largest node. Raises DistillkitError where no cluster answers."""
+        if self.cluster != REAL:
+            return 1
+        chosen = ["--partition", self.partition] if self.partition else []
+        command = ["sinfo", "--noheader", "--format", "%c", *chosen]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            found = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise DistillkitError(f"no Slurm cluster answers here ({found}); expected its controller to; {ELSEWHERE}")
+        return max((int(line.strip("+")) for line in done.stdout.split() if line.strip("+").isdecimal()), default=1)
 
     def submit(self, job: Job) -> None:
         folder = self.folder / job.name
@@ -76,7 +91,7 @@ class Slurm:
         return self.submitit.SlurmJob(folder / "submitit", number)
 
     def sent(self, job: Job, folder: Path) -> Any:
-        """Hand the job to Slurm. Raises DistillkitError where it refuses."""
+        """Hand the job to Slurm; None where its controller is away. Raises DistillkitError where it refuses."""
         demand, command = job.demand, [sys.executable, "-P", "-m", "distillkit.engines.worker", str(folder)]
         executor = self.submitit.AutoExecutor(folder / "submitit", cluster=self.cluster)
         wanted: dict[str, Any] = {"name": job.name, "slurm_cpus_per_task": demand.cores, "slurm_time": None}
@@ -90,6 +105,8 @@ class Slurm:
             with redirect_stderr(StringIO()):  # the error has what sbatch says
                 handle = executor.submit(self.submitit.helpers.CommandFunction(command))
         except (self.submitit.core.utils.FailedJobError, subprocess.CalledProcessError, OSError) as error:
+            if any(text in str(error) for text in SILENT):
+                return None
             raise DistillkitError(
                 f"Slurm refuses {job.stage}: {' '.join(str(error).split())[:300]}; correct the options and run it again"
             ) from None
@@ -111,7 +128,7 @@ class Slurm:
                 if not ended:
                     shutil.rmtree(job.folder, ignore_errors=True)
             elif fresh:
-                yield from self.looked_for(stage, job)
+                yield from self.kept_up(stage, job)
 
     def queue(self) -> dict[str, str]:
         """The jobs of ours that Slurm has not ended, by number, and why each has no place yet."""
@@ -125,7 +142,9 @@ class Slurm:
         return {number: why for number, state, why in rows if state not in ENDED_STATES}
 
     def reason(self, stage: str) -> str:
-        number = str(self.running[stage].handle.job_id)
+        if (handle := self.running[stage].handle) is None:
+            return "Slurm's controller does not answer"
+        number = str(handle.job_id)
         return f"Slurm has no place for job {number} yet ({self.listed.get(number) or 'no reason given'})"
 
     def heard(self, stage: str, job: Running, last: bool = False) -> Iterator[Event]:
@@ -142,6 +161,17 @@ class Slurm:
             job.read += len(whole)
             lines = whole.decode(errors="replace").splitlines()
             yield from (Event(stage, "said", line.rstrip()) for line in lines if line.strip())
+
+    def kept_up(self, stage: str, job: Running) -> Iterator[Event]:
+        """Submit a job that Slurm has not taken, or has lost; it has failed where Slurm refuses it."""
+        try:
+            if job.handle is None:
+                job.handle = self.sent(job.job, job.folder)
+            else:
+                yield from self.looked_for(stage, job)
+        except DistillkitError as error:
+            del self.running[stage]
+            yield Event(stage, "failed", str(error))
 
     def looked_for(self, stage: str, job: Running) -> Iterator[Event]:
         """Submit a job again that Slurm has no more, when its end is not seen for some time."""
@@ -172,20 +202,10 @@ class Slurm:
         self.running.clear()
 
     def numbers(self) -> list[str]:
-        return [str(job.handle.job_id) for job in self.running.values()]
+        return [str(job.handle.job_id) for job in self.running.values() if job.handle is not None]
 
 
 ENDED_STATES = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
-
-
-def cores_of(partition: str | None) -> int:
-    """Cores of the largest node."""
-    command = ["sinfo", "--noheader", "--format", "%c", *(["--partition", partition] if partition else [])]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return 1
-    return max((int(line.strip("+")) for line in done.stdout.split() if line.strip("+").isdecimal()), default=1)
 
 
 def ending(folder: Path) -> int | None:

@@ -4,14 +4,17 @@ Stages ask for what ``distillkit doctor`` estimates, unless the command line say
 result, so none of it is in params.yaml.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base import params
 from distillkit.base.arguments import is_pipeline
-from distillkit.base.errors import DistillkitError
-from distillkit.engines.controller import Away
+from distillkit.base.errors import DistillkitError, ParamsError
+from distillkit.base.outside import UnreadableError, content, read_yaml
+from distillkit.engines.controller import Away, Starter
 from distillkit.engines.engine import Demand
 from distillkit.engines.order import Places, token
 
@@ -47,18 +50,61 @@ class Options(NamedTuple):
         return Limits(self.cores, self.gpus, memory, self.minutes or 0)
 
 
-def starter(on: str, options: Options) -> Callable[[], Away] | None:
+def check_params(targets: Sequence[str]) -> None:
+    """Raise ParamsError for what a stage would refuse in params.yaml, or miss there, in our pipelines of ``targets``.
+
+    Every stage checks it too, but only once it runs, and only what is there.
+    """
+    files = [Path(target.partition(":")[0]) for target in targets] or [Path("dvc.yaml")]
+    for folder in sorted({file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}):
+        if is_pipeline(folder):
+            from distillkit.pipeline import checks  # imports torch
+
+            data = params.load(folder / params.FILE)
+            check_named(data, folder)
+            with chdir(folder):  # where own networks are looked for
+                checks.check_params(data)
+
+
+def check_named(data: Mapping[str, Any], folder: Path) -> None:
+    """Raise ParamsError where params.yaml lacks what a stage of dvc.yaml names. Of mistakes in dvc.yaml, DVC tells."""
+    try:
+        for stage in read_yaml(content(folder / "dvc.yaml"))["stages"].values():
+            each = stage.get("foreach")
+            if isinstance(each, str) and not value_at(data, each.strip("${}")):
+                continue  # there is no such stage
+            for name in stage.get("do", stage).get("params", ()):
+                if isinstance(name, str) and "${" not in name:
+                    value_at(data, name)
+    except (UnreadableError, KeyError, TypeError, AttributeError):
+        return
+
+
+def value_at(data: Mapping[str, Any], name: str) -> Any:
+    """What params.yaml has at ``package.storage``, for example. Raises ParamsError where it has nothing."""
+    first, *rest = name.split(".")
+    found = data[first] if first in data else params.section(data, first, object)
+    for key in rest:
+        if not isinstance(found, Mapping):
+            return None
+        if key not in found:
+            raise ParamsError(f"{params.FILE} has no {name}, which dvc.yaml asks for; add it")
+        found = found[key]
+    return found
+
+
+def starter(on: str, options: Options) -> Starter | None:
     """What starts the engine, once there is something to do; None for this machine."""
-    engines: dict[str, Callable[[Options], Away]] = {"ray": on_ray, "slurm": on_slurm}
-    return (lambda: engines[on](options)) if on in engines else None
+    engines = {"ray": partial(on_ray, options), "slurm": partial(on_slurm, options)}
+    return engines.get(on)
 
 
-def on_ray(options: Options) -> Away:
+def on_ray(options: Options, say: Callable[[str], None]) -> Away:
     """All nodes are asked first what they have installed, and whether they see our cache."""
     from distillkit.engines.ray import Ray
 
     cache, default = storage(options.remote)
-    engine = Ray(options.address)
+    engine = Ray(options.address, say)
     shared = engine.check(str(cache), token(cache))
     remote = options.remote or (None if shared else default)
     if remote is None and not shared:
@@ -70,14 +116,15 @@ def on_ray(options: Options) -> Away:
     return Away(engine, places, lambda stage: engine.able(demand(stage), stage))
 
 
-def on_slurm(options: Options) -> Away:
+def on_slurm(options: Options, say: Callable[[str], None]) -> Away:
     """Jobs lie in the work folder; Slurm has to be told what they ask for, but for cores, of which it is asked."""
-    from distillkit.engines.slurm import Slurm, cores_of
+    del say
+    from distillkit.engines.slurm import Slurm
 
     storage(options.remote)
     engine = Slurm(options.work / "jobs" if options.work else JOBS, options.partition)
     places = Places(options.remote, options.remote is not None, options.work)
-    return Away(engine, places, demands(options.limits, cores_of(options.partition)))
+    return Away(engine, places, demands(options.limits, engine.largest()))
 
 
 def storage(remote: str | None) -> tuple[Path, str | None]:
