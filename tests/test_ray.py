@@ -272,9 +272,9 @@ def test_on_a_machine_without_a_cluster_and_with_ray_start(four, machine):
     """One is started, which is told; then the one of `ray start`, with a token; then that one is killed."""
     YAML(typ="safe").dump({"stages": {"a": FOUR["a"]}}, four / "dvc.yaml")
 
-    def said(*arguments: str) -> str:
+    def said(*arguments: str, **given: str) -> str:
         (four / "in").write_text(f"{arguments} {time.monotonic()}")
-        with start(four, "--on", "ray", *arguments, env=dict(os.environ)) as running:
+        with start(four, "--on", "ray", *arguments, env=os.environ | given) as running:
             out, _ = running.communicate(timeout=150)
         assert running.returncode == 0, out
         assert "a: done on " in out
@@ -289,7 +289,7 @@ def test_on_a_machine_without_a_cluster_and_with_ray_start(four, machine):
     ray_start("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
     ray_start(f"--address=127.0.0.1:{port}", "--num-cpus=1", RAY_AUTH_MODE="token")
     assert started not in said()
-    assert started not in said("--address", f"127.0.0.1:{port}")
+    assert started not in said("--address", f"127.0.0.1:{port}", RAY_AUTH_MODE="token")
     machine()
     assert said().startswith(started), "the address that it has left counts no more"
 
