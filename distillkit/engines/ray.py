@@ -63,7 +63,7 @@ class Ray:
                 ray.init(address or "auto", namespace=NAMESPACE, **SILENT)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
             found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
-            expected = "expected HOST:PORT of its head, and RAY_AUTH_MODE=token and ~/.ray/auth_token where it asks for a token"
+            expected = "expected HOST:PORT of its head, and RAY_AUTH_MODE=token where it asks for a token"
             raise DistillkitError(f"{found}; {expected}; start one: ray start --head") from None
         self.ray, self.running = ray, dict[str, Running]()
         ray.cloudpickle.register_pickle_by_value(runner)
