@@ -29,6 +29,8 @@ os.environ.pop("SHELL", None)
 os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 os.environ |= {"DVC_GLOBAL_CONFIG_DIR": NOBODY.name, "DVC_SYSTEM_CONFIG_DIR": NOBODY.name, "DVC_NO_ANALYTICS": "1"}
 
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # the compiler need not try whether vectors work: 9 s
+
 torch.set_num_threads(1)  # two gain nothing on images this small, and lose much where another process is busy
 
 

@@ -166,8 +166,12 @@ def test_the_same_files_as_plain_dvc(four, run, remote):
 def test_the_pipeline_has_the_same_bytes(tmp_path, monkeypatch, run):
     """Of this repository, made tiny; stages that only read and write files run here."""
     folder = new_project(tmp_path / "jobs")
-    recipes = {name: PARAMS["recipes"][name] for name in ("random-ipc2", "selmatch-ipc2")}
+    recipes = {"selmatch-ipc2": PARAMS["recipes"]["selmatch-ipc2"]}
     write_params(folder, PARAMS | {"expert_shards": [0], "recipes": recipes})
+    stages = YAML(typ="safe").load(folder / "dvc.yaml")["stages"]
+    for name in ("results", "report", "package"):  # they run here, as the lists before them do
+        del stages[name]
+    YAML(typ="safe").dump({"stages": stages}, folder / "dvc.yaml")
     expected = plain(folder)
     monkeypatch.chdir(folder)
     failed, said = run()
@@ -197,7 +201,7 @@ def test_a_stage_that_fails(four, run):
 
 def test_a_job_that_is_killed_is_submitted_again(four, run):
     """As after the death of a node; one that is killed each time has failed."""
-    kill = "test -e $RAN || { touch $RAN; kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)); sleep 60; }; cat in > one"
+    kill = "test -e $RAN || { touch $RAN; kill -9 $(ps -o ppid= -p $PPID); sleep 60; }; cat in > one"
     stages = {"a": {"cmd": kill, "deps": ["in"], "outs": ["one"]}}
     YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
     failed, said = run()

@@ -1,14 +1,16 @@
 """``distillkit init`` in repositories of somebody else's."""
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from dvc.repo import Repo
-from hub_server import Hub
 from interpreter import PYTHON, path
 from PIL import Image
 from ruamel.yaml import YAML
@@ -18,15 +20,16 @@ from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.arguments import OFFERED, check_methods
 from distillkit.base.errors import ParamsError, SourceError
-from distillkit.cli import cli
+from distillkit.cli import cli, main
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup import new_files
+from distillkit.setup import estimates, new_files
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
+from distillkit.setup.timing.speeds import Speeds
 from distillkit.setup.workflow import workflow_text
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.trajectories import ExpertsSpec
@@ -41,8 +44,29 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=600)
 
 
-def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run(folder, PYTHON, "-m", "distillkit", *arguments, **environment)
+def distillkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process."""
+    told = StringIO(), StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(told[0]),
+        redirect_stderr(told[1]),
+        pytest.raises(SystemExit) as ended,
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["distillkit", *arguments])
+        patch.setattr("signal.signal", lambda *_: None)
+        main()
+    return subprocess.CompletedProcess(arguments, ended.value.code, *(text.getvalue() for text in told))
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """One whose speed need not be measured: seconds for each pipeline. Processes measure this one."""
+    estimates.speeds_at.cache_clear()
+    monkeypatch.setattr(estimates, "speeds_of", lambda data, images: Speeds(2000, 2000, 2000, 500))
+    yield
+    estimates.speeds_at.cache_clear()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -50,10 +74,10 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
-@pytest.fixture
-def repository(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def new_repository(tmp_path_factory) -> Path:
     """A Git and DVC repository with thirty images of each of ten classes, and a pipeline of its own."""
-    data = load_digits()
+    tmp_path, data = tmp_path_factory.mktemp("repository"), load_digits()
     for row, (image, label) in enumerate(zip(data.images[:300], data.target[:300], strict=True)):
         path = tmp_path / f"data/raw/{label}/{row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +88,11 @@ def repository(tmp_path) -> Path:
     for command in (["git", "init", "-q"], [PYTHON, "-m", "dvc", "init", "-q"]):
         assert run(tmp_path, *command).returncode == 0
     return tmp_path
+
+
+@pytest.fixture
+def repository(new_repository, tmp_path) -> Path:
+    return Path(shutil.copytree(new_repository, tmp_path, dirs_exist_ok=True))
 
 
 def read(folder: Path) -> dict:
@@ -80,7 +109,21 @@ def read(folder: Path) -> dict:
 
 def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     before = files(repository)
-    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
+    command = (
+        PYTHON,
+        "-m",
+        "distillkit",
+        "init",
+        "distill",
+        "--dataset",
+        "data/raw",
+        "--ipc",
+        "2",
+        "--ipc",
+        "5",
+        "--ci",
+    )
+    ran = run(repository, *command)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.endswith("next: dvc repro distill/dvc.yaml\n")
     after = files(repository)
@@ -468,7 +511,7 @@ def test_the_numbers_of_this_repository_are_those_that_init_writes():
 
 def test_a_dataset_of_the_hub_is_not_downloaded(repository):
     options = ["--dataset", "someone/flowers@v1.0", "--ipc", "10"]
-    ran = distillkit(repository, "init", "distill", *options, HF_HUB_OFFLINE="1")
+    ran = run(repository, PYTHON, "-m", "distillkit", "init", "distill", *options, HF_HUB_OFFLINE="1")
     assert ran.returncode == 0 and [line[:12] for line in ran.stderr.splitlines()[1:]] == ["time: about "], ran.stderr
     assert "someone/flowers@v1.0 is not on this machine (" in ran.stderr
     assert ": assumed 10 classes and images of 32x32; check data.size" in ran.stderr
@@ -489,17 +532,15 @@ dataset_info:
 
 
 @pytest.fixture
-def flowers(tmp_path_factory):
-    """A Hub with a dataset, and the environment of who knows that Hub."""
-    with Hub() as hub:
-        repo = hub.create("someone/flowers")
-        repo.commit({"README.md": CARD.encode(), "data/train-0.parquet": b"nobody reads it"})
-        yield hub, repo, hub.environment(tmp_path_factory.mktemp("hf"))
+def flowers(hub):
+    """A dataset on the Hub."""
+    repo = hub.create("someone/flowers")
+    repo.commit({"README.md": CARD.encode(), "data/train-0.parquet": b"nobody reads it"})
+    return repo
 
 
-def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, flowers):
-    hub, _, environment = flowers
-    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, hub, flowers):
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2")
     assert ran.returncode == 0 and [line[:12] for line in ran.stderr.splitlines()[1:]] == ["time: about "], ran.stderr
     assert (
         "someone/flowers has 6,000 training images in 3 classes, says its card: assumed images of 32x32" in ran.stderr
@@ -508,15 +549,14 @@ def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, flowers):
     data = read(repository / "distill")
     assert data["recipes"]["mtt-ipc2"]["matching"]["student_batch"] == 6
     assert data["data"]["size"] == [32, 32] and data["experts"]["recipe"]["batch"] == 128
-    ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001", **environment)
+    ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001")
     assert ran.returncode == 1 and "the smallest class has 2,000 training images" in ran.stderr
 
 
 @pytest.mark.parametrize("card", ["# Flowers\n", CARD.replace("class_label", "klass"), CARD.replace("6000", "many")])
 def test_a_card_that_does_not_say_is_no_obstacle(repository, flowers, card):
-    _, repo, environment = flowers
-    repo.commit({"README.md": card.encode()})
-    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2", **environment)
+    flowers.commit({"README.md": card.encode()})
+    ran = distillkit(repository, "init", "distill", "--dataset", "someone/flowers", "--ipc", "2")
     assert ran.returncode == 0 and [line[:12] for line in ran.stderr.splitlines()[1:]] == ["time: about "], ran.stderr
     assert "its card does not say which classes and how many images there are): assumed 10 classes" in ran.stderr
 

@@ -231,10 +231,12 @@ def test_only_learned_images_change(method, material, whole):
 
 @pytest.mark.parametrize("method", LEARNING)
 def test_loss_falls(method, material):
-    optim = replace(optim_for(method), steps=40)
-    run = Distillation(method, method.init(material, seeded(0)), material, optim, seeded(1))
-    losses = [step.loss for step in run]
-    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    steps = 40 if isinstance(method, SiameseCondensation) else 24  # whose loss is also of an augmentation
+    run = Distillation(
+        method, method.init(material, seeded(0)), material, replace(optim_for(method), steps=steps), seeded(1)
+    )
+    losses, part = [step.loss for step in run], steps // 4
+    assert sum(losses[-part:]) < 0.9 * sum(losses[:part])
     assert (run.result().student_lr is not None) == method.student
 
 

@@ -74,6 +74,7 @@ def nodes(cluster):
 def run(cluster, monkeypatch):
     """Runs the pipeline of this folder on the cluster; what failed, and what was said."""
     monkeypatch.setenv("PATH", environment(SCRIPTS)["PATH"])
+    monkeypatch.setenv("PYTHONBREAKPOINT", "0")  # Ray sets another, for good, and each later start would be a slow one
 
     def run(*targets: str, kind: type[Board] = Board, heard=lambda line: None, **options):
         plan, said = plan_for(targets), list[str]()

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import termios
@@ -346,6 +347,19 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
     assert (folder / "one").exists()
 
 
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory) -> Path:
+    """Both have run, but dvc.lock was committed after the first."""
+    folder = project(tmp_path_factory.mktemp("two") / "stages", {name: copy(name, "from") for name in ("a", "b")})
+    (folder / "from").touch()
+    dvc(folder, "repro", "a")
+    author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *author, "add", "-A"], cwd=folder, check=True)
+    subprocess.run(["git", *author, "commit", "-qm", "a"], cwd=folder, check=True)
+    dvc(folder, "repro")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("kept", "committed"),
     [
@@ -353,15 +367,11 @@ def test_after_a_kill_nobody_has_to_clear_up(tmp_path):
         *((kept, True) for kept in ("schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: ")),
     ],
 )
-def test_half_a_lock_is_put_back_and_nothing_runs_again(tmp_path, kept, committed):
-    folder = project(tmp_path / "killed", {name: copy(name, "from") for name in ("a", "b")})
-    (folder / "from").touch()
-    dvc(folder, "repro", "a")
-    if committed:
-        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
-        subprocess.run(["git", *author, "add", "-A"], cwd=folder, check=True)
-        subprocess.run(["git", *author, "commit", "-qm", "a"], cwd=folder, check=True)
-    dvc(folder, "repro")
+def test_half_a_lock_is_put_back_and_nothing_runs_again(two_stages, tmp_path, kept, committed):
+    folder = Path(shutil.copytree(two_stages, tmp_path / "killed", symlinks=True))
+    if not committed:
+        shutil.rmtree(folder / ".git")
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     whole = (folder / "dvc.lock").read_bytes()
     cut = whole.index(kept.encode()) + len(kept) + kept.endswith(" ") * 9  # the last one within a hash
     (folder / "dvc.lock").write_bytes(whole[:cut] if kept else b"")
