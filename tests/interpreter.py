@@ -42,7 +42,7 @@ IMPORTED = (
     *("dvc_data.index.push", "scmrepo.git.backend.dulwich", "dulwich.worktree", "pygit2", "configobj", "platformdirs"),
     *("torch", "torchvision", "sklearn.datasets", "sklearn.model_selection", "matplotlib.backends.backend_agg"),
     *("pyarrow.dataset", "pyarrow.parquet", "aiohttp", "requests", "filelock", "jinja2"),
-    *("httpx2", "yaml", "multiprocess"),  # which the Hub's client and datasets import
+    *("yaml", "multiprocess"),  # which the Hub's client and datasets import
 )
 READ_BY_PYTHON = ("PYTHON", "LD_", "OMP_", "MALLOC_")
 
@@ -162,6 +162,8 @@ def load() -> None:
     rooms = [found.name for found in ours if not found.name.startswith(("distillkit.hub.dvc", "distillkit.__main__"))]
     for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
+    with suppress(ImportError):  # what the Hub's client imports, in its newest versions
+        importlib.import_module("httpx2")
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
     colorama.deinit()  # which DVC starts when it is imported: it takes colours out of what goes into a pipe
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
