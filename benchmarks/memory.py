@@ -218,7 +218,7 @@ def joined(sizes: dict[str, Any], parts: Sequence[Path]) -> dict[str, Any]:
         for name, found in json.loads(part.read_text())["sizes"].items():
             known = sizes.setdefault(name, {**found, "stages": {}})["stages"]
             known |= found["stages"]
-    return sizes
+    return {name: sizes[name] for name in (*SIZES, *sizes) if name in sizes}
 
 
 @click.command()
