@@ -411,7 +411,7 @@ def doctor(folder: Path, as_json: bool) -> None:
 @click.argument("targets", nargs=-1)
 @click.option("--on", type=click.Choice(["local", "ray", "slurm"]), default="local", show_default=True, help="Engine.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Stages at a time.  [local: 2; ray, slurm: 64]")
-@click.option("--address", help="Ray: address of the cluster; by default RAY_ADDRESS, or a new local cluster.")
+@click.option("--address", help="Ray: address of the cluster; by default RAY_ADDRESS, this machine's, or a new one.")
 @click.option("--partition", help="Slurm: partition for the jobs.")
 @click.option("--remote", help="Transfer results through this DVC remote, even if nodes share a file system.")
 @click.option("--work", type=Path, help="Folder for unfinished work, which all nodes can access.")

@@ -13,7 +13,7 @@ from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
 from distillkit.sources.pictures import unreadable
 
 TABLES = (".csv", ".jsonl")  # files in which a row is a line
-SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")  # how datasets and the Hub name the files of a split
+SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.\w+)")  # how datasets and the Hub name the files of a split
 
 
 class Cells(NamedTuple):
@@ -87,5 +87,5 @@ def check_complete(files: Sequence[str]) -> None:
     for match in known.values():
         stem, _, last, suffix = match.groups()
         for number in range(int(last)):
-            if (name := f"{stem}-{number:05}-of-{last}{suffix}") not in known:
+            if (name := f"{stem}-{number:0{len(last)}}-of-{last}{suffix}") not in known:
                 raise SourceError(f"{name} is missing, found {match[0]}; expected all {int(last)} files; restore it")
