@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.fft import dct
 from sklearn.neighbors import KNeighborsClassifier
 
 from distillkit.base.randomness import seeded
@@ -33,7 +34,7 @@ def test_distances_by_hand():
     assert found.row_Nk.tolist() == [[1, 0]]
 
 
-@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 5), (2, 1, 9)])
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 7, 5), (2, 1, 9), (3, 40, 70), (5,)])
 def test_features_are_no_farther_apart_than_images(shape):
     """And the bound holds in float32, at which it is computed."""
     images = torch.randn(60, *shape, generator=seeded(4)) * 3
@@ -41,6 +42,11 @@ def test_features_are_no_farther_apart_than_images(shape):
     found = neighbours.features(images)
     assert found.square().sum(1).tolist() == pytest.approx(images.square().flatten(1).sum(1).tolist(), rel=1e-5)
     assert (neighbours.bound(found, found) <= exact).all()
+
+
+def test_the_cosine_transform_is_that_of_scipy():
+    x = torch.randn(7, dtype=torch.float64, generator=seeded(2))
+    assert (neighbours.cosines(7) @ x).tolist() == pytest.approx(dct(x.numpy(), norm="ortho").tolist())
 
 
 def test_copies_are_as_near_whatever_the_order_of_summing():

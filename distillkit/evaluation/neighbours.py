@@ -5,6 +5,7 @@ pairs; k neighbours.
 """
 
 from collections.abc import Callable, Iterable
+from math import ceil, pi, sqrt
 from typing import NamedTuple
 
 import torch
@@ -12,14 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distillkit.base.errors import ArtifactError
-from distillkit.data.rows import PART, Images, spans, to_pixels
+from distillkit.data.rows import PART, Chosen, Images, spans, to_pixels
 
-SIDE = 2  # pixels; features are sums over squares of this side
+FEATURES = 256  # most frequencies of an image that are features
+SIDE = 32  # pixels; a larger image is first summed over squares, which leave at most so many rows and columns
+COLOUR = 9  # weight of a frequency between channels: colours vary less over an image than brightness
 QUERIES = 512  # query images in a block
-CANDIDATES = 2**23  # values of a chunk to compare with, 32 MiB of float32; a small chunk rules out few pairs
+CANDIDATES = 2**26  # bytes of a chunk to compare with; a small chunk rules out few pairs
 PAIRS = 2**19  # most float64 values of image pairs in memory
 FIRST = 4  # pairs per query image that are computed first, to rule out others
-ROUNDING = 1e-7  # bound of the float32 rounding error per summed feature
+ROUNDING = 1e-7  # bound of the float32 rounding error per feature
 
 Track = Callable[[Iterable[slice]], Iterable[slice]]
 
@@ -57,39 +60,71 @@ def nearest(
     if left < count:
         raise ArtifactError(f"there are {left} images to compare with; expected at least {count} that are not excluded")
     device = images.device
+    x_NF = features(images)
     excluded_N = torch.full((len(images),), -1) if exclude_N is None else exclude_N
     found = Nearest(
         torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
         torch.full((len(images), count), len(others), device=device),
     )
-    for columns in track(list(spans(others, chunk, CANDIDATES))):
-        chunk_SD = to_pixels(others[columns].to(device)).flatten(1)
-        features_SF = features(chunk_SD.view(-1, *own))
-        for rows in spans(images, QUERIES):
-            block_BD = to_pixels(images[rows]).flatten(1)
-            least_BS = bound(features(block_BD.view(-1, *own)), features_SF)
+    for columns in track(list(spans(others, chunk, CANDIDATES // others.dtype.itemsize))):
+        part = others[columns].to(device)
+        s_SF = features(part)
+        for row_B in torch.arange(len(images)).split(QUERIES):
+            rows = slice(int(row_B[0]), int(row_B[-1]) + 1)
+            least_BS = bound(x_NF[rows], s_SF)
             column_B = excluded_N[rows].to(device) - columns.start
-            here_B = ((column_B >= 0) & (column_B < len(chunk_SD))).nonzero().squeeze(1)
-            least_BS[here_B, column_B[here_B]] = torch.inf
+            here_B = ((column_B >= 0) & (column_B < len(part))).nonzero().squeeze(1)
+            least_BS[here_B, column_B[here_B]] = torch.nan
             known = Nearest(found.squared_Nk[rows], found.row_Nk[rows])
-            better = compared(block_BD, chunk_SD, least_BS, known, columns.start)
+            better = compared(known, Chosen(images, row_B), part, least_BS, columns.start)
             found.squared_Nk[rows], found.row_Nk[rows] = better
     return found
 
 
-def features(x_BCHW: Tensor) -> Tensor:
-    """Sums over squares of SIDE x SIDE values, divided by SIDE, and the norm of the remainder: (B, F) float32.
+def features(images: Images) -> Tensor:
+    """Coordinates of images in orthonormal directions, and the norm of the remainder: (N, F + 1) float32.
 
-    The sums are coordinates c in orthonormal directions. With r(x) = √(‖x‖² − ‖c(x)‖²), the norm of the remainder, ‖x −
-    s‖² = ‖c(x) − c(s)‖² + ‖rest‖² ≥ ‖c(x) − c(s)‖² + (r(x) − r(s))². So f = (c, r), and ‖f(x)‖ = ‖x‖.
+    With the coordinates c(x), and r(x) = √(‖x‖² − ‖c(x)‖²), the norm of the remainder, ‖x − s‖² = ‖c(x) − c(s)‖² +
+    ‖rest‖² ≥ ‖c(x) − c(s)‖² + (r(x) − r(s))². So f = (c, r), and ‖f(x)‖ = ‖x‖.
     """
-    x_BCHW = x_BCHW if x_BCHW.ndim == 4 else x_BCHW[:, None, None]
+    shape = (1, 1, *images.shape[1:])[-3:]  # values without axes are a row
+    kept = min(FEATURES, pooled(torch.empty(1, *shape)).numel())
+    found_NF = torch.empty(len(images), kept + 1, device=images.device)
+    for rows in spans(images):
+        x_BCHW = to_pixels(images[rows]).double().view(-1, *shape)
+        c_BF = lowest_frequencies(pooled(x_BCHW))
+        rest_B = x_BCHW.square().flatten(1).sum(1) - c_BF.square().sum(1)
+        found_NF[rows] = torch.cat([c_BF, rest_B.clamp(min=0).sqrt()[:, None]], 1).float()
+    return found_NF
+
+
+def pooled(x_BCHW: Tensor) -> Tensor:
+    """Sums over rectangles, scaled to be coordinates in orthonormal directions: (B, C, h, w) with h, w ≤ SIDE."""
     high, wide = x_BCHW.shape[2:]
-    side_h, side_w = min(SIDE, high), min(SIDE, wide)
-    padded = F.pad(x_BCHW, (0, -wide % side_w, 0, -high % side_h))
-    sums_BF = F.avg_pool2d(padded, (side_h, side_w)).flatten(1) * (side_h * side_w) ** 0.5
-    rest_B = x_BCHW.double().square().flatten(1).sum(1) - sums_BF.double().square().sum(1)
-    return torch.cat([sums_BF, rest_B.clamp(min=0).sqrt().float()[:, None]], 1)
+    sides = ceil(high / SIDE), ceil(wide / SIDE)
+    padded = F.pad(x_BCHW, (0, -wide % sides[1], 0, -high % sides[0]))
+    return F.avg_pool2d(padded, sides) * sqrt(sides[0] * sides[1]) if max(sides) > 1 else x_BCHW
+
+
+def lowest_frequencies(x_BCHW: Tensor) -> Tensor:
+    """At most FEATURES coordinates of the cosine transform over channels, rows and columns, (B, F).
+
+    Natural images differ most in these: low frequencies, and of colour, which is the frequency over channels, fewer.
+    """
+    over_C, over_H, over_W = (cosines(side).to(x_BCHW.device) for side in x_BCHW.shape[1:])
+    waves_BCHW = torch.einsum("fc,bchw->bfhw", over_C, over_H @ x_BCHW @ over_W.T)
+    c, i, j = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3).T
+    order_D = ((i**2 + j**2 + 1) * torch.where(c > 0, COLOUR, 1)).argsort(stable=True)
+    return waves_BCHW.flatten(1)[:, order_D[:FEATURES].to(x_BCHW.device)]
+
+
+def cosines(count: int) -> Tensor:
+    """The orthonormal cosine transform (DCT-II), (n, n) float64: √(2/n) cos(π f (2k + 1) / 2n) for frequency f and
+    place k, and √(1/n) for f = 0."""
+    place = torch.arange(count, dtype=torch.float64)
+    waves = (pi / (2 * count) * place[:, None] * (2 * place + 1)).cos() * sqrt(2 / count)
+    waves[0] /= sqrt(2)
+    return waves
 
 
 def bound(x_BF: Tensor, s_SF: Tensor) -> Tensor:
@@ -99,17 +134,33 @@ def bound(x_BF: Tensor, s_SF: Tensor) -> Tensor:
     return torch.addmm(squared_S, x_BF, s_SF.T, alpha=-2).add_((squared_B - slack_B)[:, None])
 
 
-def compared(block_BD: Tensor, chunk_SD: Tensor, least_BS: Tensor, known: Nearest, start: int) -> Nearest:
-    """``known`` updated with nearer images of a chunk that begins at row ``start``. Overwrites ``least_BS``."""
+def compared(known: Nearest, block: Images, part: Tensor, least_BS: Tensor, start: int) -> Nearest:
+    """``known`` of a block of images updated with nearer images of a chunk, ``part``, that begins at row ``start``.
+
+    ``least_BS`` has lower bounds of the squared distances, NaN for pairs that do not count. Overwrites it.
+    """
+
+    def updated(known: Nearest, query_K: Tensor, column_K: Tensor) -> Nearest:
+        return merged(known, query_K, squared_distances(block, query_K, part, column_K), column_K + start)
+
+    hopeful_BS = least_BS <= known.squared_Nk[:, -1:]
     few = min(known.row_Nk.shape[1] - 1 + FIRST, least_BS.shape[1])
-    likely_Bk = least_BS.topk(few, largest=False).indices
-    hopeful = torch.zeros_like(least_BS, dtype=torch.bool).scatter_(1, likely_Bk, True)
-    for wanted in (hopeful, ~hopeful):  # the likeliest first, because they rule out most of the others
-        pairs = (wanted & (least_BS < torch.inf) & (least_BS <= known.squared_Nk[:, -1:])).nonzero(as_tuple=True)
-        parts = zip(*(side_K.split(max(1, PAIRS // chunk_SD.shape[1])) for side_K in pairs), strict=True)
-        squared = [(block_BD[query].double() - chunk_SD[column].double()).square().sum(1) for query, column in parts]
-        known = merged(known, pairs[0], torch.cat(squared), pairs[1] + start)
-    return known
+    if hopeful_BS.sum() > few * len(least_BS):  # the likeliest first, because they rule out most of the others
+        likely_Bk = least_BS.topk(few, largest=False).indices
+        query_K, place_K = hopeful_BS.gather(1, likely_Bk).nonzero(as_tuple=True)
+        known = updated(known, query_K, likely_Bk[query_K, place_K])
+        hopeful_BS = least_BS.scatter_(1, likely_Bk, torch.nan) <= known.squared_Nk[:, -1:]
+    return updated(known, *hopeful_BS.nonzero(as_tuple=True))
+
+
+def squared_distances(block: Images, query_K: Tensor, part: Tensor, column_K: Tensor) -> Tensor:
+    """‖x − s‖² of pairs (K,), float64, from the differences."""
+    pairs = max(1, PAIRS // part[0].numel())
+    found = [
+        (to_pixels(block[query]).double() - to_pixels(part[column]).double()).square().flatten(1).sum(1)
+        for query, column in zip(query_K.split(pairs), column_K.split(pairs), strict=True)
+    ]
+    return torch.cat(found)
 
 
 def merged(known: Nearest, query_K: Tensor, squared_K: Tensor, row_K: Tensor) -> Nearest:
