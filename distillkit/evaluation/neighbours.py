@@ -112,10 +112,12 @@ def lowest_frequencies(x_BCHW: Tensor) -> Tensor:
     Natural images differ most in these: low frequencies, and of colour, which is the frequency over channels, fewer.
     """
     over_C, over_H, over_W = (cosines(side).to(x_BCHW.device) for side in x_BCHW.shape[1:])
-    waves_BCHW = torch.einsum("fc,bchw->bfhw", over_C, over_H @ x_BCHW @ over_W.T)
-    c, i, j = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3).T
+    every_D3 = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3)
+    c, i, j = every_D3.T
     order_D = ((i**2 + j**2 + 1) * torch.where(c > 0, COLOUR, 1)).argsort(stable=True)
-    return waves_BCHW.flatten(1)[:, order_D[:FEATURES].to(x_BCHW.device)]
+    c, i, j = every_D3[order_D[:FEATURES]].T
+    waves_BCij = over_H[: i.max() + 1] @ x_BCHW @ over_W[: j.max() + 1].T
+    return torch.einsum("fc,bcij->bfij", over_C, waves_BCij)[:, c, i, j]
 
 
 def cosines(count: int) -> Tensor:
