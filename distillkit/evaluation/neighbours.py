@@ -18,6 +18,7 @@ from distillkit.data.rows import PART, Chosen, Images, spans, to_pixels
 FEATURES = 256  # most frequencies of an image that are features
 SIDE = 32  # pixels; a larger image is first summed over squares, which leave at most so many rows and columns
 COLOUR = 9  # weight of a frequency between channels: colours vary less over an image than brightness
+HELD = 2**14  # query images of which the features are held at a time, 16 MiB
 QUERIES = 512  # query images in a block
 CANDIDATES = 2**26  # bytes of a chunk to compare with; a small chunk rules out few pairs
 PAIRS = 2**19  # most float64 values of image pairs in memory
@@ -59,9 +60,17 @@ def nearest(
         raise ArtifactError(f"images are {own}, source images {theirs}; expected the same shape; give their source")
     if left < count:
         raise ArtifactError(f"there are {left} images to compare with; expected at least {count} that are not excluded")
-    device = images.device
-    x_NF = features(images)
     excluded_N = torch.full((len(images),), -1) if exclude_N is None else exclude_N
+    if len(images) <= HELD:
+        return searched(images, others, count, excluded_N, track, chunk)
+    parts = torch.arange(len(images)).split(HELD)
+    found = [searched(Chosen(images, rows), others, count, excluded_N[rows], track, chunk) for rows in parts]
+    return Nearest(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def searched(images: Images, others: Images, count: int, excluded_N: Tensor, track: Track, chunk: int) -> Nearest:
+    """:func:`nearest` for images of which all features are held in memory."""
+    device, x_NF = images.device, features(images)
     found = Nearest(
         torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
         torch.full((len(images), count), len(others), device=device),
