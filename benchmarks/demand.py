@@ -4,8 +4,8 @@
     python benchmarks/demand.py --case digits    # one case
 
 Images are of a case's shape, of random squares, at most 8 rows and columns of them: of finer noise, the nearest images
-take long to find. No peak depends on what they show. Cases that are not measured keep what the file has of them. Fields: cases, by name, with
-case, and for each stage measured_mb, estimate_mb and their ratio.
+take long to find. No peak depends on what they show. Cases that are not measured keep what the file has of them.
+Fields: cases, by name, with case, and for each stage measured_mb, estimate_mb and their ratio.
 """
 
 import json
