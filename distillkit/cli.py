@@ -316,7 +316,7 @@ def table(
 @cli.command(short_help="Write a pipeline into your repository.")
 @click.argument("folder", type=Path, default=Path())
 @click.option("--dataset", default="digits", show_default=True, help="A folder, owner/name, or torchvision:Name.")
-@click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
+@click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated.  [10, or as many as fit]")
 @click.option(
     "--method", "methods", multiple=True, help="random, window, mtt, selmatch, dm, herding …; may be repeated."
 )
@@ -358,7 +358,7 @@ def init(
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
         found = f"{given[0]} is for a new pipeline, but {folder} has one"
         raise click.UsageError(f"{found}; leave it out, or name a folder")
-    wanted = ipcs or (10,), methods or USUAL
+    wanted = ipcs, methods or USUAL
     planned = plan_for(folder, dataset, *wanted, name, ci, source_settings(source), minutes, to_write=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
