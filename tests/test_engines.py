@@ -562,6 +562,7 @@ def mistaken(folder: Path, change) -> Path:
             r"params.yaml has no package.storage, which dvc.yaml asks for; add it",
         ),
         (lambda data: data.pop("audit"), r"params.yaml has no section 'audit'; add it"),
+        (lambda data: data.update(expert_shards=[]), r"params.yaml: expert_shards is \[\]; expected distinct .*"),
         (
             lambda data: data["recipes"]["random-ipc2"].update(method="randm"),
             r"params.yaml: recipes\.random-ipc2\.method is 'randm' .*did you mean 'random'.*",
@@ -585,7 +586,8 @@ def test_a_mistake_in_params_is_told_before_anything_runs(tmp_path, monkeypatch,
         monkeypatch.chdir(place)
         ended = CliRunner().invoke(cli, ["repro", *arguments])
         assert isinstance(ended.exception, ParamsError), ended.output
-        assert re.fullmatch(line, str(ended.exception)), ended.exception
+        shown = line if place == folder else f"wrong/{line}"
+        assert re.fullmatch(shown, str(ended.exception)), ended.exception
 
 
 def test_right_params_are_let_through(tmp_path, monkeypatch):

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base import params
-from distillkit.base.arguments import is_pipeline
+from distillkit.base.arguments import check_pipelines, is_pipeline
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.engines.controller import Away, Starter
 from distillkit.engines.engine import Demand
 from distillkit.engines.order import Places, token
+from distillkit.setup.diagnostics import named_from_here
 
 JOBS = Path(".distillkit/jobs")
 GIB = 2**30
@@ -58,12 +59,19 @@ def check_params(targets: Sequence[str]) -> None:
     files = [Path(target.partition(":")[0]) for target in targets] or [Path("dvc.yaml")]
     for folder in sorted({file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}):
         if is_pipeline(folder):
-            from distillkit.pipeline import checks  # imports torch
+            with named_from_here(folder):
+                check_pipelines([str(folder / "dvc.yaml")])
+                check_all(folder)
 
-            data = params.load(folder / params.FILE)
-            check_named(data, folder)
-            with chdir(folder):  # where own networks are looked for
-                checks.check_params(data)
+
+def check_all(folder: Path) -> None:
+    """The whole of params.yaml in ``folder``, by the checks of the stages."""
+    from distillkit.pipeline import checks  # imports torch
+
+    data = params.load(folder / params.FILE)
+    check_named(data, folder)
+    with chdir(folder):  # where own networks are looked for
+        checks.check_params(data)
 
 
 def check_named(data: Mapping[str, Any], folder: Path) -> None:
@@ -173,7 +181,9 @@ def estimate(folder: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
     from distillkit.setup.resources import peaks_of
 
     data = params.load(folder / params.FILE)
-    peaks, runs = peaks_of(data, images(folder)), int(data["evaluation"]["runs"])
+    with named_from_here(folder):
+        peaks = peaks_of(data, images(folder))
+    runs = int(data["evaluation"]["runs"])
     full = [name for name, recipe in params.entries(data, "recipes").items() if recipe.get("method") == "full"]
     peaks |= {f"evaluate {name}": peaks["evaluate full"] for name in full}
     return peaks, {"experts": int(data["experts"]["per_shard"]), "reference": runs, "evaluate": runs}

@@ -57,9 +57,10 @@ def plan_for(
 
     Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has too few
     images for an IPC, or the stages could not read the new files; SourceError when the images cannot be read. Without
-    ``ipcs``, one is chosen that fits the smallest class. With ``minutes``, numbers are chosen so that the pipeline takes no longer on this machine; with ``minutes`` or
-    ``to_write``, the notes say how long it takes. Nothing is downloaded except a card on the Hub. If ``folder`` has a
-    pipeline already, only a workflow is planned. A conflict that is seen before the images ends a plan ``to_write``.
+    ``ipcs``, one is chosen that fits the smallest class. With ``minutes``, numbers are chosen so that the pipeline
+    takes no longer on this machine; with ``minutes`` or ``to_write``, the notes say how long it takes. Nothing is
+    downloaded except a card on the Hub. If ``folder`` has a pipeline already, only a workflow is planned. A conflict
+    that is seen before the images ends a plan ``to_write``.
     """
     top = git_root(folder)
     if name is not None:
@@ -101,7 +102,7 @@ def without_images(source: Source, folder: Path) -> dict[Path, str]:
 def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
     """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
     try:
-        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, dataset)
+        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, folder, dataset)
     except SourceError as error:
         if (folder / FILE).exists():
             raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
@@ -131,7 +132,7 @@ def is_here(source: Source, folder: Path) -> bool:
     return not isinstance(source, TorchvisionSource)
 
 
-def from_afar(source: Source, dataset: str) -> Inspection | None:
+def from_afar(source: Source, folder: Path, dataset: str) -> Inspection | None:
     """What is known without a download: the content of a card on the Hub, or None. Prints what is assumed."""
     reason, found = "", None
     if isinstance(source, TorchvisionSource):
@@ -146,7 +147,7 @@ def from_afar(source: Source, dataset: str) -> Inspection | None:
     else:
         known = f"has {counted(found.images, 'training image')} in {counted(found.classes, 'class')}, says its card"
         assumed = "images of 32x32; check data.size, the"
-    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
+    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in {folder / FILE}")
     return found
 
 
