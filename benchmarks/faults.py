@@ -33,9 +33,9 @@ RESULTS = ROOT / "benchmarks/results/faults-cpu.json"
 PAGE = ROOT / "docs/many-machines.md"
 START, END = "<!-- faults: written by benchmarks/faults.py, do not edit -->\n", "<!-- end of faults -->"
 BEFORE, MIDDLE, AFTER = "before the stage starts", "during the stage", "after the stage, before dvc.lock is written"
-TWICE = r"begins again|Running stage 'work'(.|\n)*Running stage 'work'"
+TWICE = r"starts again|Running stage 'work'(.|\n)*Running stage 'work'"
 REMOTE = r"DVC remote store fails: .*; check it: dvc push -r store; then run the same command again"
-GONE = r"^error: the head of the Ray cluster, .*, has gone \(.*\); start the cluster again, and run the same command"
+GONE = r"^error: the head of the Ray cluster, .*, no longer answers \(.*\); start the cluster again, and run the same"
 TORCH = {"METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n"}
 Key = tuple[str, str, str]  # the fault, the moment and the engine
 Broken = tuple[int, str]  # the exit code of a command, and what it said
@@ -217,7 +217,7 @@ def _(lab: Lab) -> Broken:
         return running.ended()
 
 
-@fault("the stage fails", MIDDLE, 1, r"^error: work .*failed, see above; what ran beside", local=2, ray=2, slurm=2)
+@fault("the stage fails", MIDDLE, 1, r"^error: work .*failed, see above; the stages that", local=2, ray=2, slurm=2)
 def _(lab: Lab) -> Broken:
     """Another stage runs beside it to its end."""
     lab.declare(work=WORK, beside=BESIDE)
@@ -251,7 +251,7 @@ def _(lab: Lab) -> Broken:
         return running.ended()
 
 
-@fault("the remote cannot be reached", AFTER, 1, rf"{REMOTE}|left no result in", ray=1, slurm=1)
+@fault("the remote cannot be reached", AFTER, 1, rf"{REMOTE}|its result is not in", ray=1, slurm=1)
 def _(lab: Lab) -> Broken:
     lab.extra = ["--remote", "store"]
     return at_the_end(lab, lab.away)
