@@ -466,7 +466,7 @@ def test_what_cannot_travel(four, tmp_path, monkeypatch):
     assert LARGEST > 2**20
     shutil.rmtree(four / ".git")
     (four / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    with pytest.raises(DistillkitError, match=r"is no Git repository, .*; make one: git init"):
+    with pytest.raises(DistillkitError, match=r"is not in a Git repository; expected one, .*; run git init"):
         pack("a", Places(None), set())
 
 
