@@ -41,6 +41,7 @@ BASE = (670 if torch.version.cuda else 370) * MIB  # a stage after its imports; 
 LARGE = 210 * MIB  # in addition for a large network: counting its FLOP, and workspace of its layers
 COMPILING = 500 * MIB  # in addition with compilation: a guess
 STEP = 2  # memory of a training step, in copies of all layers' outputs
+TRAINING = 4  # memory of a network that is trained, in copies of its parameters: gradient, momentum, update
 TEST, TESTED = 4, 1000  # memory of testing, in copies of the largest layer's output, for this many images at a time
 COPIES = 3  # of a block of images as floats while they are normalised
 GRAPH = 1.33  # memory that a step of the unroll saves, in copies of all layers' outputs
@@ -175,9 +176,7 @@ def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
         "experts": experts_peak(spec, images),
         "score": score_peak(spec, images, len(section(data, "expert_shards", list[int]))),
         "reference": whole,
-        "evaluate": testing_peak(
-            tested, evaluation, largest, 2 * images.floats(largest)
-        ),  # and the file it is read from
+        "evaluate": testing_peak(tested, evaluation, largest, images.floats(largest)),
     }
     for recipe in recipes:
         if isinstance(recipe.method, Method):
@@ -216,7 +215,7 @@ def experts_peak(spec: ExpertsSpec, images: Images) -> int:
     """
     job = Job(spec.recipe.network, images, spec.visits(images.train))
     batch = min(spec.recipe.batch, images.train or spec.recipe.batch)
-    step = STEP * batch * sum(job.outputs) + images.seen(images.train, batch)
+    step = STEP * batch * sum(job.outputs) + TRAINING * job.theta + images.seen(images.train, batch)
     probabilities = images.train * images.classes  # of this epoch and the one before
     step += 2 * HALF * probabilities if probabilities <= MOVING else 0
     expert = trajectory(spec, job) + recorded(spec, images)
@@ -236,7 +235,7 @@ def testing_peak(job: Job, recipe: EvaluationRecipe, count: int, held: int) -> i
     at_work = STEP * batch * sum(job.outputs) + TEST * tested * max(job.outputs)
     networks = min(recipe.runs, job.workers * job.compute.stack)
     seen = images.seen(images.test, images.chunk, job.workers) + images.seen(count, batch, networks)
-    return job.base + networks * (at_work + STEP * job.theta) + seen + held
+    return job.base + networks * (at_work + TRAINING * job.theta) + seen + held
 
 
 def distill_peak(recipe: Recipe, job: Job) -> int:
