@@ -159,9 +159,9 @@ def measured(study: Study, small: Any, data: Any, wrong_N: Tensor, seed: int) ->
 @click.option("--seed", "seeds", type=int, multiple=True, help="These seeds alone; may be repeated.")
 def main(name: str, source: str | None, only: str | None, seeds: tuple[int, ...]) -> None:
     """Measure what is missing."""
-    if name == "cifar10" and source is None:
-        raise click.UsageError("cifar10 needs --data, a folder or an id of the Hub")
-    study = digits() if source is None else cifar10(source)
+    if (name == "cifar10") != (source is not None):
+        raise click.UsageError("cifar10 needs --data, a folder or an id of the Hub; digits has its own images")
+    study = cifar10(source) if name == "cifar10" else digits()
     if only != "signs":
         for seed in seeds or study.seeds:
             for rate in RATES:
