@@ -161,7 +161,7 @@ def main(name: str, source: str | None, only: str | None, seeds: tuple[int, ...]
     """Measure what is missing."""
     if (name == "cifar10") != (source is not None):
         raise click.UsageError("cifar10 needs --data, a folder or an id of the Hub; digits has its own images")
-    study = cifar10(source) if name == "cifar10" else digits()
+    study = cifar10(source) if source else digits()
     if only != "signs":
         for seed in seeds or study.seeds:
             for rate in RATES:
