@@ -6,12 +6,12 @@ never say more than the last ``dvc repro`` and the last benchmark.
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
+import noise_tables
 from costs import estimates, exponents, price
 
 from distillkit.audit.result import COLUMNS, table_row
@@ -176,94 +176,15 @@ def storage() -> str:
     return "\n".join(lines)
 
 
-def noise_sets() -> str:
-    """Accuracy and share of wrong labels by method and rate, mean and deviation over seeds, of noise_digits.json."""
-    every = load(NOISE)["sets"]
-    cells_of = Counter((key.split("/")[0], key.split("/")[2]) for key in every)
-    found = {
-        key: cell
-        for key, cell in every.items()
-        if cells_of[key.split("/")[0], key.split("/")[2]] == len(NOISE_ROWS)  # seeds that were measured in full
-    }
-    rates, rows = unique(found, 0), unique(found, 1)
-    header = [
-        "set",
-        *(f"accuracy % at {words(rate)}" for rate in rates),
-        *(f"wrong at {words(rate)}" for rate in rates[1:]),
-    ]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    for row in rows:
-        cells = {rate: [found[key] for key in found if key.split("/")[:2] == [rate, row]] for rate in rates}
-        accuracies = [spread([cell["accuracy"] for cell in cells[rate]]) for rate in rates]
-        wrong = [spread([cell["mislabelled"] for cell in cells[rate]], 0) for rate in rates[1:]]
-        lines.append([NOISE_ROWS.get(row, row), *accuracies, *wrong])
-    seeds = [len({key.split("/")[2] for key in found if key.split("/")[0] == rate}) for rate in rates]
-    told = ", ".join(f"{count} {rate}" for count, rate in zip(seeds, map(words, rates), strict=True))
-    return "\n".join([f"Seeds: {told}.", "", *(f"| {' | '.join(line)} |" for line in lines)])
-
-
-def noise_scores() -> str:
-    """How well scores find wrong labels, of noise_digits.json."""
-    found = load(NOISE)["scores"]
-    rates, scores = unique(found, 0), list(next(iter(found.values())))
-    kinds = {"precision_at_rate": "precision = recall %", "average_precision": "average precision %"}
-    header = ["score", *(f"{words} at {100 * float(rate):.0f} %" for words in kinds.values() for rate in rates)]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    for score in scores:
-        cells = [
-            [found[key][score][kind] for key in found if key.split("/")[0] == rate] for kind in kinds for rate in rates
-        ]
-        lines.append([f"`{score}`", *(spread(cell, 1) for cell in cells)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def noise_signs() -> str:
-    """How often there is a warning, and how right it is, of noise_digits.json."""
-    found = load(NOISE)["signs"]
-    lines = [["labels", "warnings", "share that it names", "precision %", "recall %"], ["---"] + ["---:"] * 4]
-    for kind, rate in dict.fromkeys(
-        tuple(key.split("/")[:2]) for key in sorted(found, key=lambda key: key.split("/")[:2])
-    ):
-        cells = [found[key] for key in found if key.split("/")[:2] == [kind, rate]]
-        warned = [cell for cell in cells if cell["warns"]]
-        told = [
-            spread([cell[key] for cell in warned], 1) if warned else "–" for key in ("share", "precision", "recall")
-        ]
-        lines.append([words(rate, kind), f"{len(warned)} of {len(cells)}", *told])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def unique(keys: Iterable[str], part: int) -> list[str]:
-    """What stands at that place of keys with slashes, rates in order."""
-    found = list(dict.fromkeys(key.split("/")[part] for key in keys))
-    return sorted(found, key=float) if part == 0 else [row for row in NOISE_ROWS if row in found]
-
-
-def words(rate: str, kind: str = "symmetric") -> str:
-    return "clean" if rate == "0" else f"{100 * float(rate):.0f} % {kind}"
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    deviation = f" ± {100 * stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.{digits}f}{deviation}"
-
-
-NOISE = Path("benchmarks/results/noise_digits.json")
-NOISE_ROWS = {
-    "random": "random",
-    "window": "window",
-    "ccs": "ccs, drops 10 %",
-    "ccs-rate": "ccs, drops as much as is wrong",
-    "k-centre": "k-centre",
-    "mtt": "mtt",
-    "selmatch": "selmatch",
-    "full": "full",
-}
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results, "splits": splits},
     "docs/speed.md": {"speed": speed, "memory": large_sources},
     "docs/privacy.md": {"audit": audit},
-    "docs/noise.md": {"noise-sets": noise_sets, "noise-scores": noise_scores, "noise-signs": noise_signs},
+    "docs/noise.md": {
+        f"noise-{part}-{name}": partial(table, Path(f"benchmarks/results/noise_{name}.json"))
+        for name in ("digits", "cifar10")
+        for part, table in noise_tables.TABLES.items()
+    },
     "docs/publishing.md": {"storage": storage},
     "docs/cost.md": {"cost": exponents, "estimates": estimates, "price": price},
 }
