@@ -153,6 +153,15 @@ def large_sources() -> str:
     return "\n".join(lines)
 
 
+def times() -> str:
+    """CPU seconds of stages before and now, of benchmarks/results/stage_times-cpu.json."""
+    found = load_benchmark("stage_times")["stages"]
+    lines = ["| CPU seconds, 50,000 images | before | now | ratio |", "| --- | ---: | ---: | ---: |"]
+    for stage, each in found.items():
+        lines.append(f"| {stage} | {each['before_s']:.1f} | {each['now_s']:.1f} | {each['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
 def storage() -> str:
     """Bytes and accuracies of benchmarks/results/storage.json."""
     found = load(Path("benchmarks/results/storage.json"))
@@ -178,7 +187,7 @@ def storage() -> str:
 
 PAGES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results, "splits": splits},
-    "docs/speed.md": {"speed": speed, "memory": large_sources},
+    "docs/speed.md": {"speed": speed, "memory": large_sources, "times": times},
     "docs/privacy.md": {"audit": audit},
     "docs/noise.md": {
         f"noise-{part}-{name}": partial(table, Path(f"benchmarks/results/noise_{name}.json"))
