@@ -228,6 +228,15 @@ def test_each_method_has_numbers_to_begin_with(method, ipc):
     assert recipe.method_name == method and recipe.params["ipc"] == ipc
 
 
+@pytest.mark.parametrize(("ipc", "starts"), [(50, [0.6, 0.7, 0.8, 0.9]), (100, [0.2, 0.4, 0.6, 0.8])])
+def test_small_shares_of_a_source_start_with_easier_images(ipc, starts):
+    """500 and 1,000 of 50,000 images: under 2 %, and not."""
+    from distillkit.api.settings import recipe_for
+
+    recipe = recipe_for("window", ipc, None, Facts((32, 32), 10, 50_000), {})
+    assert recipe.params["window_start"]["candidates"] == starts
+
+
 def test_numbers_that_are_taken_are_told_and_some_can_be_given(data, experts, capsys):
     small = dk.distill(data, "mtt", 2, experts=experts, optim={"steps": 1}, matching={"student_steps": 1})
     told = capsys.readouterr().err
