@@ -121,9 +121,9 @@ class Facts:
         With one image per class, it uses early and short parts of trajectories, as published, and smaller steps for DM.
         In trajectory matching, the student sees every image once in an outer step, as far as 30 inner steps allow. The
         gradient of an image falls as the number of images that the student sees grows, so ``image_lr`` grows with it:
-        measured on CIFAR-10 at 10 to 1,000 images per class (studies/cifar10/gradients.py). A set of less than 2 % of the
-        images starts with easier ones: on held-out images of CIFAR-10, the best of these starts was 0.9 at 1 %, 0.6 at 5 %
-        and 0.5 from 10 % on (docs/results.md).
+        measured on CIFAR-10 at 10 to 1,000 images per class (studies/cifar10/gradients.py). A set of less than 2 % of
+        the images starts with easier ones: on held-out images of CIFAR-10, the best start of a window was 0.9 at 1 %,
+        0.6 at 5 % and 0.5 from 10 % on (docs/results.md).
         """
         side, batch = max(self.size), 50 if self.classes <= 10 else 128
         alone, dd_steps = ipc == 1, max(steps for steps in range(1, 6) if ipc % steps == 0)
