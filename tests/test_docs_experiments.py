@@ -92,7 +92,7 @@ def test_watching(tmp_path):
     with (project / "dvc.yaml").open("a") as file:
         file.write(declaration[1])
     command = [sys.executable, "-m", "dvc", "repro", "-s", "distill@mtt-ipc5"]
-    with background(command, cwd=project, env=environment(SCRIPTS), stderr=subprocess.DEVNULL) as running:
+    with background(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL) as running:
         until((project / LIVE / "mtt-ipc5/metrics.json").exists, "the first step is done")
         followed, metrics, page = (shown_by(line, project) for line in watching())
         charts = dvc(project, "plots", "show", "--json")
