@@ -1,4 +1,4 @@
-"""What holds for all tests. Their shared fixtures are in tests/fixtures.py."""
+"""What holds for all tests. Their shared fixtures are in tests/shared.py."""
 
 import os
 import tempfile
@@ -39,4 +39,4 @@ def pytest_configure(config: pytest.Config) -> None:
     """Fixtures are for those who run tests: who only hands them out need not import torch."""
     assert interpreter.BIN.is_dir()
     if not getattr(config.option, "numprocesses", None):
-        config.pluginmanager.import_plugin("fixtures")
+        config.pluginmanager.import_plugin("shared")
