@@ -56,14 +56,16 @@ able = hasattr(os, "pidfd_open") and args and (args[0] in ("-P", "-m", "-c") or 
 if not able or known != {known} or any(map(os.isatty, range(3))):
     os.execv({python!r}, [{python!r}, *args])
 ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
+blocked = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]
 request = {{"args": args, "folder": os.getcwd(), "environment": dict(os.environ), "ignored": ignored}}
-message = json.dumps(request).encode()
+message = json.dumps(request | {{"blocked": blocked, "parent": os.getppid()}}).encode()
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
 socket.send_fds(server, [len(message).to_bytes(8)], [0, 1, 2])
 server.sendall(message)
 for number in {{signal.SIGINT, signal.SIGTERM}}.difference(ignored):
     signal.signal(number, lambda number, frame: server.send(bytes([number])))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
 answer = server.recv(8)
 code = int.from_bytes(answer, signed=True) if answer else 70
 if code < 0:
@@ -196,7 +198,10 @@ def become(request: dict[str, Any], streams: list[int], python: str) -> NoReturn
     os.chdir(request["folder"])
     for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}.items():
         signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
-    sys.executable = python
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    if request["parent"] != 1:  # the tests' own process, in a container: who was started by another 1 is an orphan
+        os.getppid = lambda: request["parent"]
+    sys.executable = sys.modules["distillkit.engines.local"].PYTHON[0] = python  # an engine's stages are forks, too
     leave(exit_code(request["args"]))
 
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from interpreter import SCRIPTS
 from pages import DOCS, follow
 from ruamel.yaml import YAML
 from test_interrupted import background, until
@@ -92,7 +91,7 @@ def test_watching(tmp_path):
     with (project / "dvc.yaml").open("a") as file:
         file.write(declaration[1])
     command = [sys.executable, "-m", "dvc", "repro", "-s", "distill@mtt-ipc5"]
-    with background(command, cwd=project, env=environment(SCRIPTS), stderr=subprocess.DEVNULL) as running:
+    with background(command, cwd=project, env=environment(), stderr=subprocess.DEVNULL) as running:
         until((project / LIVE / "mtt-ipc5/metrics.json").exists, "the first step is done")
         followed, metrics, page = (shown_by(line, project) for line in watching())
         charts = dvc(project, "plots", "show", "--json")
@@ -118,7 +117,7 @@ def test_many_machines(tmp_path):
 def test_a_cluster_and_two_branches(tmp_path):
     """With submitit's local processes; tests/test_ray.py follows the section on Ray."""
     project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0])
-    here = environment(SCRIPTS) | {"DISTILLKIT_SLURM": "local"}
+    here = environment() | {"DISTILLKIT_SLURM": "local"}
     said = follow("many-machines.md", project, here, only="A Slurm cluster")
     assert set(re.findall("^(.*): running on", said, re.M)) == {"experts@0", "score"}
     assert "commit .gitattributes" in follow("many-machines.md", project, here, only="Two branches, one dvc.lock")

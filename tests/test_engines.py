@@ -14,6 +14,7 @@ import time
 from contextlib import AbstractContextManager
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from test_repro import ended, project, start
 
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.cli import cli
-from distillkit.engines import order
+from distillkit.engines import local, order
 from distillkit.engines.controller import Away, Run, told
 from distillkit.engines.display import Board, Events, Table
 from distillkit.engines.engine import Demand, Event, Job
@@ -98,6 +99,7 @@ def run(monkeypatch):
     """Runs the pipeline of this folder by jobs; what failed, and what was said."""
     monkeypatch.setenv("DISTILLKIT_SLURM", "local")
     monkeypatch.setenv("PATH", environment()["PATH"])
+    monkeypatch.setattr(local, "PYTHON", [PYTHON, "-P"])  # for stages that run here
 
     def run(remote: str | None = None, kind: type[Board] = Board) -> tuple[dict[str, str], list[str]]:
         plan, said = plan_for([]), list[str]()
@@ -113,10 +115,10 @@ def run(monkeypatch):
     return run
 
 
-def on_slurm(folder: Path) -> AbstractContextManager:
+def on_slurm(folder: Path, commands: Path) -> AbstractContextManager:
     """The command, with submitit's own local processes."""
-    env = environment(SCRIPTS) | {"DISTILLKIT_SLURM": "local", "RAN": os.environ["RAN"]}
-    return start(folder, "--on", "slurm", env=env)
+    env = environment(commands) | {"DISTILLKIT_SLURM": "local", "RAN": os.environ["RAN"]}
+    return start(folder, "--on", "slurm", commands=commands, env=env)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -201,10 +203,17 @@ def test_a_stage_that_fails(four, run):
 
 def test_a_job_that_is_killed_is_submitted_again(four, run):
     """As after the death of a node; one that is killed each time has failed."""
-    kill = "test -e $RAN || { touch $RAN; kill -9 $(ps -o ppid= -p $PPID); sleep 60; }; cat in > one"
-    stages = {"a": {"cmd": kill, "deps": ["in"], "outs": ["one"]}}
+    stages = {"a": {"cmd": "test -e $RAN || { touch $RAN; sleep 60; }; cat in > one", "deps": ["in"], "outs": ["one"]}}
     YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
+
+    def kill() -> None:
+        until(Path(os.environ["RAN"]).exists, "the stage has begun")
+        next(child for child in psutil.Process().children() if "distillkit.engines.worker" in child.cmdline()).kill()
+
+    killer = Thread(target=kill)
+    killer.start()
     failed, said = run()
+    killer.join()
     assert not failed, said
     assert sum("it is submitted again" in line for line in said) == 1
     assert (four / "one").read_text() == "in\n"
@@ -214,7 +223,7 @@ def test_the_command_with_submitit(four):
     """Its local processes, by Ctrl-C first; then a run that goes on, and its last line."""
     stages = {"a": {"cmd": "touch $RAN.begun; sleep 60; cat in > one", "deps": ["in"], "outs": ["one"]}}
     YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
-    with on_slurm(four) as running:
+    with on_slurm(four, SCRIPTS) as running:
         until(Path(os.environ["RAN"] + ".begun").exists, "the stage has begun")
         below = psutil.Process(running.pid).children(recursive=True)
         running.send_signal(signal.SIGINT)
@@ -223,7 +232,7 @@ def test_the_command_with_submitit(four):
     assert said.splitlines()[-1] == "interrupted; run the same command again to go on"
     until(lambda: not any(process.is_running() for process in below), "the stage has ended")
     YAML(typ="safe").dump({"stages": {"a": FOUR["a"]}}, four / "dvc.yaml")
-    with on_slurm(four) as running:
+    with on_slurm(four, BIN) as running:
         code, said = ended(running)
     assert code == 0, said
     assert (four / "one").read_text() == "in\n"

@@ -235,7 +235,7 @@ def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh
         options = {"stdout": said, "stderr": said, "start_new_session": True}
         options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
         command = [sys.executable, "-m", "dvc", "repro"]
-        with background(command, cwd=project, env=environment(SCRIPTS) | {"SHELL": shell}, **options) as running:
+        with background(command, cwd=project, env=environment() | {"SHELL": shell}, **options) as running:
             folders, kept = project / WORK, "distill-*/distillation.safetensors"
             if not list(folders.glob(kept)):
                 until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")

@@ -176,26 +176,27 @@ def test_nothing_changed_runs_nothing(project):
     assert repro(project) == set()
 
 
-def test_new_and_changed_recipes_run_only_themselves_and_reverting_runs_none(project):
-    new, changed = {"method": "window", "ipc": 2, "window_start": 0.3}, {"method": "random", "ipc": 1}
-    write_params(project, {**PARAMS, "recipes": {**PARAMS["recipes"], "window-ipc2": new, "random-ipc2": changed}})
-    ran = {f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in ("window-ipc2", "random-ipc2")}
-    assert repro(project) == ran | TOGETHER
-    write_params(project, PARAMS)
-    assert repro(project) == {"results"}, "which moves the new one's away; the run-cache restores the rest"
-
-
-def test_new_shard_runs_what_uses_experts_and_taking_it_back_leaves_nothing(project):
-    """The full set and the random one use none. What is left over counts nowhere; DVC has it in its cache."""
+def test_a_change_runs_what_it_changes_and_taking_it_back_leaves_nothing(project):
+    """A new and a changed recipe run only themselves; a new shard runs what uses experts: not the full set, nor the
+    random one. What is left over counts nowhere; DVC has it in its cache.
+    """
     before = (project / "dvc.lock").read_bytes(), files(project)
-    write_params(project, {**PARAMS, "expert_shards": [0, 1, 2]})
-    used = {"distill@selmatch-ipc2", "evaluate@selmatch-ipc2"}
-    assert repro(project) == {"experts@2", "shards", "score", *used, *TOGETHER}
+    new, changed = {"method": "window", "ipc": 2, "window_start": 0.3}, {"method": "random", "ipc": 1}
+    more = {**PARAMS, "recipes": {**PARAMS["recipes"], "window-ipc2": new, "random-ipc2": changed}}
+    write_params(project, more)
+    assert repro(project) == made("window-ipc2", "random-ipc2") | TOGETHER
+    write_params(project, {**more, "expert_shards": [0, 1, 2]})
+    assert repro(project) == {"experts@2", "shards", "score"} | made("selmatch-ipc2", "window-ipc2") | TOGETHER
     write_params(project, PARAMS)
-    assert repro(project) == {"shards"}, "which moves the shard away; the run-cache restores the rest"
+    assert repro(project) == {"shards", "results"}, "which move files away; the run-cache restores the rest"
     assert ((project / "dvc.lock").read_bytes(), files(project)) == before
     assert (project / LEFT_OVER / "artifacts/experts/shard-2.safetensors").exists()
     assert dvc(project, "status") == UP_TO_DATE
+
+
+def made(*recipes: str) -> set[str]:
+    """The stages of these recipes."""
+    return {f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in recipes}
 
 
 def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
