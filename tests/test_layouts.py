@@ -447,7 +447,7 @@ def test_init_names_the_class_without_images_and_the_smallest(here: Path) -> Non
     grey((1, 2)).save(here / "x/owl/0.png")
     assert "only 1 image in 'owl'; expected at least 2" in init("--dataset", "x")[1]
     grey((1, 3)).save(here / "x/owl/1.png")
-    assert "the smallest class has 1 training image ('owl')" in init("--dataset", "x", "--ipc", "2")[1]
+    assert "1 training image in the smallest class ('owl'); pass --ipc 1" in init("--dataset", "x", "--ipc", "2")[1]
 
 
 def write_metadata(root: Path, kind: str, names: list[str]) -> Path:

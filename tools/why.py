@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from readme import put, spread
+from noise_tables import spread
+from readme import put
 from scipy.stats import t
 
 from distillkit.base.files import atomic_write
