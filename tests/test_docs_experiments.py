@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreter import SCRIPTS
 from pages import DOCS, follow
 from ruamel.yaml import YAML
 from test_interrupted import background, until
@@ -117,7 +118,7 @@ def test_many_machines(tmp_path):
 def test_a_cluster_and_two_branches(tmp_path):
     """With submitit's local processes; tests/test_ray.py follows the section on Ray."""
     project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0])
-    here = environment() | {"DISTILLKIT_SLURM": "local"}
+    here = environment(SCRIPTS) | {"DISTILLKIT_SLURM": "local"}
     said = follow("many-machines.md", project, here, only="A Slurm cluster")
     assert set(re.findall("^(.*): running on", said, re.M)) == {"experts@0", "score"}
     assert "commit .gitattributes" in follow("many-machines.md", project, here, only="Two branches, one dvc.lock")

@@ -115,10 +115,10 @@ def run(monkeypatch):
     return run
 
 
-def on_slurm(folder: Path, commands: Path) -> AbstractContextManager:
+def on_slurm(folder: Path) -> AbstractContextManager:
     """The command, with submitit's own local processes."""
-    env = environment(commands) | {"DISTILLKIT_SLURM": "local", "RAN": os.environ["RAN"]}
-    return start(folder, "--on", "slurm", commands=commands, env=env)
+    env = environment(SCRIPTS) | {"DISTILLKIT_SLURM": "local", "RAN": os.environ["RAN"]}
+    return start(folder, "--on", "slurm", env=env)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -223,7 +223,7 @@ def test_the_command_with_submitit(four):
     """Its local processes, by Ctrl-C first; then a run that goes on, and its last line."""
     stages = {"a": {"cmd": "touch $RAN.begun; sleep 60; cat in > one", "deps": ["in"], "outs": ["one"]}}
     YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
-    with on_slurm(four, SCRIPTS) as running:
+    with on_slurm(four) as running:
         until(Path(os.environ["RAN"] + ".begun").exists, "the stage has begun")
         below = psutil.Process(running.pid).children(recursive=True)
         running.send_signal(signal.SIGINT)
@@ -232,7 +232,7 @@ def test_the_command_with_submitit(four):
     assert said.splitlines()[-1] == "interrupted; run the same command again to go on"
     until(lambda: not any(process.is_running() for process in below), "the stage has ended")
     YAML(typ="safe").dump({"stages": {"a": FOUR["a"]}}, four / "dvc.yaml")
-    with on_slurm(four, BIN) as running:
+    with on_slurm(four) as running:
         code, said = ended(running)
     assert code == 0, said
     assert (four / "one").read_text() == "in\n"
