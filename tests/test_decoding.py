@@ -168,7 +168,8 @@ def encoded(**options) -> bytes:
 
 def test_plain_jpegs_are_what_pillow_reads(monkeypatch) -> None:
     """Those that say more than their pixels are left to Pillow."""
-    for options in ({}, {"quality": 30, "progressive": True}, {"subsampling": 0}):
+    kinds = ({}, {"quality": 30, "progressive": True}, {"subsampling": 0}, {"keep_rgb": True}, {"comment": b"x" * 300})
+    for options in kinds:
         data = encoded(**options)
         expected = np.asarray(Image.open(BytesIO(data))).transpose(2, 0, 1)
         assert np.array_equal(pictures.plain_jpeg(data), expected)
@@ -180,8 +181,17 @@ def test_plain_jpegs_are_what_pillow_reads(monkeypatch) -> None:
     cmyk = BytesIO()
     Image.fromarray(LEVELS[0]).convert("CMYK").save(cmyk, "jpeg")
     assert pictures.plain_jpeg(cmyk.getvalue()) is None
+    frame = (data := encoded()).index(b"\xff\xc0") + 5
+    assert pictures.jpeg_shape(data) == (6, 5, 3) and pictures.plain_jpeg(data) is not None
+    assert pictures.plain_jpeg(data[:frame] + b"\xff\xff\xff\xff" + data[frame + 4 :]) is None, "12 GB by its own word"
+    assert pictures.plain_jpeg(data[: frame - 5]) is None
     monkeypatch.setattr(pictures, "LARGEST_PLAIN", 10)
     assert pictures.plain_jpeg(encoded()) is None
+
+
+def test_plain_jpegs_are_one_channel_where_they_are_grey() -> None:
+    Image.fromarray(LEVELS[0][..., 0]).save(file := BytesIO(), "jpeg")
+    assert np.array_equal(pictures.plain_jpeg(file.getvalue()), np.asarray(Image.open(file))[None])
 
 
 WAIT = """

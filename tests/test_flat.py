@@ -35,6 +35,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coreset_rules, "COLUMNS", 2**12)
     monkeypatch.setattr(coreset_rules, "LARGE", 2**13)
     monkeypatch.setattr("distillkit.evaluation.evaluate.CURVE_IMAGES", 100)
+    monkeypatch.setattr("distillkit.evaluation.neighbours.HELD", 100)
 
 
 def features(count: int) -> torch.Tensor:

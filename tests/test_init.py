@@ -44,7 +44,7 @@ def run(folder: Path, *command: str, **environment: str) -> subprocess.Completed
     return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=600)
 
 
-def distillkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in this process."""
     told = StringIO(), StringIO()
     with (
@@ -54,6 +54,8 @@ def distillkit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
         pytest.raises(SystemExit) as ended,
     ):
         patch.chdir(folder)
+        for name, value in environment.items():
+            patch.setenv(name, value)
         patch.setattr(sys, "argv", ["distillkit", *arguments])
         patch.setattr("signal.signal", lambda *_: None)
         main()

@@ -229,7 +229,7 @@ def test_nobody_reads_what_is_said(tmp_path):
         assert running.wait(60) == 1
     assert re.fullmatch(r"error: what the stages say cannot be written \(Broken pipe\); .*\n", said), said
     assert len(below) >= 1
-    assert not any(process.is_running() for process in below)
+    assert psutil.wait_procs(below, timeout=20)[1] == []
 
 
 def test_what_would_wait_for_ever(tmp_path):

@@ -18,6 +18,7 @@ from distillkit.data.rows import PART, Chosen, Images, spans, to_pixels
 FEATURES = 256  # most frequencies of an image that are features
 SIDE = 32  # pixels; a larger image is first summed over squares, which leave at most so many rows and columns
 COLOUR = 9  # weight of a frequency between channels: colours vary less over an image than brightness
+HELD = 2**14  # query images of which the features are held at a time, 16 MiB
 QUERIES = 512  # query images in a block
 CANDIDATES = 2**26  # bytes of a chunk to compare with; a small chunk rules out few pairs
 PAIRS = 2**19  # most float64 values of image pairs in memory
@@ -59,9 +60,17 @@ def nearest(
         raise ArtifactError(f"images are {own}, source images {theirs}; expected the same shape; give their source")
     if left < count:
         raise ArtifactError(f"there are {left} images to compare with; expected at least {count} that are not excluded")
-    device = images.device
-    x_NF = features(images)
     excluded_N = torch.full((len(images),), -1) if exclude_N is None else exclude_N
+    if len(images) <= HELD:
+        return searched(images, others, count, excluded_N, track, chunk)
+    parts = torch.arange(len(images)).split(HELD)
+    found = [searched(Chosen(images, rows), others, count, excluded_N[rows], track, chunk) for rows in parts]
+    return Nearest(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def searched(images: Images, others: Images, count: int, excluded_N: Tensor, track: Track, chunk: int) -> Nearest:
+    """:func:`nearest` for images of which all features are held in memory."""
+    device, x_NF = images.device, features(images)
     found = Nearest(
         torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
         torch.full((len(images), count), len(others), device=device),
@@ -112,10 +121,12 @@ def lowest_frequencies(x_BCHW: Tensor) -> Tensor:
     Natural images differ most in these: low frequencies, and of colour, which is the frequency over channels, fewer.
     """
     over_C, over_H, over_W = (cosines(side).to(x_BCHW.device) for side in x_BCHW.shape[1:])
-    waves_BCHW = torch.einsum("fc,bchw->bfhw", over_C, over_H @ x_BCHW @ over_W.T)
-    c, i, j = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3).T
+    every_D3 = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3)
+    c, i, j = every_D3.T
     order_D = ((i**2 + j**2 + 1) * torch.where(c > 0, COLOUR, 1)).argsort(stable=True)
-    return waves_BCHW.flatten(1)[:, order_D[:FEATURES].to(x_BCHW.device)]
+    c, i, j = every_D3[order_D[:FEATURES]].T
+    waves_BCij = over_H[: i.max() + 1] @ x_BCHW @ over_W[: j.max() + 1].T
+    return torch.einsum("fc,bcij->bfij", over_C, waves_BCij)[:, c, i, j]
 
 
 def cosines(count: int) -> Tensor:
