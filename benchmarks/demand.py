@@ -3,8 +3,8 @@
     python benchmarks/demand.py                  # some ten minutes on two cores, up to 10 GB
     python benchmarks/demand.py --case digits    # one case
 
-Images are random ones of a case's shape, in squares of 8 x 8: of noise, the nearest images take long to find. No other
-peak depends on what they show. Cases that are not measured keep what the file has of them. Fields: cases, by name, with
+Images are of a case's shape, of random squares, at most 8 rows and columns of them: of finer noise, the nearest images
+take long to find. No peak depends on what they show. Cases that are not measured keep what the file has of them. Fields: cases, by name, with
 case, and for each stage measured_mb, estimate_mb and their ratio.
 """
 
@@ -119,8 +119,10 @@ def write_images(case: Case, path: Path) -> None:
 
     def split(count: int) -> ImageSet:
         channels, height, width = case.shape
-        coarse = torch.randint(256, (count, channels, -(-height // 8), -(-width // 8)), generator=generator).byte()
-        images = coarse.repeat_interleave(8, 2).repeat_interleave(8, 3)[:, :, :height, :width].contiguous()
+        square = max(8, -(-max(height, width) // 8))
+        shape = (count, channels, -(-height // square), -(-width // square))
+        coarse = torch.randint(256, shape, generator=generator).byte()
+        images = coarse.repeat_interleave(square, 2).repeat_interleave(square, 3)[:, :, :height, :width].contiguous()
         return ImageSet(images, torch.arange(count) % len(names), names)
 
     train, test = split(case.images), split(case.test_images)

@@ -101,7 +101,8 @@ def test_differences_below_the_rounding_of_float32_are_seen():
 
 
 def test_memory_stays_flat():
-    """20,000 images of 3 x 32 x 32 as float32 would be 246 MB; the blocks need far less."""
+    """20,000 images of 3 x 32 x 32 as float32 would be 246 MB; the blocks need far less. So do 900 pairs of large
+    images of noise, of which hardly any is ruled out: the differences of all would be 1.1 GB."""
     code = """
 import resource, torch
 from distillkit.evaluation.neighbours import nearest
@@ -111,9 +112,14 @@ nearest(source[:2], source[:9])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 nearest(source[:64], source, chunk=1000)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+large = torch.randn(75, 3, 224, 224)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+nearest(large[:15], large[15:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 150_000, "kB"
+    few, large = map(int, done.stdout.split())
+    assert few < 150_000 and large < 400_000, "kB"
 
 
 def test_other_shapes_and_empty_sources_are_refused():

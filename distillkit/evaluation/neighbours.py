@@ -167,11 +167,11 @@ def compared(known: Nearest, block: Images, part: Tensor, least_BS: Tensor, star
 def squared_distances(block: Images, query_K: Tensor, part: Tensor, column_K: Tensor) -> Tensor:
     """‖x − s‖² of pairs (K,), float64, from the differences."""
     pairs = max(1, PAIRS // part[0].numel())
-    found = [
-        (to_pixels(block[query]).double() - to_pixels(part[column]).double()).square().flatten(1).sum(1)
-        for query, column in zip(query_K.split(pairs), column_K.split(pairs), strict=True)
-    ]
-    return torch.cat(found)
+    found_K = torch.empty(len(query_K), dtype=torch.float64, device=part.device)  # many small tensors would keep
+    for rows in torch.arange(len(query_K)).split(pairs):  # the memory of the large ones from being used again
+        differences_KCHW = to_pixels(block[query_K[rows]]).double() - to_pixels(part[column_K[rows]]).double()
+        found_K[rows] = differences_KCHW.square().flatten(1).sum(1)
+    return found_K
 
 
 def merged(known: Nearest, query_K: Tensor, squared_K: Tensor, row_K: Tensor) -> Nearest:
