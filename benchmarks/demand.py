@@ -3,9 +3,9 @@
     python benchmarks/demand.py                  # some ten minutes on two cores, up to 10 GB
     python benchmarks/demand.py --case digits    # one case
 
-Images are of a case's shape, of random squares, at most 8 rows and columns of them: of finer noise, the nearest images
-take long to find. No peak depends on what they show. Cases that are not measured keep what the file has of them. Fields: cases, by name, with
-case, and for each stage measured_mb, estimate_mb and their ratio.
+Images are of a case's shape, of random squares, at most 4 rows and columns of them: of finer noise, the nearest images
+take long to find. No peak depends on what they show. Cases that are not measured keep what the file has of them.
+Fields: cases, by name, with case, and for each stage measured_mb, estimate_mb and their ratio.
 """
 
 import json
@@ -119,7 +119,7 @@ def write_images(case: Case, path: Path) -> None:
 
     def split(count: int) -> ImageSet:
         channels, height, width = case.shape
-        square = max(8, -(-max(height, width) // 8))
+        square = max(8, -(-max(height, width) // 4))
         shape = (count, channels, -(-height // square), -(-width // square))
         coarse = torch.randint(256, shape, generator=generator).byte()
         images = coarse.repeat_interleave(square, 2).repeat_interleave(square, 3)[:, :, :height, :width].contiguous()

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -32,10 +32,10 @@ from laboratory import BESIDE, LABS, LATER, WORK, Lab, contents
 RESULTS = ROOT / "benchmarks/results/faults-cpu.json"
 PAGE = ROOT / "docs/many-machines.md"
 START, END = "<!-- faults: written by benchmarks/faults.py, do not edit -->\n", "<!-- end of faults -->"
-BEFORE, MIDDLE, AFTER = "before the stage starts", "in the middle", "result kept, dvc.lock not written"
-TWICE = r"begins again|Running stage 'work'(.|\n)*Running stage 'work'"
+BEFORE, MIDDLE, AFTER = "before the stage starts", "during the stage", "after the stage, before dvc.lock is written"
+TWICE = r"starts again|Running stage 'work'(.|\n)*Running stage 'work'"
 REMOTE = r"DVC remote store fails: .*; check it: dvc push -r store; then run the same command again"
-GONE = r"^error: the head of the Ray cluster, .*, has gone \(.*\); start the cluster again, and run the same command"
+GONE = r"^error: the head of the Ray cluster, .*, no longer answers \(.*\); start the cluster again, and run the same"
 TORCH = {"METADATA": "Metadata-Version: 2.1\nName: torch\nVersion: 0.1\n"}
 Key = tuple[str, str, str]  # the fault, the moment and the engine
 Broken = tuple[int, str]  # the exit code of a command, and what it said
@@ -88,7 +88,7 @@ def _(lab: Lab) -> Broken:
     return running.ended()
 
 
-@fault("a node has not the environment", BEFORE, 1, r"No module named 'distillkit.engines'", ray=1, slurm=1)
+@fault("a node lacks distillkit", BEFORE, 1, r"No module named 'distillkit.engines'", ray=1, slurm=1)
 def _(lab: Lab) -> Broken:
     lab.site("distillkit", {"__init__.py": ""})
     with lab.spoiled() as running:
@@ -107,7 +107,7 @@ def _(lab: Lab) -> Broken:
     return lab.run("--gpus", "1")
 
 
-@fault("all GPUs are taken", BEFORE, 0, r"^work: waits: .* 1 GPU", ray=1)
+@fault("all GPUs are in use", BEFORE, 0, r"^work: waits: .* 1 GPU", ray=1)
 def _(lab: Lab) -> Broken:
     lab.close()
     lab.add("n3", num_gpus=1)
@@ -116,7 +116,7 @@ def _(lab: Lab) -> Broken:
     return running.ended()
 
 
-@fault("the engine's head dies", BEFORE, 0, r"^later: waits: Slurm's controller does not answer$", slurm=1)
+@fault("the cluster's head dies", BEFORE, 0, r"^later: waits: Slurm's controller does not answer$", slurm=1)
 def _(lab: Lab) -> Broken:
     """Before the stage after it starts, which cannot be submitted for some time."""
     lab.declare(work=WORK, later=LATER)
@@ -138,24 +138,29 @@ def without_head(lab: Lab) -> Broken:
         return running.ended()
 
 
-fault("the engine's head dies", MIDDLE, 1, GONE, ray=1)(without_head)
-fault("the engine's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)(without_head)
+fault("the cluster's head dies", MIDDLE, 1, GONE, ray=1)(without_head)
+fault("the cluster's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)(without_head)
 
 
-def without_head_at_the_end(lab: Lab) -> Broken:
+def at_the_end(lab: Lab, without: Callable[[], AbstractContextManager[None]]) -> Broken:
+    """The stage has ended, but the job cannot report it before the block ``without`` begins."""
     with lab.held(), lab.start() as running:
         lab.begun()
         worker = lab.worker()
         worker.suspend()
     lab.kept()
     lab.ended_stage()
-    with lab.headless():
+    with without():
         worker.resume()
         return running.ended()
 
 
-fault("the engine's head dies", AFTER, 1, GONE, ray=1)(without_head_at_the_end)
-fault("the engine's head dies", AFTER, 0, r"^work: done on n", slurm=1)(without_head_at_the_end)
+def without_head_at_the_end(lab: Lab) -> Broken:
+    return at_the_end(lab, lab.headless)
+
+
+fault("the cluster's head dies", AFTER, 1, GONE, ray=1)(without_head_at_the_end)
+fault("the cluster's head dies", AFTER, 0, r"^work: done on n", slurm=1)(without_head_at_the_end)
 
 
 @fault("the command is killed", BEFORE, -signal.SIGKILL, r"^work: waits: ", ray=1, slurm=1)
@@ -212,7 +217,7 @@ def _(lab: Lab) -> Broken:
         return running.ended()
 
 
-@fault("the stage fails", MIDDLE, 1, r"^error: work .*failed, see above; what ran beside", local=2, ray=2, slurm=2)
+@fault("the stage fails", MIDDLE, 1, r"^error: work .*failed, see above; the stages that", local=2, ray=2, slurm=2)
 def _(lab: Lab) -> Broken:
     """Another stage runs beside it to its end."""
     lab.declare(work=WORK, beside=BESIDE)
@@ -223,7 +228,7 @@ def _(lab: Lab) -> Broken:
     return found
 
 
-@fault("the stage is killed, as for lack of memory", MIDDLE, 1, r"^error: work .*failed", local=2, ray=2, slurm=2)
+@fault("the stage is killed, as when memory runs out", MIDDLE, 1, r"^error: work .*failed", local=2, ray=2, slurm=2)
 def _(lab: Lab) -> Broken:
     with lab.trouble("kill -9 $$"):
         return lab.run()
@@ -246,18 +251,10 @@ def _(lab: Lab) -> Broken:
         return running.ended()
 
 
-@fault("the remote cannot be reached", AFTER, 1, rf"{REMOTE}|left no result in", ray=1, slurm=1)
+@fault("the remote cannot be reached", AFTER, 1, rf"{REMOTE}|its result is not in", ray=1, slurm=1)
 def _(lab: Lab) -> Broken:
     lab.extra = ["--remote", "store"]
-    with lab.held(), lab.start() as running:
-        lab.begun()
-        worker = lab.worker()
-        worker.suspend()
-    lab.kept()
-    lab.ended_stage()
-    with lab.away():
-        worker.resume()
-        return running.ended()
+    return at_the_end(lab, lab.away)
 
 
 @fault("the node's disk is full", BEFORE, 0, r"^work: done on n", ray=1, slurm=1)  # its Python finds another folder

@@ -4,9 +4,11 @@
     python benchmarks/stage_times.py --dataset FOLDER --stage inputs --stage "distill dm"
 
 FOLDER is as in ``memory.py``. The earlier commit is checked out in a temporary worktree, and each commit works in a
-folder of its own. ``ratio`` is of the least CPU seconds of all rounds, now / before; ``--rounds`` counts them.
+folder of its own. ``ratio`` is of the least CPU seconds of all rounds, now / before; ``--rounds`` counts them. Stages
+that are not measured keep what the results have of them, if the commit and the number of images are the same.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from ruamel.yaml import YAML
 
 BEFORE = "647528e"  # before sources were read by rows
 SIDE = 32
+RESULTS = ROOT / "benchmarks/results/stage_times-cpu.json"
 LATER = {"dual", "rded"}  # methods that the earlier commit does not have
 
 
@@ -61,7 +64,7 @@ def in_turns(trees: dict[str, Path], folders: dict[str, Path], stages: Sequence[
                 used = run([sys.executable, str(script), *taken], folders[name])
                 seconds[name] = min(used.cpu, seconds.get(name, used.cpu))
         if wanted:
-            found[stage] = {**seconds, "ratio": seconds["now_s"] / seconds["before_s"]}
+            found[stage] = {**seconds, "ratio": seconds["now_s"] / seconds["before_s"], "rounds": rounds}
             click.echo(f"{stage}: {found[stage]}", err=True)
     return found
 
@@ -76,6 +79,13 @@ def clear(place: Path | None) -> None:
     if place is not None and place.is_dir():
         for file in place.iterdir():
             file.unlink()
+
+
+def known(commit: str, images: int) -> dict[str, Any]:
+    """What was measured before against the same commit, with as many images."""
+    before = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    found: dict[str, Any] = before["stages"] if (commit, images) == (before.get("commit"), before.get("images")) else {}
+    return found
 
 
 @click.command()
@@ -101,11 +111,11 @@ def main(
             YAML().dump(params, folders[each] / "params.yaml")
         os.environ["HF_DATASETS_CACHE"] = str(Path(name) / "cache")
         found = in_turns(trees, folders, stages, rounds)
+    found = {**known(commit, images), **found}
+    found = {stage: found[stage] for stage, _ in commands() if stage in found}
     rows = [[stage, *(f"{each[key]:.2f}" for key in ("before_s", "now_s", "ratio"))] for stage, each in found.items()]
     click.echo(aligned([["CPU seconds", "before", "now", "ratio"], *rows]))
-    write(
-        {**conditions("stage_times"), "commit": commit, "images": images, "rounds": rounds, "stages": found}, out, quick
-    )
+    write({**conditions("stage_times"), "commit": commit, "images": images, "stages": found}, out, quick)
 
 
 if __name__ == "__main__":

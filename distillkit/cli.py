@@ -17,7 +17,10 @@ from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-IMAGES = "A real.safetensors with the test split, or the source's local folder; by default fetched from the source."
+IMAGES = (
+    "A real.safetensors with the test split, or the source's local folder; by default fetched from the source, or else "
+    "artifacts/real if it has the images of the claim."
+)
 TEST = click.option("--test", type=Path, help=IMAGES)
 SOURCE = "A real.safetensors, or the source's local folder; by default fetched from the source."
 NETWORK = click.option(
@@ -316,7 +319,13 @@ def table(
 @cli.command(short_help="Write a pipeline into your repository.")
 @click.argument("folder", type=Path, default=Path())
 @click.option("--dataset", default="digits", show_default=True, help="A folder, owner/name, or torchvision:Name.")
-@click.option("--ipc", "ipcs", type=click.IntRange(1), multiple=True, help="Images per class; may be repeated. [10]")
+@click.option(
+    "--ipc",
+    "ipcs",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Images per class; may be repeated.  [10, if they fit]",
+)
 @click.option(
     "--method", "methods", multiple=True, help="random, window, mtt, selmatch, dm, herding …; may be repeated."
 )
@@ -358,7 +367,7 @@ def init(
     if ci and (given := options_given("dataset", "ipcs", "methods")) and name_of_pipeline(folder):
         found = f"{given[0]} is for a new pipeline, but {folder} has one"
         raise click.UsageError(f"{found}; leave it out, or name a folder")
-    wanted = ipcs or (10,), methods or USUAL
+    wanted = ipcs, methods or USUAL
     planned = plan_for(folder, dataset, *wanted, name, ci, source_settings(source), minutes, to_write=not dry_run)
     if dry_run:
         for path, text in planned.files.items():
@@ -434,7 +443,6 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
         if on not in engines:
             wanted = " or ".join(f"--on {engine}" for engine in engines)
             raise click.UsageError(f"--{name} is not for --on {on}; expected {wanted} with it; correct one of them")
-    arguments.check_pipelines(targets)
     from distillkit.engines.controller import repro as side_by_side
     from distillkit.engines.display import board
     from distillkit.engines.start import Options, check_params, starter

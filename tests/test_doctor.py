@@ -94,7 +94,7 @@ def test_a_healthy_machine(repository):
 def test_another_version_is_told(repository):
     change(repository, f"distillkit: {__version__}", "distillkit: 0.0.1")
     found = examined(repository)["distillkit"]
-    assert found.status == "warning" and "0.0.1 in params.yaml" in found.found
+    assert found.status == "warning" and f"0.0.1 in {repository / 'params.yaml'}" in found.found
 
 
 def test_lines_for_people(repository):
@@ -210,7 +210,7 @@ def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
 )
 def test_parameters_that_cannot_be_are_one_failure(repository, old, new, message):
     change(repository, old, new)
-    found = examined(repository)["params.yaml"]
+    found = examined(repository)[str(repository / "params.yaml")]
     assert found.status == "failure" and message in f"{found.found}; {found.remedy}", found
 
 
@@ -358,12 +358,16 @@ def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
     assert "diffusers" not in examined(repository)
 
 
-def test_a_mistake_is_told_once_with_what_to_do(repository):
+def test_a_mistake_is_told_once_with_what_to_do(repository, monkeypatch):
+    """It is found in the file as its path is typed here."""
+    monkeypatch.chdir(repository.parent)
+    name = f"{repository.name}/params.yaml"
+    change(repository, "method: full", "method: fool")
+    found = examined(Path(repository.name))[name]
+    assert found.found.startswith("recipes.full.method is 'fool'") and "params.yaml" not in found.found
     change(repository, "seed: 0", "seed: 0\n\tx: 1")
-    found = examined(repository)["params.yaml"]
-    assert re.search(
-        r"params.yaml line \d is not valid YAML: found character '\\t' that cannot start any token$", found.found
-    )
+    found = examined(Path(repository.name))[name]
+    assert re.match(r"line \d is not valid YAML: found character '\\t' that cannot start any token$", found.found)
     assert (found.status, found.remedy) == ("failure", "correct it")
 
 

@@ -249,7 +249,7 @@ def test_a_job_without_a_result_has_failed(four):
     engine, said = Lost(), list[str]()
     plan = Plan({"a": frozenset(), "b": frozenset("a")}, frozenset("ab"), {})
     failed = Run(plan, 2, Board(said.append), Away(engine, Places(None), lambda _: Demand())).all()
-    assert failed == {"a": "it ended well, but left no result in DVC's cache or remote"}
+    assert failed == {"a": "the job succeeded, but its result is not in DVC's cache or remote"}
     assert [job.stage for job in engine.jobs] == ["a"]
     assert re.fullmatch(r"a-[0-9a-f]{16}", engine.jobs[0].name)
     assert not (four / "dvc.lock").exists()
@@ -333,7 +333,7 @@ def test_a_controller_that_is_away_is_waited_for(tmp_path, monkeypatch, refuses)
         assert events[0].text.startswith("Slurm refuses a: Invalid account; correct the options")
         return
     assert not events
-    assert engine.reason("a") == "Slurm has no place for job 7 yet (Resources)"
+    assert engine.reason("a") == "Slurm has not started job 7 yet (Resources)"
 
 
 def test_why_jobs_wait_is_told_once(four, monkeypatch):
@@ -352,7 +352,9 @@ def test_the_head_of_a_cluster_is_gone(monkeypatch):
     engine.answered = time.monotonic() - LOST / 2
     assert not list(engine.poll(0)), "Ray is not asked"
     engine.answered = time.monotonic() - LOST
-    with pytest.raises(DistillkitError, match=r"^the head of the Ray cluster, 127.0.0.1:9, has gone \(.*\); start"):
+    with pytest.raises(
+        DistillkitError, match=r"^the head of the Ray cluster, 127.0.0.1:9, no longer answers \(.*\); start"
+    ):
         list(engine.poll(0))
     assert not engine.running
 
@@ -464,7 +466,7 @@ def test_what_cannot_travel(four, tmp_path, monkeypatch):
     assert LARGEST > 2**20
     shutil.rmtree(four / ".git")
     (four / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    with pytest.raises(DistillkitError, match=r"is no Git repository, .*; make one: git init"):
+    with pytest.raises(DistillkitError, match=r"is not in a Git repository; expected one, .*; run git init"):
         pack("a", Places(None), set())
 
 
@@ -488,8 +490,11 @@ def test_what_a_node_lacks_is_one_line(four, tmp_path):
     nowhere = {"cache": "/nowhere", "token": "x"}
     wrong = [
         ({"versions": versions() | {"torch": "0.1"}}, r"has torch \S+ \(here 0.1\); expected the same everywhere; .*"),
-        (nowhere, "does not see /nowhere; name a DVC remote that it reaches: --remote NAME"),
-        ({"work": "/proc/no", "work_given": True}, r"cannot use /proc/no \(.*\); expected a folder that all nodes see"),
+        (nowhere, "cannot access /nowhere; name a DVC remote that it can access: --remote NAME"),
+        (
+            {"work": "/proc/no", "work_given": True},
+            r"cannot use /proc/no \(.*\); expected a folder that all nodes can access",
+        ),
         (nowhere | {"remote": "shared"}, r".*DVC remote shared fails: .*; check it: dvc push -r shared; .*"),
     ]
     for number, (change, line) in enumerate(wrong):
@@ -523,7 +528,9 @@ def test_options_that_do_not_fit(four, monkeypatch):
     assert "--gpus is not for --on local; expected --on ray or --on slurm with it" in said("--gpus", "1")
     assert "--address is not for --on slurm; expected --on ray with it" in said("--on", "slurm", "--address", "x:1")
     assert "--minutes is not for --on ray; expected --on slurm with it" in said("--on", "ray", "--minutes", "1")
-    assert "--remote is 'nope'; expected one that dvc remote list shows" in said("--on", "slurm", "--remote", "nope")
+    assert "--remote is 'nope'; expected a DVC remote, but dvc remote list shows none; correct it" in said(
+        "--on", "slurm", "--remote", "nope"
+    )
     (four.parent / "bin").mkdir()
     (four.parent / "bin/git").symlink_to(shutil.which("git"))
     monkeypatch.setenv("PATH", str(four.parent / "bin"))
@@ -533,7 +540,7 @@ def test_options_that_do_not_fit(four, monkeypatch):
         (four.parent / "bin" / name).chmod(0o755)
     found = said("--on", "slurm")
     assert found.startswith(
-        "no Slurm cluster answers here (sinfo: no host); expected its controller to; run this on a "
+        "no Slurm cluster answers here (sinfo: no host); expected its controller to answer; run this on a "
     )
     assert found.endswith(" or set DISTILLKIT_SLURM=local to try it on this machine")
     for name, extra in (("ray", "ray"), ("submitit", "slurm")):
@@ -562,6 +569,7 @@ def mistaken(folder: Path, change) -> Path:
             r"params.yaml has no package.storage, which dvc.yaml asks for; add it",
         ),
         (lambda data: data.pop("audit"), r"params.yaml has no section 'audit'; add it"),
+        (lambda data: data.update(expert_shards=[]), r"params.yaml: expert_shards is \[\]; expected distinct .*"),
         (
             lambda data: data["recipes"]["random-ipc2"].update(method="randm"),
             r"params.yaml: recipes\.random-ipc2\.method is 'randm' .*did you mean 'random'.*",
@@ -585,7 +593,8 @@ def test_a_mistake_in_params_is_told_before_anything_runs(tmp_path, monkeypatch,
         monkeypatch.chdir(place)
         ended = CliRunner().invoke(cli, ["repro", *arguments])
         assert isinstance(ended.exception, ParamsError), ended.output
-        assert re.fullmatch(line, str(ended.exception)), ended.exception
+        shown = line if place == folder else f"wrong/{line}"
+        assert re.fullmatch(shown, str(ended.exception)), ended.exception
 
 
 def test_right_params_are_let_through(tmp_path, monkeypatch):

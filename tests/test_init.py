@@ -251,7 +251,7 @@ def test_a_dry_run_writes_nothing(repository):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--ipc", "30"], "--ipc is 30, but the smallest class has "),
+        (["--ipc", "30"], "--ipc is 30; expected at most 14, the most for window, selmatch with "),
         (["--method", "selmtch"], "--method is 'selmtch' (did you mean 'selmatch'?)"),
         (["--dataset", "nowhere"], "--dataset is 'nowhere', which is no folder here"),
         (["--dataset", "data"], "the only class is 'raw'; expected at least 2"),
@@ -327,10 +327,40 @@ def test_images_that_no_clone_will_have(bare, tmp_path_factory):
     assert "warning" not in init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt").stderr
 
 
-def test_a_window_that_the_smallest_class_has_no_room_for(bare):
-    ended = init("pipe", "--dataset", "images", "--ipc", "3", "--method", "window")
-    assert str(ended.exception).startswith("params.yaml: recipes.window-ipc3: no window of 3 images from window_start.")
+# Of the four images of a class in `bare`, one is for testing; a window loses another, which the scan holds out.
+
+
+@pytest.mark.parametrize(("methods", "ipc"), [([], 2), (["mtt"], 3), (["mtt", "window"], 2), (["average", "mtt"], 1)])
+def test_without_an_ipc_the_smallest_class_decides(bare, methods, ipc):
+    Image.new("L", (8, 8), 9).save(bare / "images/a/more.png")
+    given = ["pipe", "--dataset", "images", *(part for method in methods for part in ("--method", method))]
+    for ended in (init(*given, "--dry-run"), init(*given)):
+        [chosen] = [line for line in ended.stderr.splitlines() if line.startswith("ipc: ")]
+        assert chosen.startswith(f"ipc: {ipc} instead of 10; it is the most for ")
+        assert chosen.endswith(" with 3 training images in the smallest class ('b')")
+        assert ended.exit_code == 0
+    assert {recipe.get("ipc", ipc) for recipe in read(bare / "pipe")["recipes"].values()} == {ipc}
+    assert init("more", *given[1:], "--ipc", str(ipc)).exit_code == 0
+    assert "--ipc is" in str(init("other", *given[1:], "--ipc", str(ipc + 1)).exception), "it was the largest"
+
+
+def test_an_ipc_that_the_smallest_class_has_no_room_for(bare):
+    ended = init("pipe", "--dataset", "images", "--ipc", "1", "--ipc", "3")
+    expected = "expected at most 2, the most for window, selmatch with 3 training images in the smallest class ('a')"
+    assert str(ended.exception) == f"--ipc is 3; {expected}; pass --ipc 2"
     assert not (bare / "pipe").exists()
+
+
+def test_a_class_that_is_too_small_for_some_methods(bare):
+    for row in (1, 2, 3):
+        (bare / f"images/b/{row}.png").unlink()
+    Image.new("L", (8, 8), 9).save(bare / "images/b/1.png")
+    ended = init("pipe", "--dataset", "images")
+    found = "the smallest class ('b') has 1 training image; expected more for window, selmatch"
+    assert str(ended.exception) == f"{found}; add images, or pass --method mtt"
+    ended = init("pipe", "--dataset", "images", "--method", "window")
+    assert str(ended.exception).endswith("expected more for window; add images, or pass --method random")
+    assert init("pipe", "--dataset", "images", "--method", "random").exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["stages", "artifacts", ".distillkit"])
@@ -552,7 +582,7 @@ def test_the_card_of_a_dataset_on_the_hub_says_how_many(repository, hub, flowers
     assert data["recipes"]["mtt-ipc2"]["matching"]["student_batch"] == 6
     assert data["data"]["size"] == [32, 32] and data["experts"]["recipe"]["batch"] == 128
     ran = distillkit(repository, "init", "more", "--dataset", "someone/flowers", "--ipc", "2001")
-    assert ran.returncode == 1 and "the smallest class has 2,000 training images" in ran.stderr
+    assert ran.returncode == 1 and "with at most 2,000 training images in the smallest class; pass --ipc " in ran.stderr
 
 
 @pytest.mark.parametrize("card", ["# Flowers\n", CARD.replace("class_label", "klass"), CARD.replace("6000", "many")])

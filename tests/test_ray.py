@@ -144,7 +144,7 @@ def test_a_node_dies_in_the_middle(four, nodes, run, cluster):
     failed, said = run(heard=kill)
     assert not failed, said
     other = ({"one", "two"} - {*killed}).pop()
-    assert f"b: {killed[0]} or the job's process there has died; it begins again" in said
+    assert f"b: {killed[0]} or the job's process there has died; the job starts again" in said
     assert any(line.startswith(f"b: done on {other} ") for line in said), said
     assert (four / "one").read_text() == "12\n"
     assert ran(four) == 2
@@ -171,7 +171,7 @@ def test_a_node_dies_and_a_distillation_goes_on_elsewhere(tmp_path, nodes, run, 
     failed, said = run("distill@selmatch", heard=kill, memory=0.01)
     assert not failed, said
     other = ({"one", "two"} - {*killed}).pop()
-    assert f"distill@selmatch: {killed[0]} or the job's process there has died; it begins again" in said
+    assert f"distill@selmatch: {killed[0]} or the job's process there has died; the job starts again" in said
     assert any(line.startswith(f"distill@selmatch: done on {other} ") for line in said), said
     assert any(re.match(r"distill@selmatch: resumed at step \d+ of 400 ", line) for line in said), said
     assert contents(folder) == contents(twin)

@@ -130,7 +130,9 @@ def test_after_a_failure_nothing_is_begun(tmp_path):
     assert code == 1
     assert "bad: no luck\n" in said
     assert re.search(r"^bad: ERROR: failed to reproduce 'bad': .*exited with 3$", said, re.M), said
-    assert said.splitlines()[-1].startswith("error: bad failed, see above; what ran beside it is done and kept; ")
+    assert said.splitlines()[-1].startswith(
+        "error: bad failed, see above; the stages that were running have finished; "
+    )
     assert names(folder / "dvc.lock") == ["good"]
     assert not {"idle", "all"} & {path.name for path in folder.iterdir()}
 
@@ -227,7 +229,7 @@ def test_nobody_reads_what_is_said(tmp_path):
         running.stdout.close()
         said = running.stderr.read()
         assert running.wait(60) == 1
-    assert re.fullmatch(r"error: what the stages say cannot be written \(Broken pipe\); .*\n", said), said
+    assert re.fullmatch(r"error: the output of the stages cannot be written \(Broken pipe\); .*\n", said), said
     assert len(below) >= 1
     assert psutil.wait_procs(below, timeout=20)[1] == []
 
@@ -335,7 +337,7 @@ def test_entries_of_the_dead_go_and_others_stay(tmp_path, monkeypatch):
         rwlock.write_text(broken)
         forget_the_dead(said.append)
         assert not rwlock.exists()
-    assert said == ["removed .dvc/tmp/rwlock, which a process that was killed has left unreadable"] * 2
+    assert said == ["removed .dvc/tmp/rwlock, which a killed process left unreadable"] * 2
 
 
 def test_after_a_kill_nobody_has_to_clear_up(tmp_path):

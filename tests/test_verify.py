@@ -553,6 +553,38 @@ def test_test_images_may_be_given(first, tmp_path):
     assert (as_dict(verdict)["source"], as_dict(verdict)["test_images"]) == ("scikit-learn/digits", 300)
 
 
+@pytest.fixture
+def unavailable(first, tmp_path, monkeypatch) -> Path:
+    """A package in a pipeline's folder. Its images lie on the machine that made it."""
+
+    def nowhere(*_, **__):
+        raise SourceError("the source lies elsewhere; give it with --test")
+
+    monkeypatch.setattr(evaluate_again, "source_images", nowhere)
+    return Path(shutil.copytree(first, tmp_path / "pipeline/artifacts/hub/tiny"))
+
+
+@pytest.mark.parametrize("here", [".", "pipeline"])
+def test_the_project_may_have_the_test_images(unavailable, tmp_path, monkeypatch, capsys, here):
+    """From the repository's root and from the pipeline's folder."""
+    save_test(tmp_path / "pipeline/artifacts/real/real.safetensors")
+    monkeypatch.chdir(tmp_path / here)
+    verdict = check(unavailable)
+    assert verdict.found == verdict.claimed and verdict.same_test_images is True
+    place = "artifacts/real" if here == "pipeline" else "pipeline/artifacts/real"
+    assert capsys.readouterr().err.startswith(f"test images: {place}, the very images of the claim\n")
+
+
+@pytest.mark.parametrize("spoil", [lambda path: save_test(path, shift=1), lambda path: path.write_text("{}"), None])
+def test_other_images_of_the_project_are_not_used(unavailable, tmp_path, monkeypatch, spoil):
+    monkeypatch.chdir(tmp_path / "pipeline")
+    (real := tmp_path / "pipeline/artifacts/real/real.safetensors").parent.mkdir()
+    if spoil is not None:
+        spoil(real)
+    with pytest.raises(SourceError, match="the source lies elsewhere; give it with --test"):
+        check(unavailable)
+
+
 def test_other_test_images_are_told(first, tmp_path):
     verdict = check(first, test=save_test(tmp_path / "real.safetensors", shift=1))
     assert verdict.same_test_images is False

@@ -4,7 +4,9 @@ Packages come from other people. So the work that they ask for is limited, and t
 except its network connection.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import torch
 
 from distillkit.base import params
 from distillkit.base.arguments import check_test
-from distillkit.base.errors import ArtifactError, ParamsError, SourceError, counted
+from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError, counted
 from distillkit.base.references import parse_reference
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.real_images import load_real, real_file
@@ -25,6 +27,7 @@ from distillkit.evaluation.rounding import stored
 from distillkit.networks.factories import NetworkFactory, admit, factory_of
 from distillkit.networks.specs import Network, build_network
 from distillkit.package.manifest import open_package, printable
+from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
 from distillkit.pipeline.packaging import storage_in
@@ -67,7 +70,9 @@ def evaluate_again(
         claims = claims.get("others", {}).get(network, {})
     else:
         name_network(network, evaluation, synthetic)
-    found = measure(kept, held_out_images(artifact, synthetic, provenance, test), evaluation, runs, seed)
+    tested = record["test"]["sha256"] if record else None
+    images = held_out_images(artifact, synthetic, provenance, test, tested)
+    found = measure(kept, images, evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": claims.get("accuracy")} | found
 
 
@@ -177,9 +182,30 @@ def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
 # What to test on
 
 
-def held_out_images(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None) -> ImageSet:
-    """The test split for the set at ``path``; see :func:`source_images`."""
-    return source_images(path, synthetic, provenance, given, labels=False).test
+def held_out_images(
+    path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any], given: Path | None, tested: str | None = None
+) -> ImageSet:
+    """The test split for the set at ``path``; see :func:`source_images`.
+
+    If the source is not available, the project's own images are used, but only those with the digest ``tested``.
+    """
+    try:
+        return source_images(path, synthetic, provenance, given, labels=False).test
+    except DistillkitError:
+        if given is not None or tested is None or (found := project_images(path, tested)) is None:
+            raise
+        return found
+
+
+def project_images(path: Path, tested: str) -> ImageSet | None:
+    """The test images in artifacts/real, of this folder or of the pipeline that ``path`` lies in, with this digest."""
+    pipelines = [parent for parent in path.resolve().parents if parent.name == "artifacts"]
+    for place in (Path("artifacts/real"), *(folder / "real" for folder in pipelines)):
+        with suppress(DistillkitError):
+            if real_file(place).is_file() and digest(images := load_real(place).test) == tested:
+                tell(f"test images: {os.path.relpath(place)}, the very images of the claim")
+                return images
+    return None
 
 
 def source_images(

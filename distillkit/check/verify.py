@@ -73,7 +73,8 @@ def verify(
         evaluation, claimed = other_network(network, evaluation, synthetic), claim_with(network, package, name, record)
     else:
         name_network(network, evaluation, synthetic)
-    images, tested = held_out_images(package.artifact(name), synthetic, provenance, test), record["test"]
+    tested = record["test"]
+    images = held_out_images(package.artifact(name), synthetic, provenance, test, tested["sha256"])
     if len(images) != tested["images"] or images.class_names != synthetic.class_names:
         expected = f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
         raise ArtifactError(

@@ -1,1 +1,1 @@
-"""Stages side by side: one controller, and three engines that run them: this machine, Ray, Slurm."""
+"""Stages side by side: one controller, and three engines that run the stages: this machine, Ray and Slurm."""

@@ -1,8 +1,8 @@
-"""``distillkit repro``: which stage runs when, on which engine; the only scheduler, and the only writer of dvc.lock.
+"""``distillkit repro``: decides which stage runs when and on which engine, and gets results of jobs into dvc.lock.
 
-A stage starts as soon as the stages before it in DVC's graph are done. Before a job is submitted, and when it has
-ended, the controller looks for the result by content (:func:`distillkit.engines.results.settle`). So it does not
-matter whether a job ran in this run, in an earlier one whose controller was killed, or on somebody else's machine.
+A stage starts as soon as the stages before it in DVC's graph are done. Before a job is submitted, and after it has
+ended, the controller looks up the result of the same command, inputs and parameters
+(:func:`distillkit.engines.results.settle`). So it does not matter which run, or which machine, made the result.
 """
 
 import os
@@ -25,7 +25,7 @@ from distillkit.engines.results import settle
 from distillkit.process.interruption import check, note, reacting
 
 PAUSE = 0.2  # seconds to wait for something to happen
-PATIENCE = 5.0  # seconds without a job that runs, after which one line says why
+PATIENCE = 5.0  # seconds without a running job, after which one line says why
 HERE = (
     "code",
     "fetch",
@@ -34,12 +34,12 @@ HERE = (
     "results",
     "report",
     "package",
-)  # our stages that read and write files only
+)  # our stages that train nothing
 
 
 @dataclass
 class Away:
-    """An engine of other machines: where it and this machine meet, and what each stage asks it for."""
+    """An engine of other machines: where it exchanges results with this machine, and what each stage requests."""
 
     engine: Engine
     places: Places
@@ -47,13 +47,13 @@ class Away:
     offered: set[str] = field(default_factory=set)
 
 
-Starter = Callable[[Callable[[str], None]], Away]  # starts an engine, and says so
+Starter = Callable[[Callable[[str], None]], Away]  # starts an engine; its argument prints a line
 
 
 def repro(targets: Sequence[str], jobs: int, board: Board, away: Starter | None = None) -> NoReturn:
-    """Bring ``targets``, by default all of dvc.yaml, up to date, ``jobs`` stages at a time; this process ends.
+    """Run what is out of date of ``targets`` (default: all of dvc.yaml), ``jobs`` stages at a time; this process ends.
 
-    Stages run on this machine, or ``away`` where there is such an engine; it is started when there is something to do.
+    Stages run on this machine, or on the engine that ``away`` starts. It is started only if a stage has to run.
     """
     from dvc.exceptions import DvcException
 
@@ -62,7 +62,7 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Starter | None 
         if jobs > 1 or away is not None or board.quiet:
             plan = plan_for(targets)
             try:
-                with board.shown(plan), redirect_stdout(StringIO()):  # what an engine's library prints
+                with board.shown(plan), redirect_stdout(StringIO()):  # hides what an engine's library prints
                     failed = Run(plan, jobs, board, away(board.note) if away and plan.stale else None).all()
             finally:
                 put_in_order(plan.locks)
@@ -77,15 +77,15 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Starter | None 
 
 
 def told(failed: dict[str, str]) -> str:
-    """What failed, and why where that is known."""
-    beside = "what ran beside it is done and kept; mend it and run the same command again"
+    """The message about the failed stages, with reasons as far as they are known."""
+    beside = "the stages that were running have finished; correct the error and run the same command again"
     reasons = [f" ({reason})" if reason else "" for reason in failed.values()]
     names = ", ".join(name + reason for name, reason in zip(failed, reasons, strict=True))
     return f"{names} failed, see above; {beside}"
 
 
 class Run:
-    """One run of what is stale."""
+    """One run of all stages of a plan that are out of date."""
 
     def __init__(self, plan: Plan, jobs: int, board: Board, away: Away | None = None):
         self.plan, self.jobs, self.board, self.away = plan, jobs, board, away
@@ -95,13 +95,13 @@ class Run:
         self.failed: dict[str, str] = {}
         self.running: dict[str, Engine] = {}
         self.last: dict[str, str] = {}
-        self.nodes: dict[str, str] = {}  # of stages that run, and of those that have ended
-        self.idle_since: float | None = None  # since when no job has had a place
+        self.nodes: dict[str, str] = {}  # the node of each stage that is running or has ended
+        self.idle_since: float | None = None  # the time since which jobs wait and none is running
         self.explained = False
 
     def all(self) -> dict[str, str]:
-        """Run what is stale; the stages that failed. After a failure none is begun, and those that run end in order."""
-        if self.away is not None:  # what no machine has is told before any work
+        """Run all stages, and return those that failed. After a failure, running stages finish and no other starts."""
+        if self.away is not None:  # report before any work that no machine has the resources
             for stage in filter(self.leaves, self.waiting):
                 self.away.demand(stage)
         try:
@@ -122,22 +122,22 @@ class Run:
         return self.failed
 
     def ready(self) -> list[str]:
-        """Stages that may begin."""
+        """The stages that can start now."""
         return [stage for stage in self.waiting if self.plan.before[stage] <= self.done and not self.failed]
 
     def leaves(self, stage: str) -> bool:
-        """Whether it is worth a job elsewhere."""
+        """Whether the stage runs as a job on another machine."""
         return name_of(stage) not in HERE
 
     def engines(self) -> list[Engine]:
-        """Those that have something to do."""
+        """The engines that are running a stage."""
         return list({id(engine): engine for engine in self.running.values()}.values())
 
     def begin(self, stage: str) -> None:
-        """Submit a stage, unless its result is there."""
+        """Submit a stage, unless its result exists."""
         try:
             chosen = self.choose(stage)
-        except (DistillkitError, OSError) as error:  # what runs goes on
+        except (DistillkitError, OSError) as error:  # running stages continue
             self.end(stage, str(error))
             return
         if chosen is None:
@@ -145,7 +145,7 @@ class Run:
             return
         engine, job = chosen
         try:
-            with reacting(note):  # what is begun is known to be running
+            with reacting(note):  # a signal must not come between the start of a job and the entry in self.running
                 engine.submit(job)
                 self.running[stage] = engine
         except DistillkitError as error:
@@ -156,7 +156,7 @@ class Run:
         self.board.now(stage, "running" if engine is self.here else "waiting")
 
     def choose(self, stage: str) -> tuple[Engine, Job] | None:
-        """Where a stage runs, by which job; None if its result is there."""
+        """The engine and the job of a stage; None if its result exists."""
         if self.away is None or not self.leaves(stage):
             return self.here, Job(stage)
         state = settle(stage, self.away.places.remote)
@@ -169,7 +169,7 @@ class Run:
         return self.away.engine, Job(stage, name, order, self.away.demand(stage))
 
     def explain(self) -> None:
-        """Say once why jobs wait, where for some time none has a place."""
+        """Say once why jobs wait if none has been running for some time."""
         placed = (stage for stage, engine in self.running.items() if engine is self.here or stage in self.nodes)
         if not self.running or any(placed):
             self.idle_since, self.explained = None, False
@@ -181,7 +181,7 @@ class Run:
             self.board.said(stage, f"waits: {engine.reason(stage)}")
 
     def hear(self, event: Event) -> None:
-        """Follow what has happened to a job."""
+        """Handle an event of a job."""
         stage = event.stage
         if event.kind == "said":
             self.last[stage] = event.text if "error: " in event.text.lower() else self.last.get(stage, "")
@@ -189,24 +189,24 @@ class Run:
         elif event.kind == "placed":
             self.nodes[stage] = event.text
             self.board.now(stage, "running", event.text)
-        elif self.running.pop(stage) is self.here:  # it has told itself why
+        elif self.running.pop(stage) is self.here:  # the stage has printed the reason itself
             self.end(stage, "" if event.kind == "failed" else None)
         elif event.kind == "failed":
-            self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "without a word")
+            self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "no reason given")
         else:
             self.end(stage, self.missing(stage))
 
     def missing(self, stage: str) -> str | None:
-        """What keeps the result of a job from being here, or None."""
+        """Why the result of a job is missing here; None if it is not."""
         assert self.away is not None
         try:
             there = settle(stage, self.away.places.remote).done
         except (DistillkitError, OSError) as error:
             return str(error)
-        return None if there else "it ended well, but left no result in DVC's cache or remote"
+        return None if there else "the job succeeded, but its result is not in DVC's cache or remote"
 
     def end(self, stage: str, why: str | None = None) -> None:
-        """Write down that a stage is done, or why it has failed."""
+        """Record that a stage is done, or ``why`` it has failed."""
         node = self.nodes.get(stage, "")
         if why is None:
             self.done.add(stage)
@@ -225,10 +225,10 @@ def name_of(stage: str) -> str:
 
 
 def unheard(error: OSError) -> DistillkitError:
-    """The error for lines that cannot be said, as in ``| head``; what stdout still holds is dropped."""
+    """The error for output that cannot be written, as in ``| head``. What stdout still holds is dropped."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # sys.stdout is redirected here
     return DistillkitError(
-        f"what the stages say cannot be written ({error.strerror}); they have ended in order; "
-        "run the same command to go on"
+        f"the output of the stages cannot be written ({error.strerror}); they have stopped safely; "
+        "run the same command again to continue"
     )

@@ -1,4 +1,4 @@
-"""How stages fare, for people and for programs: a live table on a terminal, else plain lines, or JSON."""
+"""The progress of stages, for people and programs: a live table on a terminal, otherwise plain lines or JSON."""
 
 import json
 import sys
@@ -13,21 +13,21 @@ from distillkit.process.progress import presentable
 
 ROWS = 20  # of the table; more stages are counted below it
 ENDED = ("done", "failed")
-ORDER = ("running", "failed", "waiting", "done")  # in the table, the first in front
+ORDER = ("running", "failed", "waiting", "done")  # of the rows in the table
 
 
 class Board:
-    """Plain lines: each says its stage first. ``now`` is told of every change, ``said`` of every line of a stage."""
+    """Plain lines, each with the name of its stage first. ``now`` gets every change, ``said`` every line of a stage."""
 
     quiet = False
 
     def __init__(self, write: Callable[[str], None]):
-        self.write = write  # a whole line
-        self.states: dict[str, tuple[str, str, float]] = {}  # since when; of what has ended, how long it took
+        self.write = write  # writes a whole line
+        self.states: dict[str, tuple[str, str, float]] = {}  # state, node, and start time (or duration, once ended)
 
     @contextmanager
     def shown(self, plan: Plan) -> Iterator[None]:
-        """A block in which the stages of a plan run."""
+        """Show the stages of a plan while the block runs."""
         began = time.monotonic()
         self.states = {stage: ("waiting", "", began) for stage in plan.before if stage in plan.stale}
         with self.living():
@@ -53,7 +53,7 @@ class Board:
         self.write(presentable(f"{stage}: {line}"))
 
     def note(self, line: str) -> None:
-        """What concerns no stage."""
+        """Show a line that belongs to no stage."""
         self.write(presentable(line))
 
 
@@ -76,7 +76,7 @@ class Events(Board):
 
 
 class Table(Board):
-    """A table at the bottom of the terminal; what stages say goes by above it."""
+    """A table at the bottom of the terminal; the output of stages scrolls above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -90,7 +90,7 @@ class Table(Board):
         return Live(get_renderable=self.table, console=self.console, refresh_per_second=2, redirect_stdout=False)
 
     def tell(self, stage: str, state: str, node: str, seconds: float) -> None:
-        """The table tells."""
+        """Print nothing: the table shows it."""
 
     def table(self) -> Any:
         from rich.table import Table as Rows
@@ -106,7 +106,7 @@ class Table(Board):
 
 
 def board(as_json: bool, write: Callable[[str], None]) -> Board:
-    """The one that fits who reads."""
+    """JSON if asked for, a table on a terminal, otherwise plain lines."""
     if as_json:
         return Events(write)
     return Table() if sys.stdout.isatty() else Board(write)

@@ -1,11 +1,11 @@
-"""What an engine is: something that runs stages, one job each, and says how they fare."""
+"""The interface of an engine, which runs each stage as a job and reports its progress."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 
 class Demand(NamedTuple):
-    """What a job asks its engine for: cores, GPUs, bytes of memory (0: not known) and minutes (0: no limit)."""
+    """The resources that a job requests: cores, GPUs, bytes of memory (0: unknown) and minutes (0: no limit)."""
 
     cores: int = 1
     gpus: int = 0
@@ -14,9 +14,9 @@ class Demand(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One stage to run. Engines that run it elsewhere take ``order``, made by :func:`distillkit.engines.order.pack`.
+    """One stage to run. Engines of other machines need ``order``, made by :func:`distillkit.engines.order.pack`.
 
-    ``name`` stands for the content: the same command, inputs and parameters have the same name, whoever asks.
+    The same command, inputs and parameters always have the same ``name``.
     """
 
     stage: str
@@ -26,7 +26,7 @@ class Job(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What has become of a job: ``placed`` on the node ``text``, ``said`` a line, ``done``, or ``failed`` and why."""
+    """News of a job: ``placed`` on node ``text``, ``said`` the line ``text``, ``done``, or ``failed`` because of it."""
 
     stage: str
     kind: Literal["placed", "said", "done", "failed"]
@@ -35,17 +35,17 @@ class Event(NamedTuple):
 
 class Engine(Protocol):
     def submit(self, job: Job) -> None:
-        """Start a job, or find it where an earlier run has started it."""
+        """Start a job, or find it if an earlier run has started it."""
         ...
 
     def poll(self, seconds: float) -> Iterator[Event]:
-        """What has happened since the last call, logs among it; waits at most so long for something to happen."""
+        """The events since the last call. Without any, it waits for one, at most so many seconds."""
         ...
 
     def reason(self, stage: str) -> str:
-        """Why a job has no place yet, as far as the engine knows."""
+        """Why a job does not run yet, as far as the engine knows."""
         ...
 
     def cancel(self) -> None:
-        """End all jobs, in order where they can, and wait for that."""
+        """End all jobs, safely if possible, and wait until they have ended."""
         ...

@@ -1,7 +1,7 @@
-"""Jobs on this machine: each a ``dvc repro --single-item`` of its own, in this very workspace.
+"""Jobs on this machine: each is a separate ``dvc repro --single-item`` in this workspace.
 
-DVC lets go of its lock while a stage's command runs, refuses paths that another process has in use, and reads dvc.lock
-anew, under its lock, before it writes to it; so the processes do not disturb one another.
+The processes do not disturb each other: DVC releases its lock while a stage's command runs, refuses paths that another
+process is using, and holds its lock while it reads and changes dvc.lock.
 """
 
 import logging
@@ -21,14 +21,12 @@ from distillkit.process.interruption import end_with_parent
 PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
 ONE_STAGE = "import sys; from distillkit.engines.local import one_stage; one_stage(int(sys.argv[1]), sys.argv[2])"
 TOLD = ("dvc.cli", "dvc.stage.run", "dvc.stage.cache")  # DVC's loggers: errors, what runs, what is restored
-LAST_LINES = (
-    0.5  # seconds: what a stage has said when it ends is there; what it leaves in the background may hold the pipe
-)
-AHEAD = 1000  # events that wait to be polled: a stage that says more has to wait
+LAST_LINES = 0.5  # seconds to read the last lines of a stage; its background processes may keep the pipe open
+AHEAD = 1000  # most events in the queue; a stage that prints more has to wait
 
 
 class Local:
-    """The engine of this machine. On one with several GPUs, each stage sees one: that with the fewest stages."""
+    """The engine of this machine. If it has several GPUs, each stage sees only the one with the fewest stages."""
 
     def __init__(self) -> None:
         self.events: Queue[Event] = Queue(AHEAD)
@@ -56,7 +54,7 @@ class Local:
             return
 
     def reason(self, stage: str) -> str:
-        return f"{stage} begins at once"
+        return f"{stage} starts at once"
 
     def cancel(self) -> None:
         interrupt(self.running.values())
@@ -66,7 +64,7 @@ class Local:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that a process started here sees, by the names that CUDA_VISIBLE_DEVICES takes."""
+    """The GPUs that processes of this machine can use, by their names for CUDA_VISIBLE_DEVICES."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in named.split(",") if name.strip()]
     try:
@@ -77,8 +75,8 @@ def visible_gpus() -> list[str]:
 
 
 def begin(stage: str, tell: Callable[[Event], None], environment: dict[str, str]) -> subprocess.Popen[str]:
-    """Start one stage, in a session of its own; its lines and its end are told."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until one_stage can end in order
+    """Start one stage in a session of its own. ``tell`` gets its lines and its end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until one_stage handles it
     try:
         process = subprocess.Popen(
             [*PYTHON, "-c", ONE_STAGE, str(os.getpid()), stage],
@@ -88,7 +86,7 @@ def begin(stage: str, tell: Callable[[Event], None], environment: dict[str, str]
             text=True,
             errors="replace",
             env=environment,
-            start_new_session=True,  # without our terminal, which would stop whoever reads from it
+            start_new_session=True,  # without our terminal, which would stop a process that reads from it
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -112,7 +110,7 @@ def begin(stage: str, tell: Callable[[Event], None], environment: dict[str, str]
 
 
 def interrupt(processes: Iterable["subprocess.Popen[str]"]) -> None:
-    """Ctrl-C for all of them, stopped or not: stages end in order and keep what they have."""
+    """Send Ctrl-C to all processes, also to suspended ones: stages end safely and keep finished work."""
     for process in processes:
         for number in (signal.SIGINT, signal.SIGCONT):
             with suppress(ProcessLookupError):
@@ -120,9 +118,9 @@ def interrupt(processes: Iterable["subprocess.Popen[str]"]) -> None:
 
 
 def one_stage(parent: int, address: str) -> NoReturn:
-    """``dvc repro --single-item``, saying only what is worth reading; this process ends, at latest with its parent.
+    """Run ``dvc repro --single-item`` with little output; this process then ends, at the latest with its parent.
 
-    Ctrl-C works here even where a script has started us in the background, which ignores it: our parent asks so.
+    Ctrl-C ends it even if a shell script started the command in the background, where shells make processes ignore it.
     """
     try:
         follow(parent)

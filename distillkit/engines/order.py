@@ -1,7 +1,7 @@
-"""The order for a job: the files of the repository as they are now, and what the node has to know; one tar.
+"""The order for a job: a tar with the current files of the repository and with settings for the node.
 
-The files are those that Git knows or would take: commits and changes that are not committed alike. What DVC keeps
-comes from its cache or remote instead.
+The files are those that Git tracks or would add, including changes that are not committed. Files under DVC are not in
+it: the node gets them from DVC's cache or remote.
 """
 
 import hashlib
@@ -23,15 +23,15 @@ from distillkit.engines.results import offer, opened, reaching
 
 ORDER, CONFIG = "order.json", ".dvc/config"
 LARGEST = 256 * 2**20  # bytes of files that are not under DVC
-PACKAGES = ("torch", "numpy", "dvc")  # beside distillkit itself: what may change a result, or how it is kept
+PACKAGES = ("torch", "numpy", "dvc")  # besides distillkit itself, packages that can change a result or how it is stored
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # they change how a large network rounds
 PACKAGE = Path(__file__).parents[1]
 
 
 class Places(NamedTuple):
-    """Where results go: the DVC ``remote``, if any; the cache, by a token in it; unfinished work where all see it.
+    """Where jobs and controller exchange files: a DVC ``remote``, if any, and a folder ``work`` for unfinished work.
 
-    ``alone``: the remote is used even where the cache can be seen.
+    A node that can access DVC's cache uses it instead of the remote, except with ``alone``.
     """
 
     remote: str | None
@@ -40,7 +40,7 @@ class Places(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-    """What has to be the same on all nodes. The code of distillkit counts by its content."""
+    """The versions that have to be the same on all nodes; for distillkit, a digest of its code."""
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(f"{path.relative_to(PACKAGE)}\n".encode() + path.read_bytes())
@@ -59,7 +59,7 @@ def differences(here: dict[str, str], there: dict[str, str]) -> str:
 
 
 def token(cache: Path) -> str:
-    """What stands in a file of the cache, so that a node can tell whether it sees this very cache."""
+    """A random text in a file of the cache. A node that reads the same text has access to the same cache."""
     path = cache / ".distillkit"
     if not path.is_file():
         cache.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,9 @@ def token(cache: Path) -> str:
 
 
 def pack(address: str, places: Places, offered: set[str]) -> bytes:
-    """The order for one stage; what it needs is then on the remote, where one is used.
+    """The order for one stage. If a remote is used, the stage's inputs are pushed to it first.
 
-    Raises DistillkitError where there is no Git repository, and where files outside DVC are too large to travel.
+    Raises DistillkitError outside a Git repository, and if the files outside DVC are too large to send.
     """
     with opened(address, places.remote) as (repo, stage):
         root = Path(repo.root_dir)
@@ -97,18 +97,20 @@ def pack(address: str, places: Places, offered: set[str]) -> bytes:
 
 
 def files_of_git(root: Path) -> Iterator[str]:
-    """Paths from ``root`` of all files that Git knows or would add."""
+    """Paths, relative to ``root``, of all files that Git tracks or would add."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise DistillkitError(f"{root} is no Git repository, which tells what a job needs; make one: git init")
+        raise DistillkitError(
+            f"{root} is not in a Git repository; expected one, because jobs get the files that Git lists; run git init"
+        )
     for name in set(done.stdout.split("\0")) - {""}:
         if ".distillkit" not in Path(name).parts and ((root / name).is_symlink() or (root / name).is_file()):
             yield name
 
 
 def plain_inputs(repo: Any, stage: Any, root: Path) -> Iterator[str]:
-    """What the stage reads that neither Git nor DVC keeps."""
+    """The inputs of the stage that are not under DVC, also those that Git ignores."""
     kept = [Path(out.fs_path) for out in repo.index.outs if out.use_cache]
     for dep in stage.deps:
         path = Path(dep.fs_path)
@@ -124,11 +126,13 @@ def check_size(root: Path, paths: list[str]) -> None:
     if sum(sizes.values()) > LARGEST:
         largest = max(sizes, key=lambda path: sizes[path])
         found = f"files outside DVC have {sum(sizes.values()):,} bytes ({largest}: {sizes[largest]:,})"
-        raise DistillkitError(f"{found}; expected at most {LARGEST:,}, as they go to every job; dvc add the large ones")
+        raise DistillkitError(
+            f"{found}; expected at most {LARGEST:,}, because each job gets a copy; dvc add the large ones"
+        )
 
 
 def config_text(repo: Any, remote: str | None) -> str:
-    """DVC's configuration for a job: all of ours, with places that do not depend on where the job runs."""
+    """DVC's configuration for a job: our cache types and remotes, without what is only valid here."""
     from configobj import ConfigObj
 
     written = ConfigObj()

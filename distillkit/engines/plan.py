@@ -1,4 +1,4 @@
-"""What ``dvc repro`` would run, from DVC's own graph; and dvc.lock, which several stages write at once, as it would."""
+"""Which stages ``dvc repro`` would run, by DVC's own graph; and the order of stages in dvc.lock."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from distillkit.process.lockfile import keep_stages, put_back
 
 
 class Plan(NamedTuple):
-    """``before``: for each stage, in dvc's order, those it waits for; ``stale``: those that may have to run.
+    """``before`` gives, for each stage in DVC's order, the stages that it waits for. ``stale`` stages may have to run.
 
-    ``locks`` has, for each dvc.lock, the names of its stages in the order in which ``dvc repro`` would leave them.
+    ``locks`` gives, for each dvc.lock, the names of its stages in the order in which ``dvc repro`` would write them.
     """
 
     before: Mapping[str, frozenset[str]]
@@ -43,7 +43,10 @@ def plan_for(targets: Sequence[str]) -> Plan:
 
 
 def forget_the_dead(say: Callable[[str], None]) -> None:
-    """Mend what DVC would ask a person to: half a dvc.lock or rwlock, and pids in it that have another owner now."""
+    """Repair what killed processes left and DVC would ask the user to repair.
+
+    These are an incomplete dvc.lock or rwlock, and entries of the rwlock whose process ID another program has now.
+    """
     from dvc.lock import make_lock
     from dvc.repo import Repo, lock_repo
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
@@ -59,7 +62,7 @@ def forget_the_dead(say: Callable[[str], None]) -> None:
                 return
             except (ValueError, Invalid):
                 path.unlink()
-                say(f"removed {os.path.relpath(path)}, which a process that was killed has left unreadable")
+                say(f"removed {os.path.relpath(path)}, which a killed process left unreadable")
                 return
             kept = {
                 "write": {at: info for at, info in in_use["write"].items() if may_live(info)},
@@ -70,7 +73,7 @@ def forget_the_dead(say: Callable[[str], None]) -> None:
 
 
 def may_live(entry: Mapping[str, Any]) -> bool:
-    """Whether the process of an entry of the rwlock may run still; of pids that nobody has, DVC knows better."""
+    """Whether the process of an entry of the rwlock may still run. True if no process has its ID: DVC handles that."""
     import psutil
 
     try:
@@ -81,7 +84,7 @@ def may_live(entry: Mapping[str, Any]) -> bool:
 
 
 def put_in_order(locks: Mapping[Path, Sequence[str]]) -> None:
-    """Sort the stages of each dvc.lock as ``dvc repro`` would have: the same file, whichever stage ended first."""
+    """Sort the stages of each dvc.lock as ``dvc repro`` would, so that it does not matter which stage ended first."""
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import load_yaml
 

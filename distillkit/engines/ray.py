@@ -1,7 +1,7 @@
-"""Jobs on a Ray cluster: each a named actor that runs the worker's command, and outlives a controller that is killed.
+"""Jobs on a Ray cluster: each is a named actor that runs the worker's command. It survives a killed controller.
 
-Ray keeps the order and nothing else: results are in DVC's cache or remote. Where a node dies, the job is submitted
-again and runs on another one. An actor that nobody asks about its job ends some time after the job.
+Ray stores only the order; results are in DVC's cache or remote. If a node dies, its job is submitted again and runs on
+another node. An actor that no controller asks about its job ends some time after the job.
 """
 
 import json
@@ -23,12 +23,12 @@ from distillkit.engines.order import differences, versions
 from distillkit.process.interruption import interrupt, reacting
 
 NAMESPACE = "distillkit"
-AGAIN = 3  # times that a job is begun anew after its node died
-KEPT = 60.0  # seconds that an actor waits for somebody to ask how its job has ended
-ENDING = 20.0  # seconds that a cancelled job has to end in order
-CONNECTING = 10.0  # seconds for the cluster to answer at all
+AGAIN = 3  # times that a job is started again after its node died
+KEPT = 60.0  # seconds that an actor waits for a controller to ask how its job has ended
+ENDING = 20.0  # seconds that a cancelled job has to end safely
+CONNECTING = 10.0  # seconds to connect to the cluster
 ANSWER = 60.0  # seconds for a node to start Python
-LOST = 20.0  # seconds without the head, after which we give up
+LOST = 20.0  # seconds without an answer of the head, after which we give up
 RESOURCES = {"CPU": ("cores", "--cores"), "GPU": ("GPUs", "--gpus"), "memory": ("bytes of memory", "--memory")}
 CURRENT = "ray/ray_current_cluster"
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
@@ -36,7 +36,7 @@ SILENT: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False
 
 
 class Running:
-    """What the controller knows of one job."""
+    """The state of one job in the controller."""
 
     def __init__(self, job: Job, actor: Any, order: Any, again: int):
         self.job, self.actor, self.order, self.again = job, actor, order, again
@@ -45,7 +45,7 @@ class Running:
 
 
 class Ray:
-    """The engine of a cluster. Without an ``address``, it is this machine's, or a new one, of which ``say`` is told."""
+    """The engine of a cluster: the one at ``address``, or this machine's, or a new one, which ``say`` reports."""
 
     def __init__(self, address: str | None, say: Callable[[str], None]):
         os.environ |= QUIET
@@ -73,7 +73,7 @@ class Ray:
     # The cluster
 
     def nodes(self) -> dict[str, Mapping[str, Any]]:
-        """Nodes that live: what Ray says of each, by its id."""
+        """The nodes that are alive: Ray's description of each, by its ID."""
         return {node["NodeID"]: node for node in self.ray.nodes() if node["Alive"]}
 
     def name_of(self, node: str) -> str:
@@ -81,11 +81,11 @@ class Ray:
         return str(found.get("NodeName") or found.get("NodeManagerAddress") or node)
 
     def largest(self, resource: str) -> float:
-        """The most that one node has of ``CPU``, ``GPU`` or ``memory``."""
+        """The largest amount of ``CPU``, ``GPU`` or ``memory`` that a single node has."""
         return max((node["Resources"].get(resource, 0) for node in self.nodes().values()), default=0)
 
     def check(self, cache: str, token: str, timeout: float = ANSWER) -> bool:
-        """Whether all nodes that can run jobs see the cache; raises unless they have our versions."""
+        """Whether all nodes that can run jobs can access the cache. Raises DistillkitError if versions differ."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         able = {name: node for name, node in self.nodes().items() if node["Resources"].get("CPU")}
@@ -107,7 +107,7 @@ class Ray:
         return all(seen == token for seen in tokens)
 
     def compare(self, name: str, answer: str) -> None:
-        """Raise unless the versions that a node answered are ours; it answers with an error after a line feed."""
+        """Raise DistillkitError unless a node has our versions. An answer that begins with a line feed is an error."""
         if answer.startswith("\n"):
             found = f"node {name} cannot run distillkit ({(answer.strip() or 'no reason given').splitlines()[-1]})"
         elif differ := differences(versions(), json.loads(answer)):
@@ -124,13 +124,13 @@ class Ray:
         self.begin(job, self.ray.put(job.order), AGAIN)
 
     def begin(self, job: Job, order: Any, again: int) -> None:
-        """Start the actor of a job, or find it; it may be lost ``again`` times."""
+        """Start the actor of a job, or find it. If it is lost, the job starts again, at most ``again`` times."""
         demand = job.demand
         actor = self.actors.options(
             name=job.name,
             lifetime="detached",
             get_if_exists=True,
-            max_concurrency=4,  # what it says may be asked for while it runs
+            max_concurrency=4,  # so that it answers ``said`` while the job runs
             num_cpus=demand.cores,
             num_gpus=demand.gpus,
             memory=demand.memory or None,
@@ -138,7 +138,7 @@ class Ray:
         self.running[job.stage] = Running(job, actor, order, again)
 
     def able(self, demand: Demand, stage: str) -> Demand:
-        """The same demand. Raises where no node could ever run the stage."""
+        """The same demand. Raises DistillkitError if no node is large enough for the stage."""
         for resource, count in wanted(demand).items():
             if count > (most := self.largest(resource)):
                 of, option = RESOURCES[resource]
@@ -154,7 +154,7 @@ class Ray:
 
     def poll(self, seconds: float) -> Iterator[Event]:
         if time.monotonic() - self.answered > 1 and not self.answers():
-            time.sleep(seconds)  # Ray waits for the head in most calls, and ends this process after a minute
+            time.sleep(seconds)  # without a head, most calls of Ray block, and end this process after a minute
             return
         with reacting(interrupt):
             self.ray.wait([job.ended for job in self.running.values()], timeout=seconds)
@@ -165,21 +165,21 @@ class Ray:
                 yield from self.end_of(stage, job)
 
     def answers(self) -> bool:
-        """Whether the cluster's head answers. Raises DistillkitError where it has not for some time."""
+        """Whether the cluster's head answers. Raises DistillkitError if it has not answered for LOST seconds."""
         now = time.monotonic()
         try:
             knock(self.head)
         except OSError as error:
             if now - self.answered < LOST:
                 return False
-            self.running.clear()  # there is nobody who could cancel
-            found = f"the head of the Ray cluster, {self.head}, has gone ({error.strerror or error})"
+            self.running.clear()  # without the head, they cannot be cancelled
+            found = f"the head of the Ray cluster, {self.head}, no longer answers ({error.strerror or error})"
             raise DistillkitError(f"{found}; start the cluster again, and run the same command again") from None
         self.answered = now
         return True
 
     def heard(self, stage: str, job: Running, last: bool) -> Iterator[Event]:
-        """Where a job runs, and whole lines that it has said; asked for about once a second, and at its end."""
+        """Events with the node of a job and with its new whole lines; about once a second, and when it has ended."""
         if last:
             self.ray.wait([job.said], timeout=1)
             self.take(job)
@@ -194,16 +194,16 @@ class Ray:
         yield from (Event(stage, "said", line.decode(errors="replace").rstrip()) for line in lines if line.strip())
 
     def take(self, job: Running) -> None:
-        """Read the answer to what a job has said, if it is there, and ask again."""
+        """Read the new output of a job if it has arrived, and ask for more."""
         if not self.ray.wait([job.said], timeout=0)[0]:
             return
-        with suppress(self.ray.exceptions.RayError):  # told by the job's end
+        with suppress(self.ray.exceptions.RayError):  # end_of reports it
             job.node, found = self.ray.get(job.said)
             job.read, job.rest = job.read + len(found), job.rest + found
         job.asked, job.said = time.monotonic(), job.actor.said.remote(job.read)
 
     def end_of(self, stage: str, job: Running) -> Iterator[Event]:
-        """How a job has ended. One whose node or process has died begins again."""
+        """Events for a job that has ended. If its node or process has died, it starts again."""
         try:
             code = self.ray.get(job.ended)
         except self.ray.exceptions.ActorUnavailableError:  # until Ray knows whether the node lives
@@ -211,26 +211,26 @@ class Ray:
             return
         except self.ray.exceptions.RayTaskError as error:  # such as a full disk
             del self.running[stage]
-            yield Event(stage, "failed", f"the node cannot take the job ({brief(error)})")
+            yield Event(stage, "failed", f"the node cannot accept the job ({brief(error)})")
             return
         except self.ray.exceptions.RayError as error:
             del self.running[stage]
             where = self.name_of(job.node) if job.node else "a node"
             if job.again:
-                yield Event(stage, "said", f"{where} or the job's process there has died; it begins again")
+                yield Event(stage, "said", f"{where} or the job's process there has died; the job starts again")
                 self.begin(job.job, job.order, job.again - 1)
             else:
                 yield Event(stage, "failed", f"its node or process has died {AGAIN + 1} times ({brief(error)})")
             return
         del self.running[stage]
-        with suppress(Exception):  # it may be gone
+        with suppress(Exception):  # the actor may have ended
             self.ray.wait([job.actor.end.remote(0)], timeout=5)
             self.ray.kill(job.actor)
         yield Event(stage, "failed" if code else "done")
 
     def cancel(self) -> None:
         ending = [job.actor.end.remote(ENDING) for job in self.running.values()]
-        with suppress(Exception):  # some wait for a place, and answer nothing
+        with suppress(Exception):  # jobs that do not run yet do not answer
             self.ray.wait(
                 ending, num_returns=len(ending), timeout=ENDING if any(j.node for j in self.running.values()) else 0
             )
@@ -241,7 +241,7 @@ class Ray:
 
 
 def wanted(demand: Demand) -> dict[str, int]:
-    """What a job asks for, by Ray's names."""
+    """The resources that a job requests, by Ray's names."""
     return {"CPU": demand.cores, "GPU": demand.gpus, "memory": demand.memory}
 
 
@@ -254,9 +254,9 @@ def runs_here() -> bool:
 
 
 def knock(address: str | None) -> None:
-    """Raise OSError or ValueError where nobody listens at HOST:PORT; Ray itself would try for minutes.
+    """Raise OSError or ValueError if nothing listens at HOST:PORT. Ray itself would try for minutes.
 
-    ``auto`` is the address that ``ray start`` has left on this machine, where it may stay when the cluster is killed.
+    ``auto`` is the address that ``ray start`` wrote to a file on this machine. A killed cluster leaves the file there.
     """
     if address == "auto":
         address = Path(os.environ.get("RAY_TMPDIR", gettempdir()), CURRENT).read_text(encoding="utf-8").strip()
@@ -266,6 +266,6 @@ def knock(address: str | None) -> None:
 
 
 def brief(error: Exception) -> str:
-    """The last line of an error of Ray's, which has many."""
+    """The last line of an error of Ray, which has many lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

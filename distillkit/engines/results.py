@@ -1,7 +1,7 @@
-"""What a stage needs and what it gives, in DVC's own cache, run-cache and remote; the only state that jobs share.
+"""Inputs and results of stages in DVC's cache, run-cache and remote, which are the only state that jobs share.
 
-The controller and its jobs use the same functions. The run-cache knows results by content (command, inputs and
-parameters), so it does not matter who has made one, nor how often.
+The controller and its jobs use the same functions. The run-cache finds a result by the stage's command, inputs and
+parameters, so it does not matter which machine made it, or how often.
 """
 
 import logging
@@ -16,7 +16,7 @@ from distillkit.base.errors import DistillkitError
 
 
 class State(NamedTuple):
-    """How a stage stands. ``key`` is what DVC's run-cache knows it by; it has none where DVC cannot keep its result."""
+    """Whether a stage is up to date. ``key`` is its key in DVC's run-cache, empty if DVC cannot keep its result."""
 
     done: bool
     key: str = ""
@@ -25,7 +25,7 @@ class State(NamedTuple):
 def settle(address: str, remote: str | None) -> State:
     """Bring a stage up to date without running it, if its result is in the run-cache, here or on the ``remote``.
 
-    Its outputs are then checked out and dvc.lock has it, as after ``dvc repro``.
+    Then its outputs are checked out and it is in dvc.lock, as after ``dvc repro``.
     """
     from dvc.stage.cache import RunCacheNotFoundError, _can_hash, _get_stage_hash
 
@@ -40,7 +40,7 @@ def settle(address: str, remote: str | None) -> State:
         stage.save_deps()
         key = _get_stage_hash(stage)
         for dep, known in zip(stage.deps, locked, strict=True):
-            dep.hash_info = known  # of dvc.lock, by which DVC tells below whether the stage has changed
+            dep.hash_info = known  # from dvc.lock: DVC compares with it below
         if remote is not None:
             copy_entry(remote_of(repo, remote), repo.cache.legacy, key)
         stage.remove_outs(ignore_remove=False, force=False)  # as DVC does before it runs a stage
@@ -56,7 +56,7 @@ def settle(address: str, remote: str | None) -> State:
 
 @contextmanager
 def opened(address: str, remote: str | None = None) -> Iterator[tuple[Any, Any]]:
-    """DVC's repository, locked, and one stage of it; ``remote`` is the default. DVC says nothing but warnings."""
+    """DVC's repository, locked, with ``remote`` as its default, and one stage. DVC prints only warnings."""
     from dvc.repo import Repo, lock_repo
 
     logging.getLogger("dvc").setLevel(logging.WARNING)
@@ -68,14 +68,14 @@ def opened(address: str, remote: str | None = None) -> Iterator[tuple[Any, Any]]
 
 @contextmanager
 def reaching(remote: str | None) -> Iterator[None]:
-    """A block in which DVC works, perhaps with a remote. What it or the remote's library raises becomes one line."""
+    """A block that uses DVC, perhaps with a remote. Errors of DVC or of the remote's library become one line."""
     from dvc.exceptions import DvcException
 
     try:
         yield
     except DistillkitError:
         raise
-    except Exception as error:  # each kind of remote has errors of its own
+    except Exception as error:  # each kind of remote raises other errors
         if remote is None and isinstance(error, DvcException):
             raise DistillkitError(str(error)) from error
         if remote is None:
@@ -87,12 +87,12 @@ def reaching(remote: str | None) -> Iterator[None]:
 
 
 def remote_of(repo: Any, name: str) -> Any:
-    """The part of a remote that has the run-cache."""
+    """The object database of a remote that contains the run-cache."""
     return repo.cloud.get_remote_odb(name, "push --run-cache", hash_name="md5-dos2unix")
 
 
 def copy_entry(source: Any, target: Any, key: str) -> None:
-    """Copy what the run-cache of one store has under ``key`` to another store."""
+    """Copy the entries of ``key`` from the run-cache of one store to that of another."""
     from dvc import fs
 
     folder = source.fs.join(source.path, "runs", key[:2], key)
@@ -104,7 +104,7 @@ def copy_entry(source: Any, target: Any, key: str) -> None:
 
 
 def publish(address: str, key: str, remote: str) -> None:
-    """Push what a stage has given: first its files, then the entry of the run-cache that names them."""
+    """Push the result of a stage: first its files, then the entry of the run-cache that names them."""
     from dvc.stage.cache import _get_cache_hash
     from dvc.stage.serialize import to_single_stage_lockfile
 
@@ -116,7 +116,7 @@ def publish(address: str, key: str, remote: str) -> None:
 
 
 def transferred(result: Any, remote: str | None) -> None:
-    """Raise unless DVC has copied everything."""
+    """Raise DistillkitError unless DVC has copied everything."""
     if result.failed:
         raise DistillkitError(
             f"{len(result.failed)} files could not be copied to or from DVC remote {remote}; run the same command again"
@@ -124,9 +124,9 @@ def transferred(result: Any, remote: str | None) -> None:
 
 
 def needed(repo: Any, stage: Any) -> list[Any]:
-    """Outputs under DVC that a stage reads and that are made: those of other stages, and data that somebody has added.
+    """The outputs under DVC that a stage reads: those of other stages that exist, and data of ``dvc add``.
 
-    What its command names counts as well as its dependencies: a stage may depend on a digest of what it reads.
+    A stage reads its dependencies and all paths in its command: it may depend only on a digest of a file that it reads.
     """
 
     def overlap(one: str, other: str) -> bool:
@@ -141,7 +141,7 @@ def needed(repo: Any, stage: Any) -> list[Any]:
 
 
 def words(command: str) -> list[str]:
-    """The words of a command line; those between spaces where a shell would understand more than we do."""
+    """The words of a command line, split as a shell does, or at spaces if that fails."""
     try:
         return shlex.split(command)
     except ValueError:
@@ -149,7 +149,7 @@ def words(command: str) -> list[str]:
 
 
 def offer(repo: Any, stage: Any, remote: str, offered: set[str]) -> None:
-    """Push what a stage needs, but what has been ``offered`` before."""
+    """Push the inputs of a stage, except those that have been ``offered`` before."""
     for out in needed(repo, stage):
         if out.hash_info.value in offered:
             continue
@@ -159,7 +159,7 @@ def offer(repo: Any, stage: Any, remote: str, offered: set[str]) -> None:
 
 
 def supply(address: str, remote: str | None) -> None:
-    """Check out what a stage needs, from the cache, or from the remote where there is one."""
+    """Check out the inputs of a stage, from the cache, or from the remote if there is one."""
     with opened(address, remote) as (repo, stage), reaching(remote):
         for out in needed(repo, stage):
             if remote is not None:

@@ -1,6 +1,6 @@
-"""What runs on a node of a Ray cluster: Ray ships this module by value, so it also runs where distillkit is missing.
+"""The code that runs on a node of a Ray cluster. Ray sends this module itself, so it also runs without distillkit.
 
-It imports the standard library and Ray only.
+It imports only the standard library and Ray.
 """
 
 import os
@@ -16,7 +16,7 @@ WORKER = "distillkit.engines.worker"
 
 
 def ask(cache: str) -> tuple[str, str]:
-    """What ``--versions`` of the worker says here, or an error after a line feed; and the token in the cache."""
+    """The output of the worker's ``--versions``, or a line feed and an error; and the token in the cache."""
     done = subprocess.run([sys.executable, "-P", "-m", WORKER, "--versions"], capture_output=True, text=True)
     seen = Path(cache, ".distillkit")
     answer = done.stdout if done.returncode == 0 else "\n" + done.stderr.strip()
@@ -27,7 +27,7 @@ class Runner:
     """The actor of one job. ``run`` runs it once, however often it is called; ``said`` may be called meanwhile."""
 
     def __init__(self, kept: float) -> None:
-        """``kept``: seconds that it waits for somebody to ask how the job has ended."""
+        """``kept``: seconds that the actor waits for a controller to ask how the job has ended."""
         self.folder, self.lock, self.kept = Path(tempfile.mkdtemp(prefix="distillkit-job-")), threading.Lock(), kept
         self.process: subprocess.Popen[bytes] | None = None
         self.code: int | None = None
@@ -35,7 +35,7 @@ class Runner:
         threading.Thread(target=self.leave, daemon=True).start()
 
     def leave(self) -> None:
-        """End this process once no job runs and nobody has asked for some time."""
+        """End this process once no job runs and no controller has asked for some time."""
         while time.monotonic() - self.asked < self.kept or (self.process is not None and self.process.poll() is None):
             time.sleep(1)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -54,7 +54,7 @@ class Runner:
         return self.code
 
     def said(self, since: int) -> tuple[str, bytes]:
-        """The node, and what the job has said after so many bytes."""
+        """The node, and the output of the job without its first ``since`` bytes."""
         import ray
 
         self.asked = time.monotonic()
@@ -66,7 +66,7 @@ class Runner:
         return ray.get_runtime_context().get_node_id(), found
 
     def end(self, seconds: float) -> None:
-        """End the job in order; it is killed after so many seconds."""
+        """Ask the job to end, and kill it if it runs after so many seconds."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:

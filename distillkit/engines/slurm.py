@@ -1,8 +1,8 @@
-"""Jobs on a Slurm cluster, by submitit: each has a folder that all nodes see, with its order, its log and its end.
+"""Jobs on a Slurm cluster, submitted by submitit.
 
-Slurm is asked about all jobs at once, by one ``squeue`` every few seconds. A job that Slurm has dropped without an end
-in its folder (a dead node, a preempted job) is submitted again. After a kill, the next controller finds jobs by their
-folder.
+Each job has a folder with its order, its log and its exit code; all nodes can access it. One ``squeue`` every few
+seconds asks Slurm about all jobs. If Slurm has ended a job without an exit code in its folder (a dead node, a preempted
+job), it is submitted again. If the controller is killed, the next one finds the jobs by their folders.
 """
 
 import getpass
@@ -24,18 +24,18 @@ from distillkit.engines.engine import Event, Job
 from distillkit.engines.worker import ENDED, NODE, SAID, TAR
 
 REAL = "slurm"
-CHOSEN = "DISTILLKIT_SLURM"  # set to local: processes of submitit's own on this machine, to try it without Slurm
-AGAIN = 3  # times that a job is submitted anew
+CHOSEN = "DISTILLKIT_SLURM"  # if it is local, submitit runs jobs as processes of this machine, to try it without Slurm
+AGAIN = 3  # times that a job is submitted again
 COMMANDS = ("sbatch", "squeue", "sinfo")
 ELSEWHERE = f"run this on a login node, or set {CHOSEN}=local to try it on this machine"
-SILENT = ("Unable to contact slurm controller", "configuration source")  # in what its commands say without an answer
-BETWEEN = 5.0  # seconds between two questions to Slurm
-SLOW = 15.0  # seconds that a file may take to be seen on another node
+SILENT = ("Unable to contact slurm controller", "configuration source")  # in errors when the controller is away
+BETWEEN = 5.0  # seconds between two calls of squeue
+SLOW = 15.0  # seconds until a file that one node wrote can be read on another
 MIB = 2**20
 
 
 class Running:
-    """What the controller knows of one job; no ``handle`` until Slurm has taken it."""
+    """The state of one job in the controller; without ``handle`` until Slurm has accepted it."""
 
     def __init__(self, job: Job, folder: Path, handle: Any):
         self.job, self.folder, self.handle = job, folder, handle
@@ -43,7 +43,7 @@ class Running:
 
 
 class Slurm:
-    """The engine of a Slurm cluster. ``folder`` holds the jobs and is seen by all nodes."""
+    """The engine of a Slurm cluster. ``folder`` holds the folders of jobs; all nodes can access it."""
 
     def __init__(self, folder: Path, partition: str | None = None):
         try:
@@ -59,7 +59,7 @@ class Slurm:
         self.asked = 0.0
 
     def largest(self) -> int:
-        """Cores of the largest node. Raises DistillkitError where no cluster answers."""
+        """Cores of the largest node. Raises DistillkitError if no cluster answers."""
         if self.cluster != REAL:
             return 1
         chosen = ["--partition", self.partition] if self.partition else []
@@ -67,7 +67,9 @@ class Slurm:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             found = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise DistillkitError(f"no Slurm cluster answers here ({found}); expected its controller to; {ELSEWHERE}")
+            raise DistillkitError(
+                f"no Slurm cluster answers here ({found}); expected its controller to answer; {ELSEWHERE}"
+            )
         return max((int(line.strip("+")) for line in done.stdout.split() if line.strip("+").isdecimal()), default=1)
 
     def submit(self, job: Job) -> None:
@@ -81,7 +83,7 @@ class Slurm:
         self.running[job.stage] = Running(job, folder, handle)
 
     def found(self, folder: Path) -> Any:
-        """A job of an earlier controller that Slurm has still, or None."""
+        """The job of an earlier controller if Slurm has not ended it, or None."""
         path = folder / "id.txt"
         if not path.is_file() or (folder / ENDED).exists():
             return None
@@ -91,7 +93,7 @@ class Slurm:
         return self.submitit.SlurmJob(folder / "submitit", number)
 
     def sent(self, job: Job, folder: Path) -> Any:
-        """Hand the job to Slurm; None where its controller is away. Raises DistillkitError where it refuses."""
+        """Submit the job; None if Slurm's controller is away. Raises DistillkitError if Slurm refuses the job."""
         demand, command = job.demand, [sys.executable, "-P", "-m", "distillkit.engines.worker", str(folder)]
         executor = self.submitit.AutoExecutor(folder / "submitit", cluster=self.cluster)
         wanted: dict[str, Any] = {"name": job.name, "slurm_cpus_per_task": demand.cores, "slurm_time": None}
@@ -102,7 +104,7 @@ class Slurm:
         wanted |= {"slurm_time": demand.minutes} if demand.minutes else {}
         executor.update_parameters(**wanted)
         try:
-            with redirect_stderr(StringIO()):  # the error has what sbatch says
+            with redirect_stderr(StringIO()):  # the error contains the output of sbatch
                 handle = executor.submit(self.submitit.helpers.CommandFunction(command))
         except (self.submitit.core.utils.FailedJobError, subprocess.CalledProcessError, OSError) as error:
             if any(text in str(error) for text in SILENT):
@@ -131,13 +133,13 @@ class Slurm:
                 yield from self.kept_up(stage, job)
 
     def queue(self) -> dict[str, str]:
-        """The jobs of ours that Slurm has not ended, by number, and why each has no place yet."""
+        """Our jobs that Slurm has not ended, by number, with the reason why each does not run yet."""
         if self.cluster != REAL:
             return {str(job.handle.job_id): "" for job in self.running.values() if not job.handle.done()}
         command = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%r"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            return self.listed  # Slurm is busy, or restarts; jobs go on
+            return self.listed  # Slurm is busy or restarts; jobs keep running
         rows = (line.split("|") for line in done.stdout.splitlines())
         return {number: why for number, state, why in rows if state not in ENDED_STATES}
 
@@ -145,10 +147,10 @@ class Slurm:
         if (handle := self.running[stage].handle) is None:
             return "Slurm's controller does not answer"
         number = str(handle.job_id)
-        return f"Slurm has no place for job {number} yet ({self.listed.get(number) or 'no reason given'})"
+        return f"Slurm has not started job {number} yet ({self.listed.get(number) or 'no reason given'})"
 
     def heard(self, stage: str, job: Running, last: bool = False) -> Iterator[Event]:
-        """Where a job runs, and whole lines that it has said."""
+        """Events with the node of a job and with its new whole lines."""
         with suppress(FileNotFoundError):
             node = (job.folder / NODE).read_text(encoding="utf-8")
             if node != job.node:  # Slurm itself may put a job into its queue again
@@ -163,7 +165,7 @@ class Slurm:
             yield from (Event(stage, "said", line.rstrip()) for line in lines if line.strip())
 
     def kept_up(self, stage: str, job: Running) -> Iterator[Event]:
-        """Submit a job that Slurm has not taken, or has lost; it has failed where Slurm refuses it."""
+        """Submit a job that Slurm has not accepted yet, or has lost. If Slurm refuses it, the job has failed."""
         try:
             if job.handle is None:
                 job.handle = self.sent(job.job, job.folder)
@@ -174,7 +176,7 @@ class Slurm:
             yield Event(stage, "failed", str(error))
 
     def looked_for(self, stage: str, job: Running) -> Iterator[Event]:
-        """Submit a job again that Slurm has no more, when its end is not seen for some time."""
+        """Submit a job again if Slurm no longer has it and there is no exit code after some time."""
         if str(job.handle.job_id) in self.listed:
             job.missing = 0
             return
@@ -183,9 +185,11 @@ class Slurm:
             return
         if job.again == AGAIN:
             del self.running[stage]
-            yield Event(stage, "failed", f"Slurm ended it {AGAIN + 1} times without a result ({last_word(job.folder)})")
+            yield Event(
+                stage, "failed", f"Slurm ended the job {AGAIN + 1} times without a result ({last_word(job.folder)})"
+            )
             return
-        yield Event(stage, "said", f"Slurm has ended job {job.handle.job_id}; it is submitted again")
+        yield Event(stage, "said", f"Slurm ended job {job.handle.job_id}; it is submitted again")
         job.again, job.missing = job.again + 1, 0.0
         job.handle = self.sent(job.job, job.folder)
         self.asked = 0.0
@@ -209,7 +213,7 @@ ENDED_STATES = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NO
 
 
 def ending(folder: Path) -> int | None:
-    """The exit code in a job's folder, None before there is one."""
+    """The exit code in a job's folder; None until there is one."""
     try:
         return int(json.loads((folder / ENDED).read_text(encoding="utf-8"))["code"])
     except FileNotFoundError:
@@ -217,7 +221,7 @@ def ending(folder: Path) -> int | None:
 
 
 def last_word(folder: Path) -> str:
-    """The last line that submitit or Slurm has left of a job, but for srun's, which only says that it has ended."""
+    """The last line in the logs of submitit and Slurm, except lines of srun, which only say that the job has ended."""
     logs = sorted((folder / "submitit").glob("*.err"), key=lambda path: path.stat().st_mtime)
     lines = [line for path in logs for line in path.read_text(errors="replace").splitlines() if line.strip()]
     found = [line for line in lines if not line.startswith("srun: ")] or lines

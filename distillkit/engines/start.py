@@ -1,7 +1,7 @@
-"""The engine that the command line names, where it and this machine meet, and what stages ask it for.
+"""The engine that the command line names, where it exchanges results with this machine, and what stages request.
 
-Stages ask for what ``distillkit doctor`` estimates, unless the command line says otherwise. None of it changes a
-result, so none of it is in params.yaml.
+Stages request what ``distillkit doctor`` estimates, unless the command line says otherwise. This changes no result, so
+it is not in params.yaml.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base import params
-from distillkit.base.arguments import is_pipeline
+from distillkit.base.arguments import check_pipelines, is_pipeline
 from distillkit.base.errors import DistillkitError, ParamsError
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.engines.controller import Away, Starter
 from distillkit.engines.engine import Demand
 from distillkit.engines.order import Places, token
+from distillkit.setup.diagnostics import named_from_here
 
 JOBS = Path(".distillkit/jobs")
 GIB = 2**30
@@ -24,7 +25,7 @@ ROOM = 1.5  # the estimate is within this factor of the truth
 
 
 class Limits(NamedTuple):
-    """What the command line says; None leaves it to the estimate."""
+    """The limits on the command line; the estimate is used for None."""
 
     cores: int | None = None
     gpus: int | None = None
@@ -33,7 +34,7 @@ class Limits(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What the command line says, beside the engine and the targets."""
+    """The options on the command line, besides the engine and the targets."""
 
     address: str | None = None
     partition: str | None = None
@@ -51,23 +52,30 @@ class Options(NamedTuple):
 
 
 def check_params(targets: Sequence[str]) -> None:
-    """Raise ParamsError for what a stage would refuse in params.yaml, or miss there, in our pipelines of ``targets``.
+    """Raise ParamsError for mistakes and missing sections in params.yaml of the pipelines that ``targets`` name.
 
-    Every stage checks it too, but only once it runs, and only what is there.
+    Every stage checks params.yaml too, but only when it runs, and only the sections that exist.
     """
     files = [Path(target.partition(":")[0]) for target in targets] or [Path("dvc.yaml")]
     for folder in sorted({file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}):
         if is_pipeline(folder):
-            from distillkit.pipeline import checks  # imports torch
+            with named_from_here(folder):
+                check_pipelines([str(folder / "dvc.yaml")])
+                check_all(folder)
 
-            data = params.load(folder / params.FILE)
-            check_named(data, folder)
-            with chdir(folder):  # where own networks are looked for
-                checks.check_params(data)
+
+def check_all(folder: Path) -> None:
+    """Check the whole of params.yaml in ``folder`` as the stages do."""
+    from distillkit.pipeline import checks  # imports torch
+
+    data = params.load(folder / params.FILE)
+    check_named(data, folder)
+    with chdir(folder):  # where own networks are looked for
+        checks.check_params(data)
 
 
 def check_named(data: Mapping[str, Any], folder: Path) -> None:
-    """Raise ParamsError where params.yaml lacks what a stage of dvc.yaml names. Of mistakes in dvc.yaml, DVC tells."""
+    """Raise ParamsError if params.yaml lacks a value that a stage of dvc.yaml names. DVC reports errors in dvc.yaml."""
     try:
         for stage in read_yaml(content(folder / "dvc.yaml"))["stages"].values():
             each = stage.get("foreach")
@@ -81,7 +89,7 @@ def check_named(data: Mapping[str, Any], folder: Path) -> None:
 
 
 def value_at(data: Mapping[str, Any], name: str) -> Any:
-    """What params.yaml has at ``package.storage``, for example. Raises ParamsError where it has nothing."""
+    """The value of a name such as ``package.storage`` in params.yaml. Raises ParamsError if there is none."""
     first, *rest = name.split(".")
     found = data[first] if first in data else params.section(data, first, object)
     for key in rest:
@@ -94,13 +102,13 @@ def value_at(data: Mapping[str, Any], name: str) -> Any:
 
 
 def starter(on: str, options: Options) -> Starter | None:
-    """What starts the engine, once there is something to do; None for this machine."""
+    """A function that starts the engine; None for this machine."""
     engines = {"ray": partial(on_ray, options), "slurm": partial(on_slurm, options)}
     return engines.get(on)
 
 
 def on_ray(options: Options, say: Callable[[str], None]) -> Away:
-    """All nodes are asked first what they have installed, and whether they see our cache."""
+    """Start Ray. All nodes are first asked for their versions, and whether they can access our cache."""
     from distillkit.engines.ray import Ray
 
     cache, default = storage(options.remote)
@@ -109,7 +117,7 @@ def on_ray(options: Options, say: Callable[[str], None]) -> Away:
     remote = options.remote or (None if shared else default)
     if remote is None and not shared:
         raise DistillkitError(
-            f"not all nodes see {cache}, and there is no DVC remote; add one: dvc remote add -d NAME URL"
+            f"not all nodes can access {cache}, and there is no DVC remote; add one: dvc remote add -d NAME URL"
         )
     places = Places(remote, options.remote is not None, options.work)
     demand = demands(options.limits, int(engine.largest("CPU")), engine.largest("GPU") > 0)
@@ -117,7 +125,7 @@ def on_ray(options: Options, say: Callable[[str], None]) -> Away:
 
 
 def on_slurm(options: Options, say: Callable[[str], None]) -> Away:
-    """Jobs lie in the work folder; Slurm has to be told what they ask for, but for cores, of which it is asked."""
+    """Start Slurm, with the folders of jobs in the work folder. Slurm is asked only how many cores a node has."""
     del say
     from distillkit.engines.slurm import Slurm
 
@@ -128,22 +136,22 @@ def on_slurm(options: Options, say: Callable[[str], None]) -> Away:
 
 
 def storage(remote: str | None) -> tuple[Path, str | None]:
-    """DVC's cache here, and its default remote. Raises DistillkitError for a ``remote`` that DVC does not know."""
+    """DVC's cache and its default remote. Raises DistillkitError for a ``remote`` that DVC does not know."""
     from dvc.repo import Repo
 
     with Repo(_wait_for_lock=True) as repo:
         known: dict[str, Any] = repo.config["remote"]
         if remote is not None and remote not in known:
-            expected = ", ".join(known) or "one that dvc remote list shows, and it shows none"
+            expected = ", ".join(known) or "a DVC remote, but dvc remote list shows none"
             raise DistillkitError(f"--remote is {remote!r}; expected {expected}; correct it")
         return Path(repo.cache.local_cache_dir).resolve(), repo.config["core"].get("remote")
 
 
 def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], Demand]:
-    """What a stage asks for, by its address. ``largest``: cores of the largest node; ``gpu``: whether a node has one.
+    """A function that gives the demand of a stage. ``largest``: cores of the largest node; ``gpu``: if a node has one.
 
-    A stage that trains several networks takes a core for each, any other takes one. Where there are GPUs, each stage
-    takes one, also if it needs little of it: Ray hides them from jobs that ask for none, and a CPU rounds differently.
+    A stage that trains several networks requests a core for each, any other stage requests one. If there are GPUs, each
+    stage requests one, even if it uses little of it. Otherwise Ray would hide the GPU, and a CPU rounds differently.
     """
     known = dict[Path, tuple[Mapping[str, int], Mapping[str, int]]]()
 
@@ -166,14 +174,16 @@ def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], 
 
 
 def estimate(folder: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """Bytes at the peak of each stage that trains, and how many networks a stage trains; nothing if it is not ours."""
+    """Peak memory in bytes and number of networks of each stage that trains; empty if it is not our pipeline."""
     if not is_pipeline(folder) or not (folder / params.FILE).is_file():
         return {}, {}
     from distillkit.setup.doctor import images  # imports torch
     from distillkit.setup.resources import peaks_of
 
     data = params.load(folder / params.FILE)
-    peaks, runs = peaks_of(data, images(folder)), int(data["evaluation"]["runs"])
+    with named_from_here(folder):
+        peaks = peaks_of(data, images(folder))
+    runs = int(data["evaluation"]["runs"])
     full = [name for name, recipe in params.entries(data, "recipes").items() if recipe.get("method") == "full"]
     peaks |= {f"evaluate {name}": peaks["evaluate full"] for name in full}
     return peaks, {"experts": int(data["experts"]["per_shard"]), "reference": runs, "evaluate": runs}

@@ -1,7 +1,7 @@
-"""What a node runs for a job: ``python -m distillkit.engines.worker FOLDER``, where FOLDER/order.tar is the order.
+"""The process of a job on a node: ``python -m distillkit.engines.worker FOLDER``, where FOLDER/order.tar is the order.
 
-It says what happens in FOLDER/said.txt and ends with FOLDER/ended.json. It has a workspace of its own, which goes with
-it. ``--versions`` alone prints what :func:`distillkit.engines.order.versions` finds here.
+It writes its output to FOLDER/said.txt and, at the end, its exit code to FOLDER/ended.json. It deletes its workspace
+when it ends. ``--versions`` prints the result of :func:`distillkit.engines.order.versions` here.
 """
 
 import json
@@ -26,11 +26,11 @@ TAR, SAID, NODE, ENDED = "order.tar", "said.txt", "node.txt", "ended.json"
 
 
 class Asked(BaseException):
-    """The engine wants the job to end."""
+    """The engine has asked the job to end."""
 
 
 def main(folder: Path) -> int:
-    """Run the job; its exit code. The stage is a process group of its own, which ends in order when we are asked to."""
+    """Run the job and return its exit code. If asked to end, the stage, a process group of its own, ends safely."""
     said = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(said, 1)
     os.dup2(said, 2)
@@ -43,7 +43,7 @@ def main(folder: Path) -> int:
             code = run(folder, Path(workspace))
     except Asked:
         return 128 + signal.SIGTERM
-    except OSError as error:  # such as a full disk, on which there is room again
+    except OSError as error:  # such as a full disk, on which the deleted workspace has made room
         found = f"cannot run the job: {error.strerror} ({error.filename or tempfile.tempdir})"
         code = mistaken(f"{found}; make room there, or set TMPDIR to another folder")
     write_text(folder / ENDED, json.dumps({"code": code, "node": node()}))
@@ -51,7 +51,7 @@ def main(folder: Path) -> int:
 
 
 def mistaken(found: str) -> int:
-    """Say what keeps this node from running the stage: the exit code."""
+    """Print why this node cannot run the stage, and return the exit code."""
     print(f"error: node {node()} {found}", flush=True)  # noqa: T201
     return 1
 
@@ -68,7 +68,7 @@ def node() -> str:
 
 
 def run(folder: Path, workspace: Path) -> int:
-    """Unpack, check, and run the stage in a process that has the order's environment."""
+    """Unpack and check the order, then run the stage in a process with the order's environment."""
     with tarfile.open(folder / TAR) as archive:
         archive.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
         archive.extractall(workspace)
@@ -92,7 +92,7 @@ def run(folder: Path, workspace: Path) -> int:
 
 
 def settled_in(order: dict[str, Any], workspace: Path) -> str:
-    """Connect the workspace with the cache and the unfinished work that are seen here; a mistake, or nothing."""
+    """Connect the workspace with the cache and the folder of unfinished work. Returns an error, or an empty text."""
     if differ := differences(order["versions"], versions()):
         return f"has {differ}; expected the same everywhere; install the same environment on it"
     seen = Path(order["cache"], ".distillkit")
@@ -102,19 +102,19 @@ def settled_in(order: dict[str, Any], workspace: Path) -> str:
         with (workspace / ".dvc/config.local").open("w", encoding="utf-8") as file:
             file.write(f"[cache]\n    dir = {order['cache']}\n")
     elif order["remote"] is None:
-        return f"does not see {order['cache']}; name a DVC remote that it reaches: --remote NAME"
+        return f"cannot access {order['cache']}; name a DVC remote that it can access: --remote NAME"
     if shared or order["work_given"]:
         link = workspace / order["stage_folder"] / ".distillkit"
         try:
             Path(order["work"]).mkdir(parents=True, exist_ok=True)
             link.symlink_to(order["work"], target_is_directory=True)
         except OSError as error:
-            return f"cannot use {order['work']} ({error.strerror}); expected a folder that all nodes see"
+            return f"cannot use {order['work']} ({error.strerror}); expected a folder that all nodes can access"
     return ""
 
 
 def environment(order: dict[str, Any], workspace: Path) -> dict[str, str]:
-    """Ours, with what the controller has set, and its ``python`` first on the PATH, which stages call."""
+    """Our environment with the controller's settings, and our own ``python``, which stages call, first on the PATH."""
     merged = os.environ | order["environment"]
     merged |= {"DVC_SITE_CACHE_DIR": str(workspace / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
     merged["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -122,7 +122,7 @@ def environment(order: dict[str, Any], workspace: Path) -> dict[str, str]:
 
 
 def stage(parent: str, address: str, remote: str) -> None:
-    """Get what the stage needs, run it unless its result is known by now, and push that; this process ends."""
+    """Get the inputs of the stage, run it unless its result exists by now, and push the result; this process ends."""
     from distillkit.base.errors import DistillkitError
     from distillkit.engines.results import publish, settle, supply
 

@@ -21,8 +21,8 @@ COLOUR = 9  # weight of a frequency between channels: colours vary less over an 
 HELD = 2**14  # query images of which the features are held at a time, 16 MiB
 QUERIES = 512  # query images in a block
 CANDIDATES = 2**26  # bytes of a chunk to compare with; a small chunk rules out few pairs
-PAIRS = 2**19  # most float64 values of image pairs in memory
-FIRST = 4  # pairs per query image that are computed first, to rule out others
+PAIRS = 2**16  # most float64 values of image pairs in memory: half a MiB, which stays in the cache of a core
+FIRST = 1  # pairs per query image that are computed first, to rule out others
 ROUNDING = 1e-7  # bound of the float32 rounding error per feature
 
 Track = Callable[[Iterable[slice]], Iterable[slice]]

@@ -4,11 +4,14 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from distillkit.base.errors import DistillkitError
+from distillkit.base.params import FILE
 
 Status = Literal["ok", "warning", "failure"]
 PATIENCE = 20  # seconds for a remote to answer
@@ -45,6 +48,18 @@ def output(*command: str) -> str:
 def brief(error: Exception) -> str:
     """An error in one short line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+@contextmanager
+def named_from_here(folder: Path) -> Iterator[None]:
+    """A block whose error messages name params.yaml in ``folder`` as it is typed in the current folder."""
+    try:
+        yield
+    except DistillkitError as error:
+        text = str(error)
+        if not text.startswith(str(FILE)):
+            raise
+        raise type(error)(f"{folder / FILE}{text.removeprefix(str(FILE))}") from None
 
 
 def mistake(check: str, error: DistillkitError) -> Finding:

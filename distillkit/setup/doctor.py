@@ -18,7 +18,7 @@ from distillkit.data.files.container import Opened, class_names_of
 from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
-from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, output
+from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import licence_stated
 from distillkit.setup.local_source import local_images
@@ -150,29 +150,34 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
         return
     try:
-        data = params.load(file)
-        yield version(data)
-        yield from extras(data)
-        checks.check_params(data)
-        params.section(data, "seed", int)  # the rest of what must be there is read below
-        yield from local_images(params.section(data, "data", DataSpec).source, folder)
-        yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
-        yield from guarded("licence", lambda: imported_licences(data, folder))
-        if (fetched := images(folder)) is not None:
-            checks.check_facts(data, fetched.shape, class_counts(folder), folder)
-        yield from fetched_images(folder)
-        yield from labels(folder)
-        yield from demands(data, fetched, folder)
+        with named_from_here(folder):
+            yield from parameters(params.load(file), folder)
     except DistillkitError as error:
-        yield mistake(params.FILE.name, error)
+        yield mistake(str(file), error)
 
 
-def version(data: dict[str, Any]) -> Finding:
+def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """The findings about the content of params.yaml. Raises a DistillkitError for a mistake in it."""
+    yield version(data, folder / params.FILE)
+    yield from extras(data)
+    checks.check_params(data)
+    params.section(data, "seed", int)  # the rest of what must be there is read below
+    yield from local_images(params.section(data, "data", DataSpec).source, folder)
+    yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
+    yield from guarded("licence", lambda: imported_licences(data, folder))
+    if (fetched := images(folder)) is not None:
+        checks.check_facts(data, fetched.shape, class_counts(folder), folder)
+    yield from fetched_images(folder)
+    yield from labels(folder)
+    yield from demands(data, fetched, folder)
+
+
+def version(data: dict[str, Any], file: Path) -> Finding:
     written = data.get("distillkit", __version__)
     if str(written) == __version__:
         return Finding("distillkit", "ok", __version__)
-    remedy = f"write distillkit: {__version__} into params.yaml to run again what it changes, or install {written}"
-    return Finding("distillkit", "warning", f"{__version__} here, {written} in params.yaml", remedy)
+    remedy = f"write distillkit: {__version__} into {file} to run again what it changes, or install {written}"
+    return Finding("distillkit", "warning", f"{__version__} here, {written} in {file}", remedy)
 
 
 def extras(data: dict[str, Any]) -> Iterator[Finding]:

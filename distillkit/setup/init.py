@@ -24,7 +24,7 @@ from distillkit.setup.defaults import Effort
 from distillkit.setup.estimates import budget_words, fitting, images_of
 from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
-from distillkit.setup.params_template import default_recipe, params_text, read_back, size_for
+from distillkit.setup.params_template import default_recipe, largest_ipc, params_text, read_back, size_for
 from distillkit.setup.resources import Images
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
 from distillkit.sources.readers import (
@@ -35,7 +35,7 @@ from distillkit.sources.readers import (
     torchvision_dataset,
 )
 
-USUAL = ("window", "mtt", "selmatch")
+USUAL, USUAL_IPC = ("window", "mtt", "selmatch"), 10
 IGNORED = "/*\n!/.gitignore\n"  # else DVC would write a .gitignore into each dependency folder and change its hash
 WRITTEN = (".distillkit", "artifacts", "metrics", "reports", "stages")
 OURS = "    - distillkit"  # the code of this checkout; the user's repository does not have it
@@ -55,11 +55,12 @@ def plan_for(
 ) -> Plan:
     """The files of a pipeline in ``folder`` for the dataset named ``dataset``; ``given`` are settings of its source.
 
-    Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has fewer images
-    than an IPC, or the stages could not read the new files; SourceError when the images cannot be read. With
-    ``minutes``, numbers are chosen so that the pipeline takes no longer on this machine; with ``minutes`` or
-    ``to_write``, the notes say how long it takes. Nothing is downloaded except a card on the Hub. If ``folder`` has a
-    pipeline already, only a workflow is planned. A conflict that is seen before the images ends a plan ``to_write``.
+    Raises ParamsError when ``folder`` is not in a Git and DVC repository, a method is unknown, a class has too few
+    images for an IPC, or the stages could not read the new files; SourceError when the images cannot be read. Without
+    ``ipcs``, one is chosen that fits the smallest class. With ``minutes``, numbers are chosen so that the pipeline
+    takes no longer on this machine; with ``minutes`` or ``to_write``, the notes say how long it takes. Nothing is
+    downloaded except a card on the Hub. If ``folder`` has a pipeline already, only a workflow is planned. A conflict
+    that is seen before the images ends a plan ``to_write``.
     """
     top = git_root(folder)
     if name is not None:
@@ -74,16 +75,17 @@ def plan_for(
     tell_if_outside(source, folder, top)
     methods = list(dict.fromkeys(methods))
     found = inspected(source, folder, dataset)
-    check_request(found, ipcs, methods)
+    check_methods(methods)
+    ipcs, chosen = ipcs_for(found, ipcs, methods)
     package = PackageSpec(name or f"{named(dataset)}-distilled", default_recipe(ipcs, methods))
     check_package_name(package.name)
     text, effort, notes = partial(params_text, source, found, ipcs, methods, package), Effort(), tuple[str, ...]()
     if to_write or minutes is not None:
         effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
     files |= {Path(FILE): text(effort), **(workflow_files(folder, top, package.name) if workflow else {})}
-    read_back(files[Path(FILE)], source, found, package)
+    read_back(files[Path(FILE)], source, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files, found.summary if found else None, notes)
+    return Plan(folder, files, found.summary if found else None, chosen + notes)
 
 
 def without_images(source: Source, folder: Path) -> dict[Path, str]:
@@ -100,7 +102,7 @@ def without_images(source: Source, folder: Path) -> dict[Path, str]:
 def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
     """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
     try:
-        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, dataset)
+        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, folder, dataset)
     except SourceError as error:
         if (folder / FILE).exists():
             raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
@@ -130,7 +132,7 @@ def is_here(source: Source, folder: Path) -> bool:
     return not isinstance(source, TorchvisionSource)
 
 
-def from_afar(source: Source, dataset: str) -> Inspection | None:
+def from_afar(source: Source, folder: Path, dataset: str) -> Inspection | None:
     """What is known without a download: the content of a card on the Hub, or None. Prints what is assumed."""
     reason, found = "", None
     if isinstance(source, TorchvisionSource):
@@ -145,7 +147,7 @@ def from_afar(source: Source, dataset: str) -> Inspection | None:
     else:
         known = f"has {counted(found.images, 'training image')} in {counted(found.classes, 'class')}, says its card"
         assumed = "images of 32x32; check data.size, the"
-    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in params.yaml")
+    tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in {folder / FILE}")
     return found
 
 
@@ -181,13 +183,30 @@ def named(dataset: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.").lower() or "images"
 
 
-def check_request(found: Inspection | None, ipcs: Sequence[int], methods: Sequence[str]) -> None:
-    check_methods(methods)
-    if found is not None and max(ipcs) > found.smallest_class:
-        raise ParamsError(
-            f"--ipc is {max(ipcs)}, but the smallest class has {counted(found.smallest_class, 'training image')}"
-            f"{f' ({found.smallest_name!r})' if found.smallest_name else ''}; expected at most that many"
-        )
+def ipcs_for(
+    found: Inspection | None, given: Sequence[int], methods: Sequence[str]
+) -> tuple[Sequence[int], tuple[str, ...]]:
+    """The ``given`` images per class, or else the usual number or as many as fit; and what to say about the choice.
+
+    Raises ParamsError when the smallest class has too few images.
+    """
+    if found is None:
+        return given or [USUAL_IPC], ()
+    limits = {method: largest_ipc(found, method) for method in methods}
+    most = min(limits.values())
+    strictest = ", ".join(method for method in methods if limits[method] == most)
+    at_most = "" if found.smallest_name else "at most "  # a card says only how many images there are in all
+    images = f"{at_most}{counted(found.smallest_class, 'training image')}"
+    smallest = f"the smallest class{f' ({found.smallest_name!r})' if found.smallest_name else ''}"
+    if not most:
+        remedy = " ".join(f"--method {method}" for method in methods if limits[method]) or "--method random"
+        raise ParamsError(f"{smallest} has {images}; expected more for {strictest}; add images, or pass {remedy}")
+    reason = f"the most for {strictest} with {images} in {smallest}"
+    if given and max(given) > most:
+        raise ParamsError(f"--ipc is {max(given)}; expected at most {most}, {reason}; pass --ipc {most}")
+    if given or most >= USUAL_IPC:
+        return given or [USUAL_IPC], ()
+    return [most], (f"ipc: {most} instead of {USUAL_IPC}; it is {reason}",)
 
 
 # dvc.yaml

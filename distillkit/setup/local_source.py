@@ -28,21 +28,23 @@ def local_images(source: Source, folder: Path) -> Iterator[Finding]:
         return
     place = (folder / local).resolve()
     if not place.exists():
-        yield Finding("source", "failure", f"{place} does not exist", f"dvc pull, or correct data.source in {FILE}")
+        remedy = f"dvc pull, or correct data.source in {folder / FILE}"
+        yield Finding("source", "failure", f"{place} does not exist", remedy)
         return
     with suppress(DvcException), Repo(str(folder)) as repo:  # of what DVC cannot read there are other findings
         index, root = repo.index, str(repo.root_dir)
-        yield from guarded("source", lambda: in_clones(local, place, index, root))
+        yield from guarded("source", lambda: in_clones(local, place, index, root, folder))
         yield from guarded("fetch", lambda: since_fetch(local, place, index, folder))
 
 
-def in_clones(local: str, place: Path, index: Any, root: str) -> Iterator[Finding]:
+def in_clones(local: str, place: Path, index: Any, root: str, folder: Path) -> Iterator[Finding]:
     """Whether Git or DVC has all files of ``place``. Nothing without Git, which is a finding of its own."""
     if not (top := output("git", "-C", root, "rev-parse", "--show-toplevel")):
         return
     if not place.is_relative_to(Path(top).resolve()):
         found = f"{place} is outside the repository, so clones and CI do not have the images"
-        remedy = f"move it inside, correct its path in {FILE} and in dvc.yaml (stage fetch), then dvc add it"
+        files = f"{folder / FILE} and in {folder / 'dvc.yaml'} (stage fetch)"
+        remedy = f"move it inside, correct its path in {files}, then dvc add it"
         yield Finding("source", "warning", found, remedy)
         return
     outputs = {Path(out.fs_path).resolve(): out for out in index.outs if out.protocol == "local"}

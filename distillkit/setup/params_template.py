@@ -1,6 +1,7 @@
 """params.yaml of this repository, with numbers that fit the user's images."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import ParamsError
+from distillkit.base.errors import ParamsError, WindowError
 from distillkit.foreign.importing import quoted
-from distillkit.pipeline.checks import all_recipes, check_classes, check_params, placed
+from distillkit.pipeline.checks import check_classes, check_params
 from distillkit.pipeline.packaging import PackageSpec
-from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, filled
+from distillkit.pipeline.recipes import read_recipe
+from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, filled, values
 from distillkit.setup.inspection import Inspection
 from distillkit.setup.new_files import HEAD, ROOT
 from distillkit.sources.fetch import DataSpec
@@ -63,6 +65,21 @@ def size_for(found: Inspection | None) -> tuple[int, int]:
     return 32, 32
 
 
+def largest_ipc(found: Inspection, method: str) -> int:
+    """The largest IPC at which ``method``, with its starting numbers, fits the smallest class; 0 if none fits."""
+    facts, counts = Facts(size_for(found), found.classes, found.images), {"the smallest": found.smallest_class}
+
+    def is_too_large(ipc: int) -> bool:
+        recipe = {"method": method, "ipc": ipc, **values(RECIPES.get(method, ""), facts, ipc)}
+        try:
+            check_classes(read_recipe({"recipes": {method: recipe}}, method).method, counts)
+        except (ParamsError, WindowError):  # ParamsError: average takes one image per class
+            return True
+        return False
+
+    return bisect_right(range(1, found.smallest_class + 1), False, key=is_too_large)
+
+
 def default_recipe(ipcs: Sequence[int], methods: Sequence[str]) -> str:
     return f"{methods[-1]}-ipc{max(ipcs)}"
 
@@ -110,7 +127,7 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
             yield from (f"    {line}" for line in filled(RECIPES.get(method, ""), facts, ipc).splitlines())
 
 
-def read_back(text: str, source: Source, found: Inspection | None, package: PackageSpec) -> None:
+def read_back(text: str, source: Source, package: PackageSpec) -> None:
     """Parse params.yaml as the stages will. Raises ParamsError if that fails or gives other values."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / params.FILE
@@ -120,10 +137,6 @@ def read_back(text: str, source: Source, found: Inspection | None, package: Pack
             raise ParamsError("--dataset has a name that is no UTF-8; expected one; rename the folder") from None
         data = params.load(file)
     check_params(data)
-    if found is not None:
-        for recipe in all_recipes(data):
-            with placed(recipe):
-                check_classes(recipe.method, {"the smallest": found.smallest_class})
     read = params.section(data, "data", DataSpec).source, params.section(data, "package", PackageSpec)
     if read != (source, package):
         raise ParamsError(f"params.yaml would read as {read}, not as {(source, package)}; choose other names")

@@ -175,7 +175,9 @@ def peaks_of(data: Mapping[str, Any], images: Images | None) -> dict[str, int]:
         "experts": experts_peak(spec, images),
         "score": score_peak(spec, images, len(section(data, "expert_shards", list[int]))),
         "reference": whole,
-        "evaluate": testing_peak(tested, evaluation, largest, images.floats(largest)),
+        "evaluate": testing_peak(
+            tested, evaluation, largest, 2 * images.floats(largest)
+        ),  # and the file it is read from
     }
     for recipe in recipes:
         if isinstance(recipe.method, Method):
