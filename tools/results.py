@@ -40,7 +40,7 @@ class Row(NamedTuple):
     accuracy: float
     std: float
     hard: float
-    mlp: float
+    mlp: float | None
     hours: float
 
 
@@ -63,9 +63,10 @@ def rows() -> Iterator[Row]:
         accuracies = [each["accuracy"]["mean"] for each in found]
         std = stdev(accuracies) if len(names) > 1 else found[0]["accuracy"]["std"]
         hard = mean(each["hard"]["mean"] for each in found)
-        mlp = mean(each["others"]["mlp"]["accuracy"]["mean"] for each in found)
+        others = [each["others"]["mlp"]["accuracy"]["mean"] for each in found if "others" in each]
+        mlp = 100 * mean(others) if len(others) == len(found) else None  # None: evaluated before there was one
         hours = mean(taken[f"distill@{name}"]["seconds"] for name in names) / 3600
-        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, 100 * mlp, hours)
+        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, mlp, hours)
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -101,7 +102,7 @@ def cell(row: Row, shown: str) -> str:
     texts = {
         "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}{f' ({row.sets} sets)' if row.sets > 1 else ''}",
         "hard": f"{row.hard:.1f}",
-        "mlp": f"{row.mlp:.1f}",
+        "mlp": "–" if row.mlp is None else f"{row.mlp:.1f}",
         "hours": f"{row.hours:.2f}",
     }
     return texts[shown]
