@@ -5,6 +5,7 @@ The tables are made from the study's params.yaml, metrics/ and cpu_seconds.json.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -18,6 +19,7 @@ from distillkit.evaluation.metrics import read_metrics
 STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs/results.svg")
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
+COMPARED = 250  # images a class at which all methods are compared
 PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) reprints it
     "random": {250: 73.4, 500: 79.3, 1000: 85.6, 1500: 88.3},
     "window": {250: 79.3, 500: 85.2, 1000: 89.9, 1500: 90.6},
@@ -38,6 +40,7 @@ class Row(NamedTuple):
     accuracy: float
     std: float
     hard: float
+    mlp: float | None
     hours: float
 
 
@@ -60,20 +63,33 @@ def rows() -> Iterator[Row]:
         accuracies = [each["accuracy"]["mean"] for each in found]
         std = stdev(accuracies) if len(names) > 1 else found[0]["accuracy"]["std"]
         hard = mean(each["hard"]["mean"] for each in found)
+        others = [each["others"]["mlp"]["accuracy"]["mean"] for each in found if "others" in each]
+        mlp = 100 * mean(others) if len(others) == len(found) else None  # None: evaluated before there was one
         hours = mean(taken[f"distill@{name}"]["seconds"] for name in names) / 3600
-        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, hours)
+        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, mlp, hours)
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
     return sorted({row.ipc for row in found} - {IMAGES})
 
 
+def ways_of(found: Sequence[Row]) -> list[str]:
+    """Those with sets of several sizes, in order."""
+    sizes = Counter(row.way for row in found)
+    return [way for way, count in sizes.items() if count > 1]
+
+
+def share(ipc: int) -> str:
+    """The share of the source."""
+    return f"{100 * ipc / IMAGES:g} %"
+
+
 def table(found: Sequence[Row], shown: str) -> str:
     """One line for each way, one column for each number of images a class."""
-    ipcs, ways = ipcs_of(found), list(dict.fromkeys(row.way for row in found if row.ipc != IMAGES))
-    header = ["images a class (share)", *(f"{ipc} ({ipc / IMAGES:.0%})" for ipc in ipcs)]
+    ipcs = ipcs_of(found)
+    header = ["images a class (share)", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)]
     lines = [header, ["---"] + ["---:"] * len(ipcs)]
-    for way in ways:
+    for way in ways_of(found):
         cells = {row.ipc: cell(row, shown) for row in found if row.way == way}
         lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
     full = next((row for row in found if row.way == "full"), None)
@@ -86,6 +102,7 @@ def cell(row: Row, shown: str) -> str:
     texts = {
         "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}{f' ({row.sets} sets)' if row.sets > 1 else ''}",
         "hard": f"{row.hard:.1f}",
+        "mlp": "–" if row.mlp is None else f"{row.mlp:.1f}",
         "hours": f"{row.hours:.2f}",
     }
     return texts[shown]
@@ -104,6 +121,35 @@ def published(found: Sequence[Row]) -> str:
             cells.append("–" if own is None else f"{own - here['random', ipc]:+.1f}")
             cells.append(f"{PUBLISHED[way][ipc] - PUBLISHED['random'][ipc]:+.1f}")
         lines.append([way, *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def at_size(found: Sequence[Row], ipc: int) -> str:
+    """All sets of one size, the best first, and all images."""
+    lines = [["set", "accuracy %", "hard third %", "MLP %", "CPU minutes"], ["---"] + ["---:"] * 4]
+    for row in sorted((row for row in found if row.ipc in (ipc, IMAGES)), key=lambda row: -row.accuracy):
+        name, minutes = "all images" if row.ipc == IMAGES else row.way, f"{60 * row.hours:.1f}"
+        lines.append([name, *(cell(row, shown) for shown in ("accuracy", "hard", "mlp")), minutes])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def price(found: Sequence[Row]) -> str:
+    """CPU minutes, with those of the experts, for each point above random images of the same size, where there are such
+    points: the margin is above the sum of both deviations.
+    """
+    taken = json.loads((STUDY / "cpu_seconds.json").read_text(encoding="utf-8"))
+    experts_s = sum(each["seconds"] for name, each in taken.items() if name.startswith(("experts@", "score")))
+    randoms, ipcs = {row.ipc: row for row in found if row.way == "random"}, ipcs_of(found)
+    header = ["CPU minutes a point", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)]
+    lines = [header, ["---"] + ["---:"] * len(ipcs)]
+    for way in ways_of(found):
+        cells = {}
+        for row in (row for row in found if row.way == way and row.ipc in randoms):
+            base = randoms[row.ipc]
+            margin, minutes = row.accuracy - base.accuracy, 60 * row.hours + experts_s / 60
+            cells[row.ipc] = f"{minutes / margin:.1f}" if margin > row.std + base.std else "–"
+        if way != "random":
+            lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -128,7 +174,7 @@ def draw(found: Sequence[Row]) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for way in dict.fromkeys(row.way for row in found if row.ipc != IMAGES):
+    for way in ways_of(found):
         own = sorted((row for row in found if row.way == way), key=lambda row: row.ipc)
         ipcs = [row.ipc for row in own]
         panels[0].errorbar(ipcs, [row.accuracy for row in own], [row.std for row in own], marker="o", label=way)
@@ -150,7 +196,10 @@ def main() -> int:
         "study-accuracy": table(found, "accuracy"),
         "study-hard": table(found, "hard"),
         "study-margins": published(found),
+        "study-methods": at_size(found, COMPARED),
+        "study-mlp": table(found, "mlp"),
         "study-hours": table(found, "hours"),
+        "study-price": price(found),
         "study-gradients": gradients(),
     }.items():
         wanted = put(wanted, name, made, NOTE)

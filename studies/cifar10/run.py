@@ -38,7 +38,6 @@ def cpu_seconds() -> float:
 
 def main() -> None:
     params = YAML(typ="safe").load(HERE / "params.yaml")
-    known = json.loads(NOTES.read_text()) if NOTES.is_file() else {}
     chosen = sys.argv[1:]
     for stage in stages(chosen or list(params["recipes"]), params["expert_shards"], last=not chosen):
         command = [sys.executable, "-m", "dvc"]
@@ -47,6 +46,7 @@ def main() -> None:
             continue
         before = cpu_seconds()
         ended = subprocess.run([*command, "repro", "--single-item", stage], cwd=HERE).returncode
+        known = json.loads(NOTES.read_text()) if NOTES.is_file() else {}  # another run may have added to it
         began = known.get(stage, {})
         carried = 0.0 if began.get("done", True) else began["seconds"]
         known[stage] = {"seconds": round(carried + cpu_seconds() - before, 1), "done": ended == 0}
