@@ -194,6 +194,14 @@ def test_a_change_runs_what_it_changes_and_taking_it_back_leaves_nothing(project
     assert dvc(project, "status") == UP_TO_DATE
 
 
+def test_a_change_of_the_size_alone_is_fetched(project):
+    """The keys of DVC's run-cache leave out every parameter called size: it would bring images of another size."""
+    for side in (6, 5, 6):
+        write_params(project, {**PARAMS, "data": {**PARAMS["data"], "size": [side, side]}})
+        assert "Running stage 'fetch'" in dvc(project, "repro", "fetch")
+        assert load_real(project / "artifacts/real").train.image_shape == (1, side, side)
+
+
 def made(*recipes: str) -> set[str]:
     """The stages of these recipes."""
     return {f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in recipes}
