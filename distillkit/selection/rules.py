@@ -23,7 +23,7 @@ SETTLED, ROUNDS = 0.01, 300  # Lloyd's algorithm stops below this share of rows 
 
 
 def by_row(rows_ND: Images, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A value for each row, (N,), float64. ``function`` gets blocks of rows (B, D), float64, and returns values (B,)."""
+    """A value for each row, (N,), float64. ``function`` gets blocks of rows (B, D), float64, and returns (B,)."""
     found_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
     for rows in spans(rows_ND):
         found_N[rows] = function(rows_ND[rows].double())
