@@ -88,7 +88,7 @@ def draw_siamese(augmentation: Augmentation, generator: Generator) -> Draw:
 
 
 def check_siamese(augmentation: Augmentation) -> None:
-    """Raise ParamsError for ``combined``, because it augments each image in another way."""
+    """Raise ParamsError for ``combined``, which does not augment all images of a batch in the same way."""
     if augmentation.kind == "combined":
         raise ParamsError("augmentation.kind is combined, which treats images apart; expected none, simple or dsa")
 

@@ -112,7 +112,7 @@ def picked(images: Images, rows: Rows, device: torch.device) -> Tensor:
 
 
 def moved(images: Images, device: torch.device) -> Images:
-    """A tensor on ``device``; images in files too if they fit there; all others unchanged."""
+    """A tensor, moved to ``device``; images in files, moved there if they fit; all other images unchanged."""
     return images.to(device) if isinstance(images, Tensor | FileRows) else images
 
 
@@ -283,7 +283,7 @@ def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normal
 
 
 class Iterate(NamedTuple):
-    """A synthetic set at one outer step, as tensors that the loss is differentiated by."""
+    """A synthetic set at one outer step. The loss is differentiated by its images, labels and step sizes."""
 
     images_NCHW: Tensor  # the whole set, normalised
     labels: Tensor  # classes (N,), or probabilities (N, K)

@@ -1,4 +1,4 @@
-"""The interface of a method: the initial set and, for a method that learns, the loss."""
+"""The interface of a method: the initial set and, for a method of the outer loop, the loss."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,12 +97,12 @@ def needed(part: T | None, why: str) -> T:
 
 
 def uses_experts(method: "Selection") -> bool:
-    """Whether the method's sets depend on experts or their difficulty: its ``uses_experts``, or else its ``about``."""
+    """Whether the method's sets depend on experts or their difficulty: its ``uses_experts``, else ``about.experts``."""
     return bool(getattr(method, "uses_experts", method.about.experts))
 
 
 class Selection(Protocol):
-    """A method that learns nothing."""
+    """The interface of every method. A method that has only this makes its whole set in ``init``."""
 
     about: ClassVar[About]
 
@@ -113,7 +113,10 @@ class Selection(Protocol):
 
 @runtime_checkable
 class Method(Selection, Protocol):
-    """A method that learns images. ``student`` says whether it trains a student with its own step size."""
+    """A method whose images are learned by the outer loop.
+
+    ``student`` says whether it trains a student with its own step size.
+    """
 
     student: ClassVar[bool]
 

@@ -56,7 +56,10 @@ def draw(shape: torch.Size, label_dropout: float, generator: Generator) -> Draw:
 
 
 def denoising_loss(denoise: Denoise, images_NCHW: Tensor, labels_N: Tensor, nobody: int, drawn: Draw) -> Tensor:
-    """The mean of (denoise(x_t, t, y) − v)² over all values. y is ``nobody``, the number of no class, without label."""
+    """The mean of (denoise(x_t, t, y) − v)² over all values.
+
+    y is the image's label or, where that is left out, ``nobody``, the number that means no class.
+    """
     level_N, unlabelled_N, noise_NCHW = (part.to(images_NCHW.device) for part in drawn)
     signal_N = signal_levels().to(images_NCHW)[level_N]
     noisy_NCHW, velocity_NCHW = mixed(images_NCHW, noise_NCHW.to(images_NCHW), signal_N)
@@ -68,7 +71,7 @@ def guided(denoise: Denoise, nobody: int, guidance: float) -> Denoise:
     """Classifier-free guidance: v_∅ + w (v_y − v_∅), where v_∅ is the prediction without a label.
 
     w is ``guidance``; above 1, it moves images from the average of all classes further towards class y. ``denoise`` is
-    called with a batch of twice the size, with w = 1 of the same size.
+    called with a batch of twice the size, except for w = 1.
     """
     if guidance == 1:
         return denoise
@@ -106,7 +109,7 @@ class Sampling:
     """``steps`` of DDIM, with ``guidance`` at levels t for which t / T is in the range ``guided``.
 
     Guidance above 1 makes images more typical of their class and less diverse. At the noisiest levels, where a network
-    can predict only the class's mean, it exaggerates (Kynkäänniemi et al., NeurIPS 2024).
+    can predict only the class's mean, guidance only exaggerates this mean (Kynkäänniemi et al., NeurIPS 2024).
     """
 
     steps: int = 50

@@ -209,7 +209,7 @@ def latent_scale(autoencoder: Any, real: ImageSet) -> float:
 
 
 def latents(autoencoder: Any, images_NCHW: Tensor) -> Tensor:
-    """The latents μ(x) of images in [−1, 1]; see :meth:`GeneratorSpec.noise_shape` for their shape."""
+    """The latents μ(x) of images x in [−1, 1]. Their shape differs from that of the images."""
     found: Tensor = autoencoder.encode(images_NCHW).latent_dist.mean
     return found
 

@@ -223,8 +223,7 @@ def new_denoiser(spec: GeneratorSpec, image_shape: Shape, classes: int, seed: in
 
 
 def new_autoencoder(spec: AutoencoderSpec, image_shape: Shape, seed: int) -> nn.Module:
-    """A new autoencoder, in evaluation mode. Its ``scaling_factor`` is not used; it is set when the generator is saved.
-    """
+    """A new autoencoder, in evaluation mode. Its ``scaling_factor`` is set only when the generator is saved."""
     levels = len(spec.widths)
     with initialising(seed):
         model = library().AutoencoderKL(

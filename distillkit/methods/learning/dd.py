@@ -1,4 +1,4 @@
-"""DD: dataset distillation (Wang et al. 2018). Images belong to gradient steps; the loss is that after the last step.
+"""DD: dataset distillation (Wang et al. 2018): images for gradient steps, learned by the loss after the last step.
 
 Axes: N images; C, H, W channels, height, width; P parameters of one network; R networks.
 """

@@ -51,7 +51,8 @@ ABOUT = About(
 class DistributionMatching:
     """Every outer step uses a new untrained network: ``network``, or one like the experts'.
 
-    It compares all synthetic images of a class with ``real_batch`` real ones. Both get the same augmentation.
+    In it, the mean features of all synthetic images of a class are compared with those of ``real_batch`` real ones.
+    Both get the same augmentation.
     """
 
     about: ClassVar = ABOUT
