@@ -159,13 +159,18 @@ def runs_on(fork: Fork, ready: list[Any]) -> bool:
 
 @functools.cache
 def load() -> None:
-    """Import everything; forget what libraries would do at their end, such as to print tables."""
-    ours = pkgutil.walk_packages([str(Path(__file__).parents[1] / "distillkit")], "distillkit.")
+    """Import everything, and read the code that stages list; forget what libraries would do at their end, such as to
+    print tables.
+    """
+    root = Path(__file__).parents[1]
+    ours = pkgutil.walk_packages([str(root / "distillkit")], "distillkit.")
     rooms = [found.name for found in ours if not found.name.startswith(("distillkit.hub.dvc", "distillkit.__main__"))]
     for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
     with suppress(ImportError):  # what the Hub's client imports, in its newest versions
         importlib.import_module("httpx2")
+    for script in (root / "stages").glob("*.py"):
+        sys.modules["distillkit.pipeline.code"].files_of(script)  # a stage with a checkpoint asks for it: 0.2 s
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
     colorama.deinit()  # which DVC starts when it is imported: it takes colours out of what goes into a pipe
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)
