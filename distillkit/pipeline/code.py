@@ -32,6 +32,7 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(statements(path.read_text(encoding="utf-8")).encode()).hexdigest()
 
 
+@cache  # most stages can run the same modules
 def statements(source: str) -> str:
     """Python source without comments, blank lines, docstrings and other strings that stand alone."""
     lines = source.split("\n")

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from distillkit import __version__
 from distillkit.base.errors import ArtifactError, DivergedError, counted
-from distillkit.base.files import canonical_json
+from distillkit.base.files import canonical_json, sha256
 from distillkit.data.files.container import load_state, save_state
-from distillkit.pipeline.code import checksum
 from distillkit.pipeline.own_code import own_code
 from distillkit.process.interruption import AGAIN, Interrupted, check
 from distillkit.process.progress import Counter, tell
@@ -57,7 +56,7 @@ def work_folder(name: str, settings: Any, inputs: Sequence[Path], root: Path = W
     """The folder of the work ``name`` with these settings, inputs, code and this version of torch."""
     chosen = {key: value for key, value in os.environ.items() if key.startswith("DISTILLKIT_")}
     machine = [torch.__version__, torch.cuda.is_available(), chosen]
-    contents = [(path.name, checksum(path)) for path in inputs] + own_code(canonical_json(settings))
+    contents = [(path.name, sha256(path)) for path in inputs] + own_code(canonical_json(settings))
     text = canonical_json([__version__, machine, name, settings, contents])
     return root / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
