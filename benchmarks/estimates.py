@@ -8,7 +8,7 @@ FOLDER is as in ``memory.py``: parquet files of encoded images with a train and 
 a few of its images become a folder of JPEGs. Each pipeline is written by ``distillkit init``, changed where
 ``PIPELINES`` says so, and run by ``dvc repro`` from nothing. This process and its children use one core at a time, so
 that CPU seconds are what an idle machine with one core would take; the steps that the estimate is made from are
-measured by the same clock. Pipelines that are not measured keep what the results have of them.
+measured by the same clock. Pipelines that are not named keep what the results have of them.
 
 Fields: pipelines, by name, with images (shape, classes, train, test), params (those that the time depends on), stages
 (measured_s and estimate_s, by kind), totals, ratio (estimate / measured of the totals), wall_s of ``dvc repro``, and
@@ -193,8 +193,9 @@ def main(quick: bool, rounds: int, out: Path | None, dataset: Path | None, names
     on_one_core()
     known = json.loads(RESULTS.read_text())["pipelines"] if RESULTS.is_file() and not quick else {}
     found = dict(known)
-    for name, pipeline in ({"quick": QUICK} if quick else PIPELINES).items():
-        if not again and name in (names or (name,)):
+    pipelines = {"quick": QUICK} if quick else {name: PIPELINES[name] for name in names or PIPELINES}
+    for name, pipeline in pipelines.items():
+        if not again:
             known[name] = measured(pipeline, dataset)
             click.echo(f"measured {name}: {sum(known[name]['cpu_s'].values()):.0f} CPU s", err=True)
         if name in known:
