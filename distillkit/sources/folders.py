@@ -56,18 +56,18 @@ def files_in(folder: Path, follow_links: bool = False) -> Files:
     """
     root, kept, others = folder.resolve(), [], []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        for name in (*folders, *names):
-            path = Path(parent, name)
-            check_text(path)
+        here, is_file = Path(parent).relative_to(folder), dict.fromkeys(folders, False) | dict.fromkeys(names, True)
+        for name in is_file:
+            check_text(path := Path(parent, name))
             if is_made_by_system(name):
-                others.append((path.relative_to(folder), "files or folders hidden or made by a system"))
+                others.append((here / name, "files or folders hidden or made by a system"))
                 continue
             if path.is_symlink():
                 check_link(path, root, follow_links)
-            if name in names and stat.S_ISREG(path.stat().st_mode):
-                kept.append(path.relative_to(folder))
-            elif name in names:
-                others.append((path.relative_to(folder), "pipes and other files that are not regular"))
+            if is_file[name] and stat.S_ISREG(path.stat().st_mode):
+                kept.append(here / name)
+            elif is_file[name]:
+                others.append((here / name, "pipes and other files that are not regular"))
         folders[:] = [name for name in folders if not is_made_by_system(name)]
     return Files(sorted(kept, key=Path.as_posix), sorted(others))
 
