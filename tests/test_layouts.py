@@ -450,6 +450,17 @@ def test_init_names_the_class_without_images_and_the_smallest(here: Path) -> Non
     assert "1 training image in the smallest class ('owl'); pass --ipc 1" in init("--dataset", "x", "--ipc", "2")[1]
 
 
+@pytest.mark.parametrize(("looked_at", "number"), [(64, "2"), (2, "at least 2")])
+def test_init_names_all_broken_images_that_it_looks_at(
+    here: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int, number: str
+) -> None:
+    monkeypatch.setattr("distillkit.setup.inspection.LOOKED_AT", looked_at)
+    for path in pets(here / "x").glob("train/*/0.png"):
+        path.write_bytes(b"")
+    told = init("--dataset", "x")[1]
+    assert told.startswith(f"{number} images cannot be read: train/cat/0.png, train/dog/0.png (it is empty); expected")
+
+
 def write_metadata(root: Path, kind: str, names: list[str]) -> Path:
     """A folder of images with a table that names ``names``; in the CSV one label takes two lines, one line is blank."""
     for name in names:
@@ -477,6 +488,17 @@ def test_a_row_without_a_file_is_told_by_its_line(
         fetch_hub(tmp_path)
     with pytest.raises(SourceError, match=message):
         inspect_source(HuggingFaceSource(id=str(tmp_path)), Path())
+
+
+def test_all_rows_without_a_file_are_told(tmp_path: Path) -> None:
+    write_metadata(tmp_path, "csv", ["0.png", "1.png", "absent.png", "3.png", "absent2.png"])
+    with pytest.raises(SourceError) as caught:
+        fetch_hub(tmp_path)
+    assert str(caught.value) == (
+        f"2 images cannot be read: train/metadata.csv line 6 (there is no file '{tmp_path}/train/absent.png'), "
+        f"train/metadata.csv line 8 (there is no file '{tmp_path}/train/absent2.png'); "
+        "expected images; replace or remove them"
+    )
 
 
 @pytest.mark.parametrize("through", [fetch_folder, fetch_hub])

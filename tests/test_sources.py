@@ -800,7 +800,7 @@ def test_row_without_readable_image_is_named(tmp_path: Path) -> None:
 
 def test_32_bit_pixels_are_refused(tmp_path: Path) -> None:
     deep = Image.fromarray(np.array([[0.5, 1e6]], dtype=np.float32))
-    with pytest.raises(SourceError, match=r"cat/0\.tiff cannot be read .*32 bits, mode F"):
+    with pytest.raises(SourceError, match=r"2 images cannot be read: .*cat/0\.tiff, .*32 bits, mode F"):
         fetch_images(tmp_path, deep, deep, suffix="tiff")
 
 
