@@ -423,7 +423,7 @@ def test_what_is_there_is_told_before_an_image_that_is_broken(bare):
     for image in (bare / "images/a").iterdir():
         image.write_bytes(b"no image")
     ended = init(*given)
-    assert str(ended.exception).startswith("a/") and not (bare / "pipe").exists()
+    assert str(ended.exception).startswith("3 images cannot be read: a/") and not (bare / "pipe").exists()
     (bare / "pipe").mkdir()
     (bare / "pipe/params.yaml").write_text("seed: 1\n")
     there = str(init(*given).exception)

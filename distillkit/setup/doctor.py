@@ -12,14 +12,14 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import DistillkitError, HubError, counted
+from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened, class_names_of
 from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
-from distillkit.setup.estimates import demands
+from distillkit.setup.estimates import demands, expected
 from distillkit.setup.inspection import licence_stated
 from distillkit.setup.local_source import local_images
 from distillkit.setup.remotes import dvc_remotes
@@ -162,14 +162,21 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     yield from extras(data)
     checks.check_params(data)
     params.section(data, "seed", int)  # the rest of what must be there is read below
-    yield from local_images(params.section(data, "data", DataSpec).source, folder)
-    yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
+    spec = params.section(data, "data", DataSpec)
+    yield from (local := list(local_images(spec.source, folder)))
+    yield from guarded("licence", lambda: source_licence(spec, folder))
     yield from guarded("licence", lambda: imported_licences(data, folder))
-    if (fetched := images(folder)) is not None:
+    fetched, described = images(folder), None
+    if fetched is None or any(found.check == "fetch" for found in local):  # else fetch has read them
+        try:
+            described = expected(spec, folder)
+        except SourceError as error:
+            yield from [mistake("source", error)] if all(found.status != "failure" for found in local) else []
+    if fetched is not None:
         checks.check_facts(data, fetched.shape, class_counts(folder), folder)
     yield from fetched_images(folder)
     yield from labels(folder)
-    yield from demands(data, fetched, folder)
+    yield from demands(data, fetched, described, folder)
 
 
 def version(data: dict[str, Any], file: Path) -> Finding:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import DistillkitError, ParamsError, counted
+from distillkit.base.errors import HubError, ParamsError, counted
 from distillkit.base.machine import memory_available
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import section
@@ -27,6 +27,7 @@ from distillkit.setup.resources import FLOAT, SHAPE, Images, Job, assumed, peaks
 from distillkit.setup.timing.duration import seconds_of
 from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, cap, open_splits
+from distillkit.sources.huggingface import is_place
 from distillkit.sources.readers import HuggingFaceSource, TorchvisionSource
 from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
@@ -42,11 +43,12 @@ PLACES = {  # the paths of each part
 }
 
 
-def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> Iterator[Finding]:
-    """Yield the estimates for the fetched images, or else for the images that the source describes."""
-    images, note = fetched, ""
+def demands(
+    data: Mapping[str, Any], fetched: Images | None, described: Images | None, folder: Path
+) -> Iterator[Finding]:
+    """Yield the estimates for the fetched images, or else for those that the source describes."""
+    images, note = fetched or described, ""
     if fetched is None:
-        images = expected(section(data, "data", DataSpec), folder)
         note = ", without the images, which are not fetched yet"
     if fetched is None and images is not None:
         note = f", for the {counted(images.train, 'training image')} of the source, not fetched yet"
@@ -57,21 +59,24 @@ def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> It
 
 
 def expected(spec: DataSpec, folder: Path) -> Images | None:
-    """The images as the source describes them, without decoding all; None if that needs a download."""
+    """The images as the source describes them, without decoding all; None if that needs a download.
+
+    Raises SourceError for images on this machine that ``fetch`` refuses, as far as that is seen without decoding all.
+    """
     source = seen_from(spec.source, folder)
-    try:
-        if isinstance(source, TorchvisionSource):
-            return None
-        if isinstance(source, HuggingFaceSource) and not Path(source.id).is_dir():
-            card = by_its_card(source)
-            count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
-            return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
-        splits = open_splits(replace(spec, source=source))
-        train = cap(splits.train, spec.per_class, spec.split_seed)
-        test = cap(splits.test, spec.test_per_class, spec.split_seed)
-        shapes = shapes_of(train)
-    except DistillkitError:  # fetch will report it
+    if isinstance(source, TorchvisionSource):
         return None
+    if isinstance(source, HuggingFaceSource) and not is_place(source.id):
+        try:
+            card = by_its_card(source)
+        except HubError:  # fetch will report it
+            return None
+        count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
+        return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
+    splits = open_splits(replace(spec, source=source), hashed=False)
+    train = cap(splits.train, spec.per_class, spec.split_seed)
+    test = cap(splits.test, spec.test_per_class, spec.split_seed)
+    shapes = shapes_of(train)
     height, width = spec.size or shapes[0][1:]
     channels = max(shape[0] for shape in shapes)
     return Images((channels, height, width), len(train.class_names), len(train.labels), len(test.labels))

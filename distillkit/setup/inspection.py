@@ -105,7 +105,7 @@ def holds_metadata(folder: Path) -> bool:
 
 def inspect_source(source: Source, root: Path) -> Inspection:
     """The content of the source, with paths relative to ``root``. Raises SourceError when it cannot be read."""
-    train, test, _, found = open_splits(DataSpec(seen_from(source, root)))
+    train, test, _, found = open_splits(DataSpec(seen_from(source, root)), hashed=False)
     counts, shapes = train.counts(), shapes_of(train)
     smallest = min(counts, key=counts.__getitem__)
     images = len(train.labels) + (len(test.labels) if found.test is None else 0)

@@ -107,7 +107,8 @@ def content_hash(folder: Path, files: Files) -> str:
     return f"sha256:{lines.hexdigest()}"
 
 
-def open_folder(source: FolderSource) -> OpenedSource:
+def open_folder(source: FolderSource, hashed: bool = True) -> OpenedSource:
+    """The splits in a folder of images. Unless they are ``hashed``, the source has no revision."""
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
         raise SourceError(
@@ -115,7 +116,7 @@ def open_folder(source: FolderSource) -> OpenedSource:
         )
     files = files_in(folder, source.follow_links)
     train, test = split_folders(source, folder)
-    info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files), "")
+    info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files) if hashed else "", "")
     found = Found("train" if train == "." else train, test)
     for path in beside(files, {train, test}):
         count(found.left_out, "images outside the splits in use", path.as_posix())

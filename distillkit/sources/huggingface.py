@@ -42,7 +42,7 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     if folder.is_dir():
         info = local_info(source, folder, files := files_in(folder))
         parts, read = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
-    elif folder.exists() or source.id.startswith((".", "/", "~")):
+    elif is_place(source.id):
         raise SourceError(f"no folder {source.id}; expected a folder or the id of a dataset; check data.source.id")
     else:
         info = hub_info(source)
@@ -60,6 +60,11 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     licence, citation = info.licence or described.license or "", described.citation or ""
     info = replace(info, licence=licence, citation=citation)
     return OpenedSource(opened, tested, info, found)
+
+
+def is_place(id: str) -> bool:
+    """Whether a dataset is one of this machine, even if there is nothing."""
+    return id.startswith((".", "/", "~")) or Path(id).expanduser().exists()
 
 
 def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str | None]:
