@@ -317,6 +317,20 @@ def test_what_is_written_is_what_is_said(bare):
     assert not (bare / "pipe/dvc.yaml").exists() and (bare / "pipe/params.yaml").read_text() == "seed: 1\n"
 
 
+def test_files_of_an_earlier_init_are_not_in_a_new_folder(bare):
+    """A new folder is one that is not there, and a file is changed as shown only where something was shown."""
+    given = ("--dataset", "images", "--method", "mtt", "--ipc")
+    differs = "error: {}/params.yaml is there already and differs; nothing was written; change it by hand as shown, "
+    for folder, new in {"pipe": "distill", "distill": "distill-2", "distill-2": "distill-3"}.items():
+        assert init(folder, *given, "1").exit_code == 0
+        ended = init(folder, *given, "2")
+        remedy = f"remove it, or name a new folder: distillkit init {new}\n"
+        assert ended.stderr.endswith(differs.format(folder) + remedy) and "+  mtt-ipc2:" in ended.stdout
+        assert init(new, *given, "2", "--dry-run").exit_code == 0
+    (bare / "file").touch()
+    assert "is no folder; nothing was written; remove it, or name a new" in init("file", *given, "1").stderr
+
+
 def test_images_that_no_clone_will_have(bare, tmp_path_factory):
     outside = tmp_path_factory.mktemp("elsewhere")
     images_in(outside / "images")

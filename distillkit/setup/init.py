@@ -160,7 +160,7 @@ def check_apart(source: Source, folder: Path) -> None:
     if here == images or images in here.parents:
         raise ParamsError(
             f"--dataset: the pipeline in {folder} would lie inside the folder of the images; expected it outside; "
-            "name another folder: distillkit init distill"
+            "name a folder outside, or move the images into a folder of their own"
         )
     if any(images.is_relative_to(here / part) for part in WRITTEN):
         raise ParamsError(f"--dataset is {local}, where the pipeline writes its own files; move the images elsewhere")
