@@ -259,6 +259,46 @@ def test_a_folder_that_is_not_there_is_told_at_once(tmp_path):
     )
 
 
+def test_files_that_are_not_committed_are_counted(repository):
+    (repository / "one").touch()
+    git("-C", str(repository), "commit", "-qm", "none", "--allow-empty")
+    git("-C", str(repository), "add", "-A")
+    assert doctor.git(repository).found.endswith(" uncommitted files")
+    git("-C", str(repository), "commit", "-qm", "all")
+    assert doctor.git(repository).found == "all committed"
+    (repository / "one").write_text("more")
+    assert doctor.git(repository) == Finding("git", "ok", "1 uncommitted file")
+
+
+def test_a_section_that_is_misspelt(repository):
+    """Those of a user's own stages are let be, also where their names begin like one of ours."""
+    change(repository, "seed: 0", "seed: 0\naudits: {recipes: []}\ndataset: {x: 1}\nprepare: 1\n2024: 3\nrecipies: {}")
+    found = [found for found in doctor.pipeline(repository) if found.check == str(repository / "params.yaml")]
+    assert found == [
+        Finding(
+            str(repository / "params.yaml"),
+            "warning",
+            f"has a section {name!r}, which distillkit does not read",
+            f"rename it to {meant!r}, unless your own stages read it",
+        )
+        for name, meant in {"audits": "audit", "recipies": "recipes"}.items()
+    ]
+
+
+def test_the_images_of_fetch_in_the_run_cache(repository):
+    """As by the dvc.yaml of an earlier version; nothing is said of the one of now, and of stages that are not ours."""
+    file, now = repository / "dvc.yaml", (ROOT / "dvc.yaml").read_text()
+    assert "dvc.yaml" not in {Path(check).name for check in examined(repository)}
+    before = now.replace("    - artifacts/real: {persist: true}\n", "    - artifacts/real\n")
+    for text, told in {before: True, now: False, "stages: {fetch: {cmd: x}}": False, "- x": False, "{": False}.items():
+        file.write_text(text)
+        found = list(doctor.run_cache(file))
+        assert bool(found) == told, text
+        if told:
+            assert found == [examined(repository)[str(file)]]
+            assert found[0].status == "warning" and found[0].remedy.endswith("- artifacts/real: {persist: true}")
+
+
 # Memory, cores and disk
 
 
@@ -304,7 +344,8 @@ def test_images_that_are_not_fetched_are_those_that_the_source_says_it_has(repos
 def test_time_is_not_measured_where_memory_does_not_suffice(repository, monkeypatch):
     monkeypatch.setattr(estimates, "memory_available", lambda: 2**20)
     found = examined(repository)
-    assert found["memory"].status == "warning" and "time" not in found
+    assert found["memory"].status == "warning" and found["memory"].remedy.startswith("lower data.size, batch, ")
+    assert found["time"] == Finding("time", "warning", "not measured: the steps may not fit into memory", "see memory")
 
 
 def test_the_limits_of_a_container(tmp_path):

@@ -150,12 +150,19 @@ def test_what_systems_leave_is_no_class_and_no_image(tmp_path: Path, name: str, 
 
 def test_files_left_out_are_counted_with_an_example(tmp_path: Path) -> None:
     pets(tmp_path)
-    for name in ("train/cat/._0.png", "train/dog/Thumbs.db", "train/dog/notes.txt", "train/dog/x.svg", "README.md"):
+    for name in (
+        "train/cat/._0.png",
+        "train/dog/Thumbs.db",
+        "train/dog/notes.txt",
+        "train/dog/x.svg",
+        "train/c.zip",
+        "README.md",
+    ):
         (tmp_path / name).write_text("no image")
     os.mkfifo(tmp_path / "train/dog/pipe.png")
     assert fetch_folder(tmp_path).found.left_out == {
         "files or folders hidden or made by a system": (2, "train/cat/._0.png"),
-        "files that are not images in a supported format": (2, "train/dog/notes.txt"),
+        "files that are not images in a supported format": (3, "train/c.zip"),
         "pipes and other files that are not regular": (1, "train/dog/pipe.png"),
     }
 

@@ -182,7 +182,7 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, kept: lis
                 raise SourceError(f"{where}; expected every image inside one; move or remove it")
         elif path.name in METADATA:
             count(found.left_out, "metadata files, because folders name the classes", path.as_posix())
-        elif not loose:
+        else:
             count(found.left_out, "files that are not images in a supported format", path.as_posix())
     position = {class_name: label for label, class_name in enumerate(class_names)}
     return labelled(
