@@ -41,7 +41,9 @@ from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData
 from distillkit.data.origin import Found
 from distillkit.setup.doctor import fetched_images
+from distillkit.setup.estimates import expected
 from distillkit.setup.inspection import inspect_source, parse_dataset
+from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource, HuggingFaceSource
@@ -424,6 +426,20 @@ def test_init_tells_what_it_found(here: Path) -> None:
         "or larger images)",
     ]
     assert source_in(here) == HuggingFaceSource(id="../birds")
+
+
+def test_init_and_doctor_do_not_read_all_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a hash of their content would."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("all images are read")
+
+    source = FolderSource(path=str(pets(here / "x")))
+    monkeypatch.setattr("distillkit.sources.folders.content_hash", refuse)
+    assert inspect_source(source, Path()).images == 4
+    assert expected(DataSpec(source), Path()) == Images((1, 1, 2), 2, 4, 2)
+    with pytest.raises(AssertionError, match="all images are read"):
+        fetch(DataSpec(source))
 
 
 def test_init_takes_columns_and_splits(here: Path) -> None:
