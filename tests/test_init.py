@@ -27,7 +27,7 @@ from distillkit.methods import METHODS
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup import estimates, new_files
-from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
+from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
 from distillkit.setup.timing.speeds import Speeds
@@ -329,6 +329,15 @@ def test_files_of_an_earlier_init_are_not_in_a_new_folder(bare):
         assert init(new, *given, "2", "--dry-run").exit_code == 0
     (bare / "file").touch()
     assert "is no folder; nothing was written; remove it, or name a new" in init("file", *given, "1").stderr
+
+
+@pytest.mark.parametrize(("cap", "written"), [(1000, None), (2, 2)])
+def test_init_writes_no_cap_that_no_class_reaches(bare, monkeypatch, cap, written):
+    """Of four images a class, one is set aside for testing."""
+    monkeypatch.setattr(estimates, "LEVELS", (Effort(per_class=cap),))
+    told = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt", "--minutes", "1000").stderr
+    assert read(bare / "pipe")["data"].get("per_class") == written
+    assert ("per_class 2" in told) == (written is not None) and "per_class 1000" not in told
 
 
 def test_images_that_no_clone_will_have(bare, tmp_path_factory):
