@@ -14,7 +14,7 @@ from distillkit.hub.errors import hub_errors
 from distillkit.sources.fetch import DataSpec, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
 from distillkit.sources.huggingface import card_licence, front_matter, label_column
-from distillkit.sources.pictures import UnreadableError, check_readable, is_picture, picture_pixels, unreadable
+from distillkit.sources.pictures import BrokenImageError, check_readable, is_picture, picture_pixels, unreadable
 from distillkit.sources.readers import (
     DigitsSource,
     FolderSource,
@@ -171,7 +171,7 @@ def seen_from(source: Source, root: Path) -> Source:
 
 def shapes_of(split: Split) -> list[tuple[int, int, int]]:
     step = max(1, len(split.rows) // LOOKED_AT)
-    shapes, broken = set[tuple[int, int, int]](), list[UnreadableError]()
+    shapes, broken = set[tuple[int, int, int]](), list[BrokenImageError]()
     for row in split.rows[::step][:LOOKED_AT].tolist():
         try:
             shapes.add(picture_pixels(split.read(row)).values.shape)

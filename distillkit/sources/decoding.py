@@ -29,8 +29,8 @@ from distillkit.sources.cleaning.copies import Copies, pixel_hash
 from distillkit.sources.pictures import (
     MOST_NAMED,
     WHITE,
+    BrokenImageError,
     Pixels,
-    UnreadableError,
     check_readable,
     is_plain,
     open_picture,
@@ -61,7 +61,7 @@ class Reading(NamedTuple):
     drop: bool
 
     def pixels(self, split: Split, row: int) -> Pixels:
-        """Raises UnreadableError, with what people call the row, for what cannot be read."""
+        """Raises BrokenImageError, with what people call the row, for what cannot be read."""
         try:
             data = b"" if split.encoded is None else split.encoded(row)
             if (values := plain_jpeg(data)) is not None:
@@ -89,7 +89,7 @@ class Block(NamedTuple):
     hashes: list[bytes]
     deepest: tuple[int, str] | None
     notes: Tally
-    broken: list[UnreadableError]
+    broken: list[BrokenImageError]
 
 
 class Decoded(NamedTuple):
@@ -128,11 +128,11 @@ def decode(
 
 def first_shape(split: Split, reading: Reading) -> Sequence[int]:
     """The shape (C, H, W) of the first image, or of the next one that can be read."""
-    broken: list[UnreadableError] = []
+    broken: list[BrokenImageError] = []
     for row in split.rows[:MOST_NAMED].tolist():
         try:
             return reading.pixels(split, row).values.shape
-        except UnreadableError as error:
+        except BrokenImageError as error:
             broken.append(error)
     check_readable(broken)
     raise AssertionError("a split has no images")
@@ -148,7 +148,7 @@ def decode_as(
 ) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
     copies, found = Copies(reading.drop, notes), list[Decoded]()
-    deepest, broken = list[tuple[int, str]](), list[UnreadableError]()
+    deepest, broken = list[tuple[int, str]](), list[BrokenImageError]()
     collectors = [(Collector(folder, split.name, image_shape), Files(folder, split.name)) for split in splits]
     try:
         for split, collector in zip(splits, collectors, strict=True):
@@ -171,7 +171,7 @@ def collected(
     track: Track,
     copies: Copies,
     deepest: list[tuple[int, str]],
-    broken: list[UnreadableError],
+    broken: list[BrokenImageError],
     notes: Tally,
 ) -> Decoded:
     """One split; what is found on the way is added to ``copies``, ``deepest``, ``broken`` and ``notes``.
@@ -204,11 +204,11 @@ def collected(
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
     """The images at some places of a split."""
     images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
-    files, broken = list[bytes](), list[UnreadableError]()
+    files, broken = list[bytes](), list[BrokenImageError]()
     for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
         try:
             read, where = reading.pixels(split, row), split.where(row)
-        except UnreadableError as error:
+        except BrokenImageError as error:
             broken.append(error)
             continue
         pixels = read.values

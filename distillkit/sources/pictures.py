@@ -28,7 +28,7 @@ MARKS = (b"Exif\0", b"http://ns.adobe.com/xap/", b"MPF\0")  # markers of an orie
 ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # metadata that can contain the orientation
 
 
-class UnreadableError(SourceError):
+class BrokenImageError(SourceError):
     """An image that cannot be read: what people call it, and why."""
 
     def __init__(self, where: str, reason: str):
@@ -215,11 +215,11 @@ def brief(error: Exception) -> str:
     return textwrap.shorten(text, 300, placeholder=" ...")
 
 
-def unreadable(where: str, error: Exception) -> UnreadableError:
-    return UnreadableError(where, brief(error))
+def unreadable(where: str, error: Exception) -> BrokenImageError:
+    return BrokenImageError(where, brief(error))
 
 
-def check_readable(broken: Sequence[UnreadableError], all_seen: bool = True) -> None:
+def check_readable(broken: Sequence[BrokenImageError], all_seen: bool = True) -> None:
     """Raise SourceError for images that cannot be read, if there are any. There may be more unless ``all_seen``."""
     if len(broken) == 1:
         raise broken[0]
