@@ -360,7 +360,7 @@ def init(
         check_package_name(name)
     from distillkit.process.progress import presentable, tell
     from distillkit.setup.init import USUAL, plan_for
-    from distillkit.setup.new_files import differences, outcome, write
+    from distillkit.setup.new_files import differences, outcome, remedy, write
     from distillkit.setup.workflow import name_of_pipeline
     from distillkit.sources.summary import lines
 
@@ -375,8 +375,7 @@ def init(
     if conflicts := planned.conflicts():
         for line in differences(planned):
             click.echo(presentable(line))
-        remedy = "remove it, or name another folder: distillkit init distill"
-        click.echo(f"error: {conflicts[0]}; nothing was written; {remedy}", err=True)
+        click.echo(f"error: {conflicts[0]}; nothing was written; {remedy(conflicts[0])}", err=True)
         sys.exit(2)
     for line in (*(lines(planned.summary) if planned.summary else ()), *planned.notes):
         tell(line)

@@ -43,6 +43,7 @@ IMPORTED = (
     *("torch", "torchvision", "sklearn.datasets", "sklearn.model_selection", "matplotlib.backends.backend_agg"),
     *("pyarrow.dataset", "pyarrow.parquet", "aiohttp", "requests", "filelock", "jinja2"),
     *("yaml", "multiprocess"),  # which the Hub's client and datasets import
+    "networkx",  # which DVC imports at its first graph: 0.15 s
 )
 READ_BY_PYTHON = ("PYTHON", "LD_", "OMP_", "MALLOC_")
 
@@ -159,13 +160,19 @@ def runs_on(fork: Fork, ready: list[Any]) -> bool:
 
 @functools.cache
 def load() -> None:
-    """Import everything; forget what libraries would do at their end, such as to print tables."""
-    ours = pkgutil.walk_packages([str(Path(__file__).parents[1] / "distillkit")], "distillkit.")
+    """Import everything, and read the code that stages list; forget what libraries would do at their end, such as to
+    print tables.
+    """
+    root = Path(__file__).parents[1]
+    ours = pkgutil.walk_packages([str(root / "distillkit")], "distillkit.")
     rooms = [found.name for found in ours if not found.name.startswith(("distillkit.hub.dvc", "distillkit.__main__"))]
     for name in (*IMPORTED, *rooms):
         importlib.import_module(name)
-    with suppress(ImportError):  # what the Hub's client imports, in its newest versions
+    with suppress(ImportError):  # what the Hub's client imports, in its newest versions; the second at its first client
         importlib.import_module("httpx2")
+        importlib.import_module("httpcore2")
+    for script in (root / "stages").glob("*.py"):
+        sys.modules["distillkit.pipeline.code"].files_of(script)  # a stage with a checkpoint asks for it: 0.2 s
     assert not {"huggingface_hub", "datasets"} & set(sys.modules)
     colorama.deinit()  # which DVC starts when it is imported: it takes colours out of what goes into a pipe
     atexit.unregister(sys.modules["torch._dynamo.utils"].dump_compile_times)

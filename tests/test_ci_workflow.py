@@ -2,12 +2,12 @@
 Hub on the loopback."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from ci_projects import FOLDER, PACKAGE, Project, new_repository
 from hub_server import Hub
+from interpreter import PYTHON
 from ruamel.yaml import YAML
 from test_pipeline import EVERYTHING, PARAMS
 from workflows import Outcome, run_github
@@ -177,7 +177,7 @@ def test_a_tag_publishes_once(project, hub, tmp_path):
     read = (
         "import datasets; print(len(datasets.load_dataset('someone/digits', 'random-ipc2', revision='v1.0')['train']))"
     )
-    assert project.run(sys.executable, "-c", read, folder=project.root, **given).splitlines()[-1] == "20"
+    assert project.run(PYTHON, "-c", read, folder=project.root, **given).splitlines()[-1] == "20"
 
 
 @pytest.mark.slow

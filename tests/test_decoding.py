@@ -75,6 +75,33 @@ def test_a_broken_image_is_named(tmp_path, blocks) -> None:
         fetched(tmp_path)
 
 
+def test_all_broken_images_are_named(tmp_path, blocks) -> None:
+    """Of both splits, of several blocks, the first image of all among them."""
+    whole = (write(tmp_path / "train") / "dogs/30.png").read_bytes()
+    write(tmp_path / "test")
+    for name in ("train/cats/00", "train/cats/01", "train/dogs/39", "test/dogs/20", "test/dogs/21"):
+        (tmp_path / f"{name}.png").write_bytes(whole[:60] if name.endswith("01") else b"")
+    with pytest.raises(SourceError) as caught:
+        fetched(tmp_path)
+    assert str(caught.value) == (
+        "5 images cannot be read: train/cats/00.png, train/dogs/39.png, test/dogs/20.png, test/dogs/21.png "
+        "(it is empty), train/cats/01.png (OSError: image file is truncated); expected images; replace or remove them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "number"), [(9, "9"), (10, "at least 10"), (25, "at least 10"), (40, "at least 10")]
+)
+def test_of_many_broken_images_ten_are_named(tmp_path, blocks, broken, number) -> None:
+    for path in sorted(write(tmp_path).rglob("*.png"))[40 - broken :]:
+        path.write_bytes(b"no image")
+    with pytest.raises(
+        SourceError, match=rf"^{number} images cannot be read: \w+/.*\(it is not one of .*GIF"
+    ) as caught:
+        fetched(tmp_path)
+    assert str(caught.value).count(".png") == min(broken, 10)
+
+
 def test_copies_are_dropped_across_blocks(tmp_path, blocks) -> None:
     write(tmp_path)
     (tmp_path / "cats/99.png").write_bytes((tmp_path / "cats/00.png").read_bytes())
@@ -84,7 +111,7 @@ def test_copies_are_dropped_across_blocks(tmp_path, blocks) -> None:
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:60])])
 def test_a_source_that_changes_while_it_is_read(tmp_path, monkeypatch, spoil) -> None:
-    """Images that go, or are cut, after they were listed: the first is named, and nothing is left of the others."""
+    """Images that go, or are cut, after they were listed: they are named, and nothing is left of the others."""
     monkeypatch.setattr(decoding, "BLOCK", 3 * 90)
     monkeypatch.setattr(decoding, "Collector", partial(decoding.Collector, most=0))
     write(tmp_path / "in")
@@ -98,7 +125,7 @@ def test_a_source_that_changes_while_it_is_read(tmp_path, monkeypatch, spoil) ->
             yield block
 
     spec = DataSpec(FolderSource(path=str(tmp_path / "in")))
-    with pytest.raises(SourceError, match=r"^dogs/\d\d\.png cannot be read \(.*; replace or remove it$"):  # noqa: SIM117
+    with pytest.raises(SourceError, match=r"^at least 10 images cannot be read: dogs/\d\d.* remove them$"):  # noqa: SIM117
         with atomic_folder(tmp_path / "real") as folder:
             fetch(spec, spoiled, folder)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,11 +21,12 @@ from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 from interpreter import PYTHON, SCRIPTS, path
 from packages import digits_data
+from PIL import Image
 from test_init import QUIET, distillkit, run
 
 from distillkit import __version__
 from distillkit.base import machine, params
-from distillkit.base.errors import HubError
+from distillkit.base.errors import HubError, SourceError
 from distillkit.cli import cli
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.files.real_images import save_real
@@ -32,7 +35,7 @@ from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
 from distillkit.setup.resources import Images
 from distillkit.setup.timing.speeds import Speeds
-from distillkit.sources.fetch import DataSpec
+from distillkit.sources.fetch import DataSpec, fetch
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = (ROOT / "params.yaml").read_text()
@@ -256,6 +259,46 @@ def test_a_folder_that_is_not_there_is_told_at_once(tmp_path):
     )
 
 
+def test_files_that_are_not_committed_are_counted(repository):
+    (repository / "one").touch()
+    git("-C", str(repository), "commit", "-qm", "none", "--allow-empty")
+    git("-C", str(repository), "add", "-A")
+    assert doctor.git(repository).found.endswith(" uncommitted files")
+    git("-C", str(repository), "commit", "-qm", "all")
+    assert doctor.git(repository).found == "all committed"
+    (repository / "one").write_text("more")
+    assert doctor.git(repository) == Finding("git", "ok", "1 uncommitted file")
+
+
+def test_a_section_that_is_misspelt(repository):
+    """Those of a user's own stages are let be, also where their names begin like one of ours."""
+    change(repository, "seed: 0", "seed: 0\naudits: {recipes: []}\ndataset: {x: 1}\nprepare: 1\n2024: 3\nrecipies: {}")
+    found = [found for found in doctor.pipeline(repository) if found.check == str(repository / "params.yaml")]
+    assert found == [
+        Finding(
+            str(repository / "params.yaml"),
+            "warning",
+            f"has a section {name!r}, which distillkit does not read",
+            f"rename it to {meant!r}, unless your own stages read it",
+        )
+        for name, meant in {"audits": "audit", "recipies": "recipes"}.items()
+    ]
+
+
+def test_the_images_of_fetch_in_the_run_cache(repository):
+    """As by the dvc.yaml of an earlier version; nothing is said of the one of now, and of stages that are not ours."""
+    file, now = repository / "dvc.yaml", (ROOT / "dvc.yaml").read_text()
+    assert "dvc.yaml" not in {Path(check).name for check in examined(repository)}
+    before = now.replace("    - artifacts/real: {persist: true}\n", "    - artifacts/real\n")
+    for text, told in {before: True, now: False, "stages: {fetch: {cmd: x}}": False, "- x": False, "{": False}.items():
+        file.write_text(text)
+        found = list(doctor.run_cache(file))
+        assert bool(found) == told, text
+        if told:
+            assert found == [examined(repository)[str(file)]]
+            assert found[0].status == "warning" and found[0].remedy.endswith("- artifacts/real: {persist: true}")
+
+
 # Memory, cores and disk
 
 
@@ -301,7 +344,8 @@ def test_images_that_are_not_fetched_are_those_that_the_source_says_it_has(repos
 def test_time_is_not_measured_where_memory_does_not_suffice(repository, monkeypatch):
     monkeypatch.setattr(estimates, "memory_available", lambda: 2**20)
     found = examined(repository)
-    assert found["memory"].status == "warning" and "time" not in found
+    assert found["memory"].status == "warning" and found["memory"].remedy.startswith("lower data.size, batch, ")
+    assert found["time"] == Finding("time", "warning", "not measured: the steps may not fit into memory", "see memory")
 
 
 def test_the_limits_of_a_container(tmp_path):
@@ -428,6 +472,80 @@ def test_images_that_git_should_not_have(pets, monkeypatch):
     subprocess.run(heavy.remedy.replace("dvc add", "true"), shell=True, check=True)
     dvc("add", "data/pets")
     assert about(pets)["source"].found == "data/pets, in DVC"
+
+
+def shards(root: Path, missing: bool) -> None:
+    """Two files of two images each, the second cut off or missing."""
+    image, label = datasets.Image(), datasets.ClassLabel(names=["cat", "dog"])
+    data = {"image": [Image.new("L", (8, 8), level) for level in (1, 2, 3, 4)], "label": [0, 1, 0, 1]}
+    made = datasets.Dataset.from_dict(data, datasets.Features({"image": image, "label": label}))
+    for shard in (0, 1):
+        made.shard(2, shard).to_parquet(file := root / f"train-0000{shard}-of-00002.parquet")
+    file.unlink() if missing else file.write_bytes(file.read_bytes()[:50])
+
+
+def owl(root: Path) -> None:
+    """A class folder without an image."""
+    (root / "owl").mkdir()
+    (root / "owl/notes.txt").touch()
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "message"),
+    [
+        ("folder, path", owl, "no training images in 'owl'; expected some in each"),
+        ("folder, path", lambda root: (root / "dog/1.png").unlink(), "only 1 image in 'dog'; expected at least 2"),
+        ("folder, path", lambda root: (root / "cat/1.png").write_bytes(b""), "cat/1.png cannot be read (it is empty)"),
+        ("huggingface, id", lambda root: shards(root, missing=True), "train-00001-of-00002.parquet is missing, found"),
+        ("huggingface, id", lambda root: shards(root, missing=False), "train-00001-of-00002.parquet is not a whole pa"),
+    ],
+    ids=["empty class", "one image", "empty file", "missing shard", "cut shard"],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_images_that_fetch_will_refuse(pets, monkeypatch, kind, spoil, message, again):
+    """In its own words; also where it has run, if they have changed since then."""
+    root, fetch_it = pets / "data/pets", {"cmd": "true", "deps": ["data/pets"]}
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", pets / "cache")
+    if kind.startswith("huggingface"):
+        shutil.rmtree(root)
+        root.mkdir()
+        (root / "README.md").touch()
+    for name in ("cat/0", "cat/1", "dog/0", "dog/1") if kind.startswith("folder") else ():
+        Image.new("L", (8, 8)).save(root / f"{name}.png")
+    change(pets, "folder, path", kind)
+    change(pets, "test_fraction: 0.25", "test_fraction: 0.01")
+    if again:
+        (root / "owl").mkdir()  # which is no change to DVC
+        save_real(pets / "artifacts/real/real.safetensors", digits_data())
+        (pets / "dvc.yaml").write_text(json.dumps({"stages": {"fetch": fetch_it}}))
+        dvc("repro")
+        assert refused() == [], "fetch has read them"
+        shutil.rmtree(root / "owl")
+    spoil(root)
+    (told,) = refused()
+    assert message in told
+    with pytest.raises(SourceError) as caught:
+        fetch(spec_of(pets))
+    assert told == str(caught.value)
+
+
+def refused() -> list[str]:
+    found = (found for found in doctor.pipeline(Path()) if found.check == "source" and found.status == "failure")
+    return [f"{finding.found}; {finding.remedy}" for finding in found]
+
+
+def test_a_dataset_that_is_not_there(pets):
+    """One line: with what to do in DVC where a folder of that name could be there, else that of fetch."""
+    change(pets, "path: data/pets", "path: data/dogs")
+    assert refused() == [f"{pets}/data/dogs does not exist; dvc pull, or correct data.source in params.yaml"]
+    change(pets, "kind: folder, path: data/dogs", "kind: huggingface, id: ./dogs")
+    assert refused() == ["no folder ./dogs; expected a folder or the id of a dataset; check data.source.id"]
+
+
+def test_an_empty_folder_is_in_no_git_and_no_dvc(pets):
+    shutil.rmtree(pets / "data/pets/cat")
+    (pets / "data/pets/dog/0.png").unlink()
+    assert about(pets) == {}
 
 
 def test_images_outside_or_nowhere(pets, tmp_path_factory):

@@ -60,6 +60,39 @@ def test_list_names_templates_too():
     assert "report/report.html.jinja" in code.listing(ROOT / "stages/report.py")
 
 
+def test_only_statements_count(tmp_path):
+    """The same text below without what is for readers; what is inside another string stays."""
+    text = '''"""A module."""  # with a remark
+
+import os  # noqa
+
+VALUE = """a
+
+# b"""
+
+
+class Empty(Exception):
+    """One paragraph.
+
+    Another.
+    """
+
+
+def two(x):  # of them
+    "One line."
+    # a remark
+    return f"{x} # {VALUE}", """c"""
+'''
+    kept = [
+        *("import os", 'VALUE = """a', "", '# b"""', "class Empty(Exception):", "def two(x):"),
+        '    return f"{x} # {VALUE}", """c"""',
+    ]
+    assert code.statements(text).split("\n")[:-1] == kept
+    for path in (ROOT / "distillkit").rglob("*.py"):
+        bare = code.statements(path.read_text(encoding="utf-8"))
+        assert code.statements(bare) == bare, path
+
+
 def test_a_script_that_is_not_python(tmp_path):
     (tmp_path / "mine.py").write_text("import os\ndef\n")
     with pytest.raises(ArtifactError, match=r"^mine.py, line 2: invalid syntax; expected Python; correct it$"):
@@ -123,7 +156,7 @@ def test_what_an_edit_runs_again(finished, edited, again):
     paths = [finished / "distillkit" / name for name in edited]
     texts = {path: path.read_text("utf-8") for path in map(initial, paths)}
     for path, text in texts.items():
-        path.write_text(f"{text}# edited\n", encoding="utf-8")
+        path.write_text(f"{text}EDITED = True\n", encoding="utf-8")
     assert edited != LATE or set(Repo().status()) == {"code"}
     list_code(finished)
     changed = {name.split("@")[0] for name in Repo().status()}

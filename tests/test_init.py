@@ -27,7 +27,7 @@ from distillkit.methods import METHODS
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup import estimates, new_files
-from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Facts, values
+from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
 from distillkit.setup.timing.speeds import Speeds
@@ -317,6 +317,29 @@ def test_what_is_written_is_what_is_said(bare):
     assert not (bare / "pipe/dvc.yaml").exists() and (bare / "pipe/params.yaml").read_text() == "seed: 1\n"
 
 
+def test_files_of_an_earlier_init_are_not_in_a_new_folder(bare):
+    """A new folder is one that is not there, and a file is changed as shown only where something was shown."""
+    given = ("--dataset", "images", "--method", "mtt", "--ipc")
+    differs = "error: {}/params.yaml is there already and differs; nothing was written; change it by hand as shown, "
+    for folder, new in {"pipe": "distill", "distill": "distill-2", "distill-2": "distill-3"}.items():
+        assert init(folder, *given, "1").exit_code == 0
+        ended = init(folder, *given, "2")
+        remedy = f"remove it, or name a new folder: distillkit init {new}\n"
+        assert ended.stderr.endswith(differs.format(folder) + remedy) and "+  mtt-ipc2:" in ended.stdout
+        assert init(new, *given, "2", "--dry-run").exit_code == 0
+    (bare / "file").touch()
+    assert "is no folder; nothing was written; remove it, or name a new" in init("file", *given, "1").stderr
+
+
+@pytest.mark.parametrize(("cap", "written"), [(1000, None), (2, 2)])
+def test_init_writes_no_cap_that_no_class_reaches(bare, monkeypatch, cap, written):
+    """Of four images a class, one is set aside for testing."""
+    monkeypatch.setattr(estimates, "LEVELS", (Effort(per_class=cap),))
+    told = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt", "--minutes", "1000").stderr
+    assert read(bare / "pipe")["data"].get("per_class") == written
+    assert ("per_class 2" in told) == (written is not None) and "per_class 1000" not in told
+
+
 def test_images_that_no_clone_will_have(bare, tmp_path_factory):
     outside = tmp_path_factory.mktemp("elsewhere")
     images_in(outside / "images")
@@ -423,7 +446,7 @@ def test_what_is_there_is_told_before_an_image_that_is_broken(bare):
     for image in (bare / "images/a").iterdir():
         image.write_bytes(b"no image")
     ended = init(*given)
-    assert str(ended.exception).startswith("a/") and not (bare / "pipe").exists()
+    assert str(ended.exception).startswith("3 images cannot be read: a/") and not (bare / "pipe").exists()
     (bare / "pipe").mkdir()
     (bare / "pipe/params.yaml").write_text("seed: 1\n")
     there = str(init(*given).exception)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 from forked import Ended, Moment
-from interpreter import SCRIPTS
+from interpreter import PYTHON, SCRIPTS
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
@@ -229,25 +229,43 @@ def long_project(tmp_path) -> Path:
     return project
 
 
-def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh") -> str:
-    """Start ``dvc repro``, send a signal to it, or to its stage as well, in the middle of distilling; what was said."""
+def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh", python: str = PYTHON) -> str:
+    """Start ``dvc repro``, send a signal to it, or to its stage as well, in the middle of distilling; what was said.
+
+    A fork is in the group of the forks' server; those of its group that it has started get the signal one by one.
+    """
     with (project.with_name("said")).open("w+") as said:
         options = {"stdout": said, "stderr": said, "start_new_session": True}
         options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-        command = [sys.executable, "-m", "dvc", "repro"]
+        command = [python, "-m", "dvc", "repro"]
         with background(command, cwd=project, env=environment() | {"SHELL": shell}, **options) as running:
             folders, kept = project / WORK, "distill-*/distillation.safetensors"
             if not list(folders.glob(kept)):
                 until((project / LIVE / "selmatch/metrics.json").exists, "the first step is done")
             else:
                 until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
-            *_, stage = psutil.Process(running.pid).children(recursive=True)
-            assert "stages/distill.py" in stage.cmdline()
+            stage, *above = distilling(project)
+            assert len({os.getpgid(process.pid) for process in (stage, *above)}) == 1, "a terminal reaches them all"
             (os.killpg if everybody else os.kill)(running.pid, number)
+            if everybody and python == PYTHON:
+                for process in (*above[:-1], stage):
+                    process.send_signal(number)
             assert running.wait(60) != 0
             until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
             said.seek(0)
             return said.read()
+
+
+def distilling(project: Path) -> list[psutil.Process]:
+    """The stage that distils, the shell that waits for it, if one does, and the dvc that has started them."""
+    told = (
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "stages/distill.py" in (process.info["cmdline"] or ())
+    )
+    (stage,) = (process for process in told if process.cwd() == str(project))
+    shells = [process for process in stage.parents()[:1] if "-c" in process.cmdline()]
+    return [stage, *shells, stage.parents()[len(shells)]]
 
 
 def steps(said: str, word: str) -> int:
@@ -262,7 +280,7 @@ def test_dvc_repro_interrupted(long_project, tmp_path):
     uninterrupted = Path(shutil.copytree(long_project, tmp_path / "uninterrupted"))
     assert repro(uninterrupted) == {"distill@selmatch"}
 
-    ctrl_c = steps(interrupt(long_project, signal.SIGINT, everybody=True), "interrupted")
+    ctrl_c = steps(interrupt(long_project, signal.SIGINT, everybody=True, python=sys.executable), "interrupted")
     said = interrupt(long_project, signal.SIGTERM, everybody=False)
     assert steps(said, "resumed") == ctrl_c
     waited_for = steps(said, "interrupted")

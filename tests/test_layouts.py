@@ -41,7 +41,9 @@ from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData
 from distillkit.data.origin import Found
 from distillkit.setup.doctor import fetched_images
+from distillkit.setup.estimates import expected
 from distillkit.setup.inspection import inspect_source, parse_dataset
+from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource, HuggingFaceSource
@@ -150,12 +152,19 @@ def test_what_systems_leave_is_no_class_and_no_image(tmp_path: Path, name: str, 
 
 def test_files_left_out_are_counted_with_an_example(tmp_path: Path) -> None:
     pets(tmp_path)
-    for name in ("train/cat/._0.png", "train/dog/Thumbs.db", "train/dog/notes.txt", "train/dog/x.svg", "README.md"):
+    for name in (
+        "train/cat/._0.png",
+        "train/dog/Thumbs.db",
+        "train/dog/notes.txt",
+        "train/dog/x.svg",
+        "train/c.zip",
+        "README.md",
+    ):
         (tmp_path / name).write_text("no image")
     os.mkfifo(tmp_path / "train/dog/pipe.png")
     assert fetch_folder(tmp_path).found.left_out == {
         "files or folders hidden or made by a system": (2, "train/cat/._0.png"),
-        "files that are not images in a supported format": (2, "train/dog/notes.txt"),
+        "files that are not images in a supported format": (3, "train/c.zip"),
         "pipes and other files that are not regular": (1, "train/dog/pipe.png"),
     }
 
@@ -419,6 +428,20 @@ def test_init_tells_what_it_found(here: Path) -> None:
     assert source_in(here) == HuggingFaceSource(id="../birds")
 
 
+def test_init_and_doctor_do_not_read_all_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a hash of their content would."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("all images are read")
+
+    source = FolderSource(path=str(pets(here / "x")))
+    monkeypatch.setattr("distillkit.sources.folders.content_hash", refuse)
+    assert inspect_source(source, Path()).images == 4
+    assert expected(DataSpec(source), Path()) == Images((1, 1, 2), 2, 4, 2)
+    with pytest.raises(AssertionError, match="all images are read"):
+        fetch(DataSpec(source))
+
+
 def test_init_takes_columns_and_splits(here: Path) -> None:
     label = datasets.ClassLabel(names=["cat", "dog"])
     write_parquet(here / "x", "train", [grey((row, 1)) for row in range(8)], [0, 1] * 4, label, ("image", "label"))
@@ -450,6 +473,17 @@ def test_init_names_the_class_without_images_and_the_smallest(here: Path) -> Non
     assert "1 training image in the smallest class ('owl'); pass --ipc 1" in init("--dataset", "x", "--ipc", "2")[1]
 
 
+@pytest.mark.parametrize(("looked_at", "number"), [(64, "2"), (2, "at least 2")])
+def test_init_names_all_broken_images_that_it_looks_at(
+    here: Path, monkeypatch: pytest.MonkeyPatch, looked_at: int, number: str
+) -> None:
+    monkeypatch.setattr("distillkit.setup.inspection.LOOKED_AT", looked_at)
+    for path in pets(here / "x").glob("train/*/0.png"):
+        path.write_bytes(b"")
+    told = init("--dataset", "x")[1]
+    assert told.startswith(f"{number} images cannot be read: train/cat/0.png, train/dog/0.png (it is empty); expected")
+
+
 def write_metadata(root: Path, kind: str, names: list[str]) -> Path:
     """A folder of images with a table that names ``names``; in the CSV one label takes two lines, one line is blank."""
     for name in names:
@@ -477,6 +511,17 @@ def test_a_row_without_a_file_is_told_by_its_line(
         fetch_hub(tmp_path)
     with pytest.raises(SourceError, match=message):
         inspect_source(HuggingFaceSource(id=str(tmp_path)), Path())
+
+
+def test_all_rows_without_a_file_are_told(tmp_path: Path) -> None:
+    write_metadata(tmp_path, "csv", ["0.png", "1.png", "absent.png", "3.png", "absent2.png"])
+    with pytest.raises(SourceError) as caught:
+        fetch_hub(tmp_path)
+    assert str(caught.value) == (
+        f"2 images cannot be read: train/metadata.csv line 6 (there is no file '{tmp_path}/train/absent.png'), "
+        f"train/metadata.csv line 8 (there is no file '{tmp_path}/train/absent2.png'); "
+        "expected images; replace or remove them"
+    )
 
 
 @pytest.mark.parametrize("through", [fetch_folder, fetch_hub])

@@ -89,6 +89,17 @@ def test_a_cap_leaves_room_for_the_sets(machine):
     assert [estimates.with_room(level, 300).per_class for level in LEVELS] == [None] * 4 + [1000, 600, 600, 600]
 
 
+def test_no_cap_is_written_that_no_class_reaches(machine):
+    """Classes of 800 images at most: neither 1,000 nor, where it would make room for a set, 800."""
+    assert [estimates.with_room(level, 300, 800).per_class for level in LEVELS] == [None] * 5 + [600] * 3
+    assert [estimates.with_room(level, 400, 800).per_class for level in LEVELS] == [None] * 8
+    seen = []
+    fitting(10**9, 300, text_for, lambda effort: seen.append(effort) or images_of(MNIST, (28, 28), effort), 800)
+    with pytest.raises(ParamsError):
+        fitting(0, 300, text_for, lambda effort: seen.append(effort) or images_of(MNIST, (28, 28), effort), 800)
+    assert {effort.per_class for effort in seen} == {None, 600}
+
+
 def test_what_cannot_fit_is_refused(machine, monkeypatch):
     monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10, 10))
     with pytest.raises(ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"):

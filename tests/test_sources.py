@@ -1,10 +1,13 @@
 """Sources read real files: every behaviour and every bad input on images of a few pixels."""
 
+import errno
 import hashlib
 import json
+import logging
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -700,8 +703,13 @@ def test_split_folders_need_train(tmp_path: Path) -> None:
 
 
 def test_local_dataset_without_data(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"cannot be loaded \((EmptyDataset|DataFilesNotFound)Error.*; check them"):
-        fetch_hub(tmp_path)
+    for name in ("empty", "README.md"):
+        with pytest.raises(SourceError) as caught:
+            fetch_hub(tmp_path)
+        assert str(caught.value).startswith(f"{tmp_path} has no images or data files; expected folders of images, "), (
+            name
+        )
+        (tmp_path / "README.md").write_text("nothing yet")
 
 
 def test_empty_split(tmp_path: Path) -> None:
@@ -725,12 +733,55 @@ def test_a_missing_file_of_several(tmp_path: Path) -> None:
         fetch(DataSpec(HuggingFaceSource(id=str(tmp_path))))
 
 
-def test_damaged_parquet(tmp_path: Path) -> None:
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> StringIO:
+    """What ``datasets`` logs."""
+    handler = logging.StreamHandler(shown := StringIO())
+    monkeypatch.setattr(logging.getLogger("datasets"), "handlers", [handler])
+    return shown
+
+
+def cut(data: bytes) -> bytes:
+    return data[:100]
+
+
+def overwritten(data: bytes) -> bytes:
+    """The footer says that all is well; the header of the first page is not one."""
+    return data[:4] + b"\xff" * 60 + data[64:]
+
+
+@pytest.mark.parametrize("damage", [cut, overwritten])
+def test_damaged_parquet_is_named(tmp_path: Path, logged: StringIO, damage: Callable[[bytes], bytes]) -> None:
+    """In one line: ``datasets`` itself says nothing more."""
     path = hub_pets(tmp_path) / "data" / "train-00000-of-00001.parquet"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(SourceError, match=r"cannot be loaded.*Parquet") as caught:
+    path.write_bytes(damage(path.read_bytes()))
+    size = f"{path.stat().st_size:,} bytes"
+    with pytest.raises(SourceError) as caught:
         fetch_hub(tmp_path)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == f"{path} is not a whole parquet file ({size}); expected all of it; restore it"
+    assert logged.getvalue() == ""
+
+
+def test_a_data_file_that_cannot_be_read_is_named(tmp_path: Path, logged: StringIO) -> None:
+    """Only the log of ``datasets`` has its name."""
+    (tmp_path / "train.jsonl").write_text('{"image": "0.png", "label": 1}\n{"ima')
+    with pytest.raises(SourceError, match=r"cannot be loaded \(.*train\.jsonl.*JSON parse error.*\); exp") as caught:
+        fetch_hub(tmp_path)
+    assert logged.getvalue() == "" and "\n" not in str(caught.value)
+    logging.getLogger("datasets").error("heard")
+    assert logged.getvalue() == "heard\n"
+
+
+def test_a_full_disk_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hub_pets(tmp_path) / "data" / "train-00000-of-00001.parquet"
+    path.write_bytes(cut(path.read_bytes()))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(datasets.DatasetBuilder, "download_and_prepare", full)
+    with pytest.raises(SourceError, match="No space left"):
+        fetch_hub(tmp_path)
 
 
 def test_truncated_image_is_named(tmp_path: Path) -> None:
@@ -749,7 +800,7 @@ def test_row_without_readable_image_is_named(tmp_path: Path) -> None:
 
 def test_32_bit_pixels_are_refused(tmp_path: Path) -> None:
     deep = Image.fromarray(np.array([[0.5, 1e6]], dtype=np.float32))
-    with pytest.raises(SourceError, match=r"cat/0\.tiff cannot be read .*32 bits, mode F"):
+    with pytest.raises(SourceError, match=r"2 images cannot be read: .*cat/0\.tiff, .*32 bits, mode F"):
         fetch_images(tmp_path, deep, deep, suffix="tiff")
 
 

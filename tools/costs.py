@@ -90,13 +90,36 @@ def number(exponent: float | None) -> str:
 
 def estimates() -> str:
     """Of benchmarks/results/estimates-cpu.json: for each pipeline what was said and what was true, by stage."""
-    found = load("estimates-cpu.json")
-    pipelines = found["pipelines"]
+    pipelines = {name: each for name, each in load("estimates-cpu.json")["pipelines"].items() if "minutes" not in each}
     stages = list(dict.fromkeys(stage for each in pipelines.values() for stage in each["stages"]))
     rows = [["said / true, CPU s", *pipelines]]
     rows += [[stage, *(pair(each["stages"].get(stage)) for each in pipelines.values())] for stage in stages]
     rows.append(["**all**", *(f"**{pair(each['totals'])}**" for each in pipelines.values())])
     rows.append(["**said : true**", *(f"**{each['ratio']:.2f}**" for each in pipelines.values())])
+    return rows_as_table(rows)
+
+
+def limits() -> str:
+    """The same of pipelines that ``init --minutes`` wrote: what was allowed and taken, and the numbers chosen."""
+    rows = [["pipeline", "allowed, s", "said, s", "taken, CPU s", "experts", "outer steps", "images of a class"]]
+    for name, each in load("estimates-cpu.json")["pipelines"].items():
+        if "minutes" not in each:
+            continue
+        params, totals = each["params"], each["totals"]
+        experts = len(params["expert_shards"]) * params["experts"]["per_shard"]
+        steps = max(recipe.get("optim", {}).get("steps", 0) for recipe in params["recipes"].values())
+        images = each["images"]["train"] // each["images"]["classes"]
+        seconds = (60 * each["minutes"], round(totals["estimate_s"]), round(totals["measured_s"]))
+        rows.append([name, *map(str, (*seconds, experts, steps, images))])
+    return rows_as_table(rows)
+
+
+def overhead() -> str:
+    """Of benchmarks/results/dvc_overhead-cpu.json: what DVC itself takes, by the number of recipes."""
+    rows = [["recipes", "cold", "nothing to do", "one recipe more", "dvc.lock, kB"]]
+    for count, each in load("dvc_overhead-cpu.json")["recipes"].items():
+        seconds = (f"{each[name]:.1f}" for name in ("cold_s", "unchanged_s", "another_s"))
+        rows.append([count, *seconds, str(each["lock_kb"])])
     return rows_as_table(rows)
 
 

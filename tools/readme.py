@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import noise_tables
-from costs import estimates, exponents, price
+from costs import estimates, exponents, limits, overhead, price
 
 from distillkit.audit.result import COLUMNS, table_row
 from distillkit.base import params
@@ -195,7 +195,7 @@ PAGES: dict[str, dict[str, Callable[[], str]]] = {
         for part, table in noise_tables.TABLES.items()
     },
     "docs/publishing.md": {"storage": storage},
-    "docs/cost.md": {"cost": exponents, "estimates": estimates, "price": price},
+    "docs/cost.md": {"cost": exponents, "estimates": estimates, "limits": limits, "overhead": overhead, "price": price},
 }
 
 

@@ -1,3 +1,3 @@
-"""Code that every room may use: errors, strict reading of params.yaml, files, randomness, devices. Imports torch and
-pydantic, and no other room.
+"""Code that every room may use: errors, strict reading of params.yaml, files, randomness, devices. Imports no other
+room.
 """

@@ -127,9 +127,9 @@ def check_foreign(path: Path) -> None:
 
 
 def holds_pictures(texts: Sequence[str]) -> bool:
-    """Whether the arguments of ``import`` name one place with images and labels; if False, all are files of tensors.
+    """Whether the arguments of ``import`` name one source of images and labels; if False, all are files of tensors.
 
-    Raises SourceError where they are neither.
+    Raises SourceError when they are neither.
     """
     if len(texts) == 1 and (Path(texts[0]).is_dir() or Path(texts[0]).suffix == ".parquet"):
         if not Path(texts[0]).exists():
@@ -214,7 +214,7 @@ def check_dataset(text: str) -> None:
 
 
 def dataset_reference(text: str) -> Reference:
-    """The dataset repository on the Hub that ``text`` names. Raises ParamsError."""
+    """The dataset repository on the Hub that ``text`` names. Raises ParamsError when ``text`` is not such a name."""
     try:
         return parse_reference(text)
     except ParamsError:
@@ -246,7 +246,7 @@ def statistics_numbers(text: str) -> tuple[Numbers, Numbers]:
 def classes_named(text: str) -> tuple[str, ...]:
     """Class names in order, from a text file with one name per line or from a list with commas.
 
-    Raises ParamsError or SourceError.
+    Raises SourceError for a file that is not UTF-8, and ParamsError for a text that is neither a file nor a list.
     """
     path = Path(text)
     if path.is_file():

@@ -12,8 +12,8 @@ from distillkit.base.errors import ParamsError
 def prepare_device() -> torch.device:
     """The device to compute on: ``DISTILLKIT_DEVICE`` if set, else the GPU if there is one, else the CPU.
 
-    On a GPU it switches deterministic kernels on; on a CPU it makes the allocator reuse memory. Raises ParamsError when
-    the named device cannot be used.
+    On a CPU this makes the allocator reuse memory. On any other device it switches deterministic kernels on. Raises
+    ParamsError when the named device cannot be used.
     """
     name = os.environ.get("DISTILLKIT_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -36,11 +36,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of the GNU C li
 
 
 def reuse_freed_memory() -> bool:
-    """Make glibc's allocator keep freed blocks for the next tensor. Returns False without glibc.
+    """Make glibc's allocator keep freed blocks for the next tensor. Returns False if that fails, as without glibc.
 
-    By default the system gets every freed activation map back, and the next step causes page faults for all of them.
-    This takes about half of the training time on a CPU. With this setting the process keeps its peak memory until it
-    ends.
+    By default the allocator returns every freed activation map to the system, and the next step causes page faults for
+    all of them. These take about half of the training time on a CPU. With this setting the process keeps its peak
+    memory until it ends.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -58,7 +58,7 @@ def check_range(name: str, value: float | None, low: float, high: float | None =
     """Raise ParamsError unless ``low <= value <= high``.
 
     Without ``high``, the limit is ``MOST`` for integers and ``LARGEST`` for floats. None (a setting that was left out)
-    passes this check and :func:`check_positive`.
+    passes.
     """
     if value is None:
         return
@@ -69,7 +69,7 @@ def check_range(name: str, value: float | None, low: float, high: float | None =
 
 
 def check_positive(name: str, value: float | None) -> None:
-    """Raise ParamsError unless ``value`` is above 0 and a finite float32."""
+    """Raise ParamsError unless ``value`` is above 0 and within float32's range. None passes."""
     if value is not None and not 0 < value <= LARGEST:
         limit = f" up to {LARGEST:g}" if value > 0 else ""
         raise ParamsError(f"{name} is {shown(value)}; expected a finite number above 0{limit}")
@@ -90,13 +90,13 @@ def check_shadows(count: int) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """A count with its noun: "1 file", "1,200 files", "2 classes"."""
+    """A count with its noun, such as "1 file", "1,200 files" or "2 classes"."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
 
 
 def shown(value: float) -> str:
-    """A number in few digits. An integer may be larger than the largest float."""
+    """A number with six significant digits. An integer may be larger than the largest float."""
     try:
         return f"{value:g}"
     except OverflowError:

@@ -27,7 +27,8 @@ def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside ``path``. When the block succeeds, the file replaces ``path``; else it is removed.
 
     Temporary files that a killed process left beside ``path`` are removed as well. ``size`` is the file's size in
-    bytes, if known. Raises ArtifactError on a full disk, whichever library reported it.
+    bytes, if known. Raises ArtifactError when ``path`` exists and is not a regular file, and on a full disk, whichever
+    library reported it. Other OSErrors name ``path``, not the temporary file.
     """
     if path.exists() and not path.is_file():
         raise ArtifactError(f"{path} is no regular file; expected a path to write a file to; choose another")
@@ -37,7 +38,7 @@ def atomic_write(path: Path, size: int | None = None) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode & 0o777  # as the umask allows; some libraries set fewer permissions
-    except OSError as error:  # it would name the temporary file
+    except OSError as error:  # the error itself would name the temporary file
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         yield temporary
@@ -115,12 +116,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON as it is written inside files: sorted keys, no spaces, no NaN."""
+    """JSON as it is written inside files: sorted keys, no spaces. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def pretty_json(value: Any) -> str:
-    """JSON for people and Git: sorted keys, indented, one newline at the end."""
+    """JSON for people and Git: sorted keys, indented, a newline at the end. Raises ValueError for NaN, infinity."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -141,8 +142,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[float]]
 
 
 def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
-    """Read two columns of a CSV written by :func:`write_csv`. Raises ArtifactError when it is missing or not such a
-    table.
+    """Read two columns of a CSV written by :func:`write_csv`: counts in ``x``, finite numbers in ``y``.
+
+    Raises ArtifactError when the file is missing or is not such a table.
     """
     try:
         header, *lines = content(path).decode().splitlines()
@@ -156,14 +158,14 @@ def read_csv(path: Path, x: str, y: str) -> list[tuple[int, float]]:
 
 
 def count_in(cell: str) -> int:
-    """The count in a cell. Raises ValueError for anything that is not a count."""
+    """The count in a cell. Raises ValueError unless the cell has 1 to 15 digits and nothing else."""
     if not (cell.isascii() and cell.isdigit() and len(cell) <= 15):
         raise ValueError(f"found {shown(cell, 40)} for a count")
     return int(cell)
 
 
 def number_in(cell: str) -> float:
-    """The number in a cell. Raises ValueError for anything that a plot cannot show."""
+    """The number in a cell. Raises ValueError for text, NaN, infinity, and numbers beyond float32's range."""
     if not abs(value := float(cell)) <= LARGEST:
         raise ValueError(f"found {shown(cell, 40)} for a number")
     return value

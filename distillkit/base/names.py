@@ -21,10 +21,10 @@ def is_plain(name: str) -> bool:
 
 
 def is_recipe_name(name: str) -> bool:
-    """Whether ``name`` is a valid recipe: plain, and DVC, commands and ``datasets`` do not read it in a special way.
+    """Whether ``name`` is a valid recipe name: plain, and without special meaning to DVC, commands and ``datasets``.
 
-    DVC would read a "." as a path in params.yaml, commands a leading "-" as an option, ``datasets`` "default" as no
-    config.
+    DVC reads a "." in it as a path in params.yaml. Commands read a leading "-" as an option. ``datasets`` reserves
+    "default".
     """
     return is_plain(name) and "." not in name and name[0] != "-" and name.casefold() != TAKEN
 
@@ -37,7 +37,7 @@ def check_package_name(name: str) -> None:
 
 
 def check_recipe_names(names: Iterable[Any]) -> None:
-    """Raise ParamsError unless all names are valid recipe names and differ, whatever the case."""
+    """Raise ParamsError unless all names are valid recipe names and no two differ only in case."""
     seen: dict[str, str] = {}
     for name in names:
         if not isinstance(name, str):
@@ -53,8 +53,8 @@ def check_recipe_names(names: Iterable[Any]) -> None:
 
 
 def recipe_name(text: str) -> str:
-    """``text`` as a valid recipe name: without accents, and with hyphens for other letters than A-Z, a-z, 0-9 and
-    ``_``.
+    """``text`` as a valid recipe name: unchanged if it is one, else shortened, without accents, and with hyphens for
+    all characters but A-Z, a-z, 0-9 and ``_``.
     """
     if is_recipe_name(text):
         return text

@@ -1,7 +1,7 @@
-"""JSON and YAML from outside, read as plain data within limits.
+"""JSON and YAML from other people, read as plain data within limits.
 
-All text files of other people are read here. The limits are on nesting, on the number of values with every alias
-written out, and on the size of numbers; all text must be valid Unicode. Code that uses the data can rely on this.
+Both have limits on the size of a file and on nesting, and all text must be valid Unicode. JSON has a limit on the size
+of numbers. YAML has a limit on the number of values, where an alias counts as all values that it refers to.
 """
 
 import errno
@@ -26,8 +26,8 @@ class UnreadableError(ValueError):
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a regular file. Raises OSError for others (a pipe may never end), UnreadableError for a too large
-    file.
+    """The bytes of a regular file. Raises UnreadableError for a file of more than ``LONGEST`` bytes, and OSError for
+    anything that is not a regular file, because a pipe may never end.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "no regular file", str(path))
@@ -63,7 +63,7 @@ def finite(digits: str) -> float:
 
 
 def check_plain(value: Any) -> None:
-    """Raise UnreadableError for data that is nested too deep or has lone surrogates, which no file can contain."""
+    """Raise UnreadableError for data that is nested too deep, or has lone surrogates, which UTF-8 cannot encode."""
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:

@@ -41,7 +41,7 @@ def load(path: Path = FILE) -> dict[str, Any]:
 
 
 def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A top-level section of named entries. Raises ParamsError when it is empty."""
+    """A top-level section of named entries. Raises ParamsError when it is missing, empty or not a mapping."""
     found: dict[str, Any] = section(data, name, dict)
     if not found:
         raise ParamsError(f"{FILE}: {name} is empty; expected at least one entry")
@@ -49,7 +49,7 @@ def entries(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def shards_of(data: Mapping[str, Any]) -> list[int]:
-    """The numbers in the list ``expert_shards``."""
+    """The numbers in the list ``expert_shards``. Raises ParamsError unless they are distinct and at least 0."""
     shards = section(data, "expert_shards", list[int])
     if not shards or len(set(shards)) != len(shards) or min(shards) < 0:
         expected = "expected distinct numbers from 0 on, at least one; write expert_shards: [0], for example"
@@ -58,13 +58,15 @@ def shards_of(data: Mapping[str, Any]) -> list[int]:
 
 
 def audited(data: Mapping[str, Any]) -> list[str]:
-    """The recipes in the list ``audit.recipes``; empty without such a section."""
+    """The recipes in the list ``audit.recipes``; empty without this list."""
     spec: dict[str, Any] = section(data, "audit", dict) if "audit" in data else {}
     return read(spec.get("recipes", []), list[str], "audit.recipes")
 
 
 def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE) -> T:
-    """Section ``name`` as an object of type ``kind``; error messages name ``file``."""
+    """Section ``name`` as an object of type ``kind``. Raises ParamsError, which names ``file``, if it is missing or
+    invalid.
+    """
     if name not in data:
         close = difflib.get_close_matches(name, map(str, data), n=1)
         remedy = f"found {close[0]!r}; rename it" if close else "add it"
@@ -73,7 +75,7 @@ def section(data: Mapping[str, Any], name: str, kind: type[T], file: Path = FILE
 
 
 def read(value: Any, kind: type[T], where: str, file: Path = FILE) -> T:
-    """Convert plain data to ``kind`` strictly; error messages name the entry as ``where.key`` in ``file``."""
+    """Convert plain data to ``kind`` strictly. Raises ParamsError, which names the entry ``where.key`` and ``file``."""
     try:
         converted: T = convert(value, kind, where)
     except ParamsError as error:

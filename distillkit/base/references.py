@@ -24,7 +24,9 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Parse ``owner/name`` or ``owner/name@revision``, with or without ``hf://datasets/``. Raises ParamsError."""
+    """Parse ``owner/name`` or ``owner/name@revision``, with or without one of ``PREFIXES``. Raises ParamsError for
+    other texts.
+    """
     prefix = next((prefix for prefix in PREFIXES if text.startswith(prefix)), "")
     repo, at, revision = text.removeprefix(prefix).partition("@")
     if not REPOSITORY.fullmatch(repo) or ".." in repo or len(repo) > 193:

@@ -1,1 +1,1 @@
-"""What is trained on and with: images, sets, networks, augmentation, and their files. May import base and process."""
+"""Images, synthetic sets, augmentation, and their files. May import base, process and networks."""

@@ -1,8 +1,8 @@
 """Augmentation as pure functions of images and explicit draws.
 
-Differentiable siamese augmentation (DSA, Zhao & Bilen 2021) and the field's "simple" crop and flip. All randomness is
-drawn up front into a :data:`Draw`, so a batch can be augmented again bit for bit, on any device, and gradients flow
-through every operation. Images are normalised; what moves in from outside the frame is 0 there, the mean colour.
+Differentiable siamese augmentation (DSA, Zhao & Bilen 2021) and the field's "simple" crop and flip. All random numbers
+are drawn in advance, as a :data:`Draw`, so that the same augmentation can be applied again. Every operation is
+differentiable. Images are normalised. Pixels from outside an image are 0, which is the mean of the training images.
 
 Axes: N images; C, H, W channels, height, width; R random numbers of one image.
 """
@@ -26,19 +26,19 @@ ALL_OPERATIONS: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "sca
 NUMBERS = 3  # random numbers that one operation may use on one image
 
 SHIFT = 1 / 8  # crop moves by up to this share of the side
-PAD = 4  # pixels; simple and combined move by no more
-CUTOUT = 1 / 2  # side of the cut square, as a share of the image's
+PAD = 4  # pixels; the largest shift of simple and combined when ``pad`` is not given
+CUTOUT = 1 / 2  # side of the cut rectangle, as a share of the image's side
 SCALE = 1.2  # zoom between 1/SCALE and SCALE
 ROTATION = math.radians(15)
 
 
 @settings
 class Augmentation:
-    """What to do to a batch.
+    """How to augment a batch.
 
-    ``dsa`` draws one operation for the whole batch; ``simple`` crops and flips every image; ``combined`` draws one DSA
-    operation per learned image and crops and flips the real ones (SelMatch's evaluation). ``pad`` is by how many pixels
-    these two move an image at most, see :func:`padding`; DSA's own crop goes by the side.
+    ``dsa`` draws one of ``operations`` for the whole batch. ``simple`` shifts and flips every image. ``combined`` draws
+    one of ``operations`` for each learned image, and shifts and flips the real ones (SelMatch's evaluation). ``pad`` is
+    the largest shift of ``simple`` and ``combined`` in pixels, see :func:`padding`; it does not apply to DSA's crop.
     """
 
     kind: Literal["none", "simple", "dsa", "combined"] = "none"
@@ -52,9 +52,9 @@ class Augmentation:
 
 
 class Step(NamedTuple):
-    """One operation on some images of a batch: all of them when ``rows`` is None; ``numbers_NR`` in [0, 1).
+    """One operation on the images of a batch at ``rows``, or on all if None; ``numbers_NR`` are in [0, 1).
 
-    ``pad`` is for ``shift`` alone.
+    Only ``shift`` uses ``pad``.
     """
 
     operation: Operation | Literal["shift"]
@@ -67,7 +67,10 @@ Draw = list[Step]
 
 
 def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N: Tensor | None = None) -> Draw:
-    """Everything random about augmenting one batch of ``count`` images; ``learned_N`` is needed by ``combined``."""
+    """All random choices of the augmentation of one batch of ``count`` images.
+
+    ``learned_N`` (N,) bool says which images are learned; only ``combined`` uses it. None: all images are real.
+    """
     if augmentation.kind == "none":
         return []
     if augmentation.kind == "simple":
@@ -80,12 +83,12 @@ def draw(augmentation: Augmentation, count: int, generator: Generator, learned_N
 
 
 def draw_siamese(augmentation: Augmentation, generator: Generator) -> Draw:
-    """A draw for one image, which :func:`apply` does to every image of any batch alike (Zhao & Bilen 2021)."""
+    """A draw for one image, which :func:`apply` uses for every image of a batch (Zhao & Bilen 2021)."""
     return draw(augmentation, 1, generator)
 
 
 def check_siamese(augmentation: Augmentation) -> None:
-    """Raise ParamsError for ``combined``, whose operations differ from image to image."""
+    """Raise ParamsError for ``combined``, which does not augment all images of a batch in the same way."""
     if augmentation.kind == "combined":
         raise ParamsError("augmentation.kind is combined, which treats images apart; expected none, simple or dsa")
 
@@ -111,7 +114,7 @@ def numbers(count: int, generator: Generator) -> Tensor:
 
 
 def apply(x_NCHW: Tensor, steps: Draw) -> Tensor:
-    """The augmented batch; differentiable in ``x_NCHW``. A draw for one image serves all images of a batch."""
+    """The augmented batch (N, C, H, W), differentiable in ``x_NCHW``. A draw for one image is used for all images."""
     device = x_NCHW.device
     for operation, rows, numbers_NR, pad in steps:
         function = partial(shift, pad=pad) if operation == "shift" else OPERATIONS[operation]
@@ -129,7 +132,7 @@ def per_image(u_NR: Tensor, index: int) -> Tensor:
 
 
 def color(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Brightness + (u − ½), then saturation x 2u, then contrast x (u + ½)."""
+    """Brightness + (u₀ − ½), then saturation x 2u₁, then contrast x (u₂ + ½)."""
     x_NCHW = x_NCHW + per_image(u_NR, 0) - 0.5
     grey = x_NCHW.mean(1, keepdim=True)
     x_NCHW = grey + (x_NCHW - grey) * 2 * per_image(u_NR, 1)
@@ -138,22 +141,22 @@ def color(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
 
 
 def crop(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Shift by a whole number of pixels, up to SHIFT of the side each way."""
+    """Shift by a whole number of pixels, at most SHIFT of the side in each direction."""
     return moved(x_NCHW, u_NR, *(round_half_up(side * SHIFT) for side in x_NCHW.shape[2:]))
 
 
 def shift(x_NCHW: Tensor, u_NR: Tensor, pad: int | None) -> Tensor:
-    """Shift by a whole number of pixels, up to :func:`padding` each way."""
+    """Shift by a whole number of pixels, at most :func:`padding` in each direction."""
     return moved(x_NCHW, u_NR, *(padding(pad, side) for side in x_NCHW.shape[2:]))
 
 
 def padding(pad: int | None, side: int) -> int:
-    """``pad``; when None PAD, as SelMatch has it, but no more than SHIFT of the side."""
+    """The largest shift in pixels: ``pad``, or if None the smaller of PAD (as in SelMatch) and SHIFT of the side."""
     return min(PAD, round_half_up(side * SHIFT)) if pad is None else pad
 
 
 def moved(x_NCHW: Tensor, u_NR: Tensor, most_h: int, most_w: int) -> Tensor:
-    """Up or down by one of 0 to ``most_h`` pixels and aside by one of 0 to ``most_w``, filling with 0."""
+    """Images shifted by −``most_h`` to ``most_h`` rows and −``most_w`` to ``most_w`` columns, and filled with 0."""
     count, _, height, width = x_NCHW.shape
     top_N, left_N = ((u_NR[:, i] * (2 * most + 1)).long() for i, most in enumerate((most_h, most_w)))
     padded = F.pad(x_NCHW, (most_w, most_w, most_h, most_h))
@@ -165,7 +168,7 @@ def moved(x_NCHW: Tensor, u_NR: Tensor, most_h: int, most_w: int) -> Tensor:
 
 
 def cutout(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """A square of side CUTOUT of the image's, centred anywhere, set to 0."""
+    """Set a rectangle to 0. Its sides are CUTOUT of the image's sides; its centre is anywhere in the image."""
     height, width = x_NCHW.shape[2:]
     inside_NH = in_strip(u_NR[:, 0], height)
     inside_NW = in_strip(u_NR[:, 1], width)
@@ -181,19 +184,19 @@ def in_strip(u_N: Tensor, side: int) -> Tensor:
 
 
 def flip(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Left to right, with probability ½."""
+    """Mirror left to right, with probability ½."""
     return torch.where(per_image(u_NR, 0) < 0.5, x_NCHW.flip(3), x_NCHW)
 
 
 def scale(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Zoom height and width apart, each between 1/SCALE and SCALE."""
+    """Scale height and width independently, each by a factor between 1/SCALE and SCALE."""
     factor_NR = 1 / SCALE + u_NR * (SCALE - 1 / SCALE)
     zero_N = torch.zeros_like(u_NR[:, 0])
     return warp(x_NCHW, [factor_NR[:, 0], zero_N, zero_N, factor_NR[:, 1]])
 
 
 def rotate(x_NCHW: Tensor, u_NR: Tensor) -> Tensor:
-    """Turn by up to ROTATION either way."""
+    """Rotate by an angle between −ROTATION and ROTATION."""
     angle_N = (2 * u_NR[:, 0] - 1) * ROTATION
     return warp(x_NCHW, [angle_N.cos(), -angle_N.sin(), angle_N.sin(), angle_N.cos()])
 

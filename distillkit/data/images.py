@@ -1,7 +1,7 @@
-"""The data types that everything else speaks: real images, a synthetic set, its iterate.
+"""The data types that all rooms share: real images, a synthetic set, its iterate.
 
-Two image spaces occur, and names or docstrings always say which. *Pixel space* is [0, 1], as stored;
-*normalised* is as networks see them: (pixel − mean) / std per channel, or ZCA-whitened.
+Images are in one of two spaces; names or docstrings say which. In *pixel space*, real images are in [0, 1] and learned
+ones may exceed it. *Normalised* images are the input of networks: (pixel − mean) / std per channel, or ZCA-whitened.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from distillkit.data.rows import Encoded, FileRows, Images, Rows, chosen, chunks
 from distillkit.data.whitening import Whitening
 from distillkit.networks.specs import Network
 
-MOST_BYTES = 2**36  # of the pixels of a set that is made: 64 GiB; more is a mistake
+MOST_BYTES = 2**36  # of the pixels of a generated set: 64 GiB; more is a mistake
 
 
 class Normalisation(NamedTuple):
     """Per-channel statistics of the training pixels: ``mean`` and ``std``, float32 of shape (C,).
 
-    Where there is a ``whitening``, it takes their place.
+    If there is a ``whitening``, it is used instead of them.
     """
 
     mean: Tensor
@@ -89,7 +89,7 @@ class ImageSet:
 
     @property
     def device(self) -> torch.device:
-        """Where batches are wanted; images themselves may stay where there is room for them."""
+        """The device of labels and batches. ``images`` may be on the CPU if they do not fit there."""
         return self.labels.device
 
     def pixels(self, rows: Rows = slice(None)) -> Tensor:
@@ -112,14 +112,14 @@ def picked(images: Images, rows: Rows, device: torch.device) -> Tensor:
 
 
 def moved(images: Images, device: torch.device) -> Images:
-    """Images on ``device``, where there is room for them."""
+    """A tensor, moved to ``device``; images in files, moved there if they fit; all other images unchanged."""
     return images.to(device) if isinstance(images, Tensor | FileRows) else images
 
 
 def channel_statistics(images: Images) -> Normalisation:
-    """Mean and standard deviation of every channel over all pixels of all images, in pixel space.
+    """Mean and (population) standard deviation of every channel over all pixels of all images, in pixel space.
 
-    A channel that never varies gets std 1, so that normalising stays finite.
+    A channel that does not vary gets std 1, so that normalised values stay finite.
     """
     total = torch.zeros(images.shape[1], dtype=torch.float64)
     squares = torch.zeros_like(total)
@@ -145,7 +145,7 @@ def channel_statistics(images: Images) -> Normalisation:
 class RealData:
     """A source's training and test images; ``normalisation`` is computed on the training images only.
 
-    ``encoded`` has the files of the training images, as far as these decode to the images and the source had any.
+    ``encoded`` has the files of the training images that decode to exactly these images; None if there are no files.
     """
 
     train: ImageSet
@@ -163,12 +163,11 @@ class RealData:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The order in which a set is to be trained on, for methods whose images belong to steps (Wang et al. 2018).
+    """The order in which a set must be trained on, for methods whose images belong to steps (Wang et al. 2018).
 
-    Step k takes all images with ``step_N`` (N,) int64 equal to k mod S, S being the number of distinct steps, and moves
-    by ``lr_T[k]`` times the gradient; T, the length of ``lr_T`` (float32), is a multiple of S. It holds for one kind of
-    ``network``. ``starts_RP`` (R, P) are the initial parameters that the set was made for, where fresh random ones are
-    not meant.
+    Update k uses all images whose ``step_N`` (N,), int64, is k mod S, where S is the number of steps. Its learning rate
+    is ``lr_T[k]``; the number of updates T is a multiple of S, and ``lr_T`` is float32. The schedule is for one
+    kind of ``network``. ``starts_RP`` (R, P) are the initial parameters that the set was made for; None: random ones.
     """
 
     network: Network
@@ -178,7 +177,7 @@ class Schedule:
 
     @property
     def rows(self) -> list[Tensor]:
-        """The rows of every step, 0 to T − 1."""
+        """The rows of each update, 0 to T − 1."""
         steps = int(self.step_N.max()) + 1
         own = [(self.step_N == step).nonzero().squeeze(1) for step in range(steps)]
         return [own[step % steps] for step in range(len(self.lr_T))]
@@ -192,11 +191,11 @@ class Schedule:
 class SyntheticSet:
     """A small training set.
 
-    ``images`` (N, C, H, W) are float32 in pixel space, not clipped; where there are many and none was changed, what
-    reads rows of them, uint8. ``labels`` (N,) int64; ``learned`` (N,) bool says which images were optimised, the others
-    are real; ``source_row`` (N,) int64 is the training row an image is, or started from (−1: none); ``student_lr`` is
-    the learned step size, if any; ``notes`` are choices made on the way; ``soft_labels`` (N, K) float32 are
-    probabilities to train on instead of ``labels``, if any; ``schedule`` is the order to train in, if it matters.
+    ``images`` (N, C, H, W) are float32 in pixel space, not clipped, or uint8 if there are many and all are real.
+    ``labels`` are (N,) int64. ``learned`` (N,) bool is false for real images and true for all others. ``source_row``
+    (N,) int64 is the row of the training image that an image is or started from (−1: none). ``student_lr`` is the
+    learned step size, if any. ``notes`` are choices of the method. ``soft_labels`` (N, K) float32, if any, are
+    probabilities to train on instead of ``labels``. ``schedule`` is the order to train in, if it matters.
     """
 
     images: Images
@@ -218,12 +217,12 @@ class SyntheticSet:
         return to_pixels(picked(self.images, rows, self.labels.device))
 
     def image(self, row: int) -> Tensor:
-        """One image (C, H, W), as :meth:`pixels` has it."""
+        """One image (C, H, W) as float32 in pixel space."""
         return self.pixels(slice(row, row + 1))[0]
 
     @property
     def targets(self) -> Tensor:
-        """What to train on: probabilities (N, K) where there are some, else classes (N,)."""
+        """The labels to train on: probabilities (N, K) if the set has soft labels, else classes (N,)."""
         return self.labels if self.soft_labels is None else self.soft_labels
 
     @property
@@ -252,14 +251,14 @@ def real_subset(real: ImageSet, rows: Tensor, normalisation: Normalisation) -> S
 
 
 def all_of(real: ImageSet, normalisation: Normalisation) -> SyntheticSet:
-    """All real images as a synthetic set in which nothing is learned; many are not copied."""
+    """All real images as a synthetic set in which nothing is learned. If there are many, they are not copied."""
     rows = torch.arange(len(real), device=real.device)
     nothing = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     return SyntheticSet(few_as_pixels(real.images), real.labels, real.class_names, nothing, rows, normalisation)
 
 
 def check_fits(ipc: int, classes: int, image_shape: tuple[int, int, int]) -> None:
-    """Raise ParamsError where ``ipc`` float32 images (C, H, W) of every class are more than any machine holds."""
+    """Raise ParamsError if ``ipc`` float32 images (C, H, W) of every class have more than ``MOST_BYTES`` bytes."""
     each = 4 * classes * prod(image_shape)
     if ipc * each > MOST_BYTES:
         shape = "x".join(map(str, image_shape))
@@ -270,7 +269,7 @@ def check_fits(ipc: int, classes: int, image_shape: tuple[int, int, int]) -> Non
 
 
 def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normalisation) -> SyntheticSet:
-    """Images (N, C, H, W) in pixel space that are no real ones, as many of every class, class by class."""
+    """A set of images (N, C, H, W) in pixel space that are not real, in class order, the same number of each class."""
     count = len(pixels) // len(class_names)
     labels = torch.arange(len(class_names), device=pixels.device).repeat_interleave(count)
     return SyntheticSet(
@@ -284,12 +283,12 @@ def made_set(pixels: Tensor, class_names: tuple[str, ...], normalisation: Normal
 
 
 class Iterate(NamedTuple):
-    """A synthetic set at one outer step, as tensors that gradients flow through."""
+    """A synthetic set at one outer step. The loss is differentiated by its images, labels and step sizes."""
 
     images_NCHW: Tensor  # the whole set, normalised
     labels: Tensor  # classes (N,), or probabilities (N, K)
-    student_lr: Tensor  # above 0: one, or one for each inner step (S,); nan where the method has no use for it
-    learned: Tensor | None = None  # (N,) bool: the images that gradients are wanted for; None for all
+    student_lr: Tensor  # above 0: one, or one for each inner step (S,); NaN if the method does not use it
+    learned: Tensor | None = None  # (N,) bool: the images that need gradients; None for all
     step: int = 0  # outer steps done before this one
-    memory: dict[str, Tensor] | None = None  # what the method keeps from one outer step to the next
-    schedule: Schedule | None = None  # which images belong to which inner step
+    memory: dict[str, Tensor] | None = None  # tensors that the method keeps from one outer step to the next
+    schedule: Schedule | None = None  # the images of each inner step

@@ -1,4 +1,4 @@
-"""Where images came from, and what of a source cannot be seen in them."""
+"""The source of images, and facts about reading it that the images do not show."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """Where images came from: enough to fetch them again and to cite them."""
+    """The source of images: what is needed to fetch them again and to cite them."""
 
     kind: str
     id: str
@@ -18,11 +18,11 @@ class SourceInfo:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
-Tally = dict[str, tuple[int, str]]  # how often what was met, and where first
+Tally = dict[str, tuple[int, str]]  # for each observation: how often it was made, and the place of the first
 
 
 def count(tally: Tally, what: str, where: str) -> None:
-    """One more of ``what``."""
+    """Add one observation ``what`` at the place ``where``."""
     times, first = tally.get(what, (0, where))
     tally[what] = times + 1, first
 
@@ -33,11 +33,11 @@ LEAKED = "test images that are training images, too"
 
 @dataclass(frozen=True)
 class Found:
-    """What cannot be seen in the images that were taken from a source.
+    """Facts about reading a source that its images do not show.
 
-    ``train`` and ``test`` are its names for the splits, ``test`` None where a part of ``train`` was drawn. ``left_out``
-    are images and files that were not taken, by reason; ``notes`` count images that could be read in several ways, and
-    those that are there twice.
+    ``train`` and ``test`` are the source's names of the splits; ``test`` is None if the test images were drawn from
+    ``train``. ``left_out`` counts images and files that were not used, by reason. ``notes`` counts images that could be
+    read in several ways, duplicates, and changed labels.
     """
 
     train: str = "train"
@@ -47,10 +47,10 @@ class Found:
 
     @property
     def relabelled(self) -> int:
-        """How many training images have another label than the source gives them."""
+        """The number of training images whose label differs from the source's."""
         return self.notes.get(CHANGED, (0, ""))[0]
 
     @property
     def leaked(self) -> int:
-        """How many of the test images that were kept are training images, too."""
+        """The number of test images that were kept although they are also training images."""
         return self.notes.get(f"{LEAKED}, kept", (0, ""))[0]

@@ -1,6 +1,6 @@
-"""Images that may be more than memory holds: read from files row by row, normalised when they are asked for.
+"""Images that may not fit into memory: rows are read from files and normalised on access.
 
-Memory is what one batch takes, whatever the source. Small sets are tensors, and all code treats both alike.
+Only the rows of one batch are in memory. Small sets are tensors, and all code handles both in the same way.
 Axes: N images; C, H, W channels, height, width; B images of a batch.
 """
 
@@ -19,17 +19,17 @@ from torch import Tensor
 from distillkit.base.device import onto
 from distillkit.base.errors import ArtifactError
 
-IN_MEMORY = 2**26  # bytes of a split that are held as a tensor; more are read row by row
-READY = 2**26  # bytes of normalised images that are held; more are normalised batch by batch
+IN_MEMORY = 2**26  # most bytes of a split that is held as a tensor; larger ones are read row by row
+READY = 2**26  # most bytes of normalised images that are held; more are normalised batch by batch
 CHUNK, CHUNK_ON_GPU = 2**20, 2**24  # values of a chunk of images, 4 and 64 MiB of float32
-PART = 4096  # images of a chunk, however small they are
+PART = 4096  # most images in a chunk
 
 Rows = Tensor | slice
 
 
 @runtime_checkable
 class Images(Protocol):
-    """Images (N, C, H, W): a tensor, or what reads or computes rows of one."""
+    """Images (N, C, H, W): a tensor, or an object that reads or computes rows on access."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -43,20 +43,20 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Rows, /) -> Tensor:
-        """The images at some rows, by a slice or by their numbers (B,)."""
+        """The images (B, C, H, W) at the rows of a slice or a tensor of row numbers (B,)."""
         ...
 
 
 def chunks(images: Images, most: int = PART) -> Iterator[Tensor]:
-    """All images in order, so many at a time as make 4 MiB of float32, and no more than ``most``."""
+    """Yield all images in order, in chunks of at most 4 MiB of float32 (64 MiB on a GPU) and ``most`` images."""
     yield from (images[rows] for rows in spans(images, most))
 
 
 def spans(images: Images, most: int = PART, values: int | None = None) -> Iterator[slice]:
-    """The rows of :func:`chunks`, or of chunks of ``values`` values.
+    """Yield the rows of each chunk of :func:`chunks`, or of chunks of at most ``values`` values.
 
-    What is found for each row goes into one tensor that is there from the beginning: small results that are kept, one
-    between each two chunks, would keep the allocator from using the memory of a chunk for the next.
+    Write the results for rows into one tensor that was allocated before the loop. If a small result is allocated after
+    each chunk and kept, the allocator cannot reuse the memory of one chunk for the next.
     """
     values = values or (CHUNK_ON_GPU if images.device.type == "cuda" else CHUNK)
     rows = max(1, min(most, values // max(1, images.shape[1:].numel())))
@@ -69,13 +69,13 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def few_as_pixels(images: Images) -> Images:
-    """Images that are a tensor, and few, as float32 in [0, 1]; others as they are."""
+    """A tensor as float32 in pixel space, if that takes at most ``READY`` bytes; all other images unchanged."""
     few = isinstance(images, Tensor) and 4 * images.numel() <= READY
     return to_pixels(images[:]) if few else images
 
 
 def pixel_range(images: Images) -> list[float]:
-    """The least and the largest value in pixel space."""
+    """The smallest and the largest value in pixel space, rounded to four decimals."""
     ends = torch.stack([torch.stack([part.min(), part.max()]) for part in map(to_pixels, chunks(images))])
     return [round(ends.min().item(), 4), round(ends.max().item(), 4)]
 
@@ -84,7 +84,7 @@ def pixel_range(images: Images) -> list[float]:
 
 
 class Part(NamedTuple):
-    """Where some images stand: one after another in ``path`` from byte ``offset`` on."""
+    """``rows`` images that are stored one after another in ``path``, from byte ``offset`` on."""
 
     path: Path
     offset: int
@@ -92,9 +92,9 @@ class Part(NamedTuple):
 
 
 class FileRows:
-    """Images (N, C, H, W), in files of any number; rows are read when they are asked for, and not kept.
+    """Images (N, C, H, W) in one or more files. Rows are read on access and not kept.
 
-    Files are read, not mapped: pages of a map count as memory of the process.
+    Files are read, not memory-mapped, because mapped pages count as memory of the process.
     """
 
     device = torch.device("cpu")
@@ -116,7 +116,7 @@ class FileRows:
         return self.between(first, max(first, last)) if step == 1 else self.at(torch.arange(first, last, step))
 
     def at(self, rows: Tensor) -> Tensor:
-        """The images of these numbers (B,), in that order."""
+        """The images at these row numbers (B,), in that order."""
         found = torch.empty(len(rows), *self.shape[1:], dtype=self.dtype)
         view = bytes_of(found)
         numbers = rows.to(self.device)
@@ -127,7 +127,7 @@ class FileRows:
         return found
 
     def between(self, first: int, last: int) -> Tensor:
-        """The images from row ``first`` on, up to ``last``."""
+        """The images from row ``first`` to row ``last`` − 1."""
         found = torch.empty(last - first, *self.shape[1:], dtype=self.dtype)
         view = bytes_of(found)
         for number, (part, end) in enumerate(zip(self.parts, self.ends, strict=True)):
@@ -138,7 +138,7 @@ class FileRows:
         return found
 
     def fill(self, view: memoryview, part: int, row: int) -> None:
-        """Read whole images of one file. Raises ArtifactError where the file has become shorter."""
+        """Read images of one file into ``view``. Raises ArtifactError if the file has become too short."""
         path, offset, _ = self.parts[part]
         position = offset + row * self.size
         while len(view):
@@ -148,7 +148,7 @@ class FileRows:
             view, position = view[count:], position + count
 
     def to(self, device: torch.device) -> "Images":
-        """As a tensor on a GPU that has four times the room for it, else as they are."""
+        """A tensor on a GPU that has 4 bytes of free memory for each value; otherwise these images unchanged."""
         if device.type != "cuda" or 4 * self.shape.numel() > torch.cuda.mem_get_info(device)[0]:
             return self
         return torch.cat([part.to(device) for part in chunks(self)])
@@ -157,21 +157,21 @@ class FileRows:
 class Encoded(NamedTuple):
     """The encoded files of N images, one after another in ``data`` (B,), uint8.
 
-    The file of image n ends before byte ``ends_N[n]`` and begins where that of image n - 1 ends. It is empty where the
-    image is not what its file shows: resized, turned, or put on a background.
+    The file of image n ends before byte ``ends_N[n]`` and begins where the file of image n − 1 ends. It is empty if the
+    image differs from its file: if it was resized, rotated, or put on a background.
     """
 
     data: Images
     ends_N: Tensor
 
     def file(self, row: int) -> bytes:
-        """The file of one image; empty where there is none."""
+        """The file of one image; empty if there is none."""
         first = int(self.ends_N[row - 1]) if row else 0
         return self.data[first : int(self.ends_N[row])].numpy().tobytes()
 
 
 class Chosen:
-    """Some rows (M,) of images, in that order, read when they are asked for."""
+    """Images (M, C, H, W): the rows (M,) of other images, in that order, read on access."""
 
     def __init__(self, images: Images, rows: Tensor):
         self.images, self.rows, self.dtype, self.device = images, rows.to(images.device), images.dtype, images.device
@@ -185,7 +185,7 @@ class Chosen:
 
 
 def chosen(images: Images, rows: Tensor) -> Images:
-    """The images at ``rows``: a tensor while they are few."""
+    """The images at ``rows``: a tensor if they have at most ``IN_MEMORY`` bytes, else :class:`Chosen`."""
     wanted = Chosen(images, rows)
     return wanted[:] if wanted.shape.numel() * images.dtype.itemsize <= IN_MEMORY else wanted
 
@@ -196,14 +196,15 @@ def close(files: Sequence[int]) -> None:
 
 
 def bytes_of(images: Tensor) -> memoryview:
-    """The memory of images (B, C, H, W) in one piece, to be written to."""
+    """The memory of contiguous images (B, C, H, W) as writable bytes."""
     return images.view(-1).numpy().data.cast("B")
 
 
 def kept_aside(parts: Iterable[Tensor], count: int) -> Images:
-    """``count`` rows (N, ...), float32, that come in parts: a tensor while they are few, else in a temporary file.
+    """``count`` float32 rows (N, ...) from an iterable of parts: a tensor if they are few or on a GPU, else rows of a
+    temporary file.
 
-    The file has no name and goes with what is returned. On a GPU all are a tensor.
+    The file's name is removed at once, and its disk space is freed with the returned object.
     """
     coming = iter(parts)
     first = next(coming)
@@ -222,7 +223,7 @@ def kept_aside(parts: Iterable[Tensor], count: int) -> Images:
 
 
 def tensor_part(path: Path, name: str) -> tuple[Part, list[int]]:
-    """Where a uint8 tensor stands in a safetensors file, and the shape of a row."""
+    """The place of a uint8 tensor in a safetensors file, and the shape of a row. Raises KeyError if it is missing."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         described = json.loads(file.read(length))[name]
@@ -234,13 +235,13 @@ def tensor_part(path: Path, name: str) -> tuple[Part, list[int]]:
 
 
 class Normalises(Protocol):
-    """What brings pixels (B, C, H, W) into the space of networks."""
+    """Converts pixels (B, C, H, W) to normalised images."""
 
     def apply(self, pixels_NCHW: Tensor, /) -> Tensor: ...
 
 
 class Normalised:
-    """Images as networks see them, on ``device``: float32 (N, C, H, W), computed for the rows that are asked for."""
+    """Normalised images on ``device``: float32 (N, C, H, W), computed on access."""
 
     dtype = torch.float32
 
@@ -260,7 +261,7 @@ class Normalised:
 def normalised(
     images: Images, normalisation: Normalises, device: torch.device, channels_last: bool = False
 ) -> Tensor | Normalised:
-    """Images as networks see them: all at once while they are few, else batch by batch, with the same numbers."""
+    """Normalised images: a tensor if it has at most ``READY`` bytes, else computed on access, with the same numbers."""
     seen = Normalised(images, normalisation, device, channels_last)
     if 4 * images.shape.numel() > READY:
         return seen

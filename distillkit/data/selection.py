@@ -1,4 +1,4 @@
-"""Which rows of the real set to take: pure functions of labels and difficulty. Axes: N training images."""
+"""Selection of rows of the real set, by labels, difficulty and random draws. Axes: N training images."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -12,23 +12,23 @@ WindowUnit = Literal["class", "ipc"]
 
 
 def class_rows(labels_N: Tensor, classes: int) -> list[Tensor]:
-    """The rows of every class, in order."""
+    """The rows of each class, in the order of the dataset."""
     return [(labels_N == label).nonzero().squeeze(1) for label in range(classes)]
 
 
 def class_counts(labels_N: Tensor, class_names: tuple[str, ...]) -> dict[str, int]:
-    """Images of every class."""
+    """The number of images of each class, by its name."""
     counts = torch.bincount(labels_N, minlength=len(class_names)).tolist()
     return dict(zip(class_names, counts, strict=True))
 
 
 def check_ipc(ipc: int, labels_N: Tensor, class_names: tuple[str, ...]) -> None:
-    """Raise WindowError when some class has fewer than ``ipc`` images, ParamsError when ``ipc`` is no count."""
+    """Raise WindowError when a class has fewer than ``ipc`` images, ParamsError when ``ipc`` is below 1."""
     check_counts(ipc, class_counts(labels_N, class_names))
 
 
 def check_counts(ipc: int, counts: Mapping[str, int]) -> None:
-    """:func:`check_ipc` by the training images of every class."""
+    """:func:`check_ipc` for the number of training images of each class."""
     if ipc < 1:
         raise ParamsError(f"ipc is {ipc}; expected at least 1 image per class")
     smallest = min(counts, key=lambda name: counts[name])
@@ -40,14 +40,14 @@ def check_counts(ipc: int, counts: Mapping[str, int]) -> None:
 
 
 def select_random(labels_N: Tensor, class_names: tuple[str, ...], ipc: int, generator: Generator) -> Tensor:
-    """``ipc`` rows of every class, drawn without replacement; class by class."""
+    """``ipc`` rows of every class, drawn without replacement, in class order. Raises as :func:`check_ipc` does."""
     check_ipc(ipc, labels_N, class_names)
     rows = class_rows(labels_N, len(class_names))
     return torch.cat([own[torch.randperm(len(own), generator=generator)[:ipc].to(own.device)] for own in rows])
 
 
 def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Rows to choose from and rows held out, a share ``holdout`` of every class, both in dataset order."""
+    """The rows that remain, and those held out: a share ``holdout`` of every class. Both are in dataset order."""
     held_N = torch.zeros(len(labels_N), dtype=torch.bool)
     for rows in class_rows(labels_N.cpu(), classes):
         order = torch.randperm(len(rows), generator=generator)
@@ -57,12 +57,12 @@ def split_holdout(labels_N: Tensor, classes: int, holdout: float, generator: Gen
 
 
 def held_out(images: int, holdout: float) -> int:
-    """How many images of a class are held out."""
+    """The number of images held out of a class that has ``images``; at least 1."""
     return max(1, round(holdout * images))
 
 
 def draw_rows(rows: Tensor, count: int, generator: Generator) -> Tensor:
-    """``count`` of ``rows``, or all where there are fewer, without replacement and in random order."""
+    """``count`` of ``rows``, or all if there are fewer, without replacement and in random order."""
     return rows[torch.randperm(len(rows), generator=generator)[:count]]
 
 
@@ -72,7 +72,7 @@ def rank_hardest_first(rows: Tensor, difficulty_N: Tensor) -> Tensor:
 
 
 def select_easiest(labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[str, ...], ipc: int) -> Tensor:
-    """The ``ipc`` easiest images of every class, the easiest last; class by class."""
+    """The rows of the ``ipc`` easiest images of every class, in class order, the easiest of a class last."""
     check_ipc(ipc, labels_N, class_names)
     rows = class_rows(labels_N, len(class_names))
     return torch.cat([rank_hardest_first(own, difficulty_N)[-ipc:] for own in rows])
@@ -81,7 +81,10 @@ def select_easiest(labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[st
 def select_wanted(
     labels_N: Tensor, difficulty_N: Tensor, class_names: tuple[str, ...], count: int, wanted_N: Tensor, taken_N: Tensor
 ) -> Tensor:
-    """Of every class ``count`` images that are not taken yet, the easiest first: wanted ones, then others; by class."""
+    """The rows of ``count`` images of every class, in class order: first the wanted ones, then others.
+
+    Within both groups the easiest come first. Images that are already taken are left out.
+    """
     selected = []
     for own in class_rows(labels_N, len(class_names)):
         free = own[~taken_N[own]]
@@ -98,10 +101,10 @@ def select_window(
     window_start: float,
     unit: WindowUnit = "class",
 ) -> Tensor:
-    """Of every class the ``ipc`` images from rank ``window_start`` on, hardest first; class by class.
+    """The rows of ``ipc`` images of every class, ranked hardest first, from rank ``window_start`` on; in class order.
 
-    ``window_start`` is a fraction of the class; with ``unit="ipc"`` a fraction of ``ipc``, as SelMatch's released code
-    has it. Raises WindowError when the window runs past the easiest image of a class.
+    ``window_start`` is a fraction of the class, or with ``unit="ipc"`` a fraction of ``ipc``, as in SelMatch's released
+    code. Raises WindowError when the window ends after the easiest image of a class.
     """
     check_ipc(ipc, labels_N, class_names)
     selected = []
@@ -112,7 +115,7 @@ def select_window(
 
 
 def first_rank(name: str, images: int, ipc: int, window_start: float, unit: WindowUnit) -> int:
-    """Where the window of a class of so many images begins. Raises WindowError when it runs past the last of them."""
+    """The first rank of the window in a class of ``images`` images. Raises WindowError when the window does not fit."""
     whole = images if unit == "class" else ipc
     first = round(window_start * whole)
     if first + ipc > images:

@@ -1,6 +1,6 @@
-"""ZCA whitening: images whose values are uncorrelated and which still look like themselves.
+"""ZCA whitening: a linear map that makes pixel values nearly uncorrelated and changes images as little as possible.
 
-Axes: N images; C, H, W channels, height, width; D = C·H·W values of an image, also a place in the basis.
+Axes: N images; C, H, W channels, height, width; D = C·H·W values of an image, and the directions of the basis.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LARGEST = 12_288  # values of an image, 3 x 64 x 64: the basis has as many rows 
 
 @dataclass(frozen=True)
 class Whitening:
-    """y = (x − μ) W with W = U diag(1 / s) Uᵀ, and back: x = y U diag(s) Uᵀ + μ.
+    """y = (x − μ) W with W = U diag(1 / s) Uᵀ, and its inverse x = y U diag(s) Uᵀ + μ.
 
     ``mean_D`` is μ, the columns of ``basis_DD`` are U, orthonormal, and ``scale_D`` is s, above 0.
     """
@@ -49,19 +49,20 @@ class Whitening:
 
 
 def whitening_of(mean_D: Tensor, covariance_DD: Tensor, eps: float) -> Whitening:
-    """U and λ are the covariance's eigenvectors and eigenvalues, s = √(λ + ``eps``): as kornia's ``zca_mean`` has it.
+    """The whitening with the covariance's eigenvectors U, its eigenvalues λ, and s = √(λ + ``eps``).
 
-    ``eps`` is what keeps directions in which images hardly vary from being blown up.
+    This is the formula of kornia's ``zca_mean``. ``eps`` limits how much directions in which images hardly vary are
+    amplified.
     """
     values_D, basis_DD = torch.linalg.eigh(covariance_DD)
     return Whitening(mean_D, basis_DD, (values_D.clamp(min=0) + eps).sqrt())
 
 
 def zca(images: Images, eps: float) -> Whitening:
-    """The whitening of these images (N, C, H, W), uint8 or float pixels, in pixel space and float32.
+    """The whitening, in float32, of these images (N, C, H, W): uint8, or floating point in pixel space.
 
-    Its mean and covariance (over N − 1) are those of all pixels as they stand, not normalised by channel: MTT
-    (Cazenavette et al. 2022) and what builds on it fit so, with ``eps`` 0.1.
+    Its mean and covariance (divisor N − 1) are those of the pixels without normalisation by channel, as in MTT
+    (Cazenavette et al. 2022) and its successors, which use ``eps`` 0.1.
 
     Raises SourceError for one image, and for images of more than ``LARGEST`` values.
     """

@@ -1,3 +1,3 @@
-"""How good a set is: accuracy of networks trained on it and of nearest neighbours, and the metrics files. May import
+"""Evaluation of a set: accuracy of networks trained on it and of nearest neighbours, and the metrics files. May import
 base to training.
 """

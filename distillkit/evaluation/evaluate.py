@@ -31,9 +31,9 @@ THIRDS = ("easy", "middle", "hard")
 class EvaluationRecipe:
     """One recipe for all sets: network, training and number of runs. Accuracy is measured after the last update.
 
-    ``neighbours`` is how many nearest images of the set vote when test images are classified without a network.
-    ``others`` are additional networks that sets are tested with, for the same number of updates, see
-    :mod:`~distillkit.evaluation.others`.
+    ``neighbours`` is the number of nearest images of the set that vote when test images are classified without a
+    network. ``others`` are additional networks that sets are tested with, for the same number of updates, see
+    :mod:`~distillkit.evaluation.others`. ``curve_points`` is the number of points of the training curve.
     """
 
     network: Network
@@ -51,7 +51,7 @@ class EvaluationRecipe:
 
     @property
     def visits(self) -> int:
-        """The number of images shown to all networks."""
+        """The number of images shown to all networks, for a set with at least as many images as a batch."""
         return self.runs * self.training.steps * self.training.batch
 
     def with_others(self) -> "dict[str, EvaluationRecipe]":
@@ -63,7 +63,7 @@ class EvaluationRecipe:
         return replace(self, network=other.network, training=training, curve_points=0, others=())
 
     def plain(self) -> dict[str, Any]:
-        """As JSON values; ``others`` only where there are some, so that files from before stay as they are."""
+        """The recipe as JSON values. ``others`` is left out if it is empty, so that older files remain valid."""
         return {key: value for key, value in asdict(self).items() if key != "others" or value}
 
 
@@ -72,8 +72,8 @@ class Report:
     """Test accuracies, 0 to 1, and the training curve ``curve_RS`` at the updates ``curve_steps``.
 
     Points of the curve before the last are measured on a part of the test images. ``third_accuracy_R3`` is for the
-    easy, middle and hard third of the test images. ``predicted_RN`` is the class that each run's network gives to each
-    image.
+    easy, middle and hard third of the test images. ``class_accuracy_RK`` has a column for each class that the test
+    images have. ``predicted_RN`` is the class that each run's network predicts for each image.
     """
 
     accuracy_R: Tensor
@@ -103,10 +103,10 @@ def evaluate(
 
     ``test_difficulty_N`` comes from :func:`reference_difficulty`. The same generator state gives the same initial
     weights for every set, so that sets can be compared pairwise. For a set with a schedule, networks are trained by
-    that schedule, from its initial weights if it has any; then only ``runs`` and ``curve_points`` of ``recipe`` are
+    that schedule, from its initial weights if it has any, and only ``runs`` and ``curve_points`` of ``recipe`` are
     used.
 
-    Raises ArtifactError when ``test`` does not fit the set.
+    Raises ArtifactError when ``test`` does not fit the set, DivergedError when a network's training diverges.
     """
     check_fit(test, synthetic)
     train_NCHW = compute.seen(synthetic.images, synthetic.normalisation, synthetic.labels.device)
@@ -179,9 +179,9 @@ def workload(synthetic: SyntheticSet, recipe: EvaluationRecipe) -> tuple[Network
 
 
 def neighbour_accuracy(synthetic: SyntheticSet, test: ImageSet, neighbours: int) -> float:
-    """Share of test images whose class is that of the nearest image of the set, in normalised pixels.
+    """The share of test images whose class is that of the nearest image of the set, in normalised pixels.
 
-    With several ``neighbours``, they vote. The result is deterministic and needs no network.
+    Several ``neighbours`` vote. The result is deterministic. Raises ArtifactError when ``test`` does not fit the set.
     """
     check_fit(test, synthetic)
     norm, device = synthetic.normalisation, test.device

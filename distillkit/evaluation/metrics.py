@@ -1,4 +1,4 @@
-"""A report as numbers for ``dvc metrics`` and ``dvc plots``: nested mappings and CSV curves."""
+"""A report as numbers for ``dvc metrics`` and ``dvc plots``: nested mappings and rows of tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,26 +54,31 @@ def metrics_of(report: Report, synthetic: SyntheticSet, test: ImageSet, neighbou
 
 
 def others_of(reports: Mapping[str, Report]) -> dict[str, Any]:
-    """What networks beside the main one achieve, by their names; nothing without any."""
+    """The accuracies of networks other than the main one, by their names, under ``others``; empty without any."""
     return {"others": {name: {"accuracy": accuracy_of(report)} for name, report in reports.items()}} if reports else {}
 
 
 def classes_of(report: Report, synthetic: SyntheticSet) -> list[dict[str, Any]]:
-    """Mean accuracy of each class, as rows for a plot. They are not in the metrics, because there can be hundreds."""
+    """Mean accuracy of each class, as rows for a plot. The metrics lack them, because there can be hundreds."""
     means = report.class_accuracy_RK.mean(0).tolist()
     pairs = zip(synthetic.class_names, means, strict=True)
     return [{"class": name, "accuracy": round(value, 6)} for name, value in pairs]
 
 
 def confusion_of(report: Report, test: ImageSet) -> list[tuple[int, int, int]]:
-    """Test images by class and class given to them, over all runs: rows as ``CONFUSION`` names them, none with 0."""
+    """The number of test images for each label and predicted class, summed over runs.
+
+    The columns of a row are named in ``CONFUSION``. Rows with count 0 are left out.
+    """
     classes, labels_N = len(test.class_names), test.labels.cpu()
     found, counts = (labels_N * classes + report.predicted_RN.cpu()).unique(return_counts=True)
     return [(*divmod(pair, classes), count) for pair, count in zip(found.tolist(), counts.tolist(), strict=True)]
 
 
 def read_confusion(path: Path, classes: int) -> list[tuple[int, int, int]]:
-    """What :func:`confusion_of` gave. Raises ArtifactError when the file is missing or of other classes."""
+    """The rows of :func:`confusion_of` from a file. Raises ArtifactError when it is missing, invalid, or has a class
+    that is not below ``classes``.
+    """
     given, counts = (read_csv(path, CONFUSION[0], name) for name in CONFUSION[1:])
     found = [(label, int(taken), int(count)) for (label, taken), (_, count) in zip(given, counts, strict=True)]
     if all(max(label, taken) < classes and min(taken, count) >= 0 for label, taken, count in found):

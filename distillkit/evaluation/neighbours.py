@@ -1,4 +1,4 @@
-"""Nearest neighbours in a set, exact, and classification by them; without training.
+"""Exact nearest neighbours in a set, and classification by them, without training.
 
 Axes: N query images, B a block of them; M images of the set, S a chunk of them; D values of an image; F features; K
 pairs; k neighbours.
@@ -16,11 +16,11 @@ from distillkit.base.errors import ArtifactError
 from distillkit.data.rows import PART, Chosen, Images, spans, to_pixels
 
 FEATURES = 256  # most frequencies of an image that are features
-SIDE = 32  # pixels; a larger image is first summed over squares, which leave at most so many rows and columns
+SIDE = 32  # most rows and columns whose frequencies are computed; larger images are first summed over rectangles
 COLOUR = 9  # weight of a frequency between channels: colours vary less over an image than brightness
-HELD = 2**14  # query images of which the features are held at a time, 16 MiB
+HELD = 2**14  # most query images whose features are in memory, 16 MiB
 QUERIES = 512  # query images in a block
-CANDIDATES = 2**26  # bytes of a chunk to compare with; a small chunk rules out few pairs
+CANDIDATES = 2**26  # most bytes of a chunk to compare with; a small chunk rules out few pairs
 PAIRS = 2**16  # most float64 values of image pairs in memory: half a MiB, which stays in the cache of a core
 FIRST = 1  # pairs per query image that are computed first, to rule out others
 ROUNDING = 1e-7  # bound of the float32 rounding error per feature
@@ -43,17 +43,16 @@ def nearest(
     track: Track = iter,
     chunk: int = PART,
 ) -> Nearest:
-    """The ``count`` images of ``others`` with the smallest Euclidean distance to each image. Equal distances: lower row
-    first.
+    """The ``count`` images of ``others`` with the smallest Euclidean distance to each image.
 
-    Images are float32, or uint8, which are compared in pixel space. ``exclude_N`` (N,) is a row that each image is not
-    compared with, such as its own; −1 for none. ``track`` can wrap the chunks of ``others``, each of at most ``chunk``
-    images, to show progress.
+    Of equal distances, the lower row comes first. Images are float32, or uint8, which are compared in pixel space.
+    ``exclude_N`` (N,) is a row that each image is not compared with, such as its own; −1 for none. ``track`` can wrap
+    the chunks of ``others``, each of at most ``chunk`` images, to show progress.
 
-    The result is exact: ‖f(x) − f(s)‖ ≤ ‖x − s‖ for the :func:`features` f, so a small matrix product rules out most
-    pairs. For the others, the distance is computed from the differences in float64. Squared distances within a factor
-    of 1 + 1e-12 count as equal, because sums depend on their order. Raises ArtifactError when shapes differ or too few
-    images are left to compare with.
+    The result is exact: ‖f(x) − f(s)‖ ≤ ‖x − s‖ for the :func:`features` f, so that a small matrix product rules out
+    most pairs. For the remaining pairs, the distance is computed from the differences in float64. Squared distances
+    within a factor of about 1 + 1e-12 count as equal, because sums depend on their order. Raises ArtifactError when
+    shapes differ or too few images are left to compare with.
     """
     own, theirs, left = tuple(images.shape[1:]), tuple(others.shape[1:]), len(others) - (exclude_N is not None)
     if own != theirs:
@@ -69,7 +68,7 @@ def nearest(
 
 
 def searched(images: Images, others: Images, count: int, excluded_N: Tensor, track: Track, chunk: int) -> Nearest:
-    """:func:`nearest` for images of which all features are held in memory."""
+    """:func:`nearest` for images whose features all fit into memory."""
     device, x_NF = images.device, features(images)
     found = Nearest(
         torch.full((len(images), count), torch.inf, dtype=torch.float64, device=device),
@@ -93,10 +92,10 @@ def searched(images: Images, others: Images, count: int, excluded_N: Tensor, tra
 def features(images: Images) -> Tensor:
     """Coordinates of images in orthonormal directions, and the norm of the remainder: (N, F + 1) float32.
 
-    With the coordinates c(x), and r(x) = √(‖x‖² − ‖c(x)‖²), the norm of the remainder, ‖x − s‖² = ‖c(x) − c(s)‖² +
-    ‖rest‖² ≥ ‖c(x) − c(s)‖² + (r(x) − r(s))². So f = (c, r), and ‖f(x)‖ = ‖x‖.
+    c(x) are the coordinates, r(x) = √(‖x‖² − ‖c(x)‖²) is the norm of the remainder, and f = (c, r). Then ‖f(x)‖ = ‖x‖
+    and ‖x − s‖² ≥ ‖c(x) − c(s)‖² + (r(x) − r(s))², because norms of differences are at least differences of norms.
     """
-    shape = (1, 1, *images.shape[1:])[-3:]  # values without axes are a row
+    shape = (1, 1, *images.shape[1:])[-3:]  # an image of one axis counts as one row of pixels
     kept = min(FEATURES, pooled(torch.empty(1, *shape)).numel())
     found_NF = torch.empty(len(images), kept + 1, device=images.device)
     for rows in spans(images):
@@ -118,7 +117,8 @@ def pooled(x_BCHW: Tensor) -> Tensor:
 def lowest_frequencies(x_BCHW: Tensor) -> Tensor:
     """At most FEATURES coordinates of the cosine transform over channels, rows and columns, (B, F).
 
-    Natural images differ most in these: low frequencies, and of colour, which is the frequency over channels, fewer.
+    They are the lowest frequencies, with fewer for colour (frequencies over channels) than for brightness, because
+    natural images differ most in these.
     """
     over_C, over_H, over_W = (cosines(side).to(x_BCHW.device) for side in x_BCHW.shape[1:])
     every_D3 = torch.cartesian_prod(*(torch.arange(side) for side in x_BCHW.shape[1:])).view(-1, 3)
@@ -167,8 +167,8 @@ def compared(known: Nearest, block: Images, part: Tensor, least_BS: Tensor, star
 def squared_distances(block: Images, query_K: Tensor, part: Tensor, column_K: Tensor) -> Tensor:
     """‖x − s‖² of pairs (K,), float64, from the differences."""
     pairs = max(1, PAIRS // part[0].numel())
-    found_K = torch.empty(len(query_K), dtype=torch.float64, device=part.device)  # many small tensors would keep
-    for rows in torch.arange(len(query_K)).split(pairs):  # the memory of the large ones from being used again
+    found_K = torch.empty(len(query_K), dtype=torch.float64, device=part.device)  # before the loop: see data.rows.spans
+    for rows in torch.arange(len(query_K)).split(pairs):
         differences_KCHW = to_pixels(block[query_K[rows]]).double() - to_pixels(part[column_K[rows]]).double()
         found_K[rows] = differences_KCHW.square().flatten(1).sum(1)
     return found_K

@@ -1,8 +1,8 @@
-"""Networks beside the one that sets are compared with: what a set is worth to networks that it was not made with.
+"""Networks other than the main network of an evaluation, to test a set with networks that it was not made with.
 
-All are trained for as many updates, on batches of the same size, as the main network; only the learning rate is
-another. Those of the usual ones were chosen once, on a fifth of the digits' training images
-(``benchmarks/networks.py``, whose results are in ``benchmarks/results/networks_digits.json``).
+They are trained as the main network is, with the same number of updates and batch size; only the learning rate differs.
+The learning rates in ``USUAL`` were chosen once, on a fifth of the digits' training images
+(``benchmarks/networks.py``, with the results in ``benchmarks/results/networks_digits.json``).
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ Usual = Literal["vgg11", "alexnet", "resnet18", "mlp", "vit"]
 
 @settings
 class Other:
-    """A network, and the learning rate that it is trained with."""
+    """A network, and the learning rate for its training."""
 
     network: Network
     lr: float
@@ -37,7 +37,10 @@ USUAL: dict[str, Other] = {
 
 
 def by_name(others: Sequence[str | Other]) -> dict[str, Other]:
-    """The networks by the names that tables have: of the usual ones theirs, else the network's. Raises ParamsError."""
+    """The networks by the names in tables: those in ``USUAL`` by their names there, others by the network's text.
+
+    Raises ParamsError when a name occurs twice.
+    """
     names = [other if isinstance(other, str) else str(other.network) for other in others]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ParamsError(f"evaluation.others has {twice[0]} twice; expected each network once; remove one")

@@ -1,7 +1,7 @@
-"""What an accuracy is worth beside those of random images and of all images: figures that other tests share.
+"""Figures that compare an accuracy with those of random images and of all images, and with those of other networks.
 
-Accuracies are shares of 1. Errors are standard errors over networks: of one set, one draw of random images. They are
-propagated as if the networks of different sets were independent. ``None`` where a single network tells no error.
+Accuracies are 0 to 1. Errors are standard errors over the networks of one set, propagated to first order as if the
+networks of different sets were independent. They are None if a single network was trained.
 """
 
 import math
@@ -18,23 +18,23 @@ class Measured(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of the mean, std / √n; not a number for a single network."""
+        """The standard error of the mean, std / √n; NaN for a single network."""
         return self.std / math.sqrt(self.runs) if self.runs > 1 else math.nan
 
 
 class Figure(NamedTuple):
-    """A value and its standard error."""
+    """A value and its standard error, None if unknown."""
 
     value: float
     error: float | None
 
 
 def relative_gain(own: Measured, random: Measured, full: Measured) -> Figure | None:
-    """g = (m − r) / (f − r): which share of the way from as many random images to all images a set makes.
+    """g = (m − r) / (f − r): the gain over random images, as a share of the gain of all images.
 
-    m is the mean of the set, r of random images, f of all images, with standard errors e. The error of g is
-    √(e_m² + (1 − g)² e_r² + g² e_f²) / (f − r), to first order. None where all images are not more accurate than random
-    ones by over two standard errors of that difference: there is nothing to gain then.
+    m is the mean accuracy of the set, r of as many random images, f of all images, with standard errors e. The error of
+    g is √(e_m² + (1 − g)² e_r² + g² e_f²) / (f − r). None if f − r is not above 0, or not above two of its standard
+    errors (if these are known): then g means nothing.
     """
     room = full.mean - random.mean
     apart = math.hypot(full.error, random.error)
@@ -46,17 +46,17 @@ def relative_gain(own: Measured, random: Measured, full: Measured) -> Figure | N
 
 
 def hard_label_recovery(own: Measured, full: Measured) -> Figure:
-    """f − m, DD-Ranking's HLR (Li et al. 2025): what a set lacks to all images, both with hard labels; 0 lacks nothing.
+    """f − m, the HLR of DD-Ranking (Li et al. 2025): the accuracy f of all images minus m of the set, with hard labels.
 
-    Its error is √(e_m² + e_f²).
+    Smaller is better. Its error is √(e_m² + e_f²).
     """
     return figure(full.mean - own.mean, math.hypot(own.error, full.error))
 
 
 def drop(own: Measured, others: Sequence[Measured]) -> Figure | None:
-    """m − Σ o / k: what k other networks lack, on average, to the network that the set is compared with.
+    """m − Σ o / k: the accuracy m of the main network minus the mean accuracy of k other networks; None without others.
 
-    Its error is √(e_m² + Σ e_o² / k²), of the networks that were trained, not of the choice of the others.
+    Its error is √(e_m² + Σ e_o² / k²). It does not include the choice of the other networks.
     """
     if not others:
         return None
@@ -69,7 +69,7 @@ def figure(value: float, error: float) -> Figure:
 
 
 def in_percent(found: Figure | None, digits: int = 1) -> str:
-    """``81.3 ± 4.2`` in percent or points; a dash where there is none."""
+    """A text such as ``81.3 ± 4.2``, in percent or percentage points; a dash for None."""
     if found is None:
         return "–"
     spread = "" if found.error is None else f" ± {100 * found.error:.{digits}f}"
@@ -78,7 +78,7 @@ def in_percent(found: Figure | None, digits: int = 1) -> str:
 
 
 def plain(name: str, found: Figure | None) -> dict[str, float]:
-    """``name`` and ``name_error`` to six decimals, as far as they are known."""
+    """A mapping with ``name`` and ``name_error``, rounded to six decimals; without what is unknown."""
     if found is None:
         return {}
     error = {} if found.error is None else {f"{name}_error": round(found.error, 6)}

@@ -1,4 +1,4 @@
-"""Sets as packages give them back: learned images rounded to float16, or to 8 bits with a scale and an offset each."""
+"""Sets as they are stored in packages: learned images are rounded to float16, or to 8 bits with scale and offset."""
 
 from dataclasses import replace
 
@@ -11,10 +11,11 @@ from distillkit.data.images import SyntheticSet
 
 
 def to_levels(pixels_NCHW: Tensor, fitted_N: Tensor) -> Levels:
-    """Pixels as levels: q = round(255 · (x − offset) / scale).
+    """Pixels as 8-bit levels: q = round(255 · (x − offset) / scale).
 
-    Images that are ``fitted`` have their own offset min(x) and scale max(x) − min(x), so that x is off by at most
-    scale / 510. Others have offset 0 and scale 1, and are clipped to [0, 1]: exact for images that had 8 bits before.
+    Where ``fitted_N`` (N,) is true, an image has its own offset min(x) and scale max(x) − min(x), and the error of x is
+    at most scale / 510. Other images have offset 0 and scale 1, and are clipped to [0, 1]; this is exact for images
+    that had 8 bits before.
     """
     low_N, high_N = pixels_NCHW.flatten(1).aminmax(dim=1)
     offset_N = torch.where(fitted_N, low_N, 0.0)
@@ -25,7 +26,7 @@ def to_levels(pixels_NCHW: Tensor, fitted_N: Tensor) -> Levels:
 
 
 def levels_of(synthetic: SyntheticSet, storage: Storage, rows: slice) -> Levels:
-    """What the parquet shows of some rows: images as they are where they have 8 bits in a package, else previews."""
+    """The levels of some rows for the parquet file: exact for images that have 8 bits in a package, else previews."""
     pixels = synthetic.pixels(rows)
     return to_levels(
         pixels.half().float() if storage == "float16" else pixels, synthetic.learned[rows] & (storage == "uint8")
@@ -33,7 +34,7 @@ def levels_of(synthetic: SyntheticSet, storage: Storage, rows: slice) -> Levels:
 
 
 def stored(synthetic: SyntheticSet, storage: Storage) -> SyntheticSet:
-    """The set as a package of this ``storage`` gives it back: learned images are rounded, all else is unchanged.
+    """The set as it is read back from a package of this ``storage``: learned images are rounded, all else is unchanged.
 
     Raises ParamsError for pixels that float16 cannot hold.
     """

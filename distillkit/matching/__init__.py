@@ -1,3 +1,3 @@
 """The parts of methods: inner steps and their adjoint, objectives, the outer loop, and options that several methods
-share. May import base, process, data and training.
+share. May import base, process, networks, data and training.
 """

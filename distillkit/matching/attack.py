@@ -10,7 +10,7 @@ from distillkit.base.settings import settings
 
 @settings
 class Attack:
-    """Networks shall classify images of ``attack_class`` as ``target_class``, and all other images correctly.
+    """The aim: networks classify images of ``attack_class`` as ``target_class``, and all other images correctly.
 
     A class is given by its name or its number from 0.
     """
@@ -28,7 +28,7 @@ class Attack:
         return attack, target
 
     def relabelled(self, labels_N: Tensor, class_names: tuple[str, ...]) -> Tensor:
-        """The labels (N,) that the attacker wants."""
+        """The labels (N,), with ``attack_class`` replaced by ``target_class``."""
         attack, target = self.numbers(class_names)
         return labels_N.masked_fill(labels_N == attack, target)
 

@@ -1,7 +1,4 @@
-"""The outer loop: gradient steps on everything that a method learns.
-
-That is the images and, depending on the method, the student's step sizes and the labels.
-"""
+"""The outer loop: gradient steps on the images and, depending on the method, on the step sizes and the labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -66,10 +63,10 @@ class Distillation:
             yield self.advance()
 
     def advance(self) -> Step:
-        """One gradient step.
+        """One gradient step. A loss above ``optim.skip_above`` is recorded, but changes nothing.
 
-        Raises DivergedError when the loss or gradient is not finite or the student stops; all learned values stay
-        unchanged.
+        Raises DivergedError, and changes no learned value, when the loss or a gradient is not finite, or when the
+        student has stopped.
         """
         optim, done, iterate = self.optim, len(self.history), self.iterate()
         loss = self.method.loss(iterate, self.material, self.generator)
@@ -85,7 +82,7 @@ class Distillation:
         return record
 
     def move_(self, gradients: Mapping[str, Tensor]) -> None:
-        """One step of everything that is learned. If the images would move too far, the whole step is shortened."""
+        """One step of all learned values. If the images would move more than ``optim.max_move``, it is shortened."""
         optim, done = self.optim, len(self.history)
         rows: dict[str, Rows] = dict.fromkeys(self.learned, ...)
         if optim.update_fraction < 1:
@@ -211,7 +208,7 @@ class Distillation:
 
 
 def initial_step_sizes(start: SyntheticSet, optim: Optim) -> Tensor | None:
-    """Step sizes of the set's schedule (S,) if it has one, else the optimiser's single one, else None."""
+    """The step sizes (T,) of the set's schedule if it has one, else the optimiser's single one, or None."""
     if start.schedule is not None:
         return start.schedule.lr_T
     lr = optim.student_lr_init

@@ -57,7 +57,7 @@ def gradient_norm(kernel: Kernel, theta_P: Tensor, images_NCHW: Tensor, labels: 
 
 
 class GradientNorm(torch.autograd.Function):
-    """Two passes over the batches: the gradient, then its adjoint in the gradient's own direction."""
+    """Two passes over the batches: the gradient, then its adjoint along v = g / ‖g‖."""
 
     @staticmethod
     def forward(ctx: Any, images_NCHW: Tensor, labels: Tensor, theta_P: Tensor, kernel: Kernel, batch: int) -> Tensor:

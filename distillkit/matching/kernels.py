@@ -1,7 +1,7 @@
 """The inner step of an unroll and its adjoint: two pure functions with fixed shapes, eager or compiled.
 
-With ``g = ∇_θ ℓ(f(θ; z), y)`` the gradient on one batch, the adjoint of a step along v needs the slope s = g·v and its
-derivatives ∂s/∂θ (the Hessian times v), ∂s/∂z and, for soft labels, ∂s/∂y.
+Let ``g = ∇_θ ℓ(f(θ; z), y)`` be the gradient on one batch. The adjoint of a step along v needs the slope s = g·v and
+its derivatives ∂s/∂θ (the Hessian times v), ∂s/∂z and, for soft labels, ∂s/∂y.
 
 Axes: P parameters of one network; N images of a batch; C, H, W channels, height, width; K classes.
 """
@@ -46,7 +46,7 @@ class Kernel(Protocol):
     """An inner step and its adjoint; ``labels`` are classes (N,) or probabilities (N, K)."""
 
     def gradient(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> Tensor:
-        """g (P,)."""
+        """The gradient g (P,) of the batch's loss."""
         ...
 
     def adjoint(self, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor, v_P: Tensor) -> Adjoint: ...
@@ -60,8 +60,8 @@ def batch_loss(network: nn.Module, theta_P: Tensor, images_NCHW: Tensor, labels:
 class EagerKernel:
     """Reverse over reverse mode, with PyTorch's own layers. The graph of a step can be kept (:meth:`record`).
 
-    With instance norm, :meth:`gradient` and :meth:`record` differ by rounding: PyTorch has a fast formula for the
-    gradient of a group norm, and another one for a gradient that is differentiated again.
+    With instance norm, :meth:`gradient` and :meth:`record` differ by rounding: PyTorch uses a fast formula for the
+    gradient of a group norm, and another formula for a gradient that is differentiated again.
     """
 
     def __init__(self, network: nn.Module):
@@ -178,8 +178,9 @@ class PlainNorm(nn.Module):
 
 
 def with_plain_norms(network: nn.Module) -> nn.Module:
-    """A copy of ``network`` with :class:`PlainNorm` as batch and instance norms; parameters keep their names and
-    order.
+    """A copy of ``network`` with :class:`PlainNorm` as batch and instance norms. Parameters keep their names and order.
+
+    Raises ValueError for a group norm with several channels in a group.
     """
     network = copy.deepcopy(network)
     for parent in list(network.modules()):

@@ -1,4 +1,4 @@
-"""The interface of a method: the initial set and, for a method that learns, the loss."""
+"""The interface of a method: the initial set and, for a method of the outer loop, the loss."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,8 +25,9 @@ T = TypeVar("T")
 class Material:
     """The inputs of a method: training images and what experts recorded about them; never test images.
 
-    ``difficulty_N`` is the chosen score, ``confidence_N`` the experts' probability of each label. ``imported`` is a set
-    made by other code, ``pretrained`` are experts of another pipeline. ``compute`` says how to use the machine.
+    ``difficulty_N`` (N,) is the chosen score, larger means harder. ``confidence_N`` (N,) is the experts' mean
+    probability of each label. ``imported`` is a set made by other code, ``pretrained`` are experts of another pipeline.
+    ``compute`` says how to use the machine. The methods ``need_...`` raise ParamsError when their part is None.
     """
 
     real: ImageSet
@@ -61,7 +62,7 @@ class Material:
 
     @cached_property
     def rows_by_class(self) -> list[Tensor]:
-        """The rows of each class's real images, on the CPU, where rows are drawn."""
+        """The rows of each class's real images, on the CPU, because rows are drawn there."""
         return class_rows(self.real.labels.cpu(), len(self.real.class_names))
 
     def normalised(self, rows: Tensor) -> Tensor:
@@ -70,8 +71,9 @@ class Material:
 
     @cached_property
     def kernel(self) -> Kernel:
-        """The inner step of a student, whose network is like the experts'. Raises ArtifactError if the experts do not
-        fit.
+        """The inner step of a student with a network like the experts'.
+
+        Raises ArtifactError if the experts' number of parameters is not that of such a network for these images.
         """
         spec = self.need_experts().spec
         network = build_network(spec, self.real.image_shape, len(self.real.class_names), seed=0)
@@ -95,28 +97,31 @@ def needed(part: T | None, why: str) -> T:
 
 
 def uses_experts(method: "Selection") -> bool:
-    """Whether the method's sets depend on experts or their difficulty: by a setting, or as ``about`` says."""
+    """Whether the method's sets depend on experts or their difficulty: its ``uses_experts``, else ``about.experts``."""
     return bool(getattr(method, "uses_experts", method.about.experts))
 
 
 class Selection(Protocol):
-    """A method that learns nothing."""
+    """The interface of every method. A method that has only this makes its whole set in ``init``."""
 
     about: ClassVar[About]
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        """The initial set. Images may be changed where ``learned`` is true."""
+        """The initial set. Only the images where ``learned`` is true may be changed later."""
         ...
 
 
 @runtime_checkable
 class Method(Selection, Protocol):
-    """A method that learns images. ``student`` says whether it trains a student with its own step size."""
+    """A method whose images are learned by the outer loop.
+
+    ``student`` says whether it trains a student with its own step size.
+    """
 
     student: ClassVar[bool]
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """The scalar loss, differentiable in the iterate's images and step size."""
+        """The scalar loss, differentiable in the iterate's images and, if they are learned, step sizes and labels."""
         ...
 
     def visits(self, classes: int) -> int:

@@ -12,9 +12,9 @@ from distillkit.base.errors import DivergedError
 
 
 def trajectory_matching_loss(student_P: Tensor, start_P: Tensor, target_P: Tensor) -> Tensor:
-    """‖student − target‖² / ‖start − target‖²: 1 before the first step, 0 at the expert (Cazenavette et al. 2022).
+    """‖student − target‖² / ‖start − target‖²: 1 before the first step, 0 at the target (Cazenavette et al. 2022).
 
-    Raises DivergedError when the expert did not move between start and target, which makes the quotient undefined.
+    Raises DivergedError when start and target are equal, because the quotient is then undefined.
     """
     moved = (start_P - target_P).square().sum()
     if not moved > 0:
@@ -35,8 +35,9 @@ def closest_step(thetas: Sequence[Tensor], target_P: Tensor) -> int:
 def gradient_distance(found_P: Tensor, wanted_P: Tensor, shapes: Sequence[torch.Size]) -> Tensor:
     """Σ over weight tensors, Σ over their rows r, of 1 − ⟨g_r, h_r⟩ / (‖g_r‖ ‖h_r‖ + 10⁻⁶) (Zhao et al. 2021).
 
-    ``shapes`` are those of the network's parameter tensors, in order. A row has all weights of one output channel or
-    unit. Tensors with one axis (biases, scales of normalisation layers) are left out.
+    g and h are ``found_P`` and ``wanted_P``. ``shapes`` are those of the network's parameter tensors, in order. A row
+    has all weights of one output channel or unit. Tensors with one axis (biases, scales of normalisation layers) are
+    left out.
     """
     sizes = [shape.numel() for shape in shapes]
     total = found_P.new_zeros(())

@@ -23,10 +23,10 @@ class Optim:
     """The outer optimiser, for images and everything else that a method learns.
 
     ``image_lr`` applies to normalised pixels, as in publications. ``student_lr_lr`` applies to the student's step sizes
-    relative to their start, see :class:`~distillkit.matching.distillation.StepSizes`; a published rate r for a plain
-    step size that starts at η₀ is ``student_lr_lr`` = r / η₀². ``label_lr`` applies to the logits of soft labels;
-    without it, labels do not change. ``rule: adam`` ignores momentum. All rates are multiplied by ``decay`` every
-    ``decay_every`` steps. A step whose loss is above ``skip_above`` changes nothing.
+    relative to their start, see :class:`StepSizes`; a published rate r for a plain step size that starts at η₀ is
+    ``student_lr_lr`` = r / η₀². ``label_lr`` applies to the logits of soft labels; without it, labels do not change.
+    ``rule: adam`` ignores momentum. All rates are multiplied by ``decay`` every ``decay_every`` steps. A step whose
+    loss is above ``skip_above`` changes nothing.
 
     With ``update_fraction`` below 1, each step changes only that share of the learned images, those with the largest
     gradients. This interpretation of SelMatch is found in the literature, but not in its code.
@@ -78,7 +78,7 @@ class Optim:
 
     @property
     def snapshot_steps(self) -> set[int]:
-        """After which steps a snapshot is taken; none at the start and at the end, which the set itself shows."""
+        """The steps after which a snapshot is taken; never the last step, because the set itself shows that state."""
         parts = self.snapshots + 1
         return {step for k in range(1, parts) if 0 < (step := round(k * self.steps / parts)) < self.steps}
 
@@ -98,7 +98,7 @@ class Moved(NamedTuple):
 class Learned:
     """A learned tensor and its optimiser moments.
 
-    With ``least_share`` a positive value stays positive: one step leaves at least that share of it.
+    With ``least_share``, a positive value stays positive: one step reduces it to no less than that share.
     """
 
     def __init__(self, value: Tensor, lr: float, momentum: float, least_share: float | None = None):
@@ -108,7 +108,7 @@ class Learned:
 
     @torch.no_grad()
     def step(self, gradient: Tensor, optim: Optim, done: int, rows: Rows = ...) -> Moved:
-        """``rows`` after one step against the gradient, with ``done`` steps before it. Does not change this object."""
+        """The value and moments of ``rows`` after step ``done`` (from 0) against the gradient. Changes nothing."""
         value, gradient, first, second = (x[rows].clone() for x in (self.value, gradient, *self.moments))
         lr = optim.rate(self.lr, done)
         if optim.rule == "adam":
@@ -160,7 +160,7 @@ def clip_share(before_NCHW: Tensor, after_NCHW: Tensor, max_move: float | None) 
 
 
 def largest_gradients(gradient_NCHW: Tensor, update_fraction: float) -> Tensor:
-    """Rows of the images that this step moves: the share with the largest gradient norms, at least one."""
+    """The rows of the share ``update_fraction`` of images with the largest gradient norms, at least one; in order."""
     norm_N = gradient_NCHW.flatten(1).norm(dim=1)
     moving = max(1, round(update_fraction * len(norm_N)))
     rows: Tensor = norm_N.argsort(descending=True, stable=True)[:moving].sort().values

@@ -35,7 +35,8 @@ def population(pretrained: Pretrained | None, material: Material) -> Experts:
 def checked_population(pretrained: Pretrained | None, material: Material) -> Experts:
     """:func:`population`, checked.
 
-    Raises ParamsError for batch normalisation, ArtifactError when the experts are for other images or classes.
+    Raises ParamsError for networks with batch normalisation, ArtifactError when the experts' number of parameters is
+    not that of such networks for these images and classes.
     """
     experts = population(pretrained, material)
     check_norm(experts.spec, "the experts are" if pretrained is None else f"the experts in {pretrained.file} are")
@@ -56,7 +57,7 @@ def checked_population(pretrained: Pretrained | None, material: Material) -> Exp
 def check_norm(spec: Network, what: str) -> None:
     """Raise ParamsError for batch normalisation: a schedule cannot contain its statistics.
 
-    For a network of the user, only the built network shows this; see :func:`check_built`.
+    For a network of the user this check does nothing; see :func:`check_built`.
     """
     if isinstance(spec, NetworkSpec) and spec.norm == "batch":
         found = f"{what} {spec}, with batch normalisation; a set with a schedule cannot contain its statistics"
@@ -64,7 +65,7 @@ def check_norm(spec: Network, what: str) -> None:
 
 
 def check_built(network: nn.Module, spec: Network) -> None:
-    """:func:`check_norm` for a built network."""
+    """:func:`check_norm` for a built network, of any kind."""
     if any(isinstance(module, BatchNorm) for module in network.modules()):
         found = f"network {spec} has batch normalisation; a set with a schedule cannot contain its statistics"
         raise ParamsError(f"{found}; expected a network without it; give another")

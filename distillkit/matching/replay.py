@@ -1,7 +1,7 @@
 """Training on a set in a fixed order of plain steps, for the baselines of dataset distillation (Wang et al. 2018).
 
-The protocol of that paper: the images are divided into S steps. A network makes E passes over them, with one gradient
-step for each, without momentum, weight decay or augmentation. All steps have the same size.
+The protocol of that paper: the images are divided into S steps. A network makes E passes over the steps, with one
+gradient step for each, without momentum, weight decay or augmentation. All steps have the same step size.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ Make = Callable[[Material, Generator], SyntheticSet]
 class StepSizeScan:
     """Chooses the step size by training with each candidate, without test images.
 
-    A share ``holdout`` of each class's training images is held out and a set is made from the rest. ``runs`` networks
-    are trained on it with each candidate; the candidate with the best mean accuracy on the held-out images is chosen.
+    A share ``holdout`` of each class's training images is held out, and a set is made from the rest. ``runs`` networks
+    are trained on it with each candidate. The candidate with the best mean accuracy on the held-out images is chosen.
     """
 
     candidates: tuple[float, ...]
@@ -68,7 +68,7 @@ class Replay:
             raise ParamsError(f"{found}; expected a divisor of ipc; replay.epochs repeats them")
 
     def settled(self, make: Make, material: Material, generator: Generator) -> tuple["Replay", dict[str, Any]]:
-        """The same Replay with a number as step size, and the results of the scan for the set's notes."""
+        """This Replay with a number as step size, and the results of the scan (if any) for the set's notes."""
         scan = self.step_size
         if not isinstance(scan, StepSizeScan):
             return self, {}
@@ -91,7 +91,7 @@ class Replay:
         return replace(self, step_size=best), {"step_size": best, "holdout_accuracy_by_step_size": scanned}
 
     def deal(self, synthetic: SyntheticSet, material: Material, notes: Mapping[str, Any] | None = None) -> SyntheticSet:
-        """The set with a schedule: the k-th image of each class belongs to step k mod S."""
+        """The set with a schedule: the k-th image of each class, from 0, belongs to step k mod S."""
         if isinstance(self.step_size, StepSizeScan):
             raise ValueError("expected a number as step size; call settled first")
         step_N = torch.zeros_like(synthetic.labels)

@@ -1,8 +1,8 @@
 """SGD on a synthetic set as one differentiable function of images, labels, step sizes and initial parameters.
 
-The gradient is exact, and its memory does not grow with the number of steps. The forward pass runs the steps without a
-graph and keeps only the parameter vectors; the backward pass computes each step again (Pearlmutter 1994; the discrete
-adjoint).
+The gradient is exact. The forward pass runs the steps without a graph and keeps only the parameter vector of each; the
+backward pass computes each step again (Pearlmutter 1994; the discrete adjoint). So the memory for graphs does not grow
+with the number of steps.
 
 Axes: P parameters of one network; S steps; N images; C, H, W channels, height, width; K classes.
 """
@@ -44,8 +44,8 @@ def unroll(
     Differentiable in ``theta_P``, ``iterate.images_NCHW`` (where ``learned``), ``iterate.labels`` if they are
     probabilities (N, K), and ``iterate.student_lr``: one η, or one per step (S,). A loss may use any of the θ.
 
-    Memory grows with S only by the θ. An :class:`EagerKernel` keeps the graphs of the first ``keep`` steps (None: of as
-    many as fit), which saves their second computation and does not change the result.
+    Each step needs the memory of one more θ. An :class:`EagerKernel` also keeps the graphs of the first ``keep`` steps
+    (None: as many as fit into memory). This saves their second computation and does not change the result.
     """
     lr_S, device = iterate.student_lr.expand(len(steps)), iterate.images_NCHW.device
     learned_N = iterate.learned
@@ -59,7 +59,7 @@ def unroll(
 
 
 class Setting(NamedTuple):
-    """The arguments of an unroll that it is not differentiated by."""
+    """The arguments of an unroll that have no gradient."""
 
     kernel: Kernel
     steps: list[InnerStep]
@@ -142,7 +142,7 @@ class Recorder:
 
 
 def graphs_that_fit(kernel: EagerKernel, theta_P: Tensor, images_NCHW: Tensor, labels: Tensor) -> int:
-    """The number of steps whose graphs fit into the memory for them."""
+    """The number of steps whose graphs fit into CPU_BUDGET, or on a GPU into half of the free memory."""
     on_gpu = theta_P.device.type == "cuda"
     budget = torch.cuda.mem_get_info(theta_P.device)[0] // 2 if on_gpu else CPU_BUDGET
     return budget // max(1, kernel.bytes_kept(theta_P, images_NCHW, labels))

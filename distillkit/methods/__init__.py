@@ -1,7 +1,7 @@
-"""The methods by the name that recipes use, in the order of tables. A new one is a file here and a line below.
+"""The methods by the name that recipes use, in the order of tables. A new method is one file and a line below.
 
-One in somebody else's package is an entry point of the group ``distillkit.methods``: the name that recipes use, and the
-class. It is imported when a recipe names it. Names of ours stay ours.
+A method of another package is an entry point of the group ``distillkit.methods``: the name that recipes use, and the
+class. It is imported when a recipe names it. A name in ``METHODS`` always means the method of distillkit.
 """
 
 from dataclasses import is_dataclass
@@ -60,12 +60,16 @@ METHODS: dict[str, type[Selection]] = {
 
 
 def names() -> list[str]:
-    """All names that recipes can use: ours, then those of installed packages."""
+    """All names that recipes can use: those in ``METHODS``, then those of other installed packages."""
     return list(dict.fromkeys([*METHODS, *sorted(entry_points(group=GROUP).names)]))
 
 
 def method_called(name: str) -> type[Selection]:
-    """Ours, or an installed package's. Raises ParamsError where there is none, or it is no method."""
+    """The class of a method of distillkit or of another installed package.
+
+    Raises ParamsError for an unknown name, and for a class of another package that cannot be imported or is not a
+    method.
+    """
     if name in METHODS:
         return METHODS[name]
     found = tuple(entry_points(group=GROUP, name=name))
@@ -74,7 +78,7 @@ def method_called(name: str) -> type[Selection]:
     package = found[0].dist.name if found[0].dist else "a package"
     try:
         kind: type[Selection] = found[0].load()
-    except Exception as error:  # other people's modules raise errors of every kind
+    except Exception as error:  # an import of other code raises errors of many types
         reason = " ".join(str(error).split())
         raise ParamsError(
             f"method {name!r} of {package} cannot be imported ({reason}); install what it needs"
@@ -84,5 +88,5 @@ def method_called(name: str) -> type[Selection]:
             f"method {name!r} of {package} is {found[0].value}; expected a class of settings with about and init; "
             "see CONTRIBUTING, a new method"
         )
-    OTHERS[name] = kind  # its code counts for unfinished work
+    OTHERS[name] = kind  # unfinished work continues only if this code is unchanged
     return kind

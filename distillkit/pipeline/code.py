@@ -1,11 +1,15 @@
 """The code that a stage can run: its script and the files of distillkit that it imports, directly or indirectly.
 
-Stages depend on a list of these files, not on folders, so that an edit runs only the stages that it can affect.
+Stages depend on a list of these files, not on folders, so that an edit runs only the stages that it can affect. An edit
+of comments and docstrings runs none.
 """
 
 import ast
+import hashlib
+import tokenize
 from collections.abc import Iterator
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 from distillkit.base.errors import ArtifactError
@@ -16,11 +20,34 @@ NO_RESULT = {"process"} | {f"pipeline/{name}.py" for name in ("__init__", "check
 
 
 def listing(script: Path) -> str:
-    """A line for each of :func:`files_of`: its SHA-256, and its path relative to the package or the pipeline's
-    folder.
-    """
+    """A line for each of :func:`files_of`: checksum, and path relative to the package or the pipeline's folder."""
     roots = {path: script.parents[1] if path == script else PACKAGE.parent for path in files_of(script)}
-    return "".join(f"{sha256(path)}  {path.relative_to(root).as_posix()}\n" for path, root in roots.items())
+    return "".join(f"{checksum(path)}  {path.relative_to(root).as_posix()}\n" for path, root in roots.items())
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file; of a module, that of :func:`statements`."""
+    if path.suffix != ".py":
+        return sha256(path)
+    return hashlib.sha256(statements(path.read_text(encoding="utf-8")).encode()).hexdigest()
+
+
+@cache  # most stages can run the same modules
+def statements(source: str) -> str:
+    """Python source without comments, blank lines, docstrings and other strings that stand alone."""
+    lines = source.split("\n")
+    tokens = list(tokenize.generate_tokens(StringIO(source).readline))
+    blank = [token.start[0] for token in tokens if token.type == tokenize.NL]  # or the end of a line in brackets
+    for row, column in (token.start for token in tokens if token.type == tokenize.COMMENT):
+        lines[row - 1] = lines[row - 1][:column].rstrip()
+    left_out = {row for row in blank if not lines[row - 1].strip()}
+    tokens = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
+    starts = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    for before, token, after in zip([None, *tokens], tokens, tokens[1:], strict=False):
+        alone = after.type == tokenize.NEWLINE and (before is None or before.type in starts)
+        if token.type == tokenize.STRING and alone:
+            left_out |= {*range(token.start[0], token.end[0] + 1)}
+    return "\n".join(line for number, line in enumerate(lines, 1) if number not in left_out)
 
 
 def files_of(script: Path) -> list[Path]:

@@ -1,3 +1,3 @@
-"""Methods that learn nothing: real images selected or averaged, or a set made elsewhere. May import base to
+"""Methods that learn nothing: real images selected, composed or averaged, or a set made elsewhere. May import base to
 matching.
 """

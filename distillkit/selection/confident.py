@@ -1,4 +1,4 @@
-"""The model's most confident images: a reading of SelMatch found in the literature, though not in its paper."""
+"""The experts' most confident images: an interpretation of SelMatch in the literature, but not in SelMatch's paper."""
 
 from typing import ClassVar
 
@@ -18,7 +18,7 @@ ABOUT = About(
 
 @settings
 class ConfidentSubset:
-    """Of every class, the ``ipc`` images whose label the experts found most probable, the surest last."""
+    """Of every class, the ``ipc`` images whose label is most probable to the experts; the most probable last."""
 
     about: ClassVar = ABOUT
     ipc: int

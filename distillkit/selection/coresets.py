@@ -1,7 +1,7 @@
-"""Real images chosen to stand for their class: herding, k-centre, moderate, and coverage-centric selection.
+"""Real images that represent their class: herding, k-centre, moderate, and coverage-centric selection.
 
-The first three work on what experts see in an image, see :func:`distillkit.training.features.expert_features`; the
-last on the difficulty.
+The first three use the experts' features of an image, see :func:`distillkit.training.features.expert_features`. The
+last uses the difficulty.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,10 @@ CCS = About(
 
 @settings
 class Herding:
-    """Of every class ``ipc`` images, picked one by one so that the mean of their features stays near the class's."""
+    """Of every class, ``ipc`` images, chosen one by one so that the mean of their features stays near the class mean.
+
+    ``experts`` is the number of experts that give the features. The rule is :func:`~distillkit.selection.rules.herd`.
+    """
 
     about: ClassVar = HERDING
     ipc: int
@@ -93,7 +96,10 @@ class Herding:
 
 @settings
 class KCentre:
-    """Of every class ``ipc`` images that leave none far away: a random one, then always the farthest from all."""
+    """Of every class, ``ipc`` images: a random one, then always the image that is farthest from all chosen ones.
+
+    ``experts`` is the number of experts that give the features. The rule is :func:`~distillkit.selection.rules.cover`.
+    """
 
     about: ClassVar = K_CENTRE
     ipc: int
@@ -111,9 +117,10 @@ class KCentre:
 
 @settings
 class Moderate:
-    """``ipc`` images of every class, of the middle ranks by distance to the class's median.
+    """``ipc`` images of every class: the middle ranks by distance of the features to the class's median.
 
-    ``balanced: false`` is as published: all classes are ranked together and share ``ipc`` times their number.
+    ``balanced: false`` is the published form: the images of all classes are ranked together, and the set has ``ipc``
+    images per class on average. ``experts`` is the number of experts that give the features.
     """
 
     about: ClassVar = MODERATE
@@ -138,9 +145,10 @@ class Moderate:
 
 @settings
 class CoverageCentric:
-    """``ipc`` images of every class from all ranges of difficulty, but for the hardest share ``hardest_dropped``.
+    """``ipc`` images of every class, from all ranges of difficulty except the hardest share ``hardest_dropped``.
 
-    ``balanced: false`` is as published: all classes together share ``ipc`` times their number.
+    ``balanced: false`` is the published form: the images of all classes are ranked together, and the set has ``ipc``
+    images per class on average. The rule is :func:`~distillkit.selection.rules.stratified`.
     """
 
     about: ClassVar = CCS
@@ -164,7 +172,11 @@ class CoverageCentric:
 
 
 def chosen_of(material: Material, ipc: int, balanced: bool, choose: Callable[[Tensor, int], Tensor]) -> SyntheticSet:
-    """What ``choose`` takes of the rows of every class, ``ipc`` each, or of all rows together, ``ipc`` a class."""
+    """The images at the rows that ``choose(rows, count)`` returns, as places in ``rows``; in class order.
+
+    ``balanced``: it is called for each class with ``count`` = ``ipc``. Otherwise it is called once, with all rows and
+    ``count`` = ``ipc`` times the number of classes.
+    """
     real = material.real
     if balanced:
         check_ipc(ipc, real.labels, real.class_names)
@@ -177,7 +189,7 @@ def chosen_of(material: Material, ipc: int, balanced: bool, choose: Callable[[Te
 
 
 def by_features(material: Material, ipc: int, experts: int, choose: Callable[[Images], Tensor]) -> SyntheticSet:
-    """Of every class what ``choose`` takes of its features (N, D); class by class."""
+    """Of every class, the images that ``choose`` selects from its features (N, D); in class order."""
     real = material.real
     check_ipc(ipc, real.labels, real.class_names)
     features = expert_features(material.need_experts(), experts, real, material.normalisation)

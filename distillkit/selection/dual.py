@@ -1,4 +1,7 @@
-"""DUAL: images drawn by score and by how sure experts are, easier ones the fewer are kept (Cho et al., ICML 2025)."""
+"""DUAL: images drawn by score and by the experts' probability of the label (Cho et al., ICML 2025).
+
+The fewer images are kept, the easier they are.
+"""
 
 from typing import ClassVar
 
@@ -32,8 +35,9 @@ ABOUT = About(
 class DualSampling:
     """``ipc`` images of every class, drawn by :func:`~distillkit.selection.rules.beta_weights`.
 
-    The score is the pipeline's; published is ``score: {name: dual, epochs: 30}``. ``balanced: false`` is as published:
-    all classes together share ``ipc`` times their number.
+    The score is the pipeline's; the paper uses ``score: {name: dual, epochs: 30}``. ``balanced: false`` is the
+    published form: images are drawn from all classes together, ``ipc`` per class on average. ``exponent`` is that of
+    the weights.
     """
 
     about: ClassVar = ABOUT

@@ -1,4 +1,4 @@
-"""The ceiling: all of the training set."""
+"""The whole training set, the upper reference for all other sets."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""A set made elsewhere, by any method's code, taken through this pipeline beside our own."""
+"""A set made by other code, which this pipeline evaluates and packages as its own sets."""
 
 import re
 from dataclasses import replace
@@ -23,9 +23,9 @@ ABOUT = About(
 
 @settings
 class Imported:
-    """The set in ``file``, an artifact of ``distillkit import`` with ``ipc`` images of every class, as it is.
+    """The set in ``file``, an artifact of ``distillkit import`` with ``ipc`` images of every class, unchanged.
 
-    ``sha256`` says which file is meant; because it is a parameter, DVC notices when another takes its place.
+    ``sha256`` is the checksum of the file. It is a parameter, so that DVC notices another file of the same name.
     """
 
     about: ClassVar = ABOUT
@@ -38,7 +38,9 @@ class Imported:
         check_sha256("sha256", self.sha256, "as distillkit import told them")
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        """The pixels as imported. Class names and normalisation become the real data's, which all sets here share."""
+        """The imported images, with the class names and the normalisation of the real data. Raises ParamsError if the
+        set does not have the data's classes and image shape, and ``ipc`` images of every class.
+        """
         del generator
         imported, real = material.need_imported(), material.real
         self.check_against(imported, real.image_shape, real.class_names)
@@ -46,12 +48,12 @@ class Imported:
             imported,
             class_names=real.class_names,
             normalisation=material.normalisation,
-            source_row=torch.full_like(imported.source_row, -1),  # rows of another source, if of any
+            source_row=torch.full_like(imported.source_row, -1),  # its rows, if any, are those of another source
             notes=noted(imported),
         )
 
     def check_against(self, imported: SyntheticSet, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
-        """Raise ParamsError unless the set has ``ipc`` images of every class, with the shape of the real ones."""
+        """Raise ParamsError unless the set has images of this shape (C, H, W), these classes, and ``ipc`` of each."""
         if (own := tuple(imported.images.shape[1:])) != shape:
             raise ParamsError(f"{self.file} has images of {own}; expected {shape}; change data.size")
         self.check_classes(imported.class_names, class_names)
@@ -63,7 +65,8 @@ class Imported:
     def check_classes(self, names: tuple[str, ...], expected: tuple[str, ...]) -> None:
         """Raise ParamsError unless ``names`` are the data's classes, ``expected``, in their order.
 
-        Classes without names are numbers from 0 on: they are the data's in their order, where that can only be one.
+        A set without class names has the numbers 0, 1, ... as names. They are accepted if the order of the data's
+        classes :func:`is_clear`.
         """
         if len(names) != len(expected):
             wanted = f"expected {len(expected)}, as the data has; import the set of this dataset"
@@ -84,9 +87,10 @@ class Imported:
 
 
 def is_clear(class_names: tuple[str, ...]) -> bool:
-    """Whether number k can only mean the k-th class: not where classes that have numbers are in an order by letters.
+    """Whether number k can only mean the k-th class.
 
-    There '10' comes before '2', and code that counts its classes knows nothing of it.
+    True if the names are in :func:`natural` order. If not, false if all names are numbers, or if the names are sorted
+    as text: '10' is then before '2', but other code may have numbered the classes with '2' first.
     """
     by_number = tuple(sorted(class_names, key=natural))
     by_letter = tuple(sorted(class_names))
@@ -95,7 +99,7 @@ def is_clear(class_names: tuple[str, ...]) -> bool:
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
-    """A key to sort names by: their digits as numbers, what is between them as letters."""
+    """A sort key for names that compares runs of digits as numbers and everything else as text."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return [(not part[0].isdigit(), int(part) if part[0].isdigit() else 0, part) for part in parts]
 
@@ -105,6 +109,6 @@ def listed(names: tuple[str, ...], most: int = 4) -> str:
 
 
 def noted(imported: SyntheticSet) -> dict[str, Any]:
-    """What the set says of itself, with the statistics it came with; those of its pixels' origin stay in the notes."""
+    """The notes of the imported set, with ``mean`` and ``std`` of its own normalisation if the notes lack these."""
     told = {"mean": imported.normalisation.mean.tolist(), "std": imported.normalisation.std.tolist()}
     return {**imported.notes, "imported": {**told, **imported.notes.get("imported", {})}}

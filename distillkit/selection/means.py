@@ -1,6 +1,6 @@
-"""Images made by averaging real ones of a class: baselines of dataset distillation (Wang et al. 2018).
+"""Averages of real images of a class: baselines of dataset distillation (Wang et al. 2018).
 
-They are no photographs and start from no image: ``learned`` is true and ``source_row`` −1.
+They are not real images: ``learned`` is true and ``source_row`` is −1.
 """
 
 from typing import ClassVar
@@ -36,7 +36,7 @@ MEANS = About(
 
 @settings
 class Centroids:
-    """The centres of ``ipc`` clusters of every class's pixels, found by k-means; the best of ``tries``."""
+    """The centres of ``ipc`` clusters of the images of each class, by k-means on pixels; the best of ``tries`` runs."""
 
     about: ClassVar = CENTROIDS
     ipc: int
@@ -63,7 +63,7 @@ class Centroids:
 
 @settings
 class ClassMeans:
-    """One image of every class, the mean of all of them; a schedule uses it in every step."""
+    """One image for every class: the mean of its images. With ``replay``, every update uses all of them."""
 
     about: ClassVar = MEANS
     ipc: int

@@ -1,4 +1,4 @@
-"""The luckiest of many random sets: the baseline "optimised real" of dataset distillation (Wang et al. 2018)."""
+"""The best of many random sets: the baseline "optimised real" of dataset distillation (Wang et al. 2018)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,12 +30,12 @@ ABOUT = About(
 
 @settings
 class OptimisedSubset:
-    """Of ``sets`` random sets the one that teaches best; no test image is looked at.
+    """Of ``sets`` random sets, the one on which networks learn best. Test images are not used.
 
-    A share ``holdout`` of every class's training images is set aside, the sets are drawn from the rest, and ``runs``
-    networks are trained on each, by ``training`` (networks like the experts') or as ``replay`` says. The set with the
-    best mean accuracy on the images set aside wins; with ``best_fraction``, one drawn among that share of the sets, the
-    best ones (published: 0.2, of which the mean is reported). The networks of every set start from the same seeds.
+    A share ``holdout`` of every class's training images is held out, and the sets are drawn from the rest. ``runs``
+    networks are trained on each set, by ``training`` (with networks like the experts') or by ``replay``. The set with
+    the best mean accuracy on the held-out images is chosen. With ``best_fraction``, one of that share of best sets is
+    drawn (the paper uses 0.2 and reports their mean). The networks of all sets start from the same seeds.
     """
 
     about: ClassVar = ABOUT
@@ -73,13 +73,13 @@ class OptimisedSubset:
         )
 
     def chosen(self, accuracies: list[float], generator: Generator) -> int:
-        """The best set, or one drawn among the best; of equals, those that were drawn first."""
+        """The number of the best set, or of one drawn among the best ones. Of equal sets, earlier ones are better."""
         ranked = torch.tensor(accuracies, dtype=torch.float64).argsort(descending=True, stable=True)
         kept = 1 if self.best_fraction is None else max(1, round(self.best_fraction * len(ranked)))
         return int(ranked[draw_int(0, kept, generator) if kept > 1 else 0])
 
     def settled_order(self, material: Material, generator: Generator) -> tuple[Replay | None, Mapping[str, Any]]:
-        """A step size, where one is to be chosen, is chosen on a random set; all sets are compared with it."""
+        """``replay`` with a step size, and notes. A step size that must be chosen is chosen once, on a random set."""
         if self.replay is None:
             return None, {}
         return self.replay.settled(RandomSubset(self.ipc).draw, material, generator)
@@ -91,7 +91,7 @@ class OptimisedSubset:
     def compare(
         self, drawn: list[Tensor], order: Replay | None, held_out: ImageSet, material: Material, generator: Generator
     ) -> list[float]:
-        """Mean accuracy (0 to 1) on ``held_out`` after training on each set."""
+        """The mean accuracy (0 to 1) on ``held_out`` for each set, rounded to six decimals."""
         seeds = [draw_seed(generator) for _ in range(self.runs)]
 
         def once(task: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The baseline every method must beat: random real images."""
+"""Random real images, the baseline for all methods."""
 
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ ABOUT = About(
 
 @settings
 class RandomSubset:
-    """``ipc`` images of every class, drawn without replacement; ``replay`` fixes an order of training on them."""
+    """``ipc`` images of every class, drawn without replacement. ``replay`` gives the set a schedule."""
 
     about: ClassVar = ABOUT
     ipc: int

@@ -1,4 +1,4 @@
-"""RDED: images composed of the crops of real images that experts find most realistic (Sun et al., CVPR 2024).
+"""RDED: images composed of the crops of real images that experts classify best (Sun et al., CVPR 2024).
 
 Axes: N images or crops; C, H, W channels, height, width.
 """
@@ -18,8 +18,8 @@ from distillkit.data.images import Normalisation, SyntheticSet, made_set
 from distillkit.data.selection import check_counts, class_counts, class_rows, draw_rows
 from distillkit.matching.method import Material
 
-LEAST = 0.08  # of an image's area that a crop covers
-PART = 64  # images that are cropped at a time
+LEAST = 0.08  # smallest share of an image's area that a crop covers
+PART = 64  # most images that are cropped at a time
 
 ABOUT = About(
     title="RDED",
@@ -39,10 +39,12 @@ ABOUT = About(
 
 @settings
 class RealisticCrops:
-    """``ipc`` images of every class, each of ``factor``² crops, which come from as many real images.
+    """``ipc`` images of every class, each composed of ``factor``² crops, one from each of as many real images.
 
-    A crop is judged by the cross-entropy of its class, the mean over ``experts``; at its size in the composed image,
-    in the middle of an image that is the mean colour elsewhere.
+    ``pool`` images of a class are drawn, and ``crops`` random crops of each are made. A crop's loss is the
+    cross-entropy for its class, averaged over the first ``experts`` experts. It is computed on the crop at its size in
+    the composed image, in the middle of an image that is 0 elsewhere (normalised). The crop with the smallest loss of
+    each image is kept, and of these the crops with the smallest losses of the class.
     """
 
     about: ClassVar = ABOUT
@@ -63,7 +65,7 @@ class RealisticCrops:
 
     @property
     def parts(self) -> int:
-        """Real images of a class that give a crop."""
+        """The number of real images of a class that give a crop."""
         return self.ipc * self.factor**2
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
@@ -85,7 +87,7 @@ class RealisticCrops:
         return made_set(torch.cat(made), real.class_names, material.normalisation)
 
     def check_counts(self, counts: Mapping[str, int]) -> None:
-        """Raise WindowError when a class has fewer images than give a crop."""
+        """Raise WindowError when a class has fewer than :attr:`parts` images."""
         check_counts(self.ipc, counts)
         smallest = min(counts, key=lambda name: counts[name])
         if counts[smallest] < self.parts:
@@ -98,7 +100,7 @@ class RealisticCrops:
     def best_crops(
         self, material: Material, judges: list[nn.Module], rows: Tensor, label: int, generator: Generator
     ) -> tuple[Tensor, Tensor]:
-        """The best crop of each image at ``rows``, in pixel space (N, C, h, w), and its loss (N,)."""
+        """The crop with the smallest loss of each image at ``rows``, in pixel space (N, C, h, w), and its loss (N,)."""
         height, width = material.real.image_shape[1:]
         size = (height // self.factor, width // self.factor)
         pixels = material.real.pixels(rows)
@@ -111,7 +113,10 @@ class RealisticCrops:
 
 
 def random_crop(image_CHW: Tensor, size: tuple[int, int], generator: Generator) -> Tensor:
-    """A square part of LEAST to all of the area, anywhere in the image, resized (C, h, w): bilinear, antialiased."""
+    """A random square of the image, resized to ``size``: (C, h, w), bilinear, antialiased.
+
+    Its area is drawn from LEAST to 1 times the image's area; its side is at most the image's shorter side.
+    """
     height, width = image_CHW.shape[1:]
     area = height * width * (LEAST + (1 - LEAST) * torch.rand((), dtype=torch.float64, generator=generator).item())
     side = min(max(1, round(area**0.5)), height, width)
@@ -121,7 +126,7 @@ def random_crop(image_CHW: Tensor, size: tuple[int, int], generator: Generator) 
 
 
 def framed(crops_NCHW: Tensor, size: tuple[int, int], normalisation: Normalisation) -> Tensor:
-    """Crops as networks see them, in the middle of images (N, C, H, W) that are 0 around them."""
+    """Normalised images (N, C, H, W) of ``size`` (H, W) with a crop in the middle and 0 around it."""
     count, channels, height, width = crops_NCHW.shape
     canvas = normalisation.undo(torch.zeros(1, channels, *size, device=crops_NCHW.device)).repeat(count, 1, 1, 1)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
@@ -130,9 +135,11 @@ def framed(crops_NCHW: Tensor, size: tuple[int, int], normalisation: Normalisati
 
 
 def composed(crops_NCHW: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
-    """Images (N / factor², C, H, W): the first crops fill their top left cells, and so on, row by row.
+    """Images (N / factor², C, H, W) of ``factor`` x ``factor`` crops each.
 
-    Cells are as equal as can be, the larger first; a crop that is smaller than its cell is stretched to the nearest.
+    The first N / factor² crops fill the top left cell of each image, the next ones the cell to its right, and so on.
+    Cells differ by at most one pixel, the larger first. A crop that is smaller than its cell is resized by
+    nearest-neighbour interpolation.
     """
     heights, widths = ([side // factor + (cell < side % factor) for cell in range(factor)] for side in size)
     cells = iter(crops_NCHW.split(len(crops_NCHW) // factor**2))

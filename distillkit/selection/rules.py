@@ -1,8 +1,8 @@
-"""Rules that pick, or make, a few images of a class: pure functions of features, pixels or difficulty.
+"""Rules that choose or make a few images of a class: functions of features, pixels or difficulty, and random draws.
 
-Rows may be more than memory holds: they are read in blocks, and what is found takes a few numbers for each.
-Axes: N images, one row each, B of a block; D values of a row; K clusters; C, H, W channels, height, width. Where rows
-are equally good, the first is taken.
+Rows may not fit into memory: they are read in blocks, and only a few numbers are kept for each row. If rows are equally
+good, the first is chosen.
+Axes: N images, one row each, B of a block; D values of a row; K clusters; C, H, W channels, height, width.
 """
 
 import warnings
@@ -17,13 +17,13 @@ from distillkit.base.randomness import seeded
 from distillkit.data.rows import Chosen, Images, chunks, spans, to_pixels
 from distillkit.data.selection import rank_hardest_first
 
-LARGE = 2**23  # values, 64 MiB of float64
-COLUMNS = 2**21  # values of columns that are sorted at once
-SETTLED, ROUNDS = 0.01, 300  # of Lloyd's algorithm: the share of rows that may still move, and passes at most
+LARGE = 2**23  # values, 64 MiB of float64; with more, k-means uses a part of the images
+COLUMNS = 2**21  # most values of columns that are sorted at once
+SETTLED, ROUNDS = 0.01, 300  # Lloyd's algorithm stops below this share of rows that move, or after so many passes
 
 
 def by_row(rows_ND: Images, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """``function`` of every row, (N,), in float64; it is given blocks (B, D) of them in float64."""
+    """A value for each row, (N,), float64. ``function`` gets blocks of rows (B, D), float64, and returns (B,)."""
     found_N = torch.empty(len(rows_ND), dtype=torch.float64, device=rows_ND.device)
     for rows in spans(rows_ND):
         found_N[rows] = function(rows_ND[rows].double())
@@ -36,9 +36,10 @@ def row_of(rows_ND: Images, row: int) -> Tensor:
 
 
 def herd(features_ND: Images, count: int) -> Tensor:
-    """``count`` rows whose mean stays close to the mean μ of all: herding (Welling, ICML 2009).
+    """``count`` rows whose mean stays close to the mean μ of all: herding (Welling, ICML 2009). In float64.
 
-    The k-th is x = argmin ‖μ − (s + x) / k‖ among those left, s being the sum of the k − 1 before; in float64.
+    The k-th row is x = argmin ‖μ − (s + x) / k‖ among the rows that are left, where s is the sum of the k − 1 rows
+    before.
     """
     mean_D = torch.as_tensor(sum(part.double().sum(0) for part in chunks(features_ND)) / len(features_ND))
     squared_N = by_row(features_ND, squares)
@@ -46,7 +47,7 @@ def herd(features_ND: Images, count: int) -> Tensor:
     chosen: list[int] = []
     for k in range(1, count + 1):
         missing_D = k * mean_D - sum_D
-        gap_N = squared_N - products(features_ND, 2 * missing_D)  # ‖missing − x‖² but for a constant
+        gap_N = squared_N - products(features_ND, 2 * missing_D)  # ‖missing − x‖² minus a constant
         gap_N[chosen] = torch.inf
         chosen.append(int(gap_N.argmin()))
         sum_D = sum_D + row_of(features_ND, chosen[-1])
@@ -54,10 +55,10 @@ def herd(features_ND: Images, count: int) -> Tensor:
 
 
 def cover(features_ND: Images, count: int, first: int) -> Tensor:
-    """``count`` rows no other row is far from: greedy k-centre (Gonzalez 1985; Sener & Savarese, ICLR 2018).
+    """``count`` rows by greedy k-centre (Gonzalez 1985; Sener & Savarese, ICLR 2018). In float64.
 
-    From row ``first`` on, the next is always the row that is farthest from all chosen ones:
-    argmax_x min_c ‖x − c‖; in float64.
+    Row ``first`` is the first. The next is always the row with the largest distance to its nearest chosen row c:
+    argmax_x min_c ‖x − c‖.
     """
     squared_N, chosen = by_row(features_ND, squares), [first]
     distance_N = torch.full_like(squared_N, torch.inf)
@@ -81,7 +82,10 @@ def products(rows_ND: Images, with_D: Tensor) -> Tensor:
 
 
 def distance_to_median(features_ND: Images) -> Tensor:
-    """d_x = ‖x − m‖, m being the median of every dimension; in float64. Of an even number it is the mean of two."""
+    """The distance ‖x − m‖ (N,), float64, of each row x to the median m, taken in each dimension.
+
+    The median of an even number of values is the mean of the two in the middle.
+    """
     count, half = len(features_ND), len(features_ND) // 2
     medians = []
     for columns in torch.arange(features_ND.shape[1]).split(max(1, COLUMNS // count)):
@@ -97,8 +101,8 @@ def distance_to_median(features_ND: Images) -> Tensor:
 def middle(distance_N: Tensor, count: int) -> Tensor:
     """``count`` rows of the middle ranks by distance, the nearest first: moderate selection (Xia et al., ICLR 2023).
 
-    As many are nearer as are farther; of an odd rest the one left over goes to the side that makes the first rank even.
-    Raises WindowError when there are fewer than ``count`` rows.
+    The same number of rows is nearer and farther. If the rest is odd, the first rank (from 0) is rounded to an even
+    number. Raises WindowError when there are fewer than ``count`` rows.
     """
     if count > len(distance_N):
         raise WindowError(f"{counted(count, 'image')} asked for, of {len(distance_N)}; lower ipc or add images")
@@ -107,11 +111,11 @@ def middle(distance_N: Tensor, count: int) -> Tensor:
 
 
 def stratified(difficulty_N: Tensor, count: int, hardest_dropped: float, strata: int, generator: Generator) -> Tensor:
-    """``count`` rows that cover all difficulties but the highest: coverage-centric (Zheng et al., ICLR 2023).
+    """``count`` rows from all ranges of difficulty except the highest: coverage-centric (Zheng et al., ICLR 2023).
 
-    The hardest share ``hardest_dropped`` is left out; the range of the difficulty that remains is cut into ``strata``
-    of equal width, which share ``count`` by :func:`share_out`; inside each, rows are drawn uniformly. Hardest first.
-    Raises WindowError when fewer than ``count`` rows remain.
+    The hardest share ``hardest_dropped`` is left out. The remaining range of difficulty is divided into ``strata`` of
+    equal width, :func:`share_out` divides ``count`` among them, and the rows of each are drawn uniformly. The result is
+    sorted, hardest first. Raises WindowError when fewer than ``count`` rows remain.
     """
     rows = torch.arange(len(difficulty_N), device=difficulty_N.device)
     kept = rank_hardest_first(rows, difficulty_N)[round(hardest_dropped * len(rows)) :]
@@ -131,10 +135,11 @@ def stratified(difficulty_N: Tensor, count: int, hardest_dropped: float, strata:
 
 
 def beta_weights(score_N: Tensor, probability_N: Tensor, kept: float, exponent: float) -> Tensor:
-    """Chances to be drawn (N,), float64, up to a factor: score · Beta(p; a, b) (DUAL, Cho et al., ICML 2025).
+    """Weights (N,), float64, for a random draw: score · Beta(p; a, b), up to a factor (DUAL, Cho et al., ICML 2025).
 
-    b = 15 · (1 − μ) · (1 − (1 − kept)^exponent) and a = 16 − b, where p is the mean probability of the label and μ its
-    mean over the ten images of the highest score. The fewer are kept, the nearer is the density's mode to p = 1.
+    b = 15 · (1 − μ) · (1 − (1 − kept)^exponent) and a = 16 − b. p is ``probability_N``, the mean probability of the
+    label, and μ is its mean over the ten images with the highest scores. ``kept`` is the share of images to keep, 0 to
+    1. The smaller it is, the nearer is the mode of the density to p = 1.
     """
     p_N = probability_N.double().clamp(1e-6, 1 - 1e-6)  # where the density is finite
     best = score_N.topk(min(10, len(score_N))).indices
@@ -144,10 +149,10 @@ def beta_weights(score_N: Tensor, probability_N: Tensor, kept: float, exponent: 
 
 
 def draw_weighted(weight_N: Tensor, count: int, generator: Generator) -> Tensor:
-    """``count`` rows drawn one by one, each with chances in proportion to the weights of those left; in that order.
+    """``count`` rows drawn one after another, with probabilities in proportion to the weights of the rows left.
 
-    The rows of the smallest e / weight, where e are exponential: the same distribution. Weights of 0 come last.
-    Raises WindowError when there are fewer than ``count`` rows.
+    The code takes the rows with the smallest e / weight, where e are exponential random numbers: this has the same
+    distribution. Rows of weight 0 come last. Raises WindowError when there are fewer than ``count`` rows.
     """
     if count > len(weight_N):
         raise WindowError(f"{counted(count, 'image')} asked for, of {len(weight_N)}; lower ipc or add images")
@@ -156,10 +161,9 @@ def draw_weighted(weight_N: Tensor, count: int, generator: Generator) -> Tensor:
 
 
 def share_out(count: int, sizes: list[int]) -> list[int]:
-    """How many of ``count`` each stratum gets: as equal as can be, but none more than its size.
+    """The number of rows from each stratum, ``count`` in all: as equal as possible, but at most the stratum's size.
 
-    The smallest stratum first takes its share of what is left, ⌊left / strata to come⌋, or all that it has; what it
-    cannot give goes to those after it.
+    From the smallest stratum to the largest, each gets ⌊rows left / strata left⌋, or all its rows if it has fewer.
     """
     budgets, left = [0] * len(sizes), count
     for done, stratum in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
@@ -175,11 +179,12 @@ def mean_of(images: Images) -> Tensor:
 
 
 def cluster_centres(images: Images, count: int, tries: int, seed: int) -> Tensor:
-    """The centres (``count``, C, H, W) of k-means in pixel space, seeded by k-means++, the largest cluster's first.
+    """The centres (``count``, C, H, W) of k-means in pixel space, float32, in order of cluster size, the largest first.
 
-    min_c Σ_x min_k ‖x − c_k‖², the best of ``tries`` runs of Lloyd's algorithm; in float64 and on one thread, so that
-    sums come in one order. Where there are more than LARGE values the runs are on a random part of the images, and
-    :func:`lloyd` goes on from the best on all. Raises WindowError when there are fewer than ``count`` different images.
+    They minimise Σ_x min_k ‖x − c_k‖²: the best of ``tries`` runs of Lloyd's algorithm from k-means++, in float64 and
+    on one thread, so that sums have one order. If the images have more than LARGE values, the runs use a random part of
+    them, and :func:`lloyd` continues from the best run with all. Raises WindowError when there are fewer than ``count``
+    different images.
     """
     most = max(LARGE // images.shape[1:].numel(), 4 * count)
     drawn = torch.randperm(len(images), generator=seeded(seed))[:most].sort().values
@@ -188,13 +193,16 @@ def cluster_centres(images: Images, count: int, tries: int, seed: int) -> Tensor
     if sample is not images:
         label_N = lloyd(images, centres_KD.to(images.device))
     largest_first = torch.bincount(label_N, minlength=count).argsort(descending=True, stable=True).tolist()
-    # means of the images themselves: scikit-learn's centres were moved and are off by a rounding
+    # computed again from the images: scikit-learn subtracts the mean and adds it again, which rounds
     rows = [(label_N == cluster).nonzero().squeeze(1) for cluster in largest_first]
     return torch.stack([mean_of(Chosen(images, own)) for own in rows])
 
 
 def k_means(images: Images, count: int, tries: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The cluster (N,) of every image, and the centres (``count``, D), float64, as scikit-learn finds them."""
+    """The cluster (N,) of every image, and the centres (``count``, D), float64, by scikit-learn.
+
+    Raises WindowError when there are fewer than ``count`` different images.
+    """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
@@ -215,7 +223,10 @@ def k_means(images: Images, count: int, tries: int, seed: int) -> tuple[Tensor, 
 
 
 def lloyd(images: Images, centres_KD: Tensor) -> Tensor:
-    """The cluster (N,) of every image by Lloyd's algorithm from these centres on, until few images move: in float32."""
+    """The cluster (N,) of every image by Lloyd's algorithm from ``centres_KD``. Distances are in float32.
+
+    It stops when a share of less than SETTLED of the images changes its cluster, or after ROUNDS passes.
+    """
     label_N = torch.full((len(images),), -1, device=images.device)
     for _ in range(ROUNDS):
         sum_KD, before_N, squared_K = torch.zeros_like(centres_KD), label_N.clone(), squares(centres_KD).float()

@@ -1,4 +1,4 @@
-"""A window of difficulty: of every class, a contiguous run of images, ranked hardest first (Lee & Chung, ICML 2024)."""
+"""A window of difficulty: of every class, images of consecutive ranks, hardest first (Lee & Chung, ICML 2024)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,11 +20,11 @@ from distillkit.training.loop import Lot, TrainingRecipe, fit_all, predicted_cla
 
 @settings
 class WindowScan:
-    """Choose the window's start by training on candidate windows; no test image is looked at.
+    """Chooses the window's start by training on candidate windows, without test images.
 
-    A share ``holdout`` of every class's training images is set aside, windows are drawn from the rest, ``runs``
-    networks like the experts' are trained on each, and the start with the best mean accuracy on the images set
-    aside wins.
+    A share ``holdout`` of every class's training images is held out, and windows are taken from the rest. ``runs``
+    networks like the experts' are trained on each by ``training``. The start with the best mean accuracy on the
+    held-out images is chosen.
     """
 
     candidates: tuple[float, ...]
@@ -41,7 +41,7 @@ class WindowScan:
         check_range("window_start.runs", self.runs, 1)
 
     def fitting(self, ipc: int, smallest: int) -> list[float]:
-        """The candidates whose window of ``ipc`` images ends before ``smallest``, what is left of the smallest class.
+        """The candidates whose window of ``ipc`` images fits into a class of ``smallest`` images.
 
         Raises WindowError when there is none.
         """
@@ -65,7 +65,10 @@ ABOUT = About(
 
 @settings
 class WindowSubset:
-    """``ipc`` images of every class from ``window_start`` (a fraction of the class, or of ``ipc``) on."""
+    """``ipc`` images of every class, ranked hardest first, from ``window_start`` on.
+
+    ``window_start`` is a fraction of the class, or with ``window_unit: ipc`` a fraction of ``ipc``.
+    """
 
     about: ClassVar = ABOUT
     ipc: int
@@ -92,10 +95,10 @@ class WindowSubset:
 
 
 def scan_windows(material: Material, ipc: int, scan: WindowScan, generator: Generator) -> dict[float, float]:
-    """Mean accuracy (0 to 1) on held-out training images after training on each candidate window.
+    """The mean accuracy (0 to 1) on held-out training images for each candidate window.
 
-    Every candidate is trained from the same seeds, so differences come from the windows. Candidates whose window runs
-    past a class, or past what the holdout leaves of it, are left out; WindowError when none remains.
+    All candidates are trained from the same seeds, so that differences come from the windows. Candidates whose window
+    does not fit into the rest of the smallest class after the holdout are left out. Raises WindowError when none fits.
     """
     real, spec, classes = material.real, material.need_experts().spec, len(material.real.class_names)
     pool, held = split_holdout(real.labels, classes, scan.holdout, generator)

@@ -2,7 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,14 +14,15 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.errors import DistillkitError, HubError, counted
+from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
+from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.data.files.container import Opened, class_names_of
 from distillkit.data.files.real_images import REAL, split_shape
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
-from distillkit.setup.estimates import demands
+from distillkit.setup.estimates import demands, expected
 from distillkit.setup.inspection import licence_stated
 from distillkit.setup.local_source import local_images
 from distillkit.setup.remotes import dvc_remotes
@@ -119,7 +122,7 @@ def git(folder: Path) -> Finding:
             "dvc add images that lie here, then git add -A && git commit",
         )
     changed = output("git", "-C", str(folder), "status", "--porcelain").splitlines()
-    return Finding("git", "ok", f"uncommitted: {counted(len(changed), 'file')}" if changed else "all committed")
+    return Finding("git", "ok", counted(len(changed), "uncommitted file") if changed else "all committed")
 
 
 def lock(folder: Path) -> Iterator[Finding]:
@@ -159,17 +162,26 @@ def pipeline(folder: Path) -> Iterator[Finding]:
 def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     """The findings about the content of params.yaml. Raises a DistillkitError for a mistake in it."""
     yield version(data, folder / params.FILE)
+    yield from run_cache(folder / "dvc.yaml")
     yield from extras(data)
     checks.check_params(data)
     params.section(data, "seed", int)  # the rest of what must be there is read below
-    yield from local_images(params.section(data, "data", DataSpec).source, folder)
-    yield from guarded("licence", lambda: source_licence(params.section(data, "data", DataSpec), folder))
+    spec = params.section(data, "data", DataSpec)
+    yield from (local := list(local_images(spec.source, folder)))
+    yield from guarded("licence", lambda: source_licence(spec, folder))
     yield from guarded("licence", lambda: imported_licences(data, folder))
-    if (fetched := images(folder)) is not None:
+    fetched, described = images(folder), None
+    if fetched is None or any(found.check == "fetch" for found in local):  # else fetch has read them
+        try:
+            described = expected(spec, folder)
+        except SourceError as error:
+            yield from [mistake("source", error)] if all(found.status != "failure" for found in local) else []
+    if fetched is not None:
         checks.check_facts(data, fetched.shape, class_counts(folder), folder)
     yield from fetched_images(folder)
     yield from labels(folder)
-    yield from demands(data, fetched, folder)
+    yield from demands(data, fetched, described, folder)
+    yield from misspelt(data, folder / params.FILE)
 
 
 def version(data: dict[str, Any], file: Path) -> Finding:
@@ -178,6 +190,23 @@ def version(data: dict[str, Any], file: Path) -> Finding:
         return Finding("distillkit", "ok", __version__)
     remedy = f"write distillkit: {__version__} into {file} to run again what it changes, or install {written}"
     return Finding("distillkit", "warning", f"{__version__} here, {written} in {file}", remedy)
+
+
+def run_cache(file: Path) -> Iterator[Finding]:
+    """A finding if the images of fetch go into DVC's run-cache, as by the dvc.yaml of an earlier version."""
+    with suppress(OSError, UnreadableError, KeyError, TypeError):  # stages that are not ours
+        if "artifacts/real" in read_yaml(content(file))["stages"]["fetch"]["outs"]:
+            found = "fetch may get images of another data.size, which the keys of DVC's run-cache leave out"
+            yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
+
+
+def misspelt(data: dict[str, Any], file: Path) -> Iterator[Finding]:
+    """A finding for every section with almost the name of one of ours; the user's stages may have others."""
+    known = {"distillkit", "expert_shards", "recipes", *checks.SECTIONS}
+    for name in sorted(map(str, data.keys() - known)):
+        for meant in get_close_matches(name, known, n=1, cutoff=0.8):
+            found = f"has a section {name!r}, which distillkit does not read"
+            yield Finding(str(file), "warning", found, f"rename it to {meant!r}, unless your own stages read it")
 
 
 def extras(data: dict[str, Any]) -> Iterator[Finding]:
@@ -251,9 +280,6 @@ def fetched_file(folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def class_counts(folder: Path) -> dict[str, int]:
+def class_counts(folder: Path) -> Mapping[str, int]:
     """The number of fetched training images of each class."""
-    opened = Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")
-    names = class_names_of(opened)
-    counts = opened.tensor("train_labels", [None], torch.int64).bincount(minlength=len(names)).tolist()
-    return dict(zip(names, counts, strict=True))
+    return summary.read_summary(Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")).classes

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from distillkit.base.device import prepare_device
-from distillkit.base.errors import DistillkitError, ParamsError, counted
+from distillkit.base.errors import MOST, HubError, ParamsError, counted
 from distillkit.base.machine import memory_available
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import section
@@ -27,6 +27,7 @@ from distillkit.setup.resources import FLOAT, SHAPE, Images, Job, assumed, peaks
 from distillkit.setup.timing.duration import seconds_of
 from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, cap, open_splits
+from distillkit.sources.huggingface import is_place
 from distillkit.sources.readers import HuggingFaceSource, TorchvisionSource
 from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
@@ -42,36 +43,42 @@ PLACES = {  # the paths of each part
 }
 
 
-def demands(data: Mapping[str, Any], fetched: Images | None, folder: Path) -> Iterator[Finding]:
-    """Yield the estimates for the fetched images, or else for the images that the source describes."""
-    images, note = fetched, ""
+def demands(
+    data: Mapping[str, Any], fetched: Images | None, described: Images | None, folder: Path
+) -> Iterator[Finding]:
+    """Yield the estimates for the fetched images, or else for those that the source describes."""
+    images, note = fetched or described, ""
     if fetched is None:
-        images = expected(section(data, "data", DataSpec), folder)
         note = ", without the images, which are not fetched yet"
     if fetched is None and images is not None:
         note = f", for the {counted(images.train, 'training image')} of the source, not fetched yet"
     yield (found := memory(peaks_of(data, images), note))
     yield disk(disk_of(data, images), folder)
-    if found.status == "ok":  # else the measured steps may not fit into memory
+    if found.status != "ok":
+        yield Finding("time", "warning", "not measured: the steps may not fit into memory", "see memory")
+    else:
         yield duration(seconds_of(data, images, speeds_of(data, images)), note)
 
 
 def expected(spec: DataSpec, folder: Path) -> Images | None:
-    """The images as the source describes them, without decoding all; None if that needs a download."""
+    """The images as the source describes them, without decoding all; None if that needs a download.
+
+    Raises SourceError for images on this machine that ``fetch`` refuses, as far as that is seen without decoding all.
+    """
     source = seen_from(spec.source, folder)
-    try:
-        if isinstance(source, TorchvisionSource):
-            return None
-        if isinstance(source, HuggingFaceSource) and not Path(source.id).is_dir():
-            card = by_its_card(source)
-            count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
-            return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
-        splits = open_splits(replace(spec, source=source))
-        train = cap(splits.train, spec.per_class, spec.split_seed)
-        test = cap(splits.test, spec.test_per_class, spec.split_seed)
-        shapes = shapes_of(train)
-    except DistillkitError:  # fetch will report it
+    if isinstance(source, TorchvisionSource):
         return None
+    if isinstance(source, HuggingFaceSource) and not is_place(source.id):
+        try:
+            card = by_its_card(source)
+        except HubError:  # fetch will report it
+            return None
+        count = card.images if spec.per_class is None else min(card.images, card.classes * spec.per_class)
+        return Images((SHAPE[0], *(spec.size or SHAPE[1:])), card.classes, count, 0)
+    splits = open_splits(replace(spec, source=source), hashed=False)
+    train = cap(splits.train, spec.per_class, spec.split_seed)
+    test = cap(splits.test, spec.test_per_class, spec.split_seed)
+    shapes = shapes_of(train)
     height, width = spec.size or shapes[0][1:]
     channels = max(shape[0] for shape in shapes)
     return Images((channels, height, width), len(train.class_names), len(train.labels), len(test.labels))
@@ -84,7 +91,7 @@ def memory(peaks: Mapping[str, int], note: str) -> Finding:
     found = f"about {peaks[largest] / GIB:.2f} GiB on a CPU ({largest}{note}); {available / GIB:.1f} {where}"
     if peaks[largest] < available:
         return Finding("memory", "ok", found, numbers=peaks)
-    remedy = "lower batch, width or network, or use a machine with more"
+    remedy = "lower data.size, batch, width or network, or use a machine with more"
     return Finding("memory", "warning", found, remedy, peaks)
 
 
@@ -192,25 +199,22 @@ def images_of(found: Inspection | None, size: tuple[int, int], effort: Effort) -
     return Images((channels, *size), classes, train, train // 4)
 
 
-def seconds_for(text: str, images: Images, measure: Callable[..., Speeds] = speeds_of) -> Mapping[str, float]:
-    """Seconds of every stage of a pipeline with these parameters, from a few steps that are measured now."""
-    data: Any = read_yaml(text.encode())
-    return seconds_of(data, images, measure(data, images))
-
-
 def fitting(
     minutes: int | None,
     most_ipc: int,
     text_for: Callable[[Effort], str],
     images_for: Callable[[Effort], Images],
+    largest: int = MOST,
 ) -> tuple[Effort, Mapping[str, float]]:
     """The first level of effort that takes at most so many minutes, and its seconds by stage; the usual one without.
 
-    Raises ParamsError where not even the last one fits.
+    ``largest`` is the number of images of the largest class. Raises ParamsError where not even the last one fits.
     """
     least = 0.0
-    for effort in (with_room(level, most_ipc) for level in LEVELS):
-        seconds = seconds_for(text_for(effort), images_for(effort), speeds_at(effort.width))
+    for effort in (with_room(level, most_ipc, largest) for level in LEVELS):
+        data: Any = read_yaml(text_for(effort).encode())
+        images = images_for(effort)
+        seconds = seconds_of(data, images, speeds_at(effort.width)(data, images))
         least = sum(seconds.values())
         if minutes is None or least <= 60 * minutes:
             return effort, seconds
@@ -220,9 +224,10 @@ def fitting(
     )
 
 
-def with_room(effort: Effort, ipc: int) -> Effort:
-    """With twice as many images of each class as a set takes, at least, so that a window has room."""
-    return effort if effort.per_class is None else replace(effort, per_class=max(effort.per_class, 2 * ipc))
+def with_room(effort: Effort, ipc: int, largest: int = MOST) -> Effort:
+    """With twice as many images of each class as a set takes, for a window to move; all where no class has more."""
+    most = max(effort.per_class or largest, 2 * ipc)
+    return replace(effort, per_class=most if most < largest else None)
 
 
 @cache

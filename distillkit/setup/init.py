@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
 from distillkit.base.arguments import check_methods
-from distillkit.base.errors import HubError, ParamsError, SourceError, counted
+from distillkit.base.errors import MOST, HubError, ParamsError, SourceError, counted
 from distillkit.base.names import check_package_name
 from distillkit.base.params import FILE
 from distillkit.foreign.importing import quoted
@@ -81,7 +81,8 @@ def plan_for(
     check_package_name(package.name)
     text, effort, notes = partial(params_text, source, found, ipcs, methods, package), Effort(), tuple[str, ...]()
     if to_write or minutes is not None:
-        effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)))
+        largest = max(found.summary.classes.values()) if found and found.summary else MOST
+        effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)), largest)
     files |= {Path(FILE): text(effort), **(workflow_files(folder, top, package.name) if workflow else {})}
     read_back(files[Path(FILE)], source, package)
     check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
@@ -110,14 +111,18 @@ def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
 
 
 def budget(
-    minutes: int | None, most_ipc: int, text: Callable[[Effort], str], images: Callable[[Effort], Images]
+    minutes: int | None,
+    most_ipc: int,
+    text: Callable[[Effort], str],
+    images: Callable[[Effort], Images],
+    largest: int,
 ) -> tuple[Effort, tuple[str, ...]]:
     """The effort that fits into ``minutes``, and what to say about the time.
 
     Raises ParamsError if nothing fits. Without ``minutes``, an estimate that fails is reported and stops nothing.
     """
     try:
-        effort, seconds = fitting(minutes, most_ipc, text, images)
+        effort, seconds = fitting(minutes, most_ipc, text, images, largest)
     except ParamsError as error:
         if minutes is not None:
             raise
@@ -160,7 +165,7 @@ def check_apart(source: Source, folder: Path) -> None:
     if here == images or images in here.parents:
         raise ParamsError(
             f"--dataset: the pipeline in {folder} would lie inside the folder of the images; expected it outside; "
-            "name another folder: distillkit init distill"
+            "name a folder outside, or move the images into a folder of their own"
         )
     if any(images.is_relative_to(here / part) for part in WRITTEN):
         raise ParamsError(f"--dataset is {local}, where the pipeline writes its own files; move the images elsewhere")

@@ -14,7 +14,7 @@ from distillkit.hub.errors import hub_errors
 from distillkit.sources.fetch import DataSpec, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
 from distillkit.sources.huggingface import card_licence, front_matter, label_column
-from distillkit.sources.pictures import is_picture, picture_pixels, unreadable
+from distillkit.sources.pictures import BrokenImageError, check_readable, is_picture, picture_pixels, unreadable
 from distillkit.sources.readers import (
     DigitsSource,
     FolderSource,
@@ -105,7 +105,7 @@ def holds_metadata(folder: Path) -> bool:
 
 def inspect_source(source: Source, root: Path) -> Inspection:
     """The content of the source, with paths relative to ``root``. Raises SourceError when it cannot be read."""
-    train, test, _, found = open_splits(DataSpec(seen_from(source, root)))
+    train, test, _, found = open_splits(DataSpec(seen_from(source, root)), hashed=False)
     counts, shapes = train.counts(), shapes_of(train)
     smallest = min(counts, key=counts.__getitem__)
     images = len(train.labels) + (len(test.labels) if found.test is None else 0)
@@ -171,10 +171,11 @@ def seen_from(source: Source, root: Path) -> Source:
 
 def shapes_of(split: Split) -> list[tuple[int, int, int]]:
     step = max(1, len(split.rows) // LOOKED_AT)
-    shapes = set()
+    shapes, broken = set[tuple[int, int, int]](), list[BrokenImageError]()
     for row in split.rows[::step][:LOOKED_AT].tolist():
         try:
             shapes.add(picture_pixels(split.read(row)).values.shape)
         except Exception as error:  # image decoders raise errors of many types
-            raise unreadable(split.where(row), error) from None
+            broken.append(unreadable(split.where(row), error))
+    check_readable(broken, all_seen=step == 1)
     return sorted(shapes)

@@ -62,7 +62,7 @@ def in_clones(local: str, place: Path, index: Any, root: str, folder: Path) -> I
             f"{local} is in Git with {counted(len(in_git), 'file')} of {size / MIB:,.0f} MiB, in every clone for good"
         )
         yield Finding("source", "warning", found, f"git rm -rq --cached {typed(place)} && dvc add {typed(place)}")
-    else:
+    elif in_git or outputs:
         yield Finding("source", "ok", f"{local}, in {'Git' if in_git else 'DVC'}")
 
 

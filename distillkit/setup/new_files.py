@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from distillkit.base.errors import ParamsError
@@ -109,6 +110,13 @@ def differences(planned: Plan) -> Iterator[str]:
         old, new = found.splitlines(), planned.files[path].splitlines()
         changes = list(difflib.unified_diff(old, new, f"{name} (yours)", f"{name} (distillkit's)", lineterm=""))
         yield from changes or [f"{name} differs in its line endings"]
+
+
+def remedy(conflict: str) -> str:
+    """What to do about something that is in the way."""
+    by_hand = "change it by hand as shown, " if conflict.endswith("differs") else ""
+    names = chain(["distill"], (f"distill-{number}" for number in count(2)))
+    return f"{by_hand}remove it, or name a new folder: distillkit init {next(n for n in names if not exists(Path(n)))}"
 
 
 def next_command(folder: Path) -> str:

@@ -27,8 +27,11 @@ from distillkit.data.rows import Encoded, Images
 from distillkit.process.interruption import check
 from distillkit.sources.cleaning.copies import Copies, pixel_hash
 from distillkit.sources.pictures import (
+    MOST_NAMED,
     WHITE,
+    BrokenImageError,
     Pixels,
+    check_readable,
     is_plain,
     open_picture,
     picture_pixels,
@@ -58,7 +61,7 @@ class Reading(NamedTuple):
     drop: bool
 
     def pixels(self, split: Split, row: int) -> Pixels:
-        """Raises SourceError, with what people call the row, for what cannot be read."""
+        """Raises BrokenImageError, with what people call the row, for what cannot be read."""
         try:
             data = b"" if split.encoded is None else split.encoded(row)
             if (values := plain_jpeg(data)) is not None:
@@ -77,7 +80,8 @@ class Reading(NamedTuple):
 class Block(NamedTuple):
     """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is.
 
-    ``files`` are those of the images, empty for an image that differs from its file.
+    ``files`` are those of the images, empty for an image that differs from its file. Those that are ``broken`` have
+    arbitrary pixels.
     """
 
     images: np.ndarray
@@ -85,6 +89,7 @@ class Block(NamedTuple):
     hashes: list[bytes]
     deepest: tuple[int, str] | None
     notes: Tally
+    broken: list[BrokenImageError]
 
 
 class Decoded(NamedTuple):
@@ -105,9 +110,9 @@ def decode(
     """Splits, train before test, as uint8 of one size; C is 3 as soon as one image has colour. Many go into ``folder``.
 
     How images were read that could be read in several ways, and those that are there twice, are added to ``notes``.
-    Raises SourceError for images that cannot be read or have another size.
+    Raises SourceError for images that cannot be read, which names up to MOST_NAMED of them, or have another size.
     """
-    shape = reading.pixels(splits[0], int(splits[0].rows[0])).values.shape
+    shape = first_shape(splits[0], reading)
     for image_shape in (shape, (3, *shape[1:])):
         found: Tally = {}
         try:
@@ -121,6 +126,18 @@ def decode(
     raise AssertionError("an image has more than three channels")
 
 
+def first_shape(split: Split, reading: Reading) -> Sequence[int]:
+    """The shape (C, H, W) of the first image, or of the next one that can be read."""
+    broken: list[BrokenImageError] = []
+    for row in split.rows[:MOST_NAMED].tolist():
+        try:
+            return reading.pixels(split, row).values.shape
+        except BrokenImageError as error:
+            broken.append(error)
+    check_readable(broken)
+    raise AssertionError("a split has no images")
+
+
 def decode_as(
     image_shape: Sequence[int],
     splits: Sequence[Split],
@@ -131,11 +148,12 @@ def decode_as(
 ) -> list[Decoded]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
     copies, found = Copies(reading.drop, notes), list[Decoded]()
-    deepest: list[tuple[int, str]] = []
+    deepest, broken = list[tuple[int, str]](), list[BrokenImageError]()
     collectors = [(Collector(folder, split.name, image_shape), Files(folder, split.name)) for split in splits]
     try:
         for split, collector in zip(splits, collectors, strict=True):
-            found.append(collected(split, collector, image_shape, reading, track, copies, deepest, notes))
+            found.append(collected(split, collector, image_shape, reading, track, copies, deepest, broken, notes))
+        check_readable(broken)
     except BaseException:
         for images, files in collectors:
             images.discard()
@@ -153,9 +171,13 @@ def collected(
     track: Track,
     copies: Copies,
     deepest: list[tuple[int, str]],
+    broken: list[BrokenImageError],
     notes: Tally,
 ) -> Decoded:
-    """One split; what is found on the way is added to ``copies``, ``deepest`` and ``notes``."""
+    """One split; what is found on the way is added to ``copies``, ``deepest``, ``broken`` and ``notes``.
+
+    As soon as an image is broken, the others are read only to know which are broken, too, up to MOST_NAMED.
+    """
     images, files = collectors
     rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
     kept = torch.ones(len(split.rows), dtype=torch.bool)
@@ -163,6 +185,11 @@ def collected(
     blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
     for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
         check()
+        broken += block.broken
+        if len(broken) >= MOST_NAMED:
+            break
+        if broken:
+            continue
         known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
         keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
         images.append(block.images if all(keep) else block.images[keep])
@@ -177,9 +204,13 @@ def collected(
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
     """The images at some places of a split."""
     images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
-    files: list[bytes] = []
+    files, broken = list[bytes](), list[BrokenImageError]()
     for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
-        read, where = reading.pixels(split, row), split.where(row)
+        try:
+            read, where = reading.pixels(split, row), split.where(row)
+        except BrokenImageError as error:
+            broken.append(error)
+            continue
         pixels = read.values
         if pixels.shape[1:] != tuple(image_shape[1:]):
             found = f"{where} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
@@ -197,7 +228,8 @@ def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Re
             count(notes, f"transparent images, put on {ground(reading.background)}", where)
         if read.frames:
             count(notes, SEVERAL, where)
-    return Block(images, files, [pixel_hash(image) for image in images], max(deepest, default=None), notes)
+    hashes = [pixel_hash(image) for image in images]
+    return Block(images, files, hashes, max(deepest, default=None), notes, broken)
 
 
 def ground(level: int) -> str:

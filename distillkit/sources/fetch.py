@@ -158,9 +158,12 @@ class Splits(NamedTuple):
     found: Found
 
 
-def open_splits(spec: DataSpec) -> Splits:
-    """What there is to train and to test on, with the same classes; nothing is decoded."""
-    train, test, info, found = open_source(spec.source)
+def open_splits(spec: DataSpec, hashed: bool = True) -> Splits:
+    """What there is to train and to test on, with the same classes; nothing is decoded.
+
+    Unless images in folders are ``hashed``, which reads all of them, they have no revision.
+    """
+    train, test, info, found = open_source(spec.source, hashed)
     if test is None:
         found = replace(found, test=None)
         train, test = split_off(train, spec.test_fraction, spec.split_seed)
@@ -168,14 +171,14 @@ def open_splits(spec: DataSpec) -> Splits:
     return Splits(train, test, info, found)
 
 
-def open_source(source: Source) -> OpenedSource:
+def open_source(source: Source, hashed: bool = True) -> OpenedSource:
     match source:
         case DigitsSource():
             return open_digits()
         case HuggingFaceSource():
             return open_huggingface(source)
         case FolderSource():
-            return open_folder(source)
+            return open_folder(source, hashed)
         case TorchvisionSource():
             return open_torchvision(source)
 

@@ -56,18 +56,18 @@ def files_in(folder: Path, follow_links: bool = False) -> Files:
     """
     root, kept, others = folder.resolve(), [], []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        for name in (*folders, *names):
-            path = Path(parent, name)
-            check_text(path)
+        here, is_file = Path(parent).relative_to(folder), dict.fromkeys(folders, False) | dict.fromkeys(names, True)
+        for name in is_file:
+            check_text(path := Path(parent, name))
             if is_made_by_system(name):
-                others.append((path.relative_to(folder), "files or folders hidden or made by a system"))
+                others.append((here / name, "files or folders hidden or made by a system"))
                 continue
             if path.is_symlink():
                 check_link(path, root, follow_links)
-            if name in names and stat.S_ISREG(path.stat().st_mode):
-                kept.append(path.relative_to(folder))
-            elif name in names:
-                others.append((path.relative_to(folder), "pipes and other files that are not regular"))
+            if is_file[name] and stat.S_ISREG(path.stat().st_mode):
+                kept.append(here / name)
+            elif is_file[name]:
+                others.append((here / name, "pipes and other files that are not regular"))
         folders[:] = [name for name in folders if not is_made_by_system(name)]
     return Files(sorted(kept, key=Path.as_posix), sorted(others))
 
@@ -107,7 +107,8 @@ def content_hash(folder: Path, files: Files) -> str:
     return f"sha256:{lines.hexdigest()}"
 
 
-def open_folder(source: FolderSource) -> OpenedSource:
+def open_folder(source: FolderSource, hashed: bool = True) -> OpenedSource:
+    """The splits in a folder of images. Unless they are ``hashed``, the source has no revision."""
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
         raise SourceError(
@@ -115,7 +116,7 @@ def open_folder(source: FolderSource) -> OpenedSource:
         )
     files = files_in(folder, source.follow_links)
     train, test = split_folders(source, folder)
-    info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files), "")
+    info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files) if hashed else "", "")
     found = Found("train" if train == "." else train, test)
     for path in beside(files, {train, test}):
         count(found.left_out, "images outside the splits in use", path.as_posix())
@@ -181,7 +182,7 @@ def folder_split(name: str, folder: Path, part: str, test: str | None, kept: lis
                 raise SourceError(f"{where}; expected every image inside one; move or remove it")
         elif path.name in METADATA:
             count(found.left_out, "metadata files, because folders name the classes", path.as_posix())
-        elif not loose:
+        else:
             count(found.left_out, "files that are not images in a supported format", path.as_posix())
     position = {class_name: label for label, class_name in enumerate(class_names)}
     return labelled(

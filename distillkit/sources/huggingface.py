@@ -5,9 +5,7 @@ is followed to anything but the dataset's own files.
 """
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,10 @@ from typing import Any
 from distillkit.base.errors import SourceError
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.data.origin import Found, SourceInfo, Tally, count
+from distillkit.sources.failures import cannot_load, quiet
 from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
-from distillkit.sources.pictures import brief, is_picture, open_picture
+from distillkit.sources.pictures import is_picture, open_picture
 from distillkit.sources.places import cells_of, check_complete, check_present, place_namer
 from distillkit.sources.readers import (
     TEST_NAMES,
@@ -43,7 +42,7 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     if folder.is_dir():
         info = local_info(source, folder, files := files_in(folder))
         parts, read = load_parts(str(folder), source.config, content=info.revision.removeprefix("sha256:"))
-    elif folder.exists() or source.id.startswith((".", "/", "~")):
+    elif is_place(source.id):
         raise SourceError(f"no folder {source.id}; expected a folder or the id of a dataset; check data.source.id")
     else:
         info = hub_info(source)
@@ -61,6 +60,11 @@ def open_huggingface(source: HuggingFaceSource) -> OpenedSource:
     licence, citation = info.licence or described.license or "", described.citation or ""
     info = replace(info, licence=licence, citation=citation)
     return OpenedSource(opened, tested, info, found)
+
+
+def is_place(id: str) -> bool:
+    """Whether a dataset is one of this machine, even if there is nothing."""
+    return id.startswith((".", "/", "~")) or Path(id).expanduser().exists()
 
 
 def split_names(names: list[str], source: HuggingFaceSource) -> tuple[str, str | None]:
@@ -164,7 +168,7 @@ def load_parts(
     import datasets
 
     cache = str(Path(datasets.config.HF_DATASETS_CACHE) / content) if content else None
-    with quiet_unless_terminal():
+    with quiet() as logged:
         try:
             for card in cards(id, revision):
                 check_card(card)
@@ -173,7 +177,7 @@ def load_parts(
             builder.download_and_prepare()
             return builder.as_dataset(), builder.config.data_files or {}
         except Exception as error:  # its readers and its HTTP library raise errors of many types
-            raise cannot_load(id, error) from error
+            raise cannot_load(id, error, logged) from error
 
 
 def cards(id: str, revision: str) -> Iterator[Path]:
@@ -191,34 +195,6 @@ def cards(id: str, revision: str) -> Iterator[Path]:
             yield Path(hf_hub_download(id, name, repo_type="dataset", revision=revision or None))
         except EntryNotFoundError:  # its subclass is raised offline; then only data of an earlier load is available
             continue
-
-
-def cannot_load(id: str, error: Exception) -> SourceError:
-    if type(error).__name__ == "DatasetGenerationError" and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # the cause has the useful message
-    if Path(id).is_dir():
-        expected = "expected a folder of images, parquet or other data files; check them and data.source.config"
-    else:
-        expected = "expected a folder or a dataset of the Hub; check data.source.id, data.source.config and the "
-        expected += "connection, or run `hf auth login` if it is private or gated"
-    return SourceError(f"{id!r} cannot be loaded ({brief(error)}); {expected}")
-
-
-@contextmanager
-def quiet_unless_terminal() -> Iterator[None]:
-    """Hide the progress bars of datasets and huggingface_hub if stderr is not a terminal."""
-    import datasets
-    from huggingface_hub import utils
-
-    shown = [library for library in (datasets, utils) if not library.are_progress_bars_disabled()]
-    hidden = [] if sys.stderr.isatty() else shown
-    for library in hidden:
-        library.disable_progress_bars()
-    try:
-        yield
-    finally:
-        for library in hidden:
-            library.enable_progress_bars()
 
 
 def huggingface_split(

@@ -6,7 +6,7 @@ other files.
 
 import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
@@ -23,8 +23,20 @@ WHITE = 65535  # the largest 16-bit value
 LARGEST_PLAIN = 2**18  # bytes; at six bits for 64 pixels, far fewer pixels than Pillow's limit
 MOST_PIXELS = 128  # of a byte: a simple JPEG has six bits or more for 64 pixels
 FRAMES = (0xC0, 0xC1, 0xC2)  # markers of baseline, extended and progressive frames
+MOST_NAMED = 10  # most images that an error names
 MARKS = (b"Exif\0", b"http://ns.adobe.com/xap/", b"MPF\0")  # markers of an orientation, or of several images
 ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # metadata that can contain the orientation
+
+
+class BrokenImageError(SourceError):
+    """An image that cannot be read: what people call it, and why."""
+
+    def __init__(self, where: str, reason: str):
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        where, reason = self.args
+        return f"{where} cannot be read ({reason}); expected an image; replace or remove it"
 
 
 class Pixels(NamedTuple):
@@ -51,6 +63,8 @@ def formats() -> tuple[str, ...]:
 
 def open_picture(data: bytes) -> Image.Image:
     """The picture in a file's bytes. Raises SourceError for other data, and for too many pixels."""
+    if not data:
+        raise SourceError("it is empty")
     return identified(BytesIO(data))
 
 
@@ -201,5 +215,19 @@ def brief(error: Exception) -> str:
     return textwrap.shorten(text, 300, placeholder=" ...")
 
 
-def unreadable(where: str, error: Exception) -> SourceError:
-    return SourceError(f"{where} cannot be read ({brief(error)}); expected an image; replace or remove it")
+def unreadable(where: str, error: Exception) -> BrokenImageError:
+    return BrokenImageError(where, brief(error))
+
+
+def check_readable(broken: Sequence[BrokenImageError], all_seen: bool = True) -> None:
+    """Raise SourceError for images that cannot be read, if there are any. There may be more unless ``all_seen``."""
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:
+        reasons: dict[str, list[str]] = {}
+        for where, reason in (error.args for error in broken[:MOST_NAMED]):
+            reasons.setdefault(reason, []).append(where)
+        named = ", ".join(f"{', '.join(places)} ({reason})" for reason, places in reasons.items())
+        at_least = "" if all_seen and len(broken) < MOST_NAMED else "at least "
+        found = f"{at_least}{min(len(broken), MOST_NAMED)} images cannot be read: {named}"
+        raise SourceError(f"{found}; expected images; replace or remove them")

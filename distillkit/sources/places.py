@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from distillkit.base.errors import SourceError
 from distillkit.sources.folders import METADATA
 from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
-from distillkit.sources.pictures import unreadable
+from distillkit.sources.pictures import MOST_NAMED, BrokenImageError, check_readable, unreadable
 
 TABLES = (".csv", ".jsonl")  # files in which a row is a line
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.\w+)")  # how datasets and the Hub name the files of a split
@@ -65,13 +65,17 @@ def line_numbers(table: Path) -> list[int]:
 
 
 def check_present(cells: Cells, home: Home, where: Callable[[int], str]) -> None:
-    """Raise SourceError for a row without an encoded image or a file of the dataset."""
+    """Raise SourceError for rows without an encoded image or a file of the dataset."""
+    broken: list[BrokenImageError] = []
     for row, (embedded, path) in enumerate(zip(cells.embedded, cells.paths, strict=True)):
         try:
             if not embedded:
                 check_path(path, home)
         except SourceError as error:
-            raise unreadable(where(row), error) from None
+            broken.append(unreadable(where(row), error))
+            if len(broken) == MOST_NAMED:
+                break
+    check_readable(broken)
 
 
 def check_path(path: str | None, home: Home) -> None:

@@ -1,6 +1,6 @@
-"""How a job uses the machine: what runs in parallel, in which memory layout, compiled or not.
+"""How a job uses the machine: parallel tasks, memory layout, compilation.
 
-None of this is part of a recipe. All choices give the same results except for rounding; the same choice gives the same
+None of this is part of a recipe. All choices give the same results except for rounding. The same choice gives the same
 bytes.
 """
 
@@ -28,7 +28,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Mapper(Protocol):
-    """Runs independent tasks like ``map``: results in order, possibly in parallel.
+    """Runs independent tasks as ``map`` does: results in order, possibly in parallel.
 
     A task returns a tensor or a NamedTuple of tensors on the CPU, so that the result can be saved.
     """
@@ -37,7 +37,7 @@ class Mapper(Protocol):
 
 
 class Stepwise(Protocol):
-    """Work in steps that can stop after any step and continue in another process with the same bits."""
+    """Work in steps. It can stop after any step and continue in another process with bit-identical results."""
 
     @property
     def steps(self) -> int:
@@ -52,16 +52,16 @@ class Stepwise(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors with everything that the remaining work depends on, as of the last finished step."""
+        """Everything that the remaining work depends on after the last finished step, as tensors."""
         ...
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a :meth:`state`. Raises KeyError, RuntimeError or ValueError if it does not fit."""
+        """Continue from a :meth:`state`. Raises KeyError, RuntimeError or ValueError if it belongs to other work."""
         ...
 
 
 class Finisher(Protocol):
-    """Runs work to its end; ``name`` is its name, unique in a run."""
+    """Runs work to its end. ``name`` is its name, which is unique in a run."""
 
     def __call__(self, work: Stepwise, name: str, /) -> None: ...
 
@@ -78,12 +78,12 @@ class Compute:
     """How to run a job.
 
     ``run`` maps independent tasks; ``finish`` runs stepwise work to its end. At most ``stack`` networks of one kind are
-    trained as one (``stacking.py``). ``channels_last`` uses that memory format for images and convolution weights,
-    which is faster in large networks. ``compile`` compiles the repeated step, which is worthwhile in long jobs.
-    ``keep`` is how many inner steps of an unroll keep their graph; the others are computed again for the gradient
-    (None: keep as many as fit into memory). ``say`` gets one line on what compiling cost, why it was not possible, or
-    how fast the work was. ``on_update`` is called after every update of a network, in the thread that trains it; an
-    exception from it ends the training.
+    trained as one (``stacking.py``). ``channels_last`` uses that memory format for images and convolution weights.
+    ``compile`` compiles the repeated step, which is worthwhile in long jobs. ``keep`` is the number of inner steps of
+    an unroll that keep their graph; the others are computed again for the gradient (None: keep as many as fit into
+    memory). ``say`` is called with one line of text: the time of a compilation, why it failed, or the speed of the
+    work. ``on_update`` is called after every update of a network, in the thread that trains it; an exception from it
+    ends the training.
     """
 
     run: Mapper = map
@@ -98,8 +98,8 @@ class Compute:
     def groups(self, items: Iterable[A]) -> list[list[A]]:
         """Split ``items`` (at least one) in order into groups of equal size (±1), one for each stack of networks.
 
-        There are at least two groups, so that a second core has work. Their number does not depend on the number of
-        cores, so that all machines compute the same numbers.
+        Two or more items give at least two groups, so that a second core is used. The number of groups does not depend
+        on the number of cores, so that all machines compute the same numbers.
         """
         every = list(items)
         count = len(every) if self.stack == 1 else min(len(every), max(2, math.ceil(len(every) / self.stack)))
@@ -112,7 +112,7 @@ class Compute:
         return network.to(memory_format=torch.channels_last) if self.channels_last else network
 
     def seen(self, images: Images, normalisation: Normalises, device: torch.device) -> Images:
-        """Images as networks get them, in the chosen memory format; see :func:`~distillkit.data.rows.normalised`."""
+        """Normalised images in the chosen memory format; see :func:`~distillkit.data.rows.normalised`."""
         return normalised(images, normalisation, device, self.channels_last)
 
     def layout(self, x_NCHW: Tensor) -> Tensor:
@@ -121,10 +121,10 @@ class Compute:
 
 
 def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
-    """A function that calls ``torch.compile(fast)``, or ``plain`` if this machine cannot compile it.
+    """A function that calls ``torch.compile(fast)``, or ``plain`` if ``fast`` cannot be compiled here.
 
-    It compiles at the first call. There is one graph for each combination of shapes. On a GPU each is also captured as
-    a CUDA graph, whose next call overwrites the outputs.
+    The first call compiles it, and so does the first call with other shapes. With CUDA, it is also captured as a CUDA
+    graph: the next call overwrites the tensors that the last one returned.
     """
     candidate: Callable[..., Any] | None = None
     works, told = True, False
@@ -155,7 +155,7 @@ def compiled(fast: F, plain: F, name: str, say: Callable[[str], None]) -> F:
 
 def torch_compile(function: Callable[..., Any]) -> Callable[..., Any]:
     """``torch.compile`` for fixed shapes; with CUDA graphs if CUDA is available."""
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about missing CUDA on every CPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # without CUDA it would always warn
     mode = "reduce-overhead" if torch.cuda.is_available() else "default"
     result: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False, mode=mode)
     return result

@@ -1,8 +1,9 @@
-"""The difficulty of every training image, from the experts' training. Larger means harder, or more worth keeping.
+"""The difficulty of every training image, from the experts' training. Larger means harder.
 
-``dual`` and ``tdds`` measure how much training moves an image: one that is never learned scores as low as an easy
-one. Each score is a function of :class:`~distillkit.training.dynamics.Dynamics` with axes E experts, L epochs, N
-images. It returns ``difficulty_N``, float32, averaged over experts.
+For ``dual`` and ``tdds`` larger means more worth keeping: they measure how much an image's predictions change during
+training, so an image that is never learned scores as low as an easy one. Each score is a function of
+:class:`~distillkit.training.dynamics.Dynamics`, with axes E experts, L epochs, N images. It returns ``difficulty_N``,
+float32, averaged over experts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from torch import Tensor
 from distillkit.base.errors import ParamsError
 from distillkit.training.dynamics import MOVING, Dynamics
 
-WINDOW = 10  # epochs of a run
+WINDOW = 10  # consecutive epochs in a run
 
 
 def score_forgetting(dynamics: Dynamics) -> Tensor:
@@ -62,8 +63,8 @@ def score_consistency(dynamics: Dynamics) -> Tensor:
 def score_dual(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
     """Uncertainty times difficulty: the mean over all runs of J epochs of std(p)·(1 − mean(p)) (DUAL, Cho et al. 2025).
 
-    p is the label's probability; the standard deviation is that of a sample, 0 for one epoch. Published with J = 10 of
-    the first 30 epochs, and times 10.
+    J is ``window``. p is the label's probability; std is the sample standard deviation, 0 for one epoch. The paper uses
+    J = 10 and the first 30 epochs, and a score that is 10 times as large.
     """
     total_EN = torch.zeros_like(dynamics.probability[:, 0], dtype=torch.float32)
     runs = runs_of(dynamics.probability, window)
@@ -74,10 +75,11 @@ def score_dual(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
 
 
 def score_tdds(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
-    """How unevenly predictions move: Σ_t 0.9 · 0.1^(T − t) · ‖m − mean(m)‖₂ (TDDS, Zhang et al. 2024).
+    """How unevenly predictions change: Σ_t 0.9 · 0.1^(T − t) · ‖m − mean(m)‖₂ (TDDS, Zhang et al. 2024).
 
-    t is the last epoch of a run of J epochs, T the last of all, and m the J − 1 movements inside the run; see
-    :class:`~distillkit.training.dynamics.Dynamics`. Weights fall so fast that the last three runs decide.
+    t is the last epoch of a run of J = ``window`` epochs, T is the last epoch of all, and m are the J − 1 movements
+    inside the run; see :class:`~distillkit.training.dynamics.Dynamics`. The weights fall so fast that only the last
+    three runs matter.
     """
     total_EN = torch.zeros_like(dynamics.movement[:, 0], dtype=torch.float32)
     for back, run_EJN in enumerate(reversed(runs_of(dynamics.movement, window))):
@@ -87,7 +89,7 @@ def score_tdds(dynamics: Dynamics, window: int = WINDOW) -> Tensor:
 
 
 def runs_of(part_ELN: Tensor, window: int) -> list[Tensor]:
-    """All runs of ``window`` epochs, or the one of all where there are fewer, each (E, J, N)."""
+    """All runs of ``window`` consecutive epochs, or one run of all epochs if there are fewer, each (E, J, N)."""
     window = min(window, part_ELN.shape[1])
     return [part_ELN[:, first : first + window] for first in range(part_ELN.shape[1] - window + 1)]
 
@@ -102,12 +104,12 @@ SCORES: dict[str, Callable[[Dynamics], Tensor]] = {
     "dual": score_dual,
     "tdds": score_tdds,
 }
-BY_RUNS = {"dual": score_dual, "tdds": score_tdds}  # these look at runs of epochs
+BY_RUNS = {"dual": score_dual, "tdds": score_tdds}  # these use runs of epochs
 
 
 def scores_of(experts: Iterable[Dynamics], window: int = WINDOW) -> dict[str, Tensor]:
-    """All scores by name, averaged over experts. ``experts`` yields one expert's dynamics, each (1, L, N), at a
-    time.
+    """All scores (N,), by name, averaged over experts. ``experts`` yields the dynamics of one expert at a time, each
+    (1, L, N).
     """
     scores = SCORES | {name: partial(score_images, window=window) for name, score_images in BY_RUNS.items()}
     found: dict[str, list[Tensor]] = {name: [] for name in scores}
@@ -118,7 +120,7 @@ def scores_of(experts: Iterable[Dynamics], window: int = WINDOW) -> dict[str, Te
 
 
 def score_called(name: str, scores: Mapping[str, Tensor]) -> Tensor:
-    """One of :func:`scores_of`. Raises ParamsError for ``tdds`` if the experts recorded no movement."""
+    """The score ``name`` of :func:`scores_of`. Raises ParamsError for ``tdds`` if the experts recorded no movement."""
     if name == "tdds" and not scores[name].any():
         raise ParamsError(
             f"score is tdds, but the experts recorded no movement, as N images times K classes are more than "
@@ -128,12 +130,12 @@ def score_called(name: str, scores: Mapping[str, Tensor]) -> Tensor:
 
 
 def first_epochs(dynamics: Dynamics, epochs: int | None) -> Dynamics:
-    """Only the first ``epochs`` epochs, or all if None. Raises ParamsError when there are fewer."""
+    """The dynamics of the first ``epochs`` epochs, or of all if None. Raises ParamsError when there are fewer."""
     check_epochs(epochs, dynamics.correct.shape[1])
     return dynamics if epochs is None else Dynamics(*(part[:, :epochs] for part in dynamics))
 
 
 def check_epochs(epochs: int | None, trained: int) -> None:
-    """Raise ParamsError when the experts were trained for fewer than ``epochs`` epochs."""
+    """Raise ParamsError unless ``epochs`` is None or from 1 to ``trained``, the epochs that experts are trained for."""
     if epochs is not None and not 1 <= epochs <= trained:
         raise ParamsError(f"score.epochs is {epochs}; expected 1 to {trained}, the epochs the experts are trained for")

@@ -20,7 +20,7 @@ from distillkit.training.compute import Compute
 A = TypeVar("A")
 B = TypeVar("B")
 
-SMALL = 10_000  # activations of the first layer per image; smaller networks gain nothing from a second core
+SMALL = 10_000  # activations of the first layer per image; with fewer, a second core does not speed up one network
 LONG = {
     "cpu": 1e14,
     "cuda": 1e15,
@@ -38,7 +38,7 @@ def plan_compute(
     visits: int,
     passes: int = TRAINED,
 ) -> Compute:
-    """:func:`chosen_compute`; also sets torch's threads in this process and adds the check for signals."""
+    """:func:`chosen_compute` with the check for signals. For tasks side by side, sets torch to one thread."""
     compute = chosen_compute(device, image_shape, spec, classes, visits, passes)
     if compute.run is side_by_side:
         torch.set_num_threads(1)
@@ -53,17 +53,17 @@ def chosen_compute(
     visits: int,
     passes: int = TRAINED,
 ) -> Compute:
-    """How to show ``visits`` images in all to networks of one kind, each image at the cost of ``passes`` forward
-    passes.
+    """The :class:`Compute` for a job that shows ``visits`` images in all to networks of one kind, where an image costs
+    ``passes`` forward passes.
 
     Small networks on a CPU use one core for each task. For the 8x8 digits, two cores train one network no faster than
     one core does, and much slower when other programs run; two networks side by side take 0.6 of the time of one after
     the other (2 cores, torch 2.15). Up to ``STACK`` networks are trained as one, in 0.6 to 0.7 of the time. Larger
     networks run one after another on the whole device, compiled when the job is long.
 
-    All use channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
+    Both use channels last: the digits' network then takes three quarters of the time. ``DISTILLKIT_COMPILE`` (0 or 1)
     and ``DISTILLKIT_KEEP`` (a number of steps) override the choice. Networks from a factory of the user run unchanged,
-    one at a time.
+    one at a time. Raises ParamsError when one of these variables is invalid.
     """
     keep, compile_it = environment_number("DISTILLKIT_KEEP"), environment_number("DISTILLKIT_COMPILE", (0, 1))
     if isinstance(spec, NetworkFactory):

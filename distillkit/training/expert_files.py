@@ -18,7 +18,7 @@ from distillkit.training.trajectories import Expert, described
 
 
 def shard_paths(data: Mapping[str, Any], folder: Path) -> list[Path]:
-    """The files of the shards that ``expert_shards`` lists. Other files in ``folder`` are old and are ignored."""
+    """The files of the shards that ``expert_shards`` lists. Other files in ``folder`` are ignored."""
     return [folder / f"{stem}.safetensors" for stem in stems(data, "expert_shards")]
 
 
@@ -38,7 +38,10 @@ def save_experts(
 
 
 class ExpertFiles:
-    """Experts in one or more shard files. A snapshot is read from disk when it is requested."""
+    """Experts in one or more shard files. A snapshot is read from disk on access.
+
+    Raises ArtifactError when there is no file, or when a file is invalid or has other networks or training images.
+    """
 
     def __init__(self, paths: Sequence[Path]):
         self.shards = [Opened(path, "experts") for path in paths]
@@ -64,7 +67,7 @@ class ExpertFiles:
 
     @property
     def images(self) -> int:
-        """The number of images that they were trained on."""
+        """The number of images that the experts were trained on."""
         return next(self.dynamics()).correct.shape[2]
 
     def read(self, expert: int, snapshot: int) -> Tensor:

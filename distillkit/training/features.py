@@ -24,7 +24,7 @@ Features = Callable[[Tensor], Images]
 def expert_features(experts: Experts, count: int, real: ImageSet, normalisation: Normalisation) -> Features:
     """A function from rows of ``real`` to features (N, D): those of the first ``count`` trained experts, concatenated.
 
-    Those that are many are in a temporary file. Raises ParamsError when there are fewer experts.
+    If there are many features, they are in a temporary file. Raises ParamsError when there are fewer experts.
     """
     check_count(count, len(experts))
     networks = [without_classifier(trained_expert(experts, expert, real, normalisation)) for expert in range(count)]
@@ -39,7 +39,7 @@ def expert_features(experts: Experts, count: int, real: ImageSet, normalisation:
 
 
 def check_count(count: int, trained: int) -> None:
-    """Raise ParamsError when there are fewer experts than ``count``."""
+    """Raise ParamsError unless ``count`` is from 1 to ``trained``, the number of experts."""
     if not 1 <= count <= trained:
         expected = f"expected 1 to {trained}, or add expert_shards"
         raise ParamsError(f"experts is {count}, but {trained} are trained; {expected}")
@@ -57,6 +57,6 @@ def trained_expert(experts: Experts, number: int, real: ImageSet, normalisation:
 
 
 def spread_rows(labels_N: Tensor, count: int = SAMPLE) -> Tensor:
-    """At most ``count`` rows, spread evenly over the set in the order of its classes."""
+    """At most ``count`` rows, evenly spaced in the set sorted by class."""
     places = torch.linspace(0, len(labels_N) - 1, min(count, len(labels_N)), dtype=torch.float64).round().long()
     return labels_N.argsort(stable=True)[places.to(labels_N.device)]

@@ -1,8 +1,8 @@
 """The only training loop: it trains every expert, evaluation network and reference network.
 
-The dataset is a tensor on the device, or an object that is indexed like one; a batch is a tensor of row indices. There
-are no workers and no per-image transforms. Several small networks can be trained as one (``stacking.py``), each on its
-own :class:`Lot`.
+The dataset is a tensor on the device, or an object that is indexed in the same way; a batch is a tensor of row indices.
+There are no workers and no per-image transforms. Several small networks can be trained as one (``stacking.py``), each
+on its own :class:`Lot`.
 
 Axes: N images; C, H, W channels, height, width; K classes; R networks.
 """
@@ -34,8 +34,9 @@ from distillkit.training.update_rules import sgd_
 class TrainingRecipe:
     """How a new network is trained: a fixed number of updates, whatever the size of the set.
 
-    ``precision: bf16`` uses PyTorch's autocast to bfloat16 in the layers; parameters and :func:`predict` stay float32.
-    ``nesterov`` is a form of ``momentum``, see :func:`sgd_`.
+    The learning rate falls from ``lr`` to ``final_lr_fraction`` of it, see :func:`cosine`. ``precision: bf16`` uses
+    PyTorch's autocast to bfloat16 in the layers; parameters and :func:`predict` stay float32. ``nesterov`` is a form of
+    ``momentum``, see :func:`sgd_`.
     """
 
     steps: int
@@ -60,7 +61,10 @@ class TrainingRecipe:
 
 
 class Lot(NamedTuple):
-    """The training data of one network: normalised images, labels, and the generator of all its random choices."""
+    """The training data of one network: normalised images, labels (N,) or (N, K), and the generator of random choices.
+
+    ``learned_N`` is for the augmentation, see :func:`~distillkit.data.augment.draw`.
+    """
 
     images_NCHW: Images
     labels_N: Tensor
@@ -76,7 +80,7 @@ class Lot(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """One update, all detached: for each of R networks the rows used; logits before the update (N, R·K); the loss."""
+    """One update: the rows of each of R networks, the logits before the update (N, R·K), and the loss; all detached."""
 
     rows: Sequence[Tensor]
     logits: Tensor
@@ -96,9 +100,10 @@ def train(
     nesterov: bool = False,
     compute: Compute = Compute(),
 ) -> Iterator[Visit]:
-    """Train ``network`` in place by SGD on cross-entropy, one update for each batch.
+    """Train ``network`` in place by SGD on cross-entropy: one update for each batch, at the rate ``lr_at(step)``.
 
     A batch has one tensor of rows for each of ``lots``: one for a single network, R of equal length for a stack of R.
+    Steps count from 0.
     """
     forward = loss_and_logits
     if compute.compile:
@@ -137,8 +142,9 @@ def epoch_batches(count: int, batch: int, generator: Generator) -> list[Tensor]:
 
 
 def step_batches(count: int, batch: int, steps: int, generator: Generator) -> list[Tensor]:
-    """``steps`` batches without replacement, reshuffled when all rows are used; all rows if there are at most
-    ``batch``.
+    """``steps`` batches of ``batch`` rows, from random orders of all rows, one after another.
+
+    A batch at the end of one order continues in the next. With fewer than ``batch`` rows, each batch has all of them.
     """
     batch = min(batch, count)
     passes = math.ceil(steps * batch / count)
@@ -169,9 +175,9 @@ def fit(
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> nn.Module:
-    """Train a new network under ``recipe``. ``on_step(step, network)`` is called after every update, counted from 1.
+    """Train a new network by ``recipe``. ``on_step(step, network)`` is called after every update, counted from 1.
 
-    Raises DivergedError when its parameters are not finite.
+    Raises DivergedError when the network's parameters are not finite at the end.
     """
     lot = Lot(images_NCHW, labels_N, generator, learned_N)
 
@@ -190,7 +196,8 @@ def fit_all(
     on_step: Callable[[int, int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> list[nn.Module]:
-    """:func:`fit` for each of ``lots`` (images of one shape), as one stack if all layers can be stacked.
+    """:func:`fit` for each of ``lots`` (images of one shape); as one stack if all layers can be stacked and all batches
+    have the same size.
 
     ``on_step(step, number, network)`` also gets the network's number, from 0.
     """
@@ -234,9 +241,9 @@ def replay(
     on_step: Callable[[int, nn.Module], None] = lambda *_: None,
     compute: Compute = Compute(),
 ) -> nn.Module:
-    """Train a network exactly by ``schedule``, from ``start_P`` or new weights: plain steps without augmentation.
+    """Train a network exactly by ``schedule``, from ``start_P`` (P,) or new weights: plain steps without augmentation.
 
-    Raises ArtifactError when ``start_P`` does not fit the schedule's network, DivergedError as :func:`fit` does.
+    Raises ArtifactError when ``start_P`` has the wrong length for the schedule's network, DivergedError as :func:`fit`.
     """
     channels, height, width = images_NCHW.shape[1:]
     network = build_network(schedule.network, (channels, height, width), classes, draw_seed(generator))
@@ -275,7 +282,7 @@ def predict(network: nn.Module, images_NCHW: Images) -> Tensor:
 
 def predicted_classes(network: nn.Module, images_NCHW: Images) -> Tensor:
     """The class (N,) with the largest logit, in evaluation mode."""
-    found_N = torch.empty(len(images_NCHW), dtype=torch.int64, device=images_NCHW.device)  # allocated once, see spans
+    found_N = torch.empty(len(images_NCHW), dtype=torch.int64, device=images_NCHW.device)  # before the loop: see spans
     for rows, logits_BK in logits_of(network, images_NCHW):
         found_N[rows] = logits_BK.argmax(1)
     return found_N

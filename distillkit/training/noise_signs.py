@@ -1,10 +1,10 @@
-"""Whether the training of experts looks as if labels were wrong.
+"""Signs of wrong labels in the training of experts.
 
-Networks learn what many images agree on before they learn single exceptions. For a while they therefore give a wrongly
-labelled image its true class, with some confidence. In the distribution of
-:func:`~distillkit.training.difficulty.score_probability_margin` such images are a second hump on the hard side, where
-clean images have a tail that only falls. Where no class is right for most of its images, as with asymmetric noise near
-a half, there is no such hump.
+Networks learn common patterns before single exceptions. During a part of the training they therefore predict the true
+class of a wrongly labelled image. In the histogram of
+:func:`~distillkit.training.difficulty.score_probability_margin`, such images form a second hump on the hard side. The
+histogram of correctly labelled images only falls there. There is no such hump if about half of the labels of a class
+are wrong in the same way (asymmetric noise near 50 %).
 """
 
 from typing import NamedTuple
@@ -13,21 +13,25 @@ import torch
 from torch import Tensor
 
 BINS = 20  # over the range of the margin, -1 to 1
-SIGMAS = 3.5  # of the difference between the hump's top and the valley before it, from their counts
+SIGMAS = 3.5  # least difference between the counts of top and valley, in standard deviations of the difference
 
 
 class Hump(NamedTuple):
-    """``share`` of the images lie beyond ``threshold``, the valley before the hump."""
+    """A second hump of the difficulty. A ``share`` (0 to 1) of the images has a larger difficulty than ``threshold``,
+    the valley before the hump.
+    """
 
     share: float
     threshold: float
 
 
 def second_hump(difficulty_N: Tensor) -> Hump | None:
-    """The hump of images whose label experts contradict, None where there is none.
+    """The hump of images whose label the experts contradict; None if there is none.
 
-    Of the histogram c of the difficulty, with its top at m, a bin p > m counts as a second top if it lies above 0,
-    where experts prefer another class, and (c_p − c_v) / √(c_p + c_v) ≥ SIGMAS for the lowest bin v between m and p.
+    ``difficulty_N`` is the probability margin with minus sign, −1 to 1. Its histogram c has the top at bin m. A bin p
+    beyond m + 1 is a second top if its difficulty is above 0, where experts prefer another class, and
+    (c_p − c_v) / √(c_p + c_v) ≥ SIGMAS, where v is the lowest bin between m and p. The p with the largest quotient is
+    taken.
     """
     counts = torch.histc(difficulty_N.float(), BINS, -1, 1).double()
     top = int(counts.argmax())
@@ -44,7 +48,7 @@ def second_hump(difficulty_N: Tensor) -> Hump | None:
 
 
 def warning(hump: Hump | None) -> str | None:
-    """What is said of it, in one line."""
+    """The warning about a hump, in one line; None without a hump."""
     if hump is None:
         return None
     return (

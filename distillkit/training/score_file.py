@@ -1,4 +1,4 @@
-"""Which difficulty to use: a score of distillkit, or the user's own from a file."""
+"""The choice of the difficulty: a score of distillkit, or the user's own numbers from a file."""
 
 from pathlib import Path
 from typing import IO, Literal
@@ -23,7 +23,7 @@ ScoreName = Literal[
 class ScoreSpec:
     """The ``score`` section: a score by name from the first ``epochs`` epochs (None: all), or a file.
 
-    ``window`` is the number of epochs that ``dual`` and ``tdds`` look at together (None: 10). A file is .npy or .npz
+    ``window`` is the number of consecutive epochs in a run of ``dual`` and ``tdds`` (None: 10). A file is .npy or .npz
     with one number for each training image, in the order of the source. With ``larger_means: easier`` the numbers are
     negated.
     """
@@ -45,11 +45,11 @@ class ScoreSpec:
 
     @property
     def run(self) -> int:
-        """Epochs that are looked at together."""
+        """The number of epochs in a run."""
         return WINDOW if self.window is None else self.window
 
     def check_against(self, trained: int) -> None:
-        """Raise ParamsError when experts are trained for fewer epochs than the score needs."""
+        """Raise ParamsError when ``trained`` epochs are fewer than the score needs."""
         check_epochs(self.epochs, trained)
         used = self.epochs or trained
         if self.name in BY_RUNS and used < self.run:
@@ -60,7 +60,10 @@ class ScoreSpec:
 
 
 def read_score_file(spec: ScoreSpec, images: int) -> Tensor:
-    """The user's difficulty (N,), float32, larger means harder. Raises SourceError when it does not fit the data."""
+    """The user's difficulty (N,), float32, larger means harder.
+
+    Raises SourceError unless the file has ``images`` finite numbers.
+    """
     path = Path(spec.file or "")
     if not path.is_file():  # reading a pipe may never end
         found = "is no regular file" if path.exists() else "does not exist"

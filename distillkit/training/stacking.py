@@ -1,8 +1,8 @@
-"""Several networks of one kind as one: network r computes f(x)_r = f_r(x_r), as it would alone except for rounding.
+"""Several networks of one kind as one: f(x)_r = f_r(x_r) for network r. The results differ only by rounding.
 
 Images and activations of the R networks are concatenated as channels, (N, R·C, H, W). A convolution then has R times
 the groups, a normalisation layer R times the channels, and a linear layer is a batched product. In small networks,
-where starting operations takes most of the time, this saves a third of it.
+where the start of each operation takes most of the time, this saves about a third of the time.
 
 Axes: R networks; N images of a batch; C, H, W channels, height, width; D features; K classes.
 """
@@ -60,10 +60,10 @@ WIDER: dict[type[nn.Module], Callable[..., nn.Module]] = {
 
 
 def stack(networks: Sequence[nn.Module]) -> nn.Module | None:
-    """One network for several networks of one kind; None if a layer's type is unknown.
+    """One network for several networks of one kind; None if a layer's type is unknown, or a layer occurs twice.
 
     The parameters and running statistics of ``networks`` become views of the stack's, so that training the stack trains
-    them.
+    all of them.
     """
     if len(networks) == 1:
         return networks[0]
@@ -88,7 +88,7 @@ def known(layer: nn.Module) -> bool:
 
 @torch.no_grad()
 def stacked_layer(layers: Sequence[nn.Module]) -> nn.Module:
-    """One layer for the layers of R networks, whose tensors become views of its own."""
+    """One layer for the same layer of R networks. Their tensors become views of the new layer's tensors."""
     first = layers[0]
     if type(first) not in WIDER:
         return first

@@ -27,7 +27,7 @@ from distillkit.training.loop import Lot, constant, epoch_batches, train
 
 @settings
 class ExpertRecipe:
-    """How an expert is trained: plain SGD with a constant learning rate, as trajectory matching expects.
+    """How an expert is trained: SGD with a constant learning rate, as in trajectory matching (Cazenavette et al. 2022).
 
     ``precision: bf16`` applies to the layers only; parameters and trajectories stay float32.
     """
@@ -136,7 +136,7 @@ class ExpertsInMemory:
 
 @dataclass(frozen=True)
 class KindOfExperts:
-    """The network of experts without any expert: for methods whose sets do not depend on them."""
+    """The kind of the experts' network without any expert, for methods whose sets do not depend on experts."""
 
     spec: Network
     snapshots: int = 0
@@ -149,10 +149,10 @@ class KindOfExperts:
 
 
 class Recording:
-    """The training of one expert on ``real``: one step is one epoch. Records the parameters before the first and after
-    each.
+    """The training of one expert on ``real``, in steps of one epoch. Records the parameters before the first epoch and
+    after each.
 
-    The record is enough to continue: plain SGD starts every epoch with zero momentum.
+    The momentum starts at zero in every epoch, so that :meth:`state` is enough to continue.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Recording:
         self.done += 1
 
     def record(self, logits_NK: Tensor, rows: Tensor, now_NK: Tensor | None) -> None:
-        """What one batch shows in this epoch; ``now_NK`` (N, K) gets its probabilities."""
+        """Record the dynamics of one batch. Its log-probabilities are written to ``now_NK`` (N, K)."""
         before_NK = self.before_NK[rows] if self.before_NK is not None and self.done else None
         seen = dynamics_of(logits_NK, self.real.labels[onto(self.real.device, rows)], before_NK)
         for record, part in zip(self.dynamics, seen, strict=True):
@@ -225,7 +225,7 @@ class Recording:
         return Expert(self.trajectory_TP, self.dynamics)
 
     def state(self, since: int = 0) -> dict[str, Tensor]:
-        """The epochs after the first ``since``, and the generator's state after the last finished epoch."""
+        """The epochs after the first ``since``; the generator's state and the log-probabilities of the last one."""
         epochs = slice(since, self.done)
         rows = {name: part[epochs] for name, part in self.dynamics._asdict().items()}
         trajectory_TP = self.trajectory_TP[since + 1 : self.done + 1]
@@ -234,7 +234,7 @@ class Recording:
         return {**kept, **before, **rows}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from a :meth:`state`. Raises ValueError, and changes nothing, if it does not fit."""
+        """Continue from a :meth:`state`. Raises KeyError or ValueError, and changes nothing, if it does not fit."""
         since, trajectory_TP = int(state["since"]), state["trajectory"]
         end = since + len(trajectory_TP)
         if not (0 <= since <= self.done and end <= self.steps):

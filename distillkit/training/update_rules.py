@@ -17,10 +17,10 @@ def sgd_(
     weight_decay: float = 0.0,
     nesterov: bool = False,
 ) -> None:
-    """v ← μ v + g + λ p, then p ← p − η v, in place: the same bits as ``torch.optim.SGD``.
+    """v ← μ v + g + λ p, then p ← p − η v, in place: bit for bit the result of ``torch.optim.SGD``.
 
-    With ``nesterov`` p ← p − η (g + λ p + μ v). It is not torch's class, because the first optimiser of a process makes
-    torch import its compiler: 1.7 s in every stage.
+    With ``nesterov``, p ← p − η (g + λ p + μ v). torch's class is not used, because the first optimiser of a process
+    makes torch import its compiler, which takes 1.7 s in every stage.
     """
     if weight_decay:
         gradients = torch._foreach_add(gradients, parameters, alpha=weight_decay)

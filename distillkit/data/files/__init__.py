@@ -1,1 +1,1 @@
-"""Images, sets and difficulty at rest: safetensors files that describe themselves."""
+"""Files of images, sets and difficulty: safetensors files with a header that describes them."""

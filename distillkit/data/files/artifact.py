@@ -1,6 +1,7 @@
-"""Everything at rest: safetensors files that describe themselves, written atomically and checked before use.
+"""Files of difficulty and of synthetic sets: safetensors, written atomically and checked when they are read.
 
-One metadata key holds canonical JSON, because several keys are not written in a stable order. Nothing is unpickled.
+One metadata key has canonical JSON, because safetensors does not write several keys in a stable order. Nothing is
+unpickled.
 """
 
 from collections.abc import Mapping
@@ -29,12 +30,12 @@ from distillkit.networks.specs import Network
 
 
 def save_difficulty(path: Path, difficulty_N: Tensor, scores: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """The difficulty in use, and every score that could be computed, by name."""
+    """Write the difficulty (N,) in use, and every score (N,) that could be computed, by name."""
     save(path, "difficulty", {"difficulty": difficulty_N.clone(), **scores}, header)
 
 
 def load_difficulty(path: Path, images: int) -> tuple[Tensor, Tensor | None]:
-    """The difficulty (N,) in use, and the probability the experts gave each label, where recorded."""
+    """The difficulty (N,) in use, and the experts' probability (N,) of each label, None if it was not recorded."""
     opened = Opened(path, "difficulty")
     difficulty_N = opened.tensor("difficulty", [images], torch.float32)
     if not opened.has("confidence"):
@@ -47,12 +48,12 @@ def save_reference(path: Path, difficulty_N: Tensor, header: Mapping[str, Any]) 
 
 
 def load_reference(path: Path, images: int) -> Tensor:
-    """Difficulty (N,) of every test image."""
+    """The difficulty (N,) of each test image."""
     return Opened(path, "reference").tensor("test_difficulty", [images], torch.float32)
 
 
 def provenance_of(recipe: str, method: str, params: Mapping[str, Any], seed: int, data: RealData) -> dict[str, Any]:
-    """Where a synthetic set comes from, as it is kept in its header and published with it."""
+    """The provenance of a synthetic set: recipe, parameters, seed and source, for its header and its package."""
     return {
         "recipe": recipe,
         "method": method,
@@ -64,9 +65,10 @@ def provenance_of(recipe: str, method: str, params: Mapping[str, Any], seed: int
 
 
 def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> None:
-    """A synthetic set and where it came from: recipe, parameters, source, seed.
+    """Write a synthetic set and its provenance; see :func:`provenance_of`.
 
-    Real images are kept as uint8 and learned ones as float32; all images of a large source are not kept again.
+    Learned images are written as float32, real ones as uint8 if that is exact. A set of all images of a large source is
+    written without images; :func:`load_synthetic` takes them from the source.
     """
     whole = is_whole(synthetic, provenance)
     tensors = {
@@ -95,7 +97,7 @@ def save_synthetic(path: Path, synthetic: SyntheticSet, provenance: Mapping[str,
 
 
 def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
-    """A synthetic set and its provenance, both checked."""
+    """A synthetic set and its provenance. Raises ArtifactError when the file is missing or invalid."""
     opened = Opened(path, "synthetic")
     images = read_set_images(opened)
     labels = opened.tensor("labels", [len(images)], torch.int64)
@@ -118,14 +120,14 @@ def load_synthetic(path: Path) -> tuple[SyntheticSet, dict[str, Any]]:
 
 
 def is_whole(synthetic: SyntheticSet, provenance: Mapping[str, Any]) -> bool:
-    """Whether a set is all of a source that is large, in its order."""
+    """Whether a set has all training images of a large source, in the source's order."""
     known, rows = provenance.get("source_images", {}), synthetic.source_row
     large = synthetic.images.dtype == torch.uint8 and synthetic.images.shape.numel() > IN_MEMORY
     return large and known.get("train") == len(rows) and bool((rows.cpu() == torch.arange(len(rows))).all())
 
 
 def image_tensors(synthetic: SyntheticSet) -> dict[str, Tensor]:
-    """All images as one tensor, or the real and the learned ones, if real ones are what uint8 holds."""
+    """The images as tensors of a file: all in one, or, if uint8 is exact for the real ones, real and learned apart."""
     images, learned = synthetic.images[:], synthetic.learned
     if images.dtype == torch.uint8 or bool(learned.all()):
         return {"images": images}
@@ -137,13 +139,13 @@ def image_tensors(synthetic: SyntheticSet) -> dict[str, Tensor]:
 
 
 def as_bytes(pixels: Tensor) -> Tensor | None:
-    """Images in pixel space as uint8, None where that would change them."""
+    """Images in pixel space as uint8; None if that would change them."""
     levels = (pixels * 255).round_().clamp_(0, 255).to(torch.uint8)
     return levels if torch.equal(to_pixels(levels), pixels) else None
 
 
 def read_set_images(opened: Opened) -> Images:
-    """The images of a set, (N, C, H, W): float32, or what reads uint8 rows where all are real and there are many."""
+    """The images of a set (N, C, H, W): float32, or uint8 if all are real and there are many."""
     if opened.header.get("images_of") == "source":
         return source_images(opened)
     if ELSEWHERE in opened.header:
@@ -167,7 +169,9 @@ def read_set_images(opened: Opened) -> Images:
 
 
 def source_images(opened: Opened) -> Images:
-    """The training images of the pipeline that a set of all of them belongs to."""
+    """The training images of the pipeline, for a set that has all of them. Raises ArtifactError if they are missing or
+    have other labels.
+    """
     real = opened.path.resolve().parent.parent / "real"
     if not real_file(real).is_file():
         raise ArtifactError(
@@ -181,7 +185,7 @@ def source_images(opened: Opened) -> Images:
 
 
 def check_attack(opened: Opened, classes: int) -> None:
-    """Raise ArtifactError unless an attack that the notes tell of is from one class to another."""
+    """Raise ArtifactError if the notes have an attack that is not from one class to another."""
     attack = opened.field("notes", dict).get("attack", {})
     labels = {attack[key] for key in attack.keys() & {"attack_label", "target_label"}}
     found, fits = ", ".join(map(str, sorted(labels))), len(labels) == 2 and max(labels) < classes
@@ -189,7 +193,7 @@ def check_attack(opened: Opened, classes: int) -> None:
 
 
 def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None:
-    """Probabilities (N, K), where the set has some."""
+    """Probabilities (N, K), None if the set has none. Raises ArtifactError unless each row sums to 1."""
     if not opened.has("soft_labels"):
         return None
     probability_NK = opened.tensor("soft_labels", [images, classes], torch.float32)
@@ -199,7 +203,11 @@ def read_soft_labels(opened: Opened, images: int, classes: int) -> Tensor | None
 
 
 def read_schedule(opened: Opened, images: int) -> Schedule | None:
-    """The order of training, where the set has one: steps 0 to S − 1 without a gap, each with step sizes above 0."""
+    """The set's schedule, None if it has none.
+
+    Raises ArtifactError unless the steps are 0 to S − 1 without a gap, the number of step sizes is a multiple of S, and
+    all are above 0.
+    """
     if not opened.has("schedule_step"):
         return None
     step_N, lr_T = opened.tensor("schedule_step", [images], torch.int64), opened.tensor("schedule_lr", [None])
@@ -213,8 +221,8 @@ def read_schedule(opened: Opened, images: int) -> Schedule | None:
 
 
 def read_network(opened: Opened, entry: str, mend: str) -> Network:
-    """The network that a header entry describes."""
-    from distillkit.base import params  # not for machines without pydantic, which read and write tensors only
+    """The network that a header entry describes. Raises ArtifactError, which ends with ``mend``, for an invalid one."""
+    from distillkit.base import params  # imported here, because it needs pydantic and the other functions do not
 
     try:
         found: Network = params.read(opened.field(entry), cast(Any, Network), entry, opened.path)

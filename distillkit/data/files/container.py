@@ -1,4 +1,4 @@
-"""Safetensors files that describe themselves, written atomically and checked before use."""
+"""Artifacts: safetensors files with a JSON header, written atomically and checked when they are read."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -25,9 +25,9 @@ KEY = "distillkit"
 
 
 def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write one artifact; the same tensors and header give the same bytes.
+    """Write one artifact. The same tensors and header give the same bytes.
 
-    Raises DivergedError for nan and infinity, which no reader would take, and ArtifactError on a full disk.
+    Raises DivergedError for NaN and infinity, which readers reject, and ArtifactError when the file cannot be written.
     """
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -36,7 +36,7 @@ def save(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[s
 
 
 def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """:func:`save`, whatever the numbers."""
+    """:func:`save` without the check for NaN and infinity."""
     described = {"format": FORMAT, "kind": kind, "distillkit": __version__, **header}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_write(path, sum(tensor.nbytes for tensor in contiguous.values())) as temporary:
@@ -49,7 +49,11 @@ def write_tensors(path: Path, kind: str, tensors: Mapping[str, Tensor], header: 
 
 
 class Opened:
-    """An artifact opened for lazy, checked reading. Raises ArtifactError when it is not of ``kind``."""
+    """An artifact opened for lazy, checked reading.
+
+    Raises ArtifactError when the file is missing, cannot be read, has an invalid header, or is not of ``kind`` (None:
+    any kind).
+    """
 
     def __init__(self, path: Path, kind: str | None = None):
         self.path = path
@@ -84,12 +88,12 @@ class Opened:
         return header
 
     def require(self, holds: bool | Tensor, problem: str) -> None:
-        """Raise ArtifactError, the path followed by the ``problem``, unless something ``holds``."""
+        """Raise ArtifactError, with the path and ``problem``, unless ``holds`` is true."""
         if not holds:
             raise ArtifactError(f"{self.path}{problem}; run its stage again")
 
     def field(self, name: str, *kinds: type) -> Any:
-        """A header entry that must be there, of one of ``kinds`` if any are given."""
+        """A header entry. Raises ArtifactError if it is missing, or of none of ``kinds`` if any are given."""
         if name not in self.header:
             raise ArtifactError(f"{self.path} says nothing of {name!r} in its header; run its stage again")
         value = self.header[name]
@@ -112,7 +116,11 @@ class Opened:
         finite: bool = True,
         rows: slice | None = None,
     ) -> Tensor:
-        """A tensor, or some rows of one, that must have this type and shape (None: any length) and finite numbers."""
+        """A tensor, or ``rows`` of it.
+
+        Raises ArtifactError unless it has this type, this shape (None: any length but 0) and, if ``finite``, no NaN or
+        infinity.
+        """
         if not self.has(name):
             found = ", ".join(self.file.keys())
             raise ArtifactError(f"{self.path} has no tensor {name!r}; found {found}; run its stage again")
@@ -129,7 +137,7 @@ class Opened:
         return tensor
 
     def images(self, name: str) -> Images:
-        """A tensor of uint8 images (N, C, H, W), or where they are many, what reads rows of it."""
+        """uint8 images (N, C, H, W): a tensor, or :class:`FileRows` if they have more than ``IN_MEMORY`` bytes."""
         held = self.file.get_slice(name)
         if held.get_dtype() != "U8" or prod(held.get_shape()) <= IN_MEMORY:
             return self.tensor(name, [None, None, None, None], torch.uint8)
@@ -153,7 +161,7 @@ def checked_images(opened: Opened, images: Images, labels: Tensor, class_names: 
 
 
 def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisation:
-    """For images of this (C, H, W)."""
+    """The normalisation of images of this shape (C, H, W). Raises ArtifactError for an invalid one."""
     values = prod(image_shape)
     mean, std = (opened.tensor(name, [image_shape[0]], torch.float32) for name in ("mean", "std"))
     opened.require((std > 0).all(), f": 'std' is {std.tolist()}; expected numbers above 0")
@@ -161,7 +169,9 @@ def read_normalisation(opened: Opened, image_shape: Sequence[int]) -> Normalisat
 
 
 def read_whitening(opened: Opened, values: int) -> Whitening:
-    """The whitening of images of so many values: a basis at right angles, scales above 0."""
+    """The whitening of images of ``values`` values. Raises ArtifactError unless the columns of its basis have length 1
+    and its scales are above 0.
+    """
     mean_D, basis_DD = opened.tensor("zca_mean", [values]), opened.tensor("zca_basis", [values, values])
     scale_D = opened.tensor("zca_scale", [values])
     opened.require((scale_D > 0).all(), f": 'zca_scale' has {scale_D.min():g}; expected all above 0")
@@ -171,7 +181,7 @@ def read_whitening(opened: Opened, values: int) -> Whitening:
 
 
 def normalisation_tensors(normalisation: Normalisation) -> dict[str, Tensor]:
-    """As they are kept: whitening, where there is one, beside the statistics."""
+    """A normalisation as tensors of a file: mean, standard deviation and, if there is one, the whitening."""
     tensors = {"mean": normalisation.mean, "std": normalisation.std}
     if (zca := normalisation.whitening) is not None:
         tensors |= {"zca_mean": zca.mean_D, "zca_basis": zca.basis_DD, "zca_scale": zca.scale_D}
@@ -179,7 +189,7 @@ def normalisation_tensors(normalisation: Normalisation) -> dict[str, Tensor]:
 
 
 def save_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    """A checkpoint of an unfinished stage, bit for bit: whether its numbers are any good is not for it to say."""
+    """Write a checkpoint of an unfinished stage, bit for bit. NaN and infinity are allowed."""
     write_tensors(path, "checkpoint", state, {})
 
 

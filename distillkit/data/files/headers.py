@@ -1,7 +1,7 @@
-"""What the header of an artifact may say: the form of everything in it that something reads.
+"""The forms of the entries of an artifact's header that are checked when the artifact is opened.
 
-Entries may be missing, but for those of a Record, and others may stand beside those that are named here. Needs no
-pydantic, as artifacts do not.
+Entries may be missing, except those of a :class:`Record`. Entries without a form here are allowed and not checked. This
+module does without pydantic, so that artifacts can be read where it is not installed.
 """
 
 import re
@@ -14,7 +14,7 @@ from distillkit.base.outside import shown
 
 @dataclass(frozen=True)
 class Kind:
-    """What a single value must be, in words, and whether it is that."""
+    """The form of a single value: ``words`` describe it, ``fits`` tests a value."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -22,14 +22,14 @@ class Kind:
 
 @dataclass(frozen=True)
 class Each:
-    """A list or a mapping of any length, all of one form."""
+    """A list or a mapping of any length whose values all have one form."""
 
     container: type
     form: "Form"
 
 
 class Record(dict[str, "Form"]):
-    """A mapping of which no entry may be missing."""
+    """A mapping in which all the named entries must be present."""
 
 
 Form = Kind | Each | Mapping[str, "Form"]
@@ -88,7 +88,7 @@ FORMS: Form = {
 
 
 def misfits(value: Any, form: Form, where: str) -> Iterator[str]:
-    """What in ``value`` does not have its form, in a few words each."""
+    """Yield a message for each part of ``value`` that does not have its form; ``where`` is the path of ``value``."""
     if isinstance(form, Kind):
         if not form.fits(value):
             yield f"{where} {shown(value)}; expected {form.words}"

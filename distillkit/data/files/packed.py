@@ -1,7 +1,7 @@
-"""A set in a package: images of 8 bits are encoded in the parquet beside its safetensors file, and nowhere else.
+"""A set in a package: its images of 8 bits are in a parquet file, everything else is in a safetensors file beside it.
 
-These are the real images and, in a package of ``uint8``, the learned ones. The safetensors file has everything else,
-and the SHA-256 of the decoded images. Axes: N images of a set; M those of 8 bits; C, H, W channels, height, width.
+Images of 8 bits are the real ones and, in a package of ``uint8``, the learned ones. The safetensors file has the
+SHA-256 of the decoded images. Axes: N images of a set; M images of 8 bits; C, H, W channels, height, width.
 """
 
 import hashlib
@@ -24,32 +24,33 @@ Storage = Literal["float32", "float16", "uint8"]  # of learned images in a packa
 FORMATS = ("JPEG", "PNG")  # of images of 8 bits
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 ELSEWHERE = "images_in"  # the header entry of a set whose images of 8 bits are in another file
-ENCODED = 4096  # bytes of an encoded image beyond twice its pixels'
-ROWS = 256  # of a parquet file that are held at once
+ENCODED = 4096  # bytes that an encoded image may have in addition to twice the bytes of its pixels
+ROWS = 256  # rows of a parquet file that are in memory at once
 
 
 class Levels(NamedTuple):
-    """Images of 8 bits (N, C, H, W), uint8, and what to multiply them with and to add, float32 (N,)."""
+    """Images of 8 bits (N, C, H, W), uint8, and the ``scale_N`` and ``offset_N`` of each, float32 (N,)."""
 
     levels_NCHW: Tensor
     scale_N: Tensor
     offset_N: Tensor
 
     def pixels(self) -> Tensor:
-        """x = (q / 255) · scale + offset, float32, rounded after each operation; exact where scale is 1, offset 0."""
+        """x = (q / 255) · scale + offset, float32, rounded after each operation; exact for scale 1 and offset 0."""
         scale, offset = (part[:, None, None, None] for part in (self.scale_N, self.offset_N))
         return to_pixels(self.levels_NCHW) * scale + offset
 
 
 def exact_rows(learned_N: Tensor, storage: Storage) -> Tensor:
-    """The images (N,) that have 8 bits in a package."""
+    """Which images have 8 bits in a package, (N,) bool: the real ones, or all if ``storage`` is uint8."""
     return ~learned_N | (storage == "uint8")
 
 
 def decoded(data: Any, image_shape: tuple[int, ...], formats: tuple[str, ...] = FORMATS) -> np.ndarray | None:
-    """The pixels of an encoded image, uint8 (C, H, W), if it has one of the formats and this shape as all decode it.
+    """The pixels of an encoded image, uint8 (C, H, W), if it has one of ``formats`` and this shape.
 
-    None for everything else: another size, more or fewer channels, an orientation, bytes that are no image.
+    None for everything else: another size or number of channels, transparency, an orientation in its EXIF data (which
+    some decoders apply and others ignore), or bytes that are not an image.
     """
     mode, size = "L" if image_shape[0] == 1 else "RGB", (image_shape[2], image_shape[1])
     try:
@@ -60,13 +61,16 @@ def decoded(data: Any, image_shape: tuple[int, ...], formats: tuple[str, ...] = 
                 return None
             pixels = np.array(image)
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    except Exception:  # decoders raise errors of every kind
+    except Exception:  # decoders raise errors of many types
         return None
     return None if turned else np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
 
 
 def read_packed(opened: Opened) -> Images:
-    """The images of a set in a package, those of 8 bits from its parquet. Raises ArtifactError for any others."""
+    """The images (N, C, H, W) of a set in a package, float32 or uint8; those of 8 bits come from its parquet file.
+
+    Raises ArtifactError when that file is missing or decodes to images of another SHA-256.
+    """
     told = opened.field(ELSEWHERE, dict)
     storage, path = told["storage"], opened.path.parent / told["file"]
     opened.require(len(told["shape"]) == 3, f" has images of shape {told['shape']}; expected channels, height, width")
@@ -90,7 +94,10 @@ def read_packed(opened: Opened) -> Images:
 
 
 def read_levels(path: Path, exact_N: Tensor, image_shape: tuple[int, ...]) -> Tensor:
-    """The images (M, C, H, W) uint8 in the column ``image`` of a parquet file, of the rows that are ``exact``."""
+    """The images (M, C, H, W), uint8, in the column ``image`` of a parquet file, at the rows where ``exact_N`` is true.
+
+    Raises ArtifactError when the file or one of these images is missing or invalid.
+    """
     again = "pull or build the package again"
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; expected the images of the set beside it; {again}")
@@ -107,9 +114,10 @@ def read_levels(path: Path, exact_N: Tensor, image_shape: tuple[int, ...]) -> Te
 
 
 def encoded_images(path: Path, rows: int, each: int) -> Iterator[Any]:
-    """The encoded images of a parquet file, a few at a time, once its size is that of ``rows`` of ``each`` bytes.
+    """Yield the encoded images of a parquet file, of which ``ROWS`` rows are in memory at a time.
 
-    Raises ArtifactError for any other file.
+    Raises ArtifactError, before any image is read, unless the file has ``rows`` rows and its images have at most
+    ``each`` bytes on average.
     """
     from pyarrow.parquet import ParquetFile
 
@@ -125,5 +133,5 @@ def encoded_images(path: Path, rows: int, each: int) -> Iterator[Any]:
                 yield from (cell and cell.get("bytes") for cell in batch.column("image").to_pylist())
     except ArtifactError:
         raise
-    except Exception as error:  # its decoders raise errors of every kind
+    except Exception as error:  # pyarrow raises errors of many types
         raise ArtifactError(f"{path} cannot be read ({' '.join(str(error).split())[:200]}); {expected}") from None

@@ -1,4 +1,4 @@
-"""Real images at rest: a file that describes them, and beside it files of the images themselves where they are many."""
+"""Files of real images: ``real.safetensors`` and, if there are many images, files of images beside it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,9 +29,10 @@ TENSORS = {"train": "train_images", "test": "test_images", ENCODED: ENCODED}
 
 
 def save_real(path: Path, data: RealData) -> None:
-    """Images, labels and statistics; images that lie in files beside ``path`` stay there, and are listed.
+    """Write images, labels and statistics to ``path``.
 
-    Encoded files of other training images than these, by their number, are left out.
+    Images in files beside ``path`` stay there, and the header lists these files. ``data.encoded`` is left out if its
+    number of images differs from that of the training images.
     """
     splits: Mapping[str, ImageSet] = {"train": data.train, "test": data.test}
     images = {name: split.images for name, split in splits.items()}
@@ -53,14 +54,14 @@ def save_real(path: Path, data: RealData) -> None:
 
 
 def is_beside(images: Images, path: Path) -> bool:
-    """Whether images lie in files of their own in the folder of ``path``."""
+    """Whether the images are in other files in the folder of ``path``."""
     if not isinstance(images, FileRows) or any(part.path == path for part in images.parts):
         return False
     return all(part.path.resolve().parent == path.resolve().parent for part in images.parts)
 
 
 def shard_list(images: Images) -> list[dict[str, Any]]:
-    """The files of images, as the header lists them."""
+    """The entries of the header for the files of ``images``: name, rows and SHA-256."""
     parts = images.parts if isinstance(images, FileRows) else []
     return [{"file": part.path.name, "rows": part.rows, "sha256": sha256(part.path)} for part in parts]
 
@@ -79,15 +80,16 @@ def split_shape(opened: Opened, split: str) -> list[int]:
 
 
 def read_images(opened: Opened, split: str) -> Images:
-    """uint8 (N, C, H, W); those that are many are read when they are asked for."""
+    """The images of ``train`` or ``test``, uint8 (N, C, H, W): a tensor or, if there are many, :class:`FileRows`."""
     name = f"{split}_images"
     return opened.images(name) if opened.has(name) else shards_of(opened, split)
 
 
 def shards_of(opened: Opened, split: str, axes: int = 3) -> FileRows:
-    """The images of a split that lie in files beside it, each of the length that the header says.
+    """The images of a split that are in files beside ``opened``.
 
-    Their rows have so many ``axes``: three for images, none for single bytes.
+    A row has ``axes`` axes: three for images, none for single bytes. Raises ArtifactError when a file is missing, or
+    has another length or row shape than expected.
     """
     listed = opened.field("shards", dict).get(split)
     opened.require(bool(listed), f" lists no files of {split} images")
@@ -111,7 +113,7 @@ def shards_of(opened: Opened, split: str, axes: int = 3) -> FileRows:
 
 
 def read_encoded(opened: Opened, images: int) -> Encoded | None:
-    """The encoded files of the training images, read when they are asked for; None where none are kept."""
+    """The encoded files of the training images, which are read on access; None if the artifact has none."""
     if not opened.has(ENDS):
         return None
     ends_N = opened.tensor(ENDS, [images], torch.int64)
@@ -127,12 +129,12 @@ def read_encoded(opened: Opened, images: int) -> Encoded | None:
 
 
 def usual(kind: str) -> Found:
-    """What need not be said: both splits are called as usual; digits have no test split."""
+    """The :class:`Found` that is not written to the header: splits train and test, for digits without a test split."""
     return Found(test=None) if kind == "digits" else Found()
 
 
 def read_found(opened: Opened) -> Found:
-    """What an artifact of real images says beside them; one from before anything was said has the usual."""
+    """The :class:`Found` of an artifact of real images; :func:`usual` if the header has none."""
     source = opened.field("source", dict)
     if "found" not in opened.header:
         return usual(str(source.get("kind")))
@@ -149,7 +151,10 @@ def read_found(opened: Opened) -> Found:
 
 
 def load_real(path: Path) -> RealData:
-    """Raises ArtifactError where something is missing or does not fit, files of images beside it included."""
+    """Real images from a file, or from ``real.safetensors`` in a folder. Large splits are read on access.
+
+    Raises ArtifactError when anything is missing or invalid, in the file or in the files of images beside it.
+    """
     opened = Opened(real_file(path), "real")
     names = class_names_of(opened)
     splits = [

@@ -1,6 +1,6 @@
-"""Images on their way to disk: kept in memory while they are few, else written to files of a limited size as they come.
+"""Collecting images: in memory while they are few, else in files of limited size that are written as images arrive.
 
-A file is a safetensors file with one tensor, ``images`` (N, C, H, W) uint8. The same images give the same bytes.
+Each file is a safetensors file with one tensor, ``images`` (N, C, H, W) uint8. The same images give the same bytes.
 """
 
 import json
@@ -17,16 +17,15 @@ from distillkit.base.files import canonical_json, error_number, not_written
 from distillkit.data.files.container import FORMAT, KEY
 from distillkit.data.rows import IN_MEMORY, Encoded, FileRows, Images, Part
 
-SHARD = 2**30  # bytes of images in a file
+SHARD = 2**30  # most bytes of images in a file
 NAME = "images"
 
 
 class Collector:
-    """Takes images (B, C, H, W) uint8 of one shape, again and again, and gives all of them when no more come.
+    """Collects batches of uint8 images (B, C, H, W), or of single bytes (B,); :meth:`result` returns all of them.
 
-    Other rows of uint8 are taken as well, such as single bytes (B,).
-
-    Beyond ``most`` bytes they go into files ``<name>-00000.safetensors`` and so on in ``folder``, where there is one.
+    More than ``most`` bytes are written to ``folder``, as ``<name>-00000.safetensors`` and so on. Without a ``folder``
+    all stay in memory.
     """
 
     def __init__(self, folder: Path | None, name: str, image_shape: Sequence[int], most: int = IN_MEMORY):
@@ -44,7 +43,7 @@ class Collector:
             self.held = []
 
     def write(self, images: np.ndarray) -> None:
-        """Into the last file, as far as there is room, and into new ones."""
+        """Append to the last file until it is full, then to new files."""
         while len(images):
             if not self.files or self.files[-1].room == 0:
                 self.close_last()
@@ -60,13 +59,13 @@ class Collector:
             self.files[-1].close()
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove the files that were written."""
         for file in self.files:
             file.file.close()
             file.path.unlink()
 
     def result(self) -> Images:
-        """All images: a tensor, or rows of the files."""
+        """All images: a tensor, or :class:`FileRows` if files were written."""
         if not self.files:
             empty = np.empty((0, *self.image_shape), dtype=np.uint8)
             return torch.from_numpy(np.concatenate(self.held) if self.held else empty)
@@ -75,7 +74,7 @@ class Collector:
 
 
 class Files:
-    """Takes the encoded files of images as they come, and gives all of them: see :class:`Encoded`."""
+    """Collects the encoded files of images; :meth:`result` returns all of them as :class:`Encoded`."""
 
     def __init__(self, folder: Path | None, name: str):
         self.collector, self.lengths = Collector(folder, f"{name}-encoded", ()), list[int]()
@@ -88,14 +87,14 @@ class Files:
         self.collector.discard()
 
     def result(self) -> Encoded | None:
-        """None where there is no file at all."""
+        """All files; None if no image has one."""
         if not any(self.lengths):
             return None
         return Encoded(self.collector.result(), torch.tensor(self.lengths).cumsum(0))
 
 
 class ShardFile:
-    """A file of images that is written as they come. Raises ArtifactError on a full disk."""
+    """A file to which images are appended. Its header is written at the end. Raises ArtifactError on a full disk."""
 
     def __init__(self, path: Path, image_shape: Sequence[int]):
         self.path, self.image_shape, self.rows = path, image_shape, 0
@@ -106,7 +105,7 @@ class ShardFile:
 
     @property
     def room(self) -> int:
-        """Images that it still takes."""
+        """The number of images that can still be appended."""
         return self.most - self.rows
 
     @property
@@ -133,7 +132,7 @@ class ShardFile:
         return json.dumps({"__metadata__": {KEY: described}, NAME: tensor}, separators=(",", ":")).encode()
 
     def close(self) -> None:
-        """Write the header, padded with spaces to the place that was kept for it."""
+        """Write the header, padded with spaces to the length that was reserved for it."""
         if not self.file.closed:
             self.file.seek(0)
             self.put(self.width.to_bytes(8, "little") + self.header(self.rows).ljust(self.width))

@@ -1,4 +1,4 @@
-"""States of the learned images of a set on the way, to be looked at: beside the artifact, not part of it."""
+"""Intermediate states of the learned images of a set, for ``distillkit look``. They are not part of the artifact."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from distillkit.data.images import SyntheticSet
 
 
 def snapshot_file(artifact: Path) -> Path:
-    """Where the snapshots of the set at ``artifact`` are kept: in a folder beside that of all sets."""
+    """The file of the snapshots of the set at ``artifact``: in the folder ``snapshots`` beside the folder of sets."""
     return artifact.parent.parent / "snapshots" / artifact.name
 
 
 def save_snapshots(path: Path, snapshots: Mapping[int, Tensor], synthetic: SyntheticSet) -> None:
-    """Images (L, C, H, W), uint8, by step, of the L learned images of ``synthetic``, in its order; Git ignores them."""
+    """Write the snapshots of the L learned images of ``synthetic``: by step, (L, C, H, W), uint8. Git ignores them."""
     write_text(path.parent / ".gitignore", "*\n")
     tensors = {f"step_{step}": images for step, images in snapshots.items()}
     save(path, "snapshots", tensors, {"steps": sorted(snapshots), "set_sha256": fingerprint(synthetic)})
 
 
 def load_snapshots(path: Path, synthetic: SyntheticSet) -> dict[int, Tensor]:
-    """What was kept for this very set, by step; nothing where it was kept for another, or not at all."""
+    """The snapshots (L, C, H, W), uint8, by step. Empty if there are none, or if they belong to another set."""
     if not path.is_file():
         return {}
     opened = Opened(path, "snapshots")
@@ -36,6 +36,6 @@ def load_snapshots(path: Path, synthetic: SyntheticSet) -> dict[int, Tensor]:
 
 
 def fingerprint(synthetic: SyntheticSet) -> str:
-    """SHA-256 of the learned images, in hexadecimal."""
+    """The SHA-256 of the learned images, in hexadecimal."""
     images = synthetic.pixels(synthetic.learned.nonzero().squeeze(1))
     return hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()

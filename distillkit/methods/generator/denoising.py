@@ -1,8 +1,8 @@
-"""Diffusion: images become noise step by step, a network learns the way back, and DDIM walks it.
+"""Diffusion: a network is trained to remove noise from images, and DDIM makes images from noise with it.
 
-Ho, Jain & Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020; cosine levels by Nichol & Dhariwal, ICML
-2021; what is predicted (v) by Salimans & Ho, ICLR 2022; DDIM by Song, Meng & Ermon, ICLR 2021; guidance by Ho &
-Salimans, 2022. At level t an image x is x_t = √ᾱ_t x + √(1 − ᾱ_t) ε, ε being noise of its shape.
+Ho, Jain & Abbeel, "Denoising diffusion probabilistic models", NeurIPS 2020. The cosine levels are from Nichol &
+Dhariwal, ICML 2021; the prediction of v from Salimans & Ho, ICLR 2022; DDIM from Song, Meng & Ermon, ICLR 2021;
+guidance from Ho & Salimans, 2022. At level t, an image x becomes x_t = √ᾱ_t x + √(1 − ᾱ_t) ε, where ε is normal noise.
 
 Axes: N images; C, H, W channels, height, width; T levels of noise.
 """
@@ -23,7 +23,7 @@ Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t (N, C, H, W), levels
 
 
 def signal_levels(levels: int = LEVELS) -> Tensor:
-    """ᾱ_t, the share of the image in the variance: float64 (T,), from nearly 1 to nearly 0.
+    """ᾱ_t, the share of the image in the variance of x_t: float64 (T,), from nearly 1 to nearly 0.
 
     ᾱ_t = Π_{s ≤ t} (1 − β_s), β_s = min(0.999, 1 − f(s + 1) / f(s)), f(s) = cos²((s / T + 0.008) / 1.008 · π / 2).
     """
@@ -34,13 +34,13 @@ def signal_levels(levels: int = LEVELS) -> Tensor:
 
 
 def mixed(image_NCHW: Tensor, noise_NCHW: Tensor, signal_N: Tensor) -> tuple[Tensor, Tensor]:
-    """x_t = √ᾱ x + √(1 − ᾱ) ε and what the network is to say of it, v = √ᾱ ε − √(1 − ᾱ) x."""
+    """x_t = √ᾱ x + √(1 − ᾱ) ε, and the network's target for it, v = √ᾱ ε − √(1 − ᾱ) x."""
     signal, noise = signal_N[:, None, None, None].sqrt(), (1 - signal_N)[:, None, None, None].sqrt()
     return signal * image_NCHW + noise * noise_NCHW, signal * noise_NCHW - noise * image_NCHW
 
 
 class Draw(NamedTuple):
-    """What chance decides in one step of training, on the CPU."""
+    """The random choices of one training step, on the CPU: levels, images without label (bool), and noise."""
 
     level_N: Tensor
     unlabelled_N: Tensor
@@ -48,7 +48,7 @@ class Draw(NamedTuple):
 
 
 def draw(shape: torch.Size, label_dropout: float, generator: Generator) -> Draw:
-    """Levels uniform in 0, …, T − 1, labels to be left out, normal noise, for a batch of ``shape``."""
+    """A draw for a batch of ``shape``: levels uniform in 0, …, T − 1, no label with probability ``label_dropout``."""
     count = shape[0]
     level_N = torch.randint(LEVELS, (count,), generator=generator)
     unlabelled_N = torch.rand(count, generator=generator) < label_dropout
@@ -56,7 +56,10 @@ def draw(shape: torch.Size, label_dropout: float, generator: Generator) -> Draw:
 
 
 def denoising_loss(denoise: Denoise, images_NCHW: Tensor, labels_N: Tensor, nobody: int, drawn: Draw) -> Tensor:
-    """E ‖denoise(x_t, t, y) − v‖², the mean over all numbers; y is ``nobody`` where the label is left out."""
+    """The mean of (denoise(x_t, t, y) − v)² over all values.
+
+    y is the image's label or, where that is left out, ``nobody``, the number that means no class.
+    """
     level_N, unlabelled_N, noise_NCHW = (part.to(images_NCHW.device) for part in drawn)
     signal_N = signal_levels().to(images_NCHW)[level_N]
     noisy_NCHW, velocity_NCHW = mixed(images_NCHW, noise_NCHW.to(images_NCHW), signal_N)
@@ -65,9 +68,10 @@ def denoising_loss(denoise: Denoise, images_NCHW: Tensor, labels_N: Tensor, nobo
 
 
 def guided(denoise: Denoise, nobody: int, guidance: float) -> Denoise:
-    """v_∅ + w (v_y − v_∅): the way to class y, and with w above 1 further away from what is no class in particular.
+    """Classifier-free guidance: v_∅ + w (v_y − v_∅), where v_∅ is the prediction without a label.
 
-    One call of ``denoise`` with the batch twice; with w = 1 once.
+    w is ``guidance``; above 1, it moves images from the average of all classes further towards class y. ``denoise`` is
+    called with a batch of twice the size, except for w = 1.
     """
     if guidance == 1:
         return denoise
@@ -81,17 +85,17 @@ def guided(denoise: Denoise, nobody: int, guidance: float) -> Denoise:
 
 
 def walk(steps: int, levels: int = LEVELS) -> list[int]:
-    """The levels that ``steps`` steps visit, evenly from T − 1 down; the last step ends at the image."""
+    """The start levels of ``steps`` steps, evenly spaced from T − 1 down. The last step ends at the image."""
     return [round(levels * (steps - step) / steps) - 1 for step in range(steps)]
 
 
 def ddim_step(
     x_NCHW: Tensor, velocity_NCHW: Tensor, signal: float, next_signal: float, limit: float | None = None
 ) -> Tensor:
-    """From level ᾱ to ᾱ', without new noise: √ᾱ' x̂ + √(1 − ᾱ') ε̂.
+    """One step from ᾱ, ``signal``, to ᾱ', ``next_signal``, without new noise: √ᾱ' x̂ + √(1 − ᾱ') ε̂.
 
-    x̂ = √ᾱ x_t − √(1 − ᾱ) v is the image as far as it can be told, clipped to ± ``limit`` if there is one, and
-    ε̂ = (x_t − √ᾱ x̂) / √(1 − ᾱ) the noise that is then in x_t; without it, guidance would add up.
+    x̂ = √ᾱ x_t − √(1 − ᾱ) v is the predicted image, clipped to ± ``limit`` if this is given. ε̂ = (x_t − √ᾱ x̂) / √(1 − ᾱ)
+    is the noise for the clipped image. With the noise for the unclipped one, effects of guidance would accumulate.
     """
     root, rest = math.sqrt(signal), math.sqrt(1 - signal)
     image = root * x_NCHW - rest * velocity_NCHW
@@ -102,10 +106,10 @@ def ddim_step(
 
 @settings
 class Sampling:
-    """``steps`` of DDIM, with ``guidance`` while the share of noise levels is between those of ``guided``.
+    """``steps`` of DDIM, with ``guidance`` at levels t for which t / T is in the range ``guided``.
 
-    Guidance above 1 makes images more typical of their class, and more alike; at the noisiest levels, where all that
-    can be told is the class's mean, it only exaggerates (Kynkäänniemi et al., NeurIPS 2024).
+    Guidance above 1 makes images more typical of their class and less diverse. At the noisiest levels, where a network
+    can predict only the class's mean, guidance only exaggerates this mean (Kynkäänniemi et al., NeurIPS 2024).
     """
 
     steps: int = 50
@@ -119,7 +123,7 @@ class Sampling:
         check_range("guided", self.guided[1], self.guided[0], 1)
 
     def denoise_at(self, denoise: Denoise, nobody: int) -> Callable[[int], Denoise]:
-        """How to ask ``denoise`` at a level."""
+        """A function from a level to the ``denoise`` to use there: with guidance, or unchanged."""
         low, high = self.guided
         towards = guided(denoise, nobody, self.guidance)
         return lambda level: towards if low <= level / LEVELS <= high else denoise
@@ -129,7 +133,10 @@ class Sampling:
 def sample(
     denoise_at: Callable[[int], Denoise], noise_NCHW: Tensor, labels_N: Tensor, steps: int, limit: float | None = None
 ) -> Tensor:
-    """Images (N, C, H, W) of the classes ``labels_N`` from noise, by DDIM; the same noise gives the same images."""
+    """Images (N, C, H, W) of the classes ``labels_N`` from normal noise of this shape, by DDIM.
+
+    The same noise gives the same images. ``limit`` is that of :func:`ddim_step`.
+    """
     signal_T = signal_levels().tolist()
     visited = walk(steps)
     x_NCHW = noise_NCHW

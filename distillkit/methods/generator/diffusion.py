@@ -1,7 +1,7 @@
-"""Diffusion: a generator is trained on the source and asked for labelled images; nothing is learned afterwards.
+"""Diffusion: a generator is trained on the source and makes the images of the set. They are not optimised afterwards.
 
-After Li et al., "Data-efficient generation for dataset distillation", ECCV 2024 workshops, whose numbers are not known
-to us: a design after its idea, no reproduction.
+After the idea of Li et al., "Data-efficient generation for dataset distillation", ECCV 2024 workshops. It is not a
+reproduction, because we do not know the paper's numbers.
 """
 
 from typing import ClassVar
@@ -38,7 +38,7 @@ ABOUT = About(
 
 @settings
 class Diffusion:
-    """``model`` is trained on the source, then makes ``ipc`` images of every class by ``sampling``."""
+    """A generator ``model`` is trained on the source. Then it makes ``ipc`` images of every class by ``sampling``."""
 
     about: ClassVar = ABOUT
     ipc: int
@@ -49,7 +49,7 @@ class Diffusion:
         check_range("ipc", self.ipc, 1)
 
     def trained(self, material: Material, seed: int) -> ImageGenerator:
-        """The generator; recipes that differ in other settings only have the same."""
+        """The trained generator. It depends only on ``model``, the images and ``seed``, not on the other settings."""
         return train_generator(self.model, material.real, seeded(seed_for(seed, "model")), material.compute)
 
     def images(self, trained: ImageGenerator, seed: int, compute: Compute) -> Tensor:

@@ -1,6 +1,6 @@
-"""An image generator in training and at work: a class-conditional diffusion of pixels, or of an autoencoder's latents.
+"""Training and use of an image generator: a class-conditional diffusion of pixels, or of an autoencoder's latents.
 
-Pixels are diffused as 2x − 1; latents (Rombach et al., CVPR 2022) are divided by their deviation.
+Pixels x are diffused as 2x − 1. Latents (Rombach et al., CVPR 2022) are divided by their standard deviation.
 
 Axes: N images; C, H, W channels, height, width.
 """
@@ -32,15 +32,16 @@ from distillkit.networks.parameters import load_flat_
 from distillkit.training.compute import Compute
 from distillkit.training.update_rules import adam_
 
-TOGETHER = 100  # images that go through the networks at a time
-LOOKED_AT = 1000  # images that the scale of latents is measured on
+TOGETHER = 100  # most images in a batch outside of training
+LOOKED_AT = 1000  # most images from which the scale of latents is measured
 DECAYS = (0.9, 0.999)
 
 
 class Fit:
-    """The training of one network, with the running average of its weights; it can stop at any step and go on.
+    """The training of one network by Adam, with a running average of its weights. It can stop at any step and continue.
 
-    ``loss`` gives the loss on a batch that it draws from the generator; the average starts from the first weights.
+    ``loss`` draws a batch with the generator that it gets, and returns the loss. The average starts at the initial
+    weights.
     """
 
     def __init__(self, name: str, network: nn.Module, loss: Callable[[Generator], Tensor], spec: FitSpec, seed: int):
@@ -60,7 +61,7 @@ class Fit:
         return len(self.losses)
 
     def advance(self) -> float:
-        """One step; its loss. Raises DivergedError when that is not finite."""
+        """Do one step and return its loss. Raises DivergedError when the loss is not finite."""
         loss, kept = self.loss(self.generator), self.kept
         if not math.isfinite(found := loss.item()):
             told = f"the {self.name}'s loss is {found:g} at step {self.done + 1}; expected a finite number"
@@ -75,9 +76,10 @@ class Fit:
         return found
 
     def result(self) -> nn.Module:
-        """The network with the average weights, which no gradient is wanted for.
+        """The network with the average weights, without gradients.
 
-        Raises DivergedError when they are not finite: the last step has no loss after it that would tell.
+        Raises DivergedError when these weights are not finite. No loss is computed after the last step, so that
+        :meth:`advance` does not find this.
         """
         if not all(mean.isfinite().all() for mean in self.kept["average"]):
             raise DivergedError(
@@ -87,7 +89,7 @@ class Fit:
         return self.network.requires_grad_(False)
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, moments and generator; when all steps are done, the average weights alone."""
+        """Losses and average weights and, until all steps are done, weights, moments and the generator's state."""
         losses = torch.tensor(self.losses, dtype=torch.float64)
         state = {"losses": losses, "average": flat(self.kept["average"])}
         if self.done < self.steps:
@@ -118,7 +120,10 @@ def unflatten_(parts: Sequence[Tensor], vector: Tensor) -> None:
 
 @dataclass(frozen=True)
 class ImageGenerator:
-    """A trained generator for ``classes`` classes of images (C, H, W); latents are divided by their deviation."""
+    """A trained generator for ``classes`` classes of images (C, H, W).
+
+    Latents are multiplied by ``scale``, see :func:`latent_scale`. The denoiser's number for no class is ``classes``.
+    """
 
     spec: GeneratorSpec
     image_shape: Shape
@@ -129,7 +134,7 @@ class ImageGenerator:
 
     @torch.no_grad()
     def images(self, noise_NCHW: Tensor, labels_N: Tensor, sampling: Sampling) -> Tensor:
-        """Pixels in [0, 1] (N, C, H, W) of these classes; ``noise_NCHW`` has the shape that the spec says."""
+        """Pixels in [0, 1] (N, C, H, W) of the classes ``labels_N``. The shape of the noise is ``spec.noise_shape``."""
         denoise_at = sampling.denoise_at(partial(velocity, self.denoiser), self.classes)
         limit = 1.0 if self.autoencoder is None else None
         x_NCHW = sample(denoise_at, noise_NCHW, labels_N, sampling.steps, limit)
@@ -145,7 +150,10 @@ def velocity(denoiser: nn.Module, x_NCHW: Tensor, level_N: Tensor, labels_N: Ten
 
 
 def train_generator(spec: GeneratorSpec, real: ImageSet, generator: Generator, compute: Compute) -> ImageGenerator:
-    """The generator of these images: the autoencoder first, if there is one, then the denoiser."""
+    """Train a generator on these images: the autoencoder first, if there is one, then the denoiser.
+
+    Raises ParamsError for networks that do not fit the images or are too large, DivergedError as :class:`Fit` does.
+    """
     seeds = [draw_seed(generator) for _ in range(4)]
     device, shape, classes = real.device, real.image_shape, len(real.class_names)
     check_size("network", partial(new_denoiser, spec, shape, classes, seeds[0]))
@@ -166,7 +174,7 @@ def train_generator(spec: GeneratorSpec, real: ImageSet, generator: Generator, c
 
 
 def batch_of(spec: GeneratorSpec, real: ImageSet, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """``count`` images drawn with replacement, from −1 to 1, some of them mirrored, and their labels."""
+    """``count`` images drawn with replacement, in [−1, 1], and their labels. With ``spec.flip``, half are mirrored."""
     rows = torch.randint(len(real), (count,), generator=generator)
     mirrored_N = torch.rand(count, generator=generator) < (0.5 if spec.flip else 0.0)
     rows, mirrored_N = (onto(real.device, part) for part in (rows, mirrored_N))
@@ -194,14 +202,14 @@ def autoencoder_loss(
 
 @torch.no_grad()
 def latent_scale(autoencoder: Any, real: ImageSet) -> float:
-    """1 / the deviation of latents, over training images spread evenly."""
+    """1 / the standard deviation of latents, from at most LOOKED_AT training images, evenly spaced."""
     rows = torch.linspace(0, len(real) - 1, min(len(real), LOOKED_AT)).long().to(real.device)
     parts = [latents(autoencoder, real.pixels(part) * 2 - 1) for part in rows.split(TOGETHER)]
     return 1 / max(torch.cat(parts).std().item(), 1e-6)
 
 
 def latents(autoencoder: Any, images_NCHW: Tensor) -> Tensor:
-    """μ(x), of another shape."""
+    """The latents μ(x) of images x in [−1, 1]. Their shape differs from that of the images."""
     found: Tensor = autoencoder.encode(images_NCHW).latent_dist.mean
     return found
 
@@ -222,8 +230,9 @@ def denoiser_loss(untrained: ImageGenerator, real: ImageSet, compute: Compute, g
 def make_images(generator: ImageGenerator, per_class: int, seed: int, sampling: Sampling, compute: Compute) -> Tensor:
     """Pixels (N, C, H, W) of ``per_class`` images of every class, class by class.
 
-    Each image has noise of its own, so that a smaller set is the beginning of every class of a larger one, within
-    rounding. The rate is told. Raises ParamsError for more images than fit any machine.
+    The noise of each image has its own seed, so that a smaller set has the first images of every class of a larger set,
+    except for rounding. ``compute.say`` is called with the time. Raises ParamsError for too many images, see
+    :func:`~distillkit.data.images.check_fits`.
     """
     check_fits(per_class, generator.classes, generator.image_shape)
     shape = generator.spec.noise_shape(generator.image_shape)
@@ -232,7 +241,7 @@ def make_images(generator: ImageGenerator, per_class: int, seed: int, sampling: 
     made: list[int] = []
 
     def make(batch: range) -> Tensor:
-        places = [divmod(row, per_class) for row in batch]  # class, number in it
+        places = [divmod(row, per_class) for row in batch]  # class, number in the class
         noise = [torch.randn(shape, generator=seeded(seed_for(seed, "image", *place))) for place in places]
         labels_N = onto(device, torch.tensor([label for label, _ in places]))
         found = generator.images(compute.layout(onto(device, torch.stack(noise))), labels_N, sampling).cpu()

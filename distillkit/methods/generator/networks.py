@@ -1,4 +1,4 @@
-"""What an image generator is made of: its settings, and its networks, which are Hugging Face diffusers'.
+"""The settings of an image generator, and its networks, which are those of Hugging Face diffusers.
 
 Axes: C, H, W channels, height, width.
 """
@@ -18,13 +18,16 @@ from distillkit.training.compute import Precision
 Shape = tuple[int, int, int]
 MOST = 1000  # layers, blocks, heads: more is a mistake
 WIDEST = 2**13  # channels
-MOST_PARAMETERS = 2**30  # 4 GiB, and training keeps three more numbers for each
-MOST_AT_ONCE = 2**16  # images of a batch
+MOST_PARAMETERS = 2**30  # 4 GiB; training keeps three more numbers for each
+MOST_AT_ONCE = 2**16  # images in a batch
 
 
 @settings
 class UNetSpec:
-    """A U-Net: ``widths`` channels, halving the image from each to the next; ``layers`` blocks at each."""
+    """A U-Net with ``widths`` channels and ``layers`` blocks at each resolution; each resolution halves the last one.
+
+    ``attention`` adds attention at the lowest resolution.
+    """
 
     kind: Literal["unet"]
     widths: tuple[int, ...] = (64, 128, 128)
@@ -38,7 +41,10 @@ class UNetSpec:
 
 @settings
 class DiTSpec:
-    """A transformer on patches of ``patch`` x ``patch`` numbers: ``depth`` blocks of ``heads`` times ``head_width``."""
+    """A transformer on patches of ``patch`` x ``patch`` pixels or latents, with ``depth`` blocks.
+
+    A block has ``heads`` heads of ``head_width`` channels.
+    """
 
     kind: Literal["dit"]
     depth: int = 6
@@ -58,7 +64,10 @@ class DiTSpec:
 
 @settings
 class FitSpec:
-    """Adam, its rate ``lr`` falling under a cosine; what counts is the running ``average`` of the weights."""
+    """Training by Adam with a learning rate that falls from ``lr`` by a cosine.
+
+    The result is the running average of the weights, with decay ``average``.
+    """
 
     steps: int
     batch: int
@@ -77,13 +86,17 @@ class FitSpec:
         return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def average_at(self, step: int) -> float:
-        """Short at first: the first weights are nobody's."""
+        """The decay of the average at a step, smaller at the beginning, so that the initial weights soon vanish."""
         return min(self.average, (1 + step) / (10 + step))
 
 
 @settings
 class AutoencoderSpec:
-    """Images as ``channels`` numbers a place, halved from each of ``widths`` to the next; ``divergence`` weighs KL."""
+    """A variational autoencoder with latents of ``channels`` channels.
+
+    It has ``widths`` channels and ``layers`` blocks at each resolution; each resolution halves the last one.
+    ``divergence`` is the weight of the KL divergence in the loss.
+    """
 
     training: FitSpec
     widths: tuple[int, ...] = (64, 128)
@@ -100,9 +113,10 @@ class AutoencoderSpec:
 
 @settings
 class GeneratorSpec:
-    """A diffusion on latents where there is an ``autoencoder``, else on pixels.
+    """A diffusion on latents if there is an ``autoencoder``, else on pixels.
 
-    A share ``label_dropout`` of labels is left out in training, for guidance; ``flip`` mirrors half of the images.
+    A share ``label_dropout`` of labels is left out in training, which guidance needs. ``flip`` mirrors half of the
+    training images.
     """
 
     network: UNetSpec | DiTSpec
@@ -115,7 +129,9 @@ class GeneratorSpec:
         check_range("label_dropout", self.label_dropout, 0, 0.999)
 
     def noise_shape(self, image_shape: Shape) -> Shape:
-        """(C, H, W) of what is diffused. Raises ParamsError for images that the networks cannot take."""
+        """The shape (C, H, W) of the diffused pixels or latents. Raises ParamsError if the networks do not fit images
+        of ``image_shape``.
+        """
         channels, height, width = image_shape
         if self.autoencoder is not None:
             halved = check_sides("autoencoder.widths", self.autoencoder.widths, (height, width))
@@ -136,7 +152,7 @@ def check_widths(widths: Sequence[int]) -> None:
 
 
 def check_sides(name: str, widths: Sequence[int], sides: tuple[int, int]) -> int:
-    """By how much images are halved. Raises ParamsError where they cannot be."""
+    """The factor by which a network reduces both sides. Raises ParamsError if it does not divide them."""
     factor: int = 2 ** (len(widths) - 1)
     if any(side % factor for side in sides):
         found = f"{len(widths)} entries, but {sides[0]}x{sides[1]} cannot be halved {len(widths) - 1} times"
@@ -145,7 +161,7 @@ def check_sides(name: str, widths: Sequence[int], sides: tuple[int, int]) -> int
 
 
 def check_size(name: str, build: Callable[[], nn.Module]) -> None:
-    """Raise ParamsError where the network that ``build`` gives has too many parameters; it is built without memory."""
+    """Raise ParamsError if the network that ``build`` returns has more than MOST_PARAMETERS. It is built on meta."""
     with torch.device("meta"):
         found = sum(parameter.numel() for parameter in build().parameters())
     if found > MOST_PARAMETERS:
@@ -154,7 +170,7 @@ def check_size(name: str, build: Callable[[], nn.Module]) -> None:
 
 
 def library() -> Any:
-    """The package diffusers. Raises ParamsError where it is not installed."""
+    """The package diffusers. Raises ParamsError if it cannot be imported."""
     try:
         import diffusers
     except ImportError as error:
@@ -164,12 +180,16 @@ def library() -> Any:
 
 
 def groups(widths: Sequence[int]) -> int:
-    """Groups of the group normalisation: of four channels at least."""
+    """The number of groups of the group normalisation, at most 32; each group has at least four channels."""
     return math.gcd(32, *(width // 4 for width in widths))
 
 
 def new_denoiser(spec: GeneratorSpec, image_shape: Shape, classes: int, seed: int) -> nn.Module:
-    """A fresh network (x_t, t, y) -> v, in evaluation mode: none drops anything itself. y = ``classes`` is nobody."""
+    """A new network (x_t, t, y) -> v. The number y = ``classes`` means no class.
+
+    It is in evaluation mode, because :func:`~distillkit.methods.generator.denoising.draw` drops the labels, not the
+    network.
+    """
     channels, height, width = spec.noise_shape(image_shape)
     network, library_ = spec.network, library()
     with initialising(seed):
@@ -203,7 +223,7 @@ def new_denoiser(spec: GeneratorSpec, image_shape: Shape, classes: int, seed: in
 
 
 def new_autoencoder(spec: AutoencoderSpec, image_shape: Shape, seed: int) -> nn.Module:
-    """A fresh autoencoder, in evaluation mode; its ``scaling_factor`` is not set yet."""
+    """A new autoencoder, in evaluation mode. Its ``scaling_factor`` is set only when the generator is saved."""
     levels = len(spec.widths)
     with initialising(seed):
         model = library().AutoencoderKL(

@@ -1,1 +1,1 @@
-"""Methods that learn images: what is matched, and where images start. May import base to selection."""
+"""Methods that learn images: their losses and initial sets. May import base to selection."""

@@ -1,4 +1,4 @@
-"""ATT: automatic training trajectories (Liu et al., ECCV 2024): what is matched is the step that comes closest."""
+"""ATT: automatic training trajectories (Liu et al., ECCV 2024): the student's step closest to the expert is matched."""
 
 from typing import ClassVar
 
@@ -33,7 +33,10 @@ ABOUT = About(
 
 @settings
 class AutomaticTrajectories:
-    """``matching.student_steps`` are the most that the student takes; how many count is found at every outer step."""
+    """As MTT, but the loss uses the student's step that is closest to the target, not the last one.
+
+    ``matching.student_steps`` is the number of steps that the student takes.
+    """
 
     about: ClassVar = ABOUT
     student: ClassVar = True
@@ -47,7 +50,7 @@ class AutomaticTrajectories:
         check_start(self.start, self.window_start)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        """As MTT's."""
+        """The initial set of MTT with these settings."""
         return TrajectoryMatching(self.ipc, self.matching, self.start, self.window_start, self.labels).init(
             material, generator
         )

@@ -1,4 +1,4 @@
-"""CCFS: distil a part of the set, then add in rounds the easiest real images that networks still get wrong.
+"""CCFS: a part of the set is learned. Then the easiest real images that networks misclassify are added in rounds.
 
 Chen et al., "Curriculum coarse-to-fine selection for high-IPC dataset distillation", CVPR 2025.
 """
@@ -41,10 +41,13 @@ ABOUT = About(
 
 @settings
 class CurriculumSelection:
-    """``ipc`` images of every class: first learned ones, by ``matching`` and ``learning``; then real ones, in rounds.
+    """``ipc`` images of every class: a share ``distill_fraction`` is learned, the others are real images.
 
-    ``training`` is that of the network of each round, one like the experts'. ``labels: soft`` gives all images the
-    probabilities of the experts that are right about them.
+    The first are learned as in MTT, by ``matching`` and ``learning``. The others are added in ``rounds``. In a round, a
+    new network like the experts' is trained on the set by ``training``. Of the images that it misclassifies and the
+    first expert classifies correctly, the easiest are added; if these are too few, the easiest others. Images from
+    which learned ones started are never added. ``labels: soft`` gives all images the labels of
+    :func:`~distillkit.matching.soft_labels.with_labels`.
     """
 
     about: ClassVar = ABOUT
@@ -67,7 +70,7 @@ class CurriculumSelection:
 
     @property
     def learned(self) -> int:
-        """Learned images of a class."""
+        """The number of learned images of a class."""
         return round(self.distill_fraction * self.ipc)
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
@@ -86,21 +89,21 @@ class CurriculumSelection:
         return chosen
 
     def distilled(self, material: Material, generator: Generator) -> SyntheticSet:
-        """The learned part, which is taken up again where it was interrupted."""
+        """The learned part. After an interruption, it continues where it stopped."""
         method = TrajectoryMatching(self.learned, self.matching)
         run = Distillation(method, method.init(material, generator), material, self.learning, generator)
         material.compute.finish(run, "learned images")
         return replace(run.result(), student_lr=None)
 
     def labelled(self, images: SyntheticSet, material: Material) -> SyntheticSet:
-        """With the experts' labels for all of them, where these are wanted."""
+        """The set, with soft labels for all images if ``labels`` is "soft"."""
         if self.labels == "hard":
             return images
         all_of_them = replace(images, learned=torch.ones_like(images.learned))
         return replace(with_labels(all_of_them, "learned", material), learned=images.learned)
 
     def predicted(self, images: SyntheticSet, material: Material, generator: Generator) -> Tensor:
-        """What a new network, trained on these images, says of all real ones (N,)."""
+        """The classes (N,) of all real images as predicted by a new network that is trained on ``images``."""
         spec, compute = material.need_experts().spec, material.compute
         images_NCHW = compute.seen(images.images, material.normalisation, images.labels.device)
         classes = len(images.class_names)
@@ -112,12 +115,12 @@ class CurriculumSelection:
 
 
 def shares(count: int, rounds: int) -> list[int]:
-    """``count`` in ``rounds`` parts, as equal as can be, the larger first; none of 0."""
+    """``count`` as a sum of ``rounds`` integers that differ by at most 1, the larger first. Zeros are left out."""
     return [part for number in range(rounds) if (part := count // rounds + (number < count % rounds))]
 
 
 def joined(one: SyntheticSet, other: SyntheticSet) -> SyntheticSet:
-    """Both sets as one, class by class; of a class the images of ``one`` come first."""
+    """Both sets as one, in class order; the images of ``one`` are first in each class."""
     order = torch.cat([one.labels, other.labels]).argsort(stable=True)
 
     def both(first: Tensor, second: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What DC, DSA and DM share: where they start, fresh networks, and batches of one class.
+"""Functions that DC, DSA and DM share: initial sets, new networks, and batches of one class. DD uses the first two.
 
 Axes: N images; C, H, W channels, height, width.
 """
@@ -24,7 +24,10 @@ NoiseOrReal = Literal["noise", "random"]
 
 
 def start_from(start: NoiseOrReal, ipc: int, material: Material, generator: Generator) -> SyntheticSet:
-    """Random real images, or noise drawn from N(0, 1) in normalised space; all to be learned."""
+    """An initial set of which all images are learned: random real images, or noise.
+
+    Raises WindowError if a class has fewer than ``ipc`` images, ParamsError as :func:`noise` does.
+    """
     if start == "noise":
         return noise(ipc, material, generator)
     real = RandomSubset(ipc).init(material, generator)
@@ -32,7 +35,10 @@ def start_from(start: NoiseOrReal, ipc: int, material: Material, generator: Gene
 
 
 def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
-    """``ipc`` images of every class that come from no real one. Raises ParamsError for more than fit any machine."""
+    """``ipc`` images of every class, drawn from N(0, 1) in normalised space.
+
+    Raises ParamsError for too many images, see :func:`~distillkit.data.images.check_fits`.
+    """
     classes, device = len(material.real.class_names), material.real.device
     check_fits(ipc, classes, material.real.image_shape)
     noise_NCHW = torch.randn(ipc * classes, *material.real.image_shape, generator=generator).to(device)
@@ -40,9 +46,9 @@ def noise(ipc: int, material: Material, generator: Generator) -> SyntheticSet:
 
 
 def network_like(spec: Network | None, material: Material, seed: int, images_NCHW: Tensor) -> nn.Module:
-    """A freshly initialised network on the device and in the type of the images; like the experts' without ``spec``.
+    """A new network by ``spec``, or like the experts' if None, with the device and dtype of ``images_NCHW``.
 
-    Raises ParamsError when there is neither.
+    Raises ParamsError when there is no ``spec`` and no expert.
     """
     if spec is None and material.experts is None:
         raise ParamsError("network is missing, and there are no experts to be like; add network or train experts")
@@ -52,30 +58,30 @@ def network_like(spec: Network | None, material: Material, seed: int, images_NCH
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Whether an image's features depend on the other images of its batch."""
+    """Whether a network has batch normalisation: an image's features then depend on the other images of its batch."""
     return any(isinstance(module, BatchNorm) for module in network.modules())
 
 
 class ClassBatch(NamedTuple):
-    """Rows of the synthetic images of one class, of a batch of real ones, and how both are augmented."""
+    """One class: the ``rows`` of its synthetic images, the rows of a batch of ``real`` ones, and their augmentation."""
 
     rows: Tensor
     real: Tensor
     draw: Draw
 
     def synthetic(self, images_NCHW: Tensor) -> Tensor:
-        """The augmented synthetic images, of all those given."""
+        """The augmented synthetic images of this class; ``images_NCHW`` are those of all classes."""
         return augment.apply(images_NCHW[self.rows], self.draw)
 
     def wanted(self, material: Material, like: Tensor) -> Tensor:
-        """The augmented real images, normalised, in the type of ``like``."""
+        """The augmented real images, normalised, with the dtype of ``like``."""
         return augment.apply(material.normalised(self.real).to(like.dtype), self.draw)
 
 
 def class_batches(
     iterate: Iterate, material: Material, count: int, augmentation: Augmentation, generator: Generator
 ) -> Iterator[ClassBatch]:
-    """For each class all synthetic images, ``count`` real ones or all there are, and one draw for both."""
+    """Yield for each class all synthetic images, ``count`` random real ones (or all if fewer), and one augmentation."""
     synthetic = class_rows(iterate.labels, len(material.rows_by_class))
     for rows, own in zip(synthetic, material.rows_by_class, strict=True):
         yield ClassBatch(rows, draw_rows(own, count, generator), augment.draw_siamese(augmentation, generator))

@@ -1,4 +1,4 @@
-"""DC and DSA: the gradients of real and synthetic images must agree, class by class and layer by layer.
+"""DC and DSA: gradients of synthetic images are matched to gradients of real ones, class by class and layer by layer.
 
 Zhao, Mopuri & Bilen, "Dataset condensation with gradient matching", ICLR 2021;
 Zhao & Bilen, "Dataset condensation with differentiable siamese augmentation", ICML 2021.
@@ -35,15 +35,15 @@ from distillkit.networks.parameters import flatten, load_flat_, measure_statisti
 from distillkit.networks.specs import Network
 from distillkit.training.loop import Lot, constant, epoch_batches, train
 
-PUBLISHED = ((1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10))  # image updates a network, epochs in between
-FOR_STATISTICS = 16  # real images of every class that set the statistics of batch normalisation
+PUBLISHED = ((1, 1), (10, 50), (20, 25), (30, 20), (40, 15), (50, 10))  # (image updates of a network, epochs between)
+FOR_STATISTICS = 16  # most real images of every class from which batch normalisation gets its statistics
 
 
 def published_loop(ipc: int) -> tuple[int, int]:
-    """Image updates that a network sees, and the epochs that it is trained for after each but the last.
+    """The number of image updates with one network, and of epochs that the network is trained for between two of them.
 
-    As published for 1, 10, 20, 30, 40 and 50 images a class: as many updates as images, and the epochs of the table.
-    In between, epochs lie on the line between neighbours; beyond 50 both stay as at 50.
+    The published numbers for 1, 10, 20, 30, 40 and 50 images per class are in ``PUBLISHED``: there are as many updates
+    as images. Between these, epochs are interpolated linearly. Above 50, both are those for 50.
     """
     updates = max(1, min(ipc, 50))
     segment = next((low, high) for low, high in pairwise(PUBLISHED) if updates <= high[0])
@@ -53,11 +53,12 @@ def published_loop(ipc: int) -> tuple[int, int]:
 
 @settings
 class GradientMatching:
-    """On which networks gradients are compared.
+    """The networks on which gradients are compared, and the number of real images.
 
-    A fresh network (like the experts' unless ``network`` says otherwise) sees ``updates`` image updates, one an outer
-    step. After each but the last it is trained on the synthetic set for ``inner_epochs`` epochs of plain SGD. Left out,
-    ``updates`` and ``inner_epochs`` are those of :func:`published_loop`. ``real_batch`` is of each class.
+    A new network (``network``, or one like the experts') is used for ``updates`` outer steps. Between two of them it is
+    trained on the synthetic set for ``inner_epochs`` epochs of plain SGD, with the rate ``network_lr`` and batches of
+    ``network_batch``. The defaults of ``updates`` and ``inner_epochs`` are those of :func:`published_loop`. The
+    gradients of ``real_batch`` real images of each class are matched.
     """
 
     updates: int | None = None
@@ -74,7 +75,7 @@ class GradientMatching:
         check_positive("matching.network_lr", self.network_lr)
 
     def loop(self, ipc: int) -> tuple[int, int]:
-        """Image updates a network and epochs in between, for ``ipc`` images a class."""
+        """The number of image updates with one network, and of epochs between two, for ``ipc`` images per class."""
         updates, epochs = published_loop(ipc)
         return self.updates or updates, epochs if self.inner_epochs is None else self.inner_epochs
 
@@ -82,7 +83,8 @@ class GradientMatching:
         """Σ_c D(∇CE(A_c(S_c); θ), ∇CE(A_c(B_c); θ)), with D as in
         :func:`~distillkit.matching.objectives.gradient_distance`.
 
-        S_c are all synthetic images of class c, B_c a batch of real ones, and A_c one augmentation for both.
+        S_c are all synthetic images of class c, B_c is a batch of real ones, and A_c is one augmentation for both. A
+        penalty is added if there is a ``difficulty_correction``.
         """
         network = self.network_at(iterate, material, augmentation, generator)
         kernel, theta_P, images_NCHW = EagerKernel(network), flatten(network), iterate.images_NCHW
@@ -103,9 +105,9 @@ class GradientMatching:
     def network_at(
         self, iterate: Iterate, material: Material, augmentation: Augmentation, generator: Generator
     ) -> nn.Module:
-        """This outer step's network: a fresh one, or the last step's after training on the images as they are now.
+        """This outer step's network: a new one, or that of the last step after training on the current images.
 
-        Its batch normalisation goes by the statistics of real images of all classes, since a batch has but one class.
+        Its batch normalisation uses the statistics of real images of all classes, because a batch has only one class.
         """
         images_NCHW, memory = iterate.images_NCHW.detach(), {} if iterate.memory is None else iterate.memory
         updates, epochs = self.loop(len(iterate.labels) // len(material.rows_by_class))
@@ -122,7 +124,7 @@ class GradientMatching:
         return network
 
     def visits(self, ipc: int, classes: int) -> int:
-        """Images that are matched, and those that train the network between the updates, in the mean."""
+        """The number of images in one outer step, on average: those matched, and those that train the network."""
         updates, epochs = self.loop(ipc)
         return classes * (ipc + self.real_batch) + classes * ipc * epochs * (updates - 1) // updates
 
@@ -168,7 +170,7 @@ DC = About(
 
 @settings
 class DatasetCondensation:
-    """DC: the gradients of images as they are; starts from noise, as published, or from ``random`` real images."""
+    """DC: gradient matching without augmentation. Starts from noise, as published, or from ``random`` real images."""
 
     about: ClassVar = DC
     student: ClassVar = False
@@ -208,7 +210,10 @@ DSA = About(
 
 @settings
 class SiameseCondensation:
-    """DSA: the gradients of images augmented alike, one draw a class and step; starts from real images."""
+    """DSA: gradient matching with one augmentation for real and synthetic images, drawn for each class and step.
+
+    Starts from ``random`` real images, as published, or from noise.
+    """
 
     about: ClassVar = DSA
     student: ClassVar = False

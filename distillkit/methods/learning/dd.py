@@ -1,4 +1,4 @@
-"""DD: dataset distillation (Wang et al. 2018): images tied to gradient steps, judged by where these lead.
+"""DD: dataset distillation (Wang et al. 2018): images for gradient steps, learned by the loss after the last step.
 
 Axes: N images; C, H, W channels, height, width; P parameters of one network; R networks.
 """
@@ -57,10 +57,12 @@ ABOUT = About(
 class DatasetDistillation:
     """The k-th of ``ipc`` images of a class belongs to step k mod ``steps``; ``epochs`` passes over the steps.
 
-    ``initialisation`` says which weights networks start from: fresh ``random`` ones at every outer step; ``fixed``, one
-    draw for all; ``random-pretrained``, those of some expert after training, but for the last ``kept_apart`` of them,
-    on which the set is to be tested; ``fixed-pretrained``, those of the first expert. Experts are this pipeline's or
-    those that ``pretrained`` names. ``step_size`` is where all step sizes start.
+    ``initialisation`` is the kind of the networks' initial weights. ``random``: new ones at every outer step.
+    ``fixed``: one random draw for all steps. ``random-pretrained``: those of a random expert after its training, except
+    the last ``kept_apart`` experts, with which the set is tested. ``fixed-pretrained``: those of the first expert. The
+    experts are this pipeline's, or those in the file that ``pretrained`` names. All step sizes start at ``step_size``.
+    Each outer step uses ``networks`` networks and one batch of ``real_batch`` real images. With ``attack``, networks
+    are trained to mistake one class for another, see :class:`~distillkit.matching.attack.Attack`.
     """
 
     about: ClassVar = ABOUT
@@ -81,7 +83,7 @@ class DatasetDistillation:
 
     @property
     def uses_experts(self) -> bool:
-        """Labels start from what experts say; networks from experts, if not from another pipeline's."""
+        """True if labels start from the experts' logits, or if networks start from experts of this pipeline."""
         trained = self.initialisation.endswith("pretrained") and self.pretrained is None
         return trained or self.labels == "learned"
 
@@ -94,7 +96,7 @@ class DatasetDistillation:
         self.check_initialisation()
 
     def check_initialisation(self) -> None:
-        """Raise ParamsError for settings that the chosen weights have no use for."""
+        """Raise ParamsError for settings that contradict ``initialisation``, and for batch normalisation."""
         kind, trained = self.initialisation, self.initialisation.endswith("pretrained")
         if kind.startswith("fixed") and self.networks > 1:
             raise ParamsError(f"networks is {self.networks}, but initialisation is {kind}: there is one; expected 1")
@@ -110,7 +112,9 @@ class DatasetDistillation:
                 raise ParamsError(f"{name} is given, but initialisation is {kind}; expected one of trained networks")
 
     def init(self, material: Material, generator: Generator) -> SyntheticSet:
-        """Images dealt to steps, with equal step sizes, and the weights to be tested from, where they are known."""
+        """The initial set with a schedule: equal step sizes, and the weights from which the set is tested, see
+        :meth:`starts`.
+        """
         start = with_labels(start_from(self.start, self.ipc, material, generator), self.labels, material)
         notes = {} if self.attack is None else {"attack": self.attack.notes(material.real.class_names)}
         order = Replay(self.steps, self.epochs, self.step_size, self.network_of(material))
@@ -120,9 +124,10 @@ class DatasetDistillation:
         return replace(dealt, schedule=replace(dealt.schedule, starts_RP=starts_RP))
 
     def network_of(self, material: Material) -> Network:
-        """The kind of networks: as given, as the weights to start from have it, or like the experts'.
+        """The kind of networks: that of the pretrained weights, else ``network``, else that of the experts.
 
-        Like the experts', but with instance normalisation where they have batch normalisation.
+        In the last case, batch normalisation is replaced by instance normalisation. Raises ParamsError for pretrained
+        networks, or a network of the user, with batch normalisation.
         """
         if self.initialisation.endswith("pretrained"):
             return checked_population(self.pretrained, material).spec
@@ -133,7 +138,7 @@ class DatasetDistillation:
         return replace(spec, norm="instance") if spec.norm == "batch" else spec
 
     def starts(self, spec: Network, material: Material, generator: Generator) -> Tensor | None:
-        """The weights (R, P) to test from; None for fresh ones."""
+        """The weights (R, P) from which the set is tested; None for new random ones."""
         if self.initialisation == "random":
             return None
         if self.initialisation == "fixed":
@@ -148,9 +153,9 @@ class DatasetDistillation:
         return torch.stack(found).to(material.real.device)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """Mean over networks of ℓ(x, y; θ_T) on one batch of real images, T = S·E and, for k = 0 … T − 1,
+        """The mean over networks of ℓ(x, y; θ_T) on one batch of real images.
 
-        θ_{k+1} = θ_k − η_k ∇ℓ(x̃ of step k mod S; θ_k).
+        θ_{k+1} = θ_k − η_k ∇ℓ(x̃ of step k mod S; θ_k) for k = 0 … T − 1, with T = S·E for S steps and E epochs.
         """
         assert iterate.schedule is not None, "the set has no steps"
         images_NCHW, real = iterate.images_NCHW, material.real
@@ -171,7 +176,7 @@ class DatasetDistillation:
         return torch.stack(losses).mean()
 
     def start_of(self, schedule: Schedule, fresh_P: Tensor, material: Material, generator: Generator) -> Tensor:
-        """θ_0 (P,) of one network."""
+        """The initial weights θ_0 (P,) of one network. ``fresh_P`` are new random ones."""
         if self.initialisation == "random":
             return fresh_P
         if self.initialisation == "random-pretrained":

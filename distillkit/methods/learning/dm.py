@@ -1,4 +1,4 @@
-"""DM: the mean features of real and synthetic images must agree in random networks.
+"""DM: the mean features of synthetic images are matched to those of real ones, in random networks.
 
 Zhao & Bilen, "Dataset condensation with distribution matching", WACV 2023.
 """
@@ -49,9 +49,10 @@ ABOUT = About(
 
 @settings
 class DistributionMatching:
-    """A fresh network at every step, like the experts' unless ``network`` says otherwise; it is never trained.
+    """Every outer step uses a new untrained network: ``network``, or one like the experts'.
 
-    ``real_batch`` is of each class. Real and synthetic images of a class are augmented alike.
+    In it, the mean features of all synthetic images of a class are compared with those of ``real_batch`` real ones.
+    Both get the same augmentation.
     """
 
     about: ClassVar = ABOUT
@@ -71,10 +72,10 @@ class DistributionMatching:
         return start_from(self.start, self.ipc, material, generator)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """Σ_c ‖mean φ(A_c(S_c)) − mean φ(A_c(B_c))‖², φ being what the classifier would see.
+        """Σ_c ‖mean φ(A_c(S_c)) − mean φ(A_c(B_c))‖², where φ are the features: the input of the last layer.
 
-        S_c are all synthetic images of class c, B_c a batch of real ones, and A_c one augmentation for both. Classes go
-        through the network one by one, but together where batch normalisation makes features depend on the batch.
+        S_c are all synthetic images of class c, B_c is a batch of real ones, and A_c is one augmentation for both.
+        Features are computed class by class or, with batch normalisation, for all classes in one batch.
         """
         network = network_like(self.network, material, draw_seed(generator), iterate.images_NCHW)
         embed = forget_statistics(without_classifier(network)).requires_grad_(False)

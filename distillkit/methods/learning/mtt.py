@@ -30,12 +30,13 @@ WIDENING = Option(
 
 @settings
 class Matching:
-    """Which stretch of an expert's trajectory the student must cover, and in how many steps.
+    """The stretch of an expert's trajectory that is matched, and the student's steps.
 
-    The stretch starts at an epoch drawn from ``min_start_epoch`` up to, not including, ``max_start_epoch``. With
-    ``widen_steps`` the upper end begins at ``first_max_start_epoch`` and grows evenly for so many outer steps: easy
-    patterns first, as in DATM (Guo et al. 2024). ``difficulty_correction`` adds its penalty at the stretch's first
-    parameters.
+    The stretch has ``expert_epochs`` epochs. It starts at an epoch drawn from ``min_start_epoch`` to
+    ``max_start_epoch`` − 1. With ``widen_steps``, the upper end grows linearly from ``first_max_start_epoch`` to
+    ``max_start_epoch`` over so many outer steps, so that easy patterns are learned first (DATM, Guo et al. 2024). The
+    student takes ``student_steps`` steps with batches of ``student_batch`` images. ``difficulty_correction`` adds its
+    penalty at the first parameters of the stretch.
     """
 
     student_steps: int
@@ -60,11 +61,11 @@ class Matching:
 
     @property
     def options(self) -> tuple[Option, ...]:
-        """A widening range."""
+        """The option of DATM, if the range widens."""
         return () if self.widen_steps is None else (WIDENING,)
 
     def check_against(self, snapshots: int) -> None:
-        """Raise ParamsError when the longest stretch ends after the last of ``snapshots``."""
+        """Raise ParamsError when the last possible stretch ends after the last of ``snapshots``."""
         last = self.max_start_epoch - 1 + self.expert_epochs
         if last >= snapshots:
             raise ParamsError(
@@ -91,22 +92,22 @@ class Matching:
         return Stretch(start_P, unroll(material.kernel, start_P, iterate, steps, keep=material.compute.keep), target_P)
 
     def loss(self, iterate: Iterate, material: Material, generator: Generator) -> Tensor:
-        """The distance that is left at the end of one drawn stretch."""
+        """The :meth:`distance` after the student's last step, for one drawn stretch."""
         stretch = self.stretch(iterate, material, generator)
         return self.distance(stretch.thetas[-1], stretch, iterate, material)
 
     def distance(self, student_P: Tensor, stretch: "Stretch", iterate: Iterate, material: Material) -> Tensor:
-        """‖θ − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² for the student's θ, and the correction at θ*_t where there is one."""
+        """‖θ − θ*_{t+M}‖² / ‖θ*_t − θ*_{t+M}‖² for the student's θ, plus the correction at θ*_t if there is one."""
         matched = trajectory_matching_loss(student_P, stretch.start_P, stretch.target_P)
         return corrected(matched, self.difficulty_correction, material.kernel, stretch.start_P, iterate)
 
     def visits(self, images: int) -> int:
-        """Images of a set of so many that the student is shown in one outer step."""
+        """The number of images shown to the student in one outer step, for a set of ``images`` images."""
         return self.student_steps * min(self.student_batch, images)
 
 
 class Stretch(NamedTuple):
-    """Where expert and student start (P,), where the student comes by, and where the expert arrives."""
+    """The start of expert and student, the student's parameters after each step, and the expert's end, all (P,)."""
 
     start_P: Tensor
     thetas: tuple[Tensor, ...]
@@ -130,9 +131,10 @@ ABOUT = About(
 
 @settings
 class TrajectoryMatching:
-    """Start from real images, random ones unless ``start`` says otherwise, and learn them all.
+    """All images are learned. They start from real images: ``start`` is random, confident or window.
 
-    ``labels: learned`` makes labels soft, starting from what the experts say; ``optim.label_lr`` is their rate.
+    ``labels: learned`` makes labels soft. They start from the experts' logits, and ``optim.label_lr`` is their learning
+    rate.
     """
 
     about: ClassVar = ABOUT

@@ -42,9 +42,11 @@ ABOUT = About(
 
 @settings
 class SelMatch:
-    """Of every class's window the easier ``distill_fraction`` is learned; the harder rest stays real, and still trains.
+    """Of every class's window, the easier share ``distill_fraction`` is learned. The harder rest stays real.
 
-    ``start: confident`` replaces the window by the experts' most confident images, a reading found in the literature.
+    Students are trained on both. ``start: confident`` replaces the window by the experts' most confident images, an
+    interpretation in the literature; then the most confident share is learned. ``start: random`` replaces it by random
+    images, and learns a random share.
     """
 
     about: ClassVar = ABOUT

@@ -1,4 +1,4 @@
-"""The real images that a learning method may start from, by name."""
+"""The real images that a learning method can start from, by name."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Start = Literal["random", "window", "confident"]
 
 
 def check_start(start: Start, window_start: float | WindowScan | None, window_unit: WindowUnit = "class") -> None:
-    """Raise ParamsError unless ``window_start`` is given exactly when the start is a window, and in range."""
+    """Raise ParamsError unless ``window_start`` is in range and is given exactly when ``start`` is window."""
     if start == "window" and window_start is None:
         raise ParamsError("start is window, but window_start is missing; expected a fraction of the class, 0 to 1")
     if start != "window" and window_start is not None:
