@@ -497,7 +497,7 @@ def owl(root: Path) -> None:
         ("folder, path", lambda root: (root / "dog/1.png").unlink(), "only 1 image in 'dog'; expected at least 2"),
         ("folder, path", lambda root: (root / "cat/1.png").write_bytes(b""), "cat/1.png cannot be read (it is empty)"),
         ("huggingface, id", lambda root: shards(root, missing=True), "train-00001-of-00002.parquet is missing, found"),
-        ("huggingface, id", lambda root: shards(root, missing=False), "train-00001-of-00002.parquet is not a whole pa"),
+        ("huggingface, id", lambda root: shards(root, missing=False), "train-00001-of-00002.parquet is cut off or dam"),
     ],
     ids=["empty class", "one image", "empty file", "missing shard", "cut shard"],
 )
@@ -558,15 +558,15 @@ def test_images_outside_or_nowhere(pets, tmp_path_factory):
 
 
 def test_images_that_have_changed_since_fetch(pets, monkeypatch):
-    """Nothing before fetch; a file more; a file of as many bytes, unless that would take too long to know."""
-    fetch = {"cmd": "true", "deps": ["data/pets"]}
+    """Nothing before fetch; a file more; a file of as many bytes, unless that would take too long to know; settings."""
+    fetch = {"cmd": "true", "deps": ["data/pets"], "params": ["data"]}
     (pets / "dvc.yaml").write_text(json.dumps({"stages": {"fetch": fetch}}))
     assert "fetch" not in about(pets)
     dvc("repro")
     assert "fetch" not in about(pets)
     (pets / "data/pets/dog/1.png").write_bytes(b"new")
-    remedy = "dvc repro fetches it again, and what depends on it"
-    changed = Finding("fetch", "warning", "data/pets has changed since it was fetched", remedy)
+    remedy = "dvc repro fetches again, and runs what depends on it"
+    changed = Finding("fetch", "warning", "data/pets has changed since fetch", remedy)
     assert about(pets)["fetch"] == changed
     (pets / "data/pets/dog/1.png").unlink()
     assert "fetch" not in about(pets)
@@ -574,6 +574,8 @@ def test_images_that_have_changed_since_fetch(pets, monkeypatch):
     assert about(pets)["fetch"] == changed
     monkeypatch.setattr("distillkit.setup.local_source.HASHED", 5)
     assert "fetch" not in about(pets)
+    change(pets, "path: data/pets}", "path: data/pets}\n  size: [32, 32]")
+    assert about(pets)["fetch"].found == f"data in {pets / 'params.yaml'} has changed since fetch"
     (pets / "dvc.lock").write_text("half a lo")
     assert about(pets) == {}, "half a lock is a finding of its own"
 

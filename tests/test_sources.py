@@ -686,7 +686,7 @@ def test_missing_local_dataset(tmp_path: Path) -> None:
 
 
 def test_folder_without_class_folders(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="has no folders; expected one folder of images for each class"):
+    with pytest.raises(SourceError, match="has no folders; expected one for each class; restore them"):
         fetch_folder(write_folder(tmp_path, {"0.png": grey((1, 2))}))
 
 
@@ -758,7 +758,7 @@ def test_damaged_parquet_is_named(tmp_path: Path, logged: StringIO, damage: Call
     size = f"{path.stat().st_size:,} bytes"
     with pytest.raises(SourceError) as caught:
         fetch_hub(tmp_path)
-    assert str(caught.value) == f"{path} is not a whole parquet file ({size}); expected all of it; restore it"
+    assert str(caught.value) == f"{path} is cut off or damaged ({size}); expected a parquet file; restore it"
     assert logged.getvalue() == ""
 
 

@@ -196,7 +196,7 @@ def run_cache(file: Path) -> Iterator[Finding]:
     """A finding if the images of fetch go into DVC's run-cache, as by the dvc.yaml of an earlier version."""
     with suppress(OSError, UnreadableError, KeyError, TypeError):  # stages that are not ours
         if "artifacts/real" in read_yaml(content(file))["stages"]["fetch"]["outs"]:
-            found = "fetch may get images of another data.size, which the keys of DVC's run-cache leave out"
+            found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
             yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
 
 

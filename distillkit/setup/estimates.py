@@ -46,11 +46,11 @@ PLACES = {  # the paths of each part
 def demands(
     data: Mapping[str, Any], fetched: Images | None, described: Images | None, folder: Path
 ) -> Iterator[Finding]:
-    """Yield the estimates for the fetched images, or else for those that the source describes."""
-    images, note = fetched or described, ""
-    if fetched is None:
+    """Yield the estimates for images that are to be fetched, as the source describes them, or for the fetched ones."""
+    images, note = described or fetched, ""
+    if images is None:
         note = ", without the images, which are not fetched yet"
-    if fetched is None and images is not None:
+    elif described is not None:
         note = f", for the {counted(images.train, 'training image')} of the source, not fetched yet"
     yield (found := memory(peaks_of(data, images), note))
     yield disk(disk_of(data, images), folder)

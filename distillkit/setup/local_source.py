@@ -98,18 +98,23 @@ def typed(path: Path) -> str:
 
 
 def since_fetch(local: str, place: Path, index: Any, folder: Path) -> Iterator[Finding]:
-    """A finding if ``dvc.lock`` has other images in ``place`` than are there now."""
+    """A finding if ``dvc.lock`` has other images in ``place``, or another section ``data``, than are there now."""
+    from dvc.dependency import ParamsDependency
+
     file = str(folder.resolve() / "dvc.yaml")
     stages = [stage for stage in index.stages if (stage.path, getattr(stage, "name", "")) == (file, "fetch")]
-    if any(has_changed(dep) for stage in stages for dep in stage.deps if Path(dep.fs_path).resolve() == place):
-        remedy = f"{next_command(folder)} fetches it again, and what depends on it"
-        yield Finding("fetch", "warning", f"{local} has changed since it was fetched", remedy)
+    deps = [dep for stage in stages for dep in stage.deps if dep.hash_info]  # those that a run has recorded
+    settings = [dep for dep in deps if isinstance(dep, ParamsDependency) and dep.workspace_status()]
+    changed = [local] if any(has_changed(dep) for dep in deps if Path(dep.fs_path).resolve() == place) else []
+    for found in [*changed, *(f"data in {folder / FILE}" for _ in settings)]:
+        remedy = f"{next_command(folder)} fetches again, and runs what depends on it"
+        yield Finding("fetch", "warning", f"{found} has changed since fetch", remedy)
 
 
 def has_changed(recorded: Any) -> bool:
     """Whether a folder differs from DVC's record of it: in number or bytes of its files, or in their checksums.
 
-    False if that is not known: without a record, and for a large folder of as many files and bytes.
+    False if that is not known: without a record, or for a large folder of as many files and bytes.
     """
     if not recorded.hash_info or not recorded.exists:
         return False

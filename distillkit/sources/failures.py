@@ -77,6 +77,6 @@ def broken_parquet(folder: Path, error: Exception) -> SourceError | None:
                 read(path)
             except Exception as found:
                 if is_damage(found):
-                    whole = f"is not a whole parquet file ({path.stat().st_size:,} bytes)"
-                    return SourceError(f"{path} {whole}; expected all of it; restore it")
+                    size = f"{path.stat().st_size:,} bytes"
+                    return SourceError(f"{path} is cut off or damaged ({size}); expected a parquet file; restore it")
     return None

@@ -206,7 +206,7 @@ def classes_in(folder: Path, other: str | None, found: Found) -> tuple[str, ...]
         names[name] = path.name
     if not names:
         raise SourceError(
-            f"{folder} has no folders; expected one folder of images for each class; check data.source.path"
+            f"{folder} has no folders; expected one for each class; restore them, or check data.source.path"
         )
     return tuple(sorted(names))
 
