@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,31 @@ def count(browser) -> str:
     return browser.find_element("id", "count").text
 
 
+def until(met: Callable[[], Any]) -> None:
+    WebDriverWait(None, 10).until(lambda _: met())
+
+
 def cells(browser) -> int:
     return len(browser.find_elements("css selector", ".cell"))
+
+
+def filled(browser, number: int) -> None:
+    """Wait until so many images are in the grid: the page fills it, near the window, as it finds time."""
+    browser.execute_script("grid.scrollIntoView()")
+    until(lambda: cells(browser) >= number)
+
+
+def open_image(browser, place: int) -> None:
+    filled(browser, place + 1)
+    browser.find_elements("css selector", ".cell")[place].click()
+
+
+def follow(browser, link: str) -> None:
+    """Click a link to a state of the page, and wait until the page has taken it over, which is after the click."""
+    listen = "followed = false; addEventListener('hashchange', () => { followed = true; }, { once: true });"
+    browser.execute_script(listen)
+    browser.find_element("css selector", link).click()
+    until(lambda: browser.execute_script("return followed"))
 
 
 def set_field(browser, name: str, value: str) -> None:
@@ -111,6 +134,7 @@ def test_counts_after_each_filter_and_from_a_link(quiet, site, filters, left):
         data = quiet.execute_script("return data.images.harder")
         left = sum(value <= 15 for value in data)
         assert 0 < left < 40
+    filled(quiet, left)
     assert count(quiet) == f"{left} of 40 images" and cells(quiet) == left
     link = quiet.current_url
     quiet.get("about:blank")
@@ -143,6 +167,7 @@ def test_pixels_on_the_screen_are_those_of_the_artifact(quiet, site, folder):
     quiet.get(site)
     synthetic, _ = load_synthetic(folder / "artifacts/distilled/mixed-ipc4.safetensors")
     rows = quiet.execute_script("return order.map((image) => data.images.row[image])")
+    filled(quiet, 40)
     assert drawn(quiet, ".cell canvas") == [levels(synthetic.image(row)) for row in rows]
 
 
@@ -158,7 +183,7 @@ def signed(image: list[int], other: list[int]) -> list[int]:
 def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
     quiet.get(f"{site}#kind=learned")
     subject = open_subject(str(folder), None)
-    quiet.find_elements("css selector", ".cell")[0].click()
+    open_image(quiet, 0)
     row = int(quiet.find_element("id", "panel-title").text.split()[1].rstrip(","))
     begun = levels(subject.real.train.pixels(slice(int(subject.synthetic.source_row[row]), None))[0])
     became = levels(subject.synthetic.image(row))
@@ -186,7 +211,7 @@ def test_the_panel_shows_beginning_end_and_difference(quiet, site, folder):
 def test_snapshots_and_the_loss_beside_them(quiet, site, folder):
     """The set itself, then step 10, then step 5, whose pictures are half and a quarter as bright."""
     quiet.get(f"{site}#kind=learned")
-    quiet.find_elements("css selector", ".cell")[0].click()
+    open_image(quiet, 0)
     became = drawn(quiet, "#panel-set canvas")[0]
     slider = quiet.find_element("id", "snapshot")
     slider.send_keys(webdriver.Keys.ARROW_LEFT)
@@ -196,7 +221,9 @@ def test_snapshots_and_the_loss_beside_them(quiet, site, folder):
     assert drawn(quiet, "#panel-set canvas")[0] == [value // 4 for value in became]
     assert quiet.find_element("css selector", "#loss line").get_attribute("x1") == "150"
     quiet.find_element("id", "close").click()
+    quiet.get("about:blank")
     quiet.get(f"{site}#kind=real&image=0")
+    assert quiet.find_element("id", "panel").is_displayed()
     assert not quiet.find_element("id", "panel-snapshots").is_displayed()
 
 
@@ -209,13 +236,13 @@ def test_answers_lead_to_what_they_speak_of(quiet, site):
     shown = [one.get_attribute("href").split("#")[1] for one in quiet.find_elements("css selector", ".answers a")]
     assert [state for state in shown if state.startswith("class=")] == ["class=1"] * 2 and "kind=real" in shown
     assert "coverage" in shown and quiet.find_element("id", "coverage").is_displayed()
-    quiet.find_element("css selector", ".answers a[href='#class=1']").click()
+    follow(quiet, ".answers a[href='#class=1']")
     assert count(quiet) == "4 of 40 images" and quiet.switch_to.active_element.text == "Images"
-    quiet.find_element("css selector", ".answers a[href*='distanceTo=']").click()
+    follow(quiet, ".answers a[href*='distanceTo=']")
     limit = quiet.execute_script("return [Number(state.distanceTo), data.images.learned, data.images.distance]")
     near = sum(bool(learned) and distance <= limit[0] for learned, distance in zip(*limit[1:], strict=True))
     assert limit[0] > 0 and count(quiet) == f"{near} of 40 images"
-    quiet.find_element("css selector", ".answers a[href*='image=']").click()
+    follow(quiet, ".answers a[href*='image=']")
     assert count(quiet) == "20 of 40 images"
     moved = quiet.execute_script("return data.images.moved")
     assert quiet.execute_script("return current") == moved.index(max(moved))
@@ -241,6 +268,7 @@ def test_what_is_chosen_far_below_leads_to_the_images(quiet, site):
 
 def test_by_keyboard_alone(quiet, site):
     quiet.get(f"{site}#class=2")
+    filled(quiet, 4)
     quiet.execute_script("document.querySelector('.cell').focus()")
     press(quiet, "ARROW_RIGHT")
     press(quiet, "ENTER")
@@ -255,7 +283,8 @@ def test_by_keyboard_alone(quiet, site):
         press(quiet, "ARROW_RIGHT")
     assert not quiet.find_element("id", "next").is_enabled()
     press(quiet, "ESCAPE")
-    assert not quiet.find_element("id", "panel").is_displayed() and "image=" not in quiet.current_url
+    until(lambda: "image=" not in quiet.current_url)
+    assert not quiet.find_element("id", "panel").is_displayed()
     assert quiet.switch_to.active_element.get_attribute("class").startswith("cell")
     press(quiet, "HOME")
     assert quiet.switch_to.active_element.get_attribute("data-place") == "0"
@@ -286,7 +315,7 @@ def test_the_map_shows_classes(quiet, site):
     quiet.get(f"{site}#class=3")
     board = quiet.find_element("css selector", "#map canvas")
     quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
-    WebDriverWait(quiet, 10).until(lambda _: quiet.execute_script("return Boolean(view)"))
+    until(lambda: quiet.execute_script("return Boolean(view)"))
     legend, words = (quiet.find_element("id", name) for name in ("map-legend", "map-words"))
     assert legend.text == "" and "Small blue dots" in words.text
     support.Select(quiet.find_element("id", "map-signs")).select_by_visible_text("classes")
@@ -305,7 +334,7 @@ def test_the_map_shows_classes(quiet, site):
     quiet.get("about:blank")
     quiet.get(f"{site}#signs=class")
     quiet.find_element("id", "map").click()
-    assert quiet.find_element("id", "map-legend").text.split() == [*"0123456789"]
+    until(lambda: quiet.find_element("id", "map-legend").text.split() == [*"0123456789"])
     made = "return [['a', 'bb'], ['cat', 'dog'], [...Array(27)].map((_, k) => `name ${k}`)].map(codesOf)"
     short, letters, numbers = quiet.execute_script(made)
     assert (short, letters, numbers[-1]) == (["a", "bb"], ["A", "B"], "27")
@@ -315,7 +344,7 @@ def test_a_point_of_the_map_opens_its_image(quiet, site):
     quiet.get(f"{site}#kind=learned")
     board = quiet.find_element("css selector", "#map canvas")
     quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
-    WebDriverWait(quiet, 10).until(lambda _: quiet.execute_script("return Boolean(view)"))
+    until(lambda: quiet.execute_script("return Boolean(view)"))
     script = """const image = order[7], { width, height } = board.getBoundingClientRect();
     const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
     return [image, x / view.dense - width / 2, y / view.dense - height / 2];"""
@@ -326,7 +355,7 @@ def test_a_point_of_the_map_opens_its_image(quiet, site):
     corner = quiet.find_element("tag name", "html")
     left, top = (5 - corner.rect["width"] // 2, 5 - quiet.execute_script("return innerHeight") // 2)
     webdriver.ActionChains(quiet).move_to_element_with_offset(corner, left, top).click().perform()
-    WebDriverWait(quiet, 10).until(lambda _: "image=" not in quiet.current_url)
+    until(lambda: "image=" not in quiet.current_url)
     assert quiet.switch_to.active_element == board
 
 
@@ -372,7 +401,7 @@ def test_at_the_width_of_a_phone(quiet, site):
         assert not quiet.find_element("id", "filters").is_displayed(), "the pictures come first"
         quiet.find_element("css selector", "#choices summary").click()
         assert quiet.execute_script(SMALL) == []
-        quiet.find_elements("css selector", ".cell")[3].click()
+        open_image(quiet, 3)
         box = quiet.find_element("id", "panel").rect
         assert box["width"] <= 360 and quiet.execute_script(wide)[0] == 360
         assert quiet.execute_script(SMALL) == []
@@ -447,7 +476,7 @@ def test_a_large_set_is_served_and_loads_what_is_scrolled_to(quiet, folder, monk
         assert first == [levels(synthetic.image(row)) for row in rows[:4]]
         assert 0 < len(asked) < 10 and "set-9.webp" not in asked
         quiet.execute_script("grid.lastChild.scrollIntoView()")
-        WebDriverWait(quiet, 10).until(lambda _: "set-9.webp" in asked)
+        until(lambda: "set-9.webp" in asked)
         last = drawn(quiet, ".group:last-child .cell canvas")
         assert last == [levels(synthetic.image(row)) for row in rows[-4:]]
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from math import hypot, sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -28,19 +29,28 @@ PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) rep
 }
 
 
-class Row(NamedTuple):
-    """Sets of one recipe, which differ in their seeds: what made them, and means of their figures, in percent.
+class Figure(NamedTuple):
+    """A mean in percent, with the standard deviation over ``over`` sets, or over the networks of one set."""
 
-    ``std`` is over the networks of one set, or over several sets.
-    """
+    mean: float
+    std: float
+    over: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean."""
+        return self.std / sqrt(self.over)
+
+
+class Row(NamedTuple):
+    """Sets of one recipe, which differ in their seeds: what made them, and their figures."""
 
     way: str
     ipc: int
     sets: int
-    accuracy: float
-    std: float
-    hard: float
-    mlp: float | None
+    accuracy: Figure
+    hard: Figure
+    mlp: Figure | None  # None: evaluated before there was one
     hours: float
 
 
@@ -60,13 +70,20 @@ def rows() -> Iterator[Row]:
             sets.setdefault((way_of(recipe), recipe.get("ipc", IMAGES)), []).append(name)
     for (way, ipc), names in sets.items():
         found = [read_metrics(STUDY / "metrics" / f"{name}.json") for name in names]
-        accuracies = [each["accuracy"]["mean"] for each in found]
-        std = stdev(accuracies) if len(names) > 1 else found[0]["accuracy"]["std"]
-        hard = mean(each["hard"]["mean"] for each in found)
-        others = [each["others"]["mlp"]["accuracy"]["mean"] for each in found if "others" in each]
-        mlp = 100 * mean(others) if len(others) == len(found) else None  # None: evaluated before there was one
+        runs = found[0]["accuracy"]["runs"]
+        others = [each["others"]["mlp"]["accuracy"] for each in found if "others" in each]
         hours = mean(taken[f"distill@{name}"]["seconds"] for name in names) / 3600
-        yield Row(way, ipc, len(names), 100 * mean(accuracies), 100 * std, 100 * hard, mlp, hours)
+        accuracy, hard = (figure([each[name] for each in found], runs) for name in ("accuracy", "hard"))
+        mlp = figure(others, runs) if len(others) == len(found) else None
+        yield Row(way, ipc, len(names), accuracy, hard, mlp, hours)
+
+
+def figure(measured: Sequence[Mapping[str, float]], runs: int) -> Figure:
+    """Of sets that differ in their seeds, or of one set and its ``runs`` networks."""
+    means = [100 * each["mean"] for each in measured]
+    if len(means) == 1:
+        return Figure(means[0], 100 * measured[0]["std"], runs)
+    return Figure(mean(means), stdev(means), len(means))
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -100,9 +117,9 @@ def table(found: Sequence[Row], shown: str) -> str:
 def cell(row: Row, shown: str) -> str:
     """A figure as the table has it."""
     texts = {
-        "accuracy": f"{row.accuracy:.1f} ± {row.std:.1f}{f' ({row.sets} sets)' if row.sets > 1 else ''}",
-        "hard": f"{row.hard:.1f}",
-        "mlp": "–" if row.mlp is None else f"{row.mlp:.1f}",
+        "accuracy": f"{row.accuracy.mean:.1f} ± {row.accuracy.std:.1f}{f' ({row.sets} sets)' if row.sets > 1 else ''}",
+        "hard": f"{row.hard.mean:.1f}",
+        "mlp": "–" if row.mlp is None else f"{row.mlp.mean:.1f}",
         "hours": f"{row.hours:.2f}",
     }
     return texts[shown]
@@ -110,7 +127,7 @@ def cell(row: Row, shown: str) -> str:
 
 def published(found: Sequence[Row]) -> str:
     """Margins over random of the same size, here and as published."""
-    here = {(row.way, row.ipc): row.accuracy for row in found}
+    here = {(row.way, row.ipc): row.accuracy.mean for row in found}
     ipcs = [ipc for ipc in ipcs_of(found) if ipc in PUBLISHED["random"]]
     header = ["points above random", *(f"{ipc}, {where}" for ipc in ipcs for where in ("here", "paper"))]
     lines = [header, ["---"] + ["---:"] * (2 * len(ipcs))]
@@ -124,10 +141,28 @@ def published(found: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def differences(found: Sequence[Row]) -> str:
+    """SelMatch less others, with the standard error of the difference: the root of the sum of both squared errors."""
+    rows = {(row.way, row.ipc): row for row in found}
+    ipcs = ipcs_of(found)
+    lines = [["points", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
+    names = {"accuracy": "", "hard": ", hard third", "mlp": ", MLP"}
+    others = ("random", "window", "mtt", "selmatch, all learned")
+    for value, other in ((value, other) for value in names for other in others):
+        cells = []
+        for ipc in ipcs:
+            pair = [getattr(rows.get((way, ipc)), value, None) for way in ("selmatch", other)]
+            known = [one for one in pair if one is not None]
+            errors = hypot(*(one.error for one in known))
+            cells.append(f"{known[0].mean - known[1].mean:+.1f} ± {errors:.1f}" if len(known) == 2 else "–")
+        lines.append([f"selmatch − {other}{names[value]}", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def at_size(found: Sequence[Row], ipc: int) -> str:
     """All sets of one size, the best first, and all images."""
     lines = [["set", "accuracy %", "hard third %", "MLP %", "CPU minutes"], ["---"] + ["---:"] * 4]
-    for row in sorted((row for row in found if row.ipc in (ipc, IMAGES)), key=lambda row: -row.accuracy):
+    for row in sorted((row for row in found if row.ipc in (ipc, IMAGES)), key=lambda row: -row.accuracy.mean):
         name, minutes = "all images" if row.ipc == IMAGES else row.way, f"{60 * row.hours:.1f}"
         lines.append([name, *(cell(row, shown) for shown in ("accuracy", "hard", "mlp")), minutes])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -145,9 +180,9 @@ def price(found: Sequence[Row]) -> str:
     for way in ways_of(found):
         cells = {}
         for row in (row for row in found if row.way == way and row.ipc in randoms):
-            base = randoms[row.ipc]
-            margin, minutes = row.accuracy - base.accuracy, 60 * row.hours + experts_s / 60
-            cells[row.ipc] = f"{minutes / margin:.1f}" if margin > row.std + base.std else "–"
+            own, base, minutes = row.accuracy, randoms[row.ipc].accuracy, 60 * row.hours + experts_s / 60
+            margin = own.mean - base.mean
+            cells[row.ipc] = f"{minutes / margin:.1f}" if margin > own.std + base.std else "–"
         if way != "random":
             lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -177,11 +212,12 @@ def draw(found: Sequence[Row]) -> None:
     for way in ways_of(found):
         own = sorted((row for row in found if row.way == way), key=lambda row: row.ipc)
         ipcs = [row.ipc for row in own]
-        panels[0].errorbar(ipcs, [row.accuracy for row in own], [row.std for row in own], marker="o", label=way)
-        panels[1].plot(ipcs, [row.hard for row in own], marker="o", label=way)
+        for panel, value in zip(panels, ("accuracy", "hard"), strict=True):
+            figures = [getattr(row, value) for row in own]
+            panel.errorbar(ipcs, [one.mean for one in figures], [one.std for one in figures], marker="o", label=way)
     for panel, title, value in zip(panels, ("all test images", "hard third"), ("accuracy", "hard"), strict=True):
         for full in (row for row in found if row.way == "full"):
-            panel.axhline(getattr(full, value), color="black", linestyle="--", label="all images")
+            panel.axhline(getattr(full, value).mean, color="black", linestyle="--", label="all images")
         panel.set(xscale="log", xlabel="images a class", ylabel="test accuracy, %", title=title)
         panel.set_xticks(ipcs_of(found), [str(ipc) for ipc in ipcs_of(found)], minor=False)
         panel.minorticks_off()
@@ -195,6 +231,7 @@ def main() -> int:
     for name, made in {
         "study-accuracy": table(found, "accuracy"),
         "study-hard": table(found, "hard"),
+        "study-differences": differences(found),
         "study-margins": published(found),
         "study-methods": at_size(found, COMPARED),
         "study-mlp": table(found, "mlp"),

@@ -134,6 +134,7 @@ function choose(left, right, bottom, top) {
 
 // The image whose point the pointer is at, if there is one.
 function pointedAt({ offsetX, offsetY }) {
+  view ??= measureMap();
   const away = (image) => Math.hypot(view.toX(data.map.x[image]) / view.dense - offsetX, view.toY(data.map.y[image]) / view.dense - offsetY);
   const nearest = order.reduce((best, image) => (best === undefined || away(image) <= away(best) ? image : best), undefined);
   return nearest !== undefined && away(nearest) < REACH ? nearest : undefined;
@@ -175,7 +176,10 @@ function prepareMap() {
 // What a pointer draws is a region; where it only clicks, an image is opened.
 function prepareBoard() {
   let [from, dragged] = [null, false];
-  const at = (event) => [view.fromX(event.offsetX), view.fromY(event.offsetY)];
+  const at = (event) => {
+    view ??= measureMap();
+    return [view.fromX(event.offsetX), view.fromY(event.offsetY)];
+  };
   const between = ([x, y], [toX, toY]) => [Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY)];
   board.addEventListener("pointerdown", (event) => {
     from = at(event);
