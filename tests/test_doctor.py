@@ -205,7 +205,7 @@ def test_a_question_without_an_answer_leaves_no_thread_to_wait_for(monkeypatch):
     [
         ("\nseed: 0\n", "\n", "has no section 'seed'"),
         ("data:\n", "data:\n  size: [a, 32]\n", 'data.size.0 is "a"'),
-        ("data:\n", "data:\n  size: [-4, 32]\n", "data.size is -4"),
+        ("data:\n", "data:\n  size: [-4, 32]\n", "data.size is [-4, 32]"),
         ("width: 32", "width: 1000000000000", "expected between 1 and 8192"),
         ("data:\n", "data:\n  size: [10000000000, 10000000000]\n", "lower its width or data.size"),
         ("depth: 2", "depth: 1000000000000", "network.depth is 1e+12"),

@@ -910,6 +910,17 @@ def test_values_out_of_range(options: dict[str, Any]) -> None:
         DataSpec(DigitsSource(), **options)
 
 
+def test_size_and_test_fraction_say_what_is_allowed() -> None:
+    with pytest.raises(
+        ParamsError, match=r"^data.size is \[32, 0\]; expected height and width of at least 1, as in \[3"
+    ):
+        DataSpec(DigitsSource(), size=(32, 0))
+    with pytest.raises(
+        ParamsError, match=r"^data.test_fraction is 1.5; expected between 0.01 and 0.99; write 0.25 to set"
+    ):
+        DataSpec(DigitsSource(), test_fraction=1.5)
+
+
 def test_spec_is_read_from_plain_values() -> None:
     values = {"source": {"kind": "folder", "path": "data/pets"}, "size": [8, 8]}
     assert params.read(values, DataSpec, "data") == DataSpec(FolderSource(path="data/pets"), size=(8, 8))

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from distillkit.base.errors import SourceError, check_range
+from distillkit.base.errors import MOST, ParamsError, SourceError, check_range
 from distillkit.base.randomness import seeded
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, RealData, channel_statistics
@@ -85,14 +85,19 @@ class DataSpec:
     label_noise: LabelNoise | LabelFile | None = None
 
     def __post_init__(self) -> None:
-        check_range("data.size", min(self.size or (1, 1)), 1)
-        check_range("data.test_fraction", self.test_fraction, 0.01, 0.99)
+        if self.size is not None and not all(1 <= side <= MOST for side in self.size):
+            raise ParamsError(
+                f"data.size is {list(self.size)}; expected height and width of at least 1, as in [32, 32]"
+            )
+        if not 0.01 <= self.test_fraction <= 0.99:
+            found = f"data.test_fraction is {self.test_fraction:g}; expected between 0.01 and 0.99"
+            raise ParamsError(f"{found}; write 0.25 to set a quarter of each class aside")
         check_range("data.split_seed", self.split_seed, 0, 2**63 - 1)
-        check_range("data.per_class", 1 if self.per_class is None else self.per_class, 1)
+        check_range("data.per_class", self.per_class, 1)
+        check_range("data.test_per_class", self.test_per_class, 1)
         check_range("data.background", self.background, 0, 255)
-        check_range("data.white", WHITE if self.white is None else self.white, 1, WHITE)
+        check_range("data.white", self.white, 1, WHITE)
         check_licence("data.licence", self.licence)
-        check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
 def untracked(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:

@@ -42,9 +42,7 @@ def relative(path: Path, home: Home) -> str:
 
 @cache
 def numbers(table: Path) -> Sequence[int]:
-    """For each row of a file its number: in parquet, from 0; in a CSV file with a header or JSON Lines, that of its last
-    line, from 1.
-    """
+    """For each row of a file its number: from 0 in parquet; else its last line, from 1."""
     if table.suffix == ".parquet":
         from pyarrow.parquet import read_metadata
 
