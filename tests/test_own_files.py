@@ -84,7 +84,7 @@ def test_a_relative_path_is_not_seen_from_where_one_stands(
     root = write_cells(tmp_path / "pets", [cell("0.png"), cell(image=grey((1, 1)))] * 2)
     monkeypatch.chdir(secret.parent)
     with pytest.raises(
-        SourceError, match=r"read: train.parquet row \d, train.parquet row \d \(there is no file '0\.png'\)"
+        SourceError, match=r"read: train.parquet row 0, train.parquet row 2 \(there is no file '0\.png'\)"
     ):
         fetch_hub(root)
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
@@ -17,19 +17,20 @@ from distillkit.base import params
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.base.outside import UnreadableError, content, read_yaml
-from distillkit.data.files.container import Opened, class_names_of
-from distillkit.data.files.real_images import REAL, split_shape
+from distillkit.data.files.container import Opened
+from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
-from distillkit.setup.estimates import demands, expected
-from distillkit.setup.inspection import licence_stated
+from distillkit.setup.estimates import demands
+from distillkit.setup.inspection import expected, licence_stated
 from distillkit.setup.local_source import local_images
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
+from distillkit.sources.readers import FolderSource
 from distillkit.training.noise_signs import second_hump, warning
 
 GIB = 2**30
@@ -170,17 +171,20 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     yield from (local := list(local_images(spec.source, folder)))
     yield from guarded("licence", lambda: source_licence(spec, folder))
     yield from guarded("licence", lambda: imported_licences(data, folder))
-    fetched, described = images(folder), None
-    if fetched is None or any(found.check == "fetch" for found in local):  # else fetch has read them
+    opened = fetched(folder)
+    there = None if opened is None else summary.read_summary(opened)
+    stale = there is None or any(found.check == "fetch" for found in local)
+    described = None
+    if stale or isinstance(spec.source, FolderSource):  # a new folder without images is no change to DVC
         try:
             described = expected(spec, folder)
         except SourceError as error:
             yield from [mistake("source", error)] if all(found.status != "failure" for found in local) else []
-    if fetched is not None:
-        checks.check_facts(data, fetched.shape, class_counts(folder), folder)
-    yield from fetched_images(folder)
+    if there is not None:
+        checks.check_facts(data, there.shapes[0], there.classes, folder)
+        yield Finding("images", "ok", "; ".join(summary.lines(there)))
     yield from labels(folder)
-    yield from demands(data, fetched, described, folder)
+    yield from demands(data, images_in(there) if there else None, described if stale else None, folder)
     yield from misspelt(data, folder / params.FILE)
 
 
@@ -220,9 +224,11 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
 
 def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
     """Whether the licence of the source lets a set be published; nothing where it is not known without the Hub."""
-    fetched = fetched_file(folder)
     try:
-        licence = spec.licence or (recorded_licence(fetched) if fetched else licence_stated(spec, folder))
+        if (opened := fetched(folder)) is None:
+            licence = licence_stated(spec, folder)
+        else:
+            licence = spec.licence or str(opened.field("source", dict).get("licence", ""))
     except HubError:  # fetch will tell
         return
     if (found := obstacle(licence)) is None:
@@ -241,17 +247,6 @@ def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
             yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
 
 
-def recorded_licence(real: Path) -> str:
-    """The licence that ``fetch`` recorded."""
-    return str(Opened(real, "real").field("source", dict).get("licence", ""))
-
-
-def fetched_images(folder: Path) -> Iterator[Finding]:
-    """The summary of the fetched images, as ``fetch`` printed it."""
-    if (real := fetched_file(folder)) is not None:
-        yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
-
-
 def labels(folder: Path) -> Iterator[Finding]:
     """Whether experts contradict labels as if these were wrong, once there are experts and their scores."""
     if not (file := folder / "artifacts/difficulty.safetensors").is_file():
@@ -264,22 +259,17 @@ def labels(folder: Path) -> Iterator[Finding]:
         yield Finding("labels", "warning", found, remedy)
 
 
-def images(folder: Path) -> Images | None:
-    """The fetched images' shape and numbers, or None."""
-    if (real := fetched_file(folder)) is None:
-        return None
-    opened = Opened(real, "real")
-    train, test = (split_shape(opened, split) for split in ("train", "test"))
-    channels, height, width = train[1:]
-    return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
-
-
-def fetched_file(folder: Path) -> Path | None:
+def fetched(folder: Path) -> Opened | None:
     """The file that describes the fetched images; None if nothing was fetched."""
     places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the second is from earlier versions
-    return next((place for place in places if place.is_file()), None)
+    return next((Opened(place, "real") for place in places if place.is_file()), None)
 
 
-def class_counts(folder: Path) -> Mapping[str, int]:
-    """The number of fetched training images of each class."""
-    return summary.read_summary(Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")).classes
+def images(folder: Path) -> Images | None:
+    """The fetched images' shape and numbers, or None."""
+    opened = fetched(folder)
+    return None if opened is None else images_in(summary.read_summary(opened))
+
+
+def images_in(found: summary.Summary) -> Images:
+    return Images(found.shapes[0], len(found.classes), sum(found.classes.values()), found.test)

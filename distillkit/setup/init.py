@@ -4,7 +4,7 @@ images. It never overwrites a file.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
-from distillkit.setup.estimates import budget_words, fitting, images_of
-from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
+from distillkit.setup.inspection import Inspection, by_its_card, images_of, inspect_source, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, largest_ipc, params_text, read_back, size_for
-from distillkit.setup.resources import Images
+from distillkit.setup.timing.fitting import budget
 from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
+from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import (
     FolderSource,
     HuggingFaceSource,
@@ -103,31 +103,13 @@ def without_images(source: Source, folder: Path) -> dict[Path, str]:
 def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
     """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
     try:
-        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, folder, dataset)
+        return (
+            inspect_source(DataSpec(source), folder) if is_here(source, folder) else from_afar(source, folder, dataset)
+        )
     except SourceError as error:
         if (folder / FILE).exists():
             raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
         raise
-
-
-def budget(
-    minutes: int | None,
-    most_ipc: int,
-    text: Callable[[Effort], str],
-    images: Callable[[Effort], Images],
-    largest: int,
-) -> tuple[Effort, tuple[str, ...]]:
-    """The effort that fits into ``minutes``, and what to say about the time.
-
-    Raises ParamsError if nothing fits. Without ``minutes``, an estimate that fails is reported and stops nothing.
-    """
-    try:
-        effort, seconds = fitting(minutes, most_ipc, text, images, largest)
-    except ParamsError as error:
-        if minutes is not None:
-            raise
-        return Effort(), (f"time: not estimated ({error})",)
-    return effort, tuple(budget_words(seconds, minutes, effort))
 
 
 def is_here(source: Source, folder: Path) -> bool:

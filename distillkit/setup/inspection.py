@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.arguments import dataset_reference
-from distillkit.base.errors import HubError, ParamsError
+from distillkit.base.errors import MOST, HubError, ParamsError
 from distillkit.base.references import Reference
 from distillkit.hub.client import connect
 from distillkit.hub.errors import hub_errors
-from distillkit.sources.fetch import DataSpec, open_splits
+from distillkit.setup.resources import SHAPE, Images
+from distillkit.sources.fetch import DataSpec, cap, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
-from distillkit.sources.huggingface import card_licence, front_matter, label_column
+from distillkit.sources.huggingface import card_licence, front_matter, is_place, label_column
 from distillkit.sources.pictures import BrokenImageError, check_readable, is_picture, picture_pixels, unreadable
 from distillkit.sources.readers import (
     DigitsSource,
@@ -103,14 +105,45 @@ def holds_metadata(folder: Path) -> bool:
     return any(path.name in METADATA for path in files_to(folder, 2))
 
 
-def inspect_source(source: Source, root: Path) -> Inspection:
-    """The content of the source, with paths relative to ``root``. Raises SourceError when it cannot be read."""
-    train, test, _, found = open_splits(DataSpec(seen_from(source, root)), hashed=False)
+def inspect_source(spec: DataSpec, root: Path) -> Inspection:
+    """The content of the source, with paths relative to ``root``. Raises SourceError for what ``fetch`` refuses, as far
+    as that is seen without decoding all images.
+    """
+    train, test, _, found = open_splits(replace(spec, source=seen_from(spec.source, root)), hashed=False)
+    images = len(train.labels) + (len(test.labels) if found.test is None else 0)
+    train, test = (cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed))
     counts, shapes = train.counts(), shapes_of(train)
     smallest = min(counts, key=counts.__getitem__)
-    images = len(train.labels) + (len(test.labels) if found.test is None else 0)
     summary = Summary(counts, len(test.labels), shapes, found)
     return Inspection(len(counts), images, counts[smallest], shapes, smallest, summary)
+
+
+def images_of(found: Inspection | None, size: tuple[int, int], per_class: int | None = None) -> Images:
+    """The images that ``fetch`` will give, as far as they are known; else ten classes of 1,000."""
+    found = found or Inspection(10, 10_000, 1000, [])
+    most = MOST if per_class is None else per_class
+    train = min(found.images, found.classes * most)
+    if found.summary is not None:
+        train = sum(min(count, most) for count in found.summary.classes.values())
+    test = train // 4 if found.summary is None else found.summary.test
+    channels = max((shape[0] for shape in found.shapes), default=SHAPE[0])
+    return Images((channels, *size), found.classes, train, test)
+
+
+def expected(spec: DataSpec, root: Path) -> Images | None:
+    """The images as the source describes them, without decoding all; None if that needs a download.
+
+    Raises SourceError as :func:`inspect_source`.
+    """
+    source = seen_from(spec.source, root)
+    if isinstance(source, TorchvisionSource):
+        return None
+    if not isinstance(source, HuggingFaceSource) or is_place(source.id):
+        found = inspect_source(spec, root)
+        return images_of(found, spec.size or found.shapes[0][1:])
+    with suppress(HubError):  # fetch will report it
+        return images_of(by_its_card(source), spec.size or SHAPE[1:], spec.per_class)
+    return None
 
 
 def by_its_card(source: HuggingFaceSource) -> Inspection:

@@ -3,7 +3,7 @@
 import csv
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from distillkit.base.errors import SourceError
 from distillkit.sources.folders import METADATA
-from distillkit.sources.own_files import Home
+from distillkit.sources.own_files import Home, file_at
+from distillkit.sources.pictures import BrokenImageError, unreadable
 
 KINDS = {".csv": "line", ".jsonl": "line", ".parquet": "row"}  # files of which a part is a row of the dataset
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.\w+)")  # how datasets and the Hub name the files of a split
@@ -34,6 +35,18 @@ def place_namer(split: str, files: Collection[str], column: Any, home: Home) -> 
         return relative(Path(path), home) if path in own else f"{split} row {row}"
 
     return name
+
+
+def absent(column: Any, home: Home, where: Callable[[int], str]) -> Iterator[BrokenImageError]:
+    """Rows without an encoded image and without a file of the dataset."""
+    import pyarrow.compute as pc
+
+    paths = pc.struct_field(column, "path")
+    for row in pc.indices_nonzero(pc.is_null(pc.struct_field(column, "bytes"))).to_pylist():
+        try:
+            file_at(paths[row].as_py(), home)
+        except SourceError as error:
+            yield unreadable(where(row), error)
 
 
 def relative(path: Path, home: Home) -> str:
