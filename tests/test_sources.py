@@ -690,6 +690,18 @@ def test_folder_without_class_folders(tmp_path: Path) -> None:
         fetch_folder(write_folder(tmp_path, {"0.png": grey((1, 2))}))
 
 
+@pytest.mark.parametrize("place", ["", "train", "images"])
+def test_metadata_in_place_of_class_folders(tmp_path: Path, place: str) -> None:
+    """As where a folder of classes was exchanged for one that lists its labels."""
+    write_folder(tmp_path / place, {"0.png": grey((1, 2)), "1.png": grey((1, 2))})
+    file = (tmp_path if place == "images" else tmp_path / place) / "metadata.csv"
+    file.write_text("file_name,label\n0.png,cat\n1.png,dog\n")
+    expected = "stands in place of class folders; expected a folder for each class; for the labels of metadata.csv"
+    with pytest.raises(SourceError) as caught:
+        fetch_folder(tmp_path)
+    assert str(caught.value).startswith(f"{file} {expected}, write kind: huggingface and id: in place of")
+
+
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(SourceError, match="the train split holds no images"):

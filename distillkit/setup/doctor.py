@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
@@ -16,7 +15,6 @@ from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
-from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
@@ -24,7 +22,7 @@ from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
-from distillkit.setup.local_source import local_images
+from distillkit.setup.local_source import local_images, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
@@ -174,12 +172,13 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     opened = fetched(folder)
     there = None if opened is None else summary.read_summary(opened)
     stale = there is None or any(found.check == "fetch" for found in local)
-    described = None
-    if stale or isinstance(spec.source, FolderSource):  # a new folder without images is no change to DVC
+    # DVC knows no empty folders, so a class folder without images is no change to it
+    described, refused = None, any(found.status == "failure" for found in local)
+    if not refused and (stale or isinstance(spec.source, FolderSource)):
         try:
             described = expected(spec, folder)
         except SourceError as error:
-            yield from [mistake("source", error)] if all(found.status != "failure" for found in local) else []
+            yield mistake("source", error)
     if there is not None:
         checks.check_facts(data, there.shapes[0], there.classes, folder)
         yield Finding("images", "ok", "; ".join(summary.lines(there)))
@@ -198,10 +197,9 @@ def version(data: dict[str, Any], file: Path) -> Finding:
 
 def run_cache(file: Path) -> Iterator[Finding]:
     """A finding if the images of fetch go into DVC's run-cache, as by the dvc.yaml of an earlier version."""
-    with suppress(OSError, UnreadableError, KeyError, TypeError):  # stages that are not ours
-        if "artifacts/real" in read_yaml(content(file))["stages"]["fetch"]["outs"]:
-            found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
-            yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
+    if "artifacts/real" in stage_fetch(file.parent).get("outs", []):
+        found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
+        yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
 
 
 def misspelt(data: dict[str, Any], file: Path) -> Iterator[Finding]:

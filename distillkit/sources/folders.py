@@ -115,6 +115,7 @@ def open_folder(source: FolderSource, hashed: bool = True) -> OpenedSource:
             f"no folder {source.path}; expected one folder of images for each class; check data.source.path"
         )
     files = files_in(folder, source.follow_links)
+    check_classes_are_folders(folder, files)
     train, test = split_folders(source, folder)
     info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files) if hashed else "", "")
     found = Found("train" if train == "." else train, test)
@@ -125,6 +126,16 @@ def open_folder(source: FolderSource, hashed: bool = True) -> OpenedSource:
     opened = folder_split("train", folder, train, test, files.kept, found)
     tested = folder_split("test", folder, test, None, files.kept, found) if test else None
     return OpenedSource(opened, tested, info, found)
+
+
+def check_classes_are_folders(folder: Path, files: Files) -> None:
+    """Raise SourceError for labels in a metadata file, in a folder or split without class folders."""
+    for path in (path for path in files.kept if path.name in METADATA):
+        below, name = subfolders(folder / path.parent), path.parent.name.casefold()
+        if name in ("", *TRAIN_NAMES, *TEST_NAMES) and len(below) < 2 and not any(map(subfolders, below)):
+            found = f"{folder / path} stands in place of class folders; expected a folder for each class"
+            remedy = "write kind: huggingface and id: in place of kind: folder and path: in data.source"
+            raise SourceError(f"{found}; for the labels of {path.name}, {remedy}")
 
 
 def split_folders(source: FolderSource, folder: Path) -> tuple[str, str | None]:
