@@ -434,7 +434,7 @@ def test_init_and_doctor_do_not_read_all_images(here: Path, monkeypatch: pytest.
 
     source = FolderSource(path=str(pets(here / "x")))
     monkeypatch.setattr("distillkit.sources.folders.content_hash", refuse)
-    assert inspect_source(DataSpec(source), Path()).images == 4
+    assert sum(inspect_source(DataSpec(source), Path()).classes.values()) == 4
     assert expected(DataSpec(source), Path()) == Images((1, 1, 2), 2, 4, 2)
     with pytest.raises(AssertionError, match="all images are read"):
         fetch(DataSpec(source))

@@ -8,11 +8,12 @@ import pytest
 from distillkit.base.errors import ParamsError
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import read
+from distillkit.data.origin import Found
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.pipeline.checks import check_params
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.setup.defaults import Effort
-from distillkit.setup.inspection import Inspection, images_of
+from distillkit.setup.inspection import images_of
 from distillkit.setup.params_template import params_text
 from distillkit.setup.resources import Images
 from distillkit.setup.timing import duration, fitting
@@ -20,8 +21,9 @@ from distillkit.setup.timing.duration import START, by_stage, other_seconds, sec
 from distillkit.setup.timing.fitting import LEVELS, budget_words, with_room
 from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.readers import FolderSource
+from distillkit.sources.summary import Summary
 
-MNIST = Inspection(10, 60_000, 5_421, [(1, 28, 28)])
+MNIST = Summary(dict.fromkeys("0123456789", 6000), 10_000, [(1, 28, 28)], Found())
 SOURCE, PACKAGE = FolderSource(path="data/mnist"), PackageSpec("mnist", "selmatch-ipc300")
 
 

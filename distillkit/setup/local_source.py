@@ -11,7 +11,7 @@ from distillkit.base.errors import counted
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.base.params import FILE
 from distillkit.setup.diagnostics import Finding, guarded, output
-from distillkit.setup.init import local_folder
+from distillkit.setup.inspection import local_folder
 from distillkit.setup.new_files import next_command
 from distillkit.sources.readers import HuggingFaceSource, Source
 
