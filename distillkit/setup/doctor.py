@@ -94,14 +94,11 @@ def device() -> Finding:
         chosen = prepare_device()
     except DistillkitError as error:
         return Finding("device", "failure", str(error), "unset DISTILLKIT_DEVICE")
+    found = f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
     if chosen.type == "cuda":
         free, total = torch.cuda.mem_get_info(chosen)
-        return Finding(
-            "device", "ok", f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
-        )
-    return Finding(
-        "device", "ok", f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
-    )
+        found = f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    return Finding("device", "ok", found)
 
 
 # Git, DVC, the Hub
@@ -109,18 +106,15 @@ def device() -> Finding:
 
 def git(folder: Path) -> Finding:
     """Whether there is a commit, which experiments need, and the number of uncommitted files."""
+    here = partial(output, "git", "-C", str(folder))
     if shutil.which("git") is None:
         return Finding("git", "failure", "not on the PATH", "install Git")
-    if not output("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
+    if not here("rev-parse", "--is-inside-work-tree"):
         return Finding("git", "failure", "no Git repository here", "git init")
-    if not output("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
-        return Finding(
-            "git",
-            "warning",
-            "no commit yet, which dvc exp and dvc metrics diff need",
-            "dvc add images that lie here, then git add -A && git commit",
-        )
-    changed = output("git", "-C", str(folder), "status", "--porcelain").splitlines()
+    if not here("rev-parse", "--verify", "-q", "HEAD"):
+        remedy = "dvc add images that lie here, then git add -A && git commit"
+        return Finding("git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", remedy)
+    changed = here("status", "--porcelain").splitlines()
     return Finding("git", "ok", counted(len(changed), "uncommitted file") if changed else "all committed")
 
 
@@ -135,11 +129,10 @@ def token() -> Finding:
     """Whether there is a token for the Hub. The token is never shown."""
     from huggingface_hub import get_token
 
+    check, remedy = "Hugging Face token", "hf auth login, or set HF_TOKEN"
     if get_token():
-        return Finding("Hugging Face token", "ok", "present")
-    return Finding(
-        "Hugging Face token", "warning", "none, which distillkit push needs", "hf auth login, or set HF_TOKEN"
-    )
+        return Finding(check, "ok", "present")
+    return Finding(check, "warning", "none, which distillkit push needs", remedy)
 
 
 # The pipeline

@@ -40,6 +40,7 @@ from distillkit.sources.readers import (
 )
 
 Item = TypeVar("Item")
+LATER = ("normalisation", "background", "white", "duplicates", "label_noise")  # options that files from before lack
 
 
 @settings
@@ -194,9 +195,9 @@ def recorded_params(spec: DataSpec) -> dict[str, Any]:
     Options that came later are mentioned only where they are used, so that files from before stay as they are.
     """
     params = asdict(spec) | {"size": list(spec.size) if spec.size else None}
-    for later in ("normalisation", "background", "white", "duplicates", "label_noise"):
-        if getattr(spec, later) == next(field.default for field in fields(DataSpec) if field.name == later):
-            del params[later]
+    for field in fields(DataSpec):
+        if field.name in LATER and getattr(spec, field.name) == field.default:
+            del params[field.name]
     if isinstance(spec.label_noise, LabelFile):
         params["label_noise"]["file"] = Path(spec.label_noise.file).name
     if isinstance(spec.source, FolderSource):
