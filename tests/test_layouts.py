@@ -43,6 +43,7 @@ from distillkit.data.origin import Found
 from distillkit.setup.doctor import fetched
 from distillkit.setup.inspection import expected, inspect_source, parse_dataset
 from distillkit.setup.resources import Images
+from distillkit.setup.timing import fitting
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource, HuggingFaceSource
@@ -448,6 +449,17 @@ def test_init_takes_columns_and_splits(here: Path) -> None:
     code, said = init("--dataset", "x", "--test-split", "none", "--label-column", "label", "--image-column", "image")
     assert code == 0 and "6 training images; 2 test images, drawn from the training images" in said
     assert source_in(here) == HuggingFaceSource(id="../x", image="image", label="label", test_split=None)
+
+
+def test_init_and_doctor_estimate_for_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six to train on, two for testing, which are drawn from the eight."""
+    seen: list[Images] = []
+    monkeypatch.setattr(fitting, "speeds_of", lambda data, images: None)
+    monkeypatch.setattr(fitting, "seconds_of", lambda data, images, speeds: seen.append(images) or {"fetch": 1.0})
+    label = datasets.ClassLabel(names=["cat", "dog"])
+    write_parquet(here / "x", "train", [Image.new("RGB", (8, 8), (row, 1, 1)) for row in range(8)], [0, 1] * 4, label)
+    assert init("--dataset", "x")[0] == 0
+    assert seen == [Images((3, 8, 8), 2, 6, 2)] == [expected(DataSpec(HuggingFaceSource(id="x")), here)]
 
 
 def test_init_takes_folders_as_they_are_named(here: Path) -> None:
