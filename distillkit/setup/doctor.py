@@ -190,7 +190,7 @@ def version(data: dict[str, Any], file: Path) -> Finding:
 
 def run_cache(file: Path) -> Iterator[Finding]:
     """A finding if the images of fetch go into DVC's run-cache, as by the dvc.yaml of an earlier version."""
-    if "artifacts/real" in stage_fetch(file.parent).get("outs", []):
+    if "artifacts/real" in (stage_fetch(file.parent).get("outs") or ()):
         found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
         yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
 

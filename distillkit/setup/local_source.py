@@ -26,7 +26,7 @@ def local_images(source: Source, folder: Path) -> Iterator[Finding]:
     from dvc.repo import Repo
 
     if (local := local_folder(source, folder)) is None:
-        if not isinstance(source, HuggingFaceSource) or source.id not in stage_fetch(folder).get("deps", []):
+        if not isinstance(source, HuggingFaceSource) or source.id not in (stage_fetch(folder).get("deps") or ()):
             return
         local = source.id  # a dataset that is no folder any more
     place = (folder / local).resolve()
