@@ -99,9 +99,9 @@ def without_images(source: Source, folder: Path) -> dict[Path, str]:
 def inspected(source: Source, folder: Path, dataset: str) -> Summary | None:
     """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
     try:
-        return (
-            inspect_source(DataSpec(source), folder) if is_here(source, folder) else from_afar(source, folder, dataset)
-        )
+        if is_here(source, folder):
+            return inspect_source(DataSpec(source), folder)
+        return from_afar(source, folder, dataset)
     except SourceError as error:
         if (folder / FILE).exists():
             raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
