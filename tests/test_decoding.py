@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from distillkit.base.errors import ArtifactError, SourceError
 from distillkit.base.files import atomic_folder
 from distillkit.data.files import shards
 from distillkit.data.rows import FileRows
-from distillkit.sources import decoding
+from distillkit.sources import decoding, pictures
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
 
@@ -185,6 +186,39 @@ def test_a_disk_that_fills_while_files_of_images_are_written(tmp_path, blocks, m
             fetch(spec, folder=folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "real"]
     assert [path.read_bytes() for path in (tmp_path / "real").iterdir()] == [b"of before"]
+
+
+def encoded(**options) -> bytes:
+    Image.fromarray(LEVELS[0]).save(file := BytesIO(), "jpeg", **options)
+    return file.getvalue()
+
+
+def test_plain_jpegs_are_what_pillow_reads(monkeypatch) -> None:
+    """Those that say more than their pixels are left to Pillow."""
+    kinds = ({}, {"quality": 30, "progressive": True}, {"subsampling": 0}, {"keep_rgb": True}, {"comment": b"x" * 300})
+    for options in kinds:
+        data = encoded(**options)
+        expected = np.asarray(Image.open(BytesIO(data))).transpose(2, 0, 1)
+        assert np.array_equal(pictures.plain_jpeg(data), expected)
+    exif = Image.Exif()
+    exif[274] = 6
+    assert pictures.plain_jpeg(encoded(exif=exif)) is None
+    assert pictures.plain_jpeg(encoded()[:-40]) is None
+    assert pictures.plain_jpeg(b"\x89PNG") is None
+    cmyk = BytesIO()
+    Image.fromarray(LEVELS[0]).convert("CMYK").save(cmyk, "jpeg")
+    assert pictures.plain_jpeg(cmyk.getvalue()) is None
+    frame = (data := encoded()).index(b"\xff\xc0") + 5
+    assert pictures.jpeg_shape(data) == (6, 5, 3) and pictures.plain_jpeg(data) is not None
+    assert pictures.plain_jpeg(data[:frame] + b"\xff\xff\xff\xff" + data[frame + 4 :]) is None, "12 GB by its own word"
+    assert pictures.plain_jpeg(data[: frame - 5]) is None
+    monkeypatch.setattr(pictures, "LARGEST_PLAIN", 10)
+    assert pictures.plain_jpeg(encoded()) is None
+
+
+def test_plain_jpegs_are_one_channel_where_they_are_grey() -> None:
+    Image.fromarray(LEVELS[0][..., 0]).save(file := BytesIO(), "jpeg")
+    assert np.array_equal(pictures.plain_jpeg(file.getvalue()), np.asarray(Image.open(file))[None])
 
 
 WAIT = """

@@ -36,6 +36,7 @@ from distillkit.sources.pictures import (
     is_plain,
     open_picture,
     picture_pixels,
+    plain_jpeg,
     resized,
     unreadable,
 )
@@ -62,12 +63,15 @@ class Reading(NamedTuple):
         """Raises BrokenImageError, with what people call the row, for what cannot be read."""
         try:
             data = b"" if split.encoded is None else split.encoded(row)
-            image = open_picture(data) if data else split.read(row)
-            plain = bool(data) and is_plain(image)  # asked before it is decoded
-            read = picture_pixels(image, self.background, self.white or WHITE)
+            if (values := plain_jpeg(data)) is not None:
+                read = Pixels(values, file=data)
+            else:
+                image = open_picture(data) if data else split.read(row)
+                plain = bool(data) and is_plain(image)  # asked before it is decoded
+                read = picture_pixels(image, self.background, self.white or WHITE)
+                read = read._replace(file=data if plain and read.deepest is None else b"")
             values = resized(read.values, self.size)
-            same = plain and read.deepest is None and values is read.values
-            return read._replace(values=values, file=data if same else b"")
+            return read._replace(values=values, file=read.file if values is read.values else b"")
         except Exception as error:  # image decoders raise errors of every kind
             raise unreadable(split.where(row), error) from error
 

@@ -20,7 +20,11 @@ from distillkit.base.errors import SourceError
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 WHITE = 65535  # the largest 16-bit value
+LARGEST_PLAIN = 2**18  # bytes; at six bits for 64 pixels, far fewer pixels than Pillow's limit
+MOST_PIXELS = 128  # of a byte: a simple JPEG has six bits or more for 64 pixels
+FRAMES = (0xC0, 0xC1, 0xC2)  # markers of baseline, extended and progressive frames
 MOST_NAMED = 10  # most images that an error names
+MARKS = (b"Exif\0", b"http://ns.adobe.com/xap/", b"MPF\0")  # markers of an orientation, or of several images
 ORIENTED = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}  # metadata that can contain the orientation
 
 
@@ -148,6 +152,38 @@ def is_plain(image: Image.Image) -> bool:
     if not simple or getattr(image, "n_frames", 1) != 1:
         return False
     return not ORIENTED & image.info.keys() or image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def plain_jpeg(data: bytes) -> np.ndarray | None:
+    """The pixels (C, H, W) of a simple JPEG, decoded without a search for metadata; None for any other file.
+
+    Simple means: one or three channels, no orientation, and too small to be a decompression bomb.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or len(data) > LARGEST_PLAIN or any(mark in data for mark in MARKS):
+        return None
+    try:
+        high, wide, channels = jpeg_shape(data)
+        if high * wide > MOST_PIXELS * len(data):
+            return None
+        mode = {1: "L", 3: "RGB"}[channels]
+        pixels = np.asarray(Image.frombytes(mode, (wide, high), data, "jpeg", mode, ""))
+    except Exception:  # picture_pixels will report it
+        return None
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def jpeg_shape(data: bytes) -> tuple[int, int, int]:
+    """Height, width and channels of a JPEG of 8 bits, from the segment that describes its frame (ISO 10918-1, B.2.2).
+
+    Raises LookupError where there is none.
+    """
+    at = 2  # after the marker of the beginning
+    while data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker in FRAMES and data[at + 4] == 8:
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9]), data[at + 9]
+        at += 2 + length
+    raise LookupError("no frame of 8 bits")
 
 
 def opaque(image: Image.Image, background: int) -> tuple[Image.Image, bool]:
