@@ -15,9 +15,10 @@ from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.estimates import disk_of, expected, in_words
+from distillkit.setup.estimates import disk_of
+from distillkit.setup.inspection import expected
 from distillkit.setup.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
-from distillkit.setup.timing.duration import START, seconds_of
+from distillkit.setup.timing.duration import START, in_words, seconds_of
 from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
