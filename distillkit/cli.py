@@ -69,7 +69,7 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     if params_file is not None:
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
-    from distillkit.package.card import percent
+    from distillkit.package.card_words import percent
 
     result = evaluate_again(path, test=test, params_file=params_file, **options)
     claimed = "" if result["claimed"] is None else f"; claimed {percent(result['claimed'])}"

@@ -20,12 +20,12 @@ from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE, ENCODED, ROWS, Storage, decoded
 from distillkit.data.images import SyntheticSet
 from distillkit.package.build import features_of, plain_columns
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
 from distillkit.package.folders import CARD
 from distillkit.package.manifest import PARQUET, RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, stated
 
-# in the format of distillkit.package.card.percent
+# in the format of distillkit.package.card_words.percent
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
 HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
 

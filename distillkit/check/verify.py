@@ -10,7 +10,7 @@ from distillkit.base.errors import ArtifactError, ParamsError, counted
 from distillkit.check.consistency import check_parts, contradiction
 from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network, other_network
 from distillkit.data.files.artifact import load_synthetic
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, digest

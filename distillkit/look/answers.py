@@ -12,8 +12,8 @@ from distillkit.base.errors import counted
 from distillkit.look.coverage import TENTHS, tenths
 from distillkit.look.facts import Facts, rows_beside
 from distillkit.look.opening import Subject
-from distillkit.package.card import network, title
-from distillkit.package.card import percent as spread
+from distillkit.package.card_words import network, title
+from distillkit.package.card_words import percent as spread
 from distillkit.process.progress import presentable
 from distillkit.report.words import percent, shorten
 

@@ -10,7 +10,7 @@ from distillkit.base.errors import counted
 from distillkit.check.diff.compare import CONFIDENCE
 from distillkit.check.diff.images import sources_differ
 from distillkit.check.diff.result import ABSENT, Changes, Difference, PackageDifference, Version
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
 from distillkit.report.words import shorten
 
 MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # limits of a table

@@ -72,6 +72,3 @@ def storage_words(recipes: Sequence[Recipe]) -> str:
     parts += [KEPT[kind] for kind in kinds] if learned else []
     words = "; ".join(parts)
     return f"{words[0].upper()}{words[1:]}. The accuracies were measured on exactly these stored images."
-
-
-WORDS: tuple[Any, ...] = (column_rows, is_exact, pixel_lines, storage_words)

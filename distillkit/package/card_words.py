@@ -1,0 +1,139 @@
+"""The words and figures of a dataset card, safe in its Markdown: methods, networks, sources, accuracies and texts."""
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distillkit.base.about import About
+from distillkit.base.errors import ParamsError, counted
+from distillkit.data.augment import padding
+from distillkit.methods import method_called
+from distillkit.networks.specs import NetworkSpec
+from distillkit.package.front_matter import Recipe, is_on_hub
+from distillkit.process.progress import presentable
+
+NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
+NAMED = 8  # configs named in a sentence or a cell
+AUGMENTATIONS = {
+    "none": "none",
+    "simple": "a random shift, up to {pad} pixels, and a random flip of every image",
+    "dsa": "differentiable siamese augmentation: one of {operations} for each batch",
+    "combined": "one of {operations} for each learned image; a random shift, up to {pad} pixels, and a random flip for "
+    "each real one",
+}
+NORMS = {
+    "batch": "with batch normalisation",
+    "instance": "with instance normalisation",
+    "none": "without normalisation",
+}
+
+
+# Methods, networks and sources
+
+
+def about(method: str) -> About:
+    """The description of a method; if this version does not know it, a reference to recipe.json."""
+    try:
+        return method_called(method).about
+    except ParamsError:
+        return About(method.capitalize(), "See `recipe.json`.")
+
+
+def title(method: str) -> str:
+    return about(method).title
+
+
+def network(spec: Mapping[str, Any]) -> str:
+    """The evaluation network in words, with its name in papers."""
+    if spec.get("factory", "").startswith("__main__:"):
+        return f"{code(spec['factory'])} (of a notebook or script that is in no package: nobody else can check it)"
+    if "factory" in spec:
+        return f"{code(spec['factory'])} (not part of distillkit: install its code and name it with `--network`)"
+    built = NetworkSpec(**spec)
+    blocks = f"{counted(built.depth, 'block')} of {built.width} channels"
+    return f"{built} ({blocks if built.name == 'convnet' else 'for small images'}, {NORMS[built.norm]})"
+
+
+def augmentation(spec: Mapping[str, Any], side: int) -> str:
+    return AUGMENTATIONS[spec["kind"]].format(operations=", ".join(spec["operations"]), pad=padding(spec["pad"], side))
+
+
+def source_name(source: Mapping[str, Any]) -> str:
+    """The source in words; they say whether its name is an id on the Hub."""
+    if source["kind"] == "digits":
+        return "scikit-learn's digits (`sklearn.datasets.load_digits`)"
+    if source["kind"] == "torchvision":
+        return f"torchvision's {code(source['id'])}"
+    if source["kind"] == "python":
+        return f"{code(source['id'])}, images given in Python"
+    return f"{code(source['id'])} on the Hub" if is_on_hub(source) else f"the folder {code(source['id'])}"
+
+
+# Figures
+
+
+def percent(accuracy: Mapping[str, Any]) -> str:
+    """Mean ± standard deviation (n); one network has no deviation."""
+    spread = f" ± {100 * accuracy['std']:.2f}" if accuracy["runs"] > 1 else ""
+    return f"{100 * accuracy['mean']:.2f}{spread} % (n = {accuracy['runs']})"
+
+
+def share(recipe: Recipe) -> str:
+    """The set's bytes as a share of the source's."""
+    bytes_kept = recipe["storage"]["safetensors"] + recipe["storage"]["parquet"]
+    return f"{100 * bytes_kept / recipe['storage']['source_train']:.1f} %"
+
+
+def distance(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+def shortest(values: Sequence[float]) -> str:
+    """A list of float32 values with the fewest digits that identify them."""
+    return f"[{', '.join(str(np.float32(value)) for value in values)}]"
+
+
+# Texts
+
+
+def code(text: str, limit: int = 300) -> str:
+    """Text from outside as code on one line, without control characters."""
+    return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
+
+
+def shown(value: Any) -> str:
+    """The value of a parameter in a table."""
+    return code(value, 100) if isinstance(value, str) else json.dumps(value).translate(NO_MARKUP)
+
+
+def in_words(text: str) -> str:
+    """The publisher's text on one line, without HTML tags or table cells."""
+    return presentable(" ".join(text.split())).translate(NO_MARKUP)
+
+
+def quoted(text: str) -> str:
+    """Text from outside, safe inside a code fence."""
+    return presentable(text).strip().replace("```", "'''")
+
+
+def link(address: str) -> str:
+    """A web address as a link, anything else as code."""
+    return f"<{address}>" if re.fullmatch(r"https?://[^\s<>]+", address) else code(address)
+
+
+def class_list(names: Sequence[str]) -> str:
+    return ", ".join(code(name) for name in names)
+
+
+def named(configs: Sequence[str]) -> str:
+    """Names of configs for a sentence; of many, only the first ones."""
+    more = f" and {len(configs) - NAMED:,} more" if len(configs) > NAMED + 1 else ""
+    return ", ".join(f"`{name}`" for name in (configs[:NAMED] if more else configs)) + more
+
+
+def names(recipes: Sequence[Recipe]) -> str:
+    return named([recipe["name"] for recipe in recipes])
