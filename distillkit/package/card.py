@@ -30,7 +30,7 @@ STATED = {  # headings for recipe.json's rai; the box has the personal data
     "maintenance": "Maintenance",
 }
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
-WORDS = {function.__name__: function for function in (audit_words, labels_words, schedule_words)}  # in the template
+WORDS: dict[str, Any] = {each.__name__: each for each in (audit_words, labels_words, schedule_words)}  # in the template
 for module in (card_tables, card_words, columns):
     WORDS |= getmembers(module, isfunction)
 

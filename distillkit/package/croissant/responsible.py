@@ -39,7 +39,7 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             said["personal_information"] or UNSTATED,
             "A distilled set is not anonymised: real images in it are unchanged, and learned images can reveal what "
             "the source images showed.",
-            *audits(recipes),
+            *(f"Audit of {each['name']}: {audit_words(each['audit'])}" for each in recipes if "audit" in each),
         ],
         "rai:dataUseCases": [said["uses"] or USES],
         "rai:dataSocialImpact": said["social_impact"] or UNSTATED,
@@ -55,11 +55,6 @@ def leaked(test: Mapping[str, Any]) -> str | None:
     if not test.get("in_train"):
         return None
     return f"{test['in_train']:,} of the {test['images']:,} test images are training images: accuracies are too high."
-
-
-def audits(recipes: Sequence[Recipe]) -> list[str]:
-    """The result of each recipe that was audited."""
-    return [f"Audit of {recipe['name']}: {audit_words(recipe['audit'])}" for recipe in recipes if "audit" in recipe]
 
 
 def optional(text: str | None) -> list[str]:
