@@ -303,8 +303,7 @@ def table(
     for package in packages:
         arguments.package_reference(package)
     from distillkit.check.leaderboard import views
-    from distillkit.check.leaderboard.claims import rows_of
-    from distillkit.check.leaderboard.measurement import check_alike, groups_of
+    from distillkit.check.leaderboard.claims import check_alike, groups_of, rows_of
 
     groups = groups_of(rows_of(packages, recipes, signed_off))
     if not apart:

@@ -12,8 +12,8 @@ from packages import build_package, contents, rewritten
 from PIL import Image
 
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.check.leaderboard.claims import Row, rows_of
-from distillkit.check.leaderboard.measurement import check_alike, groups_of, measurement, network_words
+from distillkit.check.leaderboard.claims import Row, check_alike, groups_of, rows_of
+from distillkit.check.leaderboard.measurement import measurement, network_words
 from distillkit.check.leaderboard.picture import label
 from distillkit.check.leaderboard.views import as_csv, markdown
 from distillkit.cli import cli

@@ -26,7 +26,7 @@ from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.rounding import stored
 from distillkit.networks.factories import NetworkFactory, admit, factory_of
 from distillkit.networks.specs import Network, build_network
-from distillkit.package.manifest import open_package, printable
+from distillkit.package.manifest import Package, open_package, printable
 from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
@@ -55,13 +55,9 @@ def evaluate_again(
     Raises ArtifactError for a damaged package or one that asks for too much, ParamsError for wrong options, SourceError
     when the test images are not available.
     """
-    packaged = open_package(path) if path.is_dir() else None
-    if packaged is None and recipe is not None:
-        raise ParamsError(f"--recipe is {recipe!r}, but {path} is a single artifact; drop --recipe or name a folder")
-    name = recipe or (packaged.default if packaged else "")
-    artifact = packaged.artifact(name) if packaged else path
+    packaged, artifact = set_at(path, recipe, "--recipe")
     synthetic, provenance = load_synthetic(artifact)
-    record = packaged.recipe_json(name) if packaged else None
+    record = packaged.recipe_json(recipe or packaged.default) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
     kept = synthetic if packaged else stored(synthetic, storage_in(params.load(params_file or params.FILE)))
     claims: Any = record["results"] if record else {}
@@ -74,6 +70,16 @@ def evaluate_again(
     images = held_out_images(artifact, synthetic, provenance, test, tested)
     found = measure(kept, images, evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": claims.get("accuracy")} | found
+
+
+def set_at(path: Path, recipe: str | None, option: str) -> tuple[Package | None, Path]:
+    """The package at ``path``, if it is one, and the artifact of the recipe that ``option`` names."""
+    if path.is_dir():
+        package = open_package(path)
+        return package, package.artifact(recipe or package.default)
+    if recipe is not None:
+        raise ParamsError(f"{option} is {recipe!r}, but {path} is a single artifact; drop {option} or name a folder")
+    return None, path
 
 
 def measure(

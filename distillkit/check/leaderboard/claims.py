@@ -8,7 +8,7 @@ from typing import Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.base.outside import content, read_json
+from distillkit.base.files import canonical_json
 from distillkit.base.references import Reference
 from distillkit.check.leaderboard.measurement import measurement
 from distillkit.evaluation.recovery import Figure
@@ -16,7 +16,7 @@ from distillkit.hub.client import connect
 from distillkit.hub.pull import fetch_all, open_remote
 from distillkit.hub.sign_offs import fetch_sign_offs
 from distillkit.package.card_tables import worth
-from distillkit.package.manifest import ARTIFACT, RECIPE, RecipeRecord, checked, open_package, printable
+from distillkit.package.manifest import ARTIFACT, RECIPE, open_package, printable, read_recipe_json
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
 
@@ -101,8 +101,7 @@ def source_on_hub(reference: Reference) -> Source:
 
 def record_at(path: Path, place: str) -> Mapping[str, Any]:
     """A recipe.json. Raises ArtifactError if its claim does not agree with its single networks."""
-    checked(RecipeRecord, path, "no recipe.json of a package")
-    record: dict[str, Any] = read_json(content(path))
+    record = read_recipe_json(path)
     if found := contradiction_in(record["results"]["accuracy"]):
         raise ArtifactError(f"{place}: {printable(str(record['name']))}/{RECIPE}: {printable(found)}; {AGAIN}")
     return record
@@ -142,3 +141,24 @@ def row_of(
         gain=gain,
         recovery=recovery,
     )
+
+
+# Comparison
+
+
+def groups_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups of rows with the same measurement, in order of their first row."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(canonical_json(dict(row.measured)), []).append(row)
+    return list(groups.values())
+
+
+def check_alike(groups: Sequence[Sequence[Row]]) -> None:
+    """Raise ParamsError unless there is one group. The message lists the differences between the first two."""
+    if len(groups) > 1:
+        one, other = groups[0][0], groups[1][0]
+        pairs = ((what, own, other.measured[what]) for what, own in one.measured.items())
+        apart = "; ".join(f"{what} {own} and {others}" for what, own, others in pairs if own != others)
+        found = f"{one} and {other} were not measured alike: {apart}"
+        raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or use --apart for one table each")

@@ -1,8 +1,8 @@
 """How an accuracy was measured, as texts. Two measurements can be compared if all texts are equal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distillkit.base.errors import ParamsError
 from distillkit.base.files import canonical_json
@@ -11,9 +11,6 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.networks.specs import NetworkSpec
 from distillkit.package.manifest import printable
 from distillkit.report.results import starts_trained
-
-if TYPE_CHECKING:
-    from distillkit.check.leaderboard.claims import Row
 
 SCHEDULE = ("steps", "batch")  # training settings with their own entries
 
@@ -65,26 +62,3 @@ def network_words(spec: Any) -> str:
 
 def compact(value: Any) -> str:
     return printable(value if isinstance(value, str) else canonical_json(value))
-
-
-def groups_of(rows: Sequence["Row"]) -> list[list["Row"]]:
-    """Groups of rows with the same measurement, in order of their first row."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(canonical_json(dict(row.measured)), []).append(row)
-    return list(groups.values())
-
-
-def check_alike(groups: Sequence[Sequence["Row"]]) -> None:
-    """Raise ParamsError unless there is one group. The message lists the differences between the first two."""
-    if len(groups) > 1:
-        one, other = groups[0][0], groups[1][0]
-        apart = "; ".join(f"{what} {own} and {others}" for what, own, others in differences(one, other))
-        found = f"{one} and {other} were not measured alike: {apart}"
-        raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or use --apart for one table each")
-
-
-def differences(one: "Row", other: "Row") -> list[tuple[str, str, str]]:
-    """What was measured differently: its name and both values."""
-    pairs = ((what, value, other.measured[what]) for what, value in one.measured.items())
-    return [(what, own, others) for what, own, others in pairs if own != others]
