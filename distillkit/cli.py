@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -129,12 +130,12 @@ def push(
     arguments.check_package_folder(folder)
     arguments.push_target(repo, tag)
     from distillkit.hub.client import connect
-    from distillkit.hub.push import as_dict, lines
+    from distillkit.hub.push import lines
     from distillkit.hub.push import push as publish
 
     told: dict[str, Any] = {"tag": tag, "private": private, "message": message, "may_publish": i_may_publish}
     pushed = publish(connect(), folder, repo, receipt=receipt, **told)
-    answer(as_json, as_dict(pushed), lines(pushed))
+    answer(as_json, asdict(pushed), lines(pushed))
 
 
 @cli.command(short_help="Fetch a package from the Hub.")
@@ -151,8 +152,8 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
     from distillkit.hub.client import connect
 
     reference = parse_reference(repo)
+    from distillkit.hub.pull import fetch_sign_offs
     from distillkit.hub.pull import pull as fetch
-    from distillkit.hub.sign_offs import fetch_sign_offs
 
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)

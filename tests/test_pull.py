@@ -45,8 +45,8 @@ def published(hub, first, second) -> Hub:
 
 
 def fetch(hub: Hub, out: Path, reference: str = f"{REPO}@v1.0", recipe: str | None = RECIPE) -> Package:
-    """``distillkit pull`` without waiting."""
-    return pull(HfApi(endpoint=hub.endpoint), parse_reference(reference), recipe, out, wait=lambda _: None)[0]
+    """``distillkit pull``."""
+    return pull(HfApi(endpoint=hub.endpoint), parse_reference(reference), recipe, out)[0]
 
 
 def of(folder: Path, *recipes: str) -> dict[str, bytes]:

@@ -143,13 +143,13 @@ def test_nothing_else_may_lie_beside_it(folder, name):
 
 def test_it_travels_with_push_and_pull(hub: Hub, folder, first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO)
     (folder / "sign-offs/alice.json").rename(folder / "sign-offs/carol.json")
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO)
     assert "with 2 files of sign-offs" in ran("pull", REPO, "random-ipc2", "-o", tmp_path / "out").stdout
     assert [each["file"] for each in shown(tmp_path / "out")] == ["alice.json", "carol.json"]
     assert all(each["of_this_set"] for each in shown(tmp_path / "out"))
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO)
     assert "sign-offs/alice.json" in hub.repos[REPO].files(), "a push removes no sign-off of others"
 
 

@@ -2,8 +2,7 @@
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,20 @@ from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE
 from distillkit.data.images import SyntheticSet
-from distillkit.hub.client import DATASET, Entry, announced, connect, is_offline, quiet_client, resolve, short, sums_of
+from distillkit.hub.client import (
+    DATASET,
+    Entry,
+    announced,
+    connect,
+    is_offline,
+    listing,
+    quiet_client,
+    resolve,
+    short,
+    sums_of,
+)
 from distillkit.hub.errors import hub_errors, patiently
-from distillkit.package.folders import MANIFEST, check_target, files_in, replacing
+from distillkit.package.folders import MANIFEST, SIGN_OFF, SIGN_OFFS, check_target, files_in, replacing
 from distillkit.package.manifest import (
     ARTIFACT,
     PARQUET,
@@ -31,6 +41,7 @@ from distillkit.package.manifest import (
     open_package,
     read_manifest,
 )
+from distillkit.package.sign_offs import LARGEST, MOST
 from distillkit.process.progress import tell, track
 
 if TYPE_CHECKING:
@@ -49,19 +60,13 @@ class Remote:
     path: Path
     manifest: Manifest
     cache: Path | None
-    wait: Callable[[float], None]
 
     def __str__(self) -> str:
         return short(self.repo, self.commit)
 
 
 def pull(
-    api: "HfApi",
-    reference: Reference,
-    recipe: str | None,
-    out: Path,
-    cache: Path | None = None,
-    wait: Callable[[float], None] = time.sleep,
+    api: "HfApi", reference: Reference, recipe: str | None, out: Path, cache: Path | None = None
 ) -> tuple[Package, str]:
     """The package, or one recipe of it, in folder ``out``, and the commit it comes from.
 
@@ -69,7 +74,7 @@ def pull(
     when the Hub does not give what the manifest promises, and ArtifactError when ``out`` holds anything else.
     """
     present = package_in(out)
-    remote = open_remote(api, reference, cache, wait)
+    remote = open_remote(api, reference, cache)
     if recipe is not None:
         check_recipe(recipe, remote.manifest.name, remote.manifest.recipes)
     recipes = [recipe] if recipe else remote.manifest.recipes
@@ -167,9 +172,7 @@ def pulled(text: str, recipe: str | None = None) -> Iterator[Package]:
 # The Hub
 
 
-def open_remote(
-    api: "HfApi", reference: Reference, cache: Path | None = None, wait: Callable[[float], None] = time.sleep
-) -> Remote:
+def open_remote(api: "HfApi", reference: Reference, cache: Path | None = None) -> Remote:
     """The package that a reference means now. The manifest is asked for by revision, so that the cache knows it too."""
     revision = reference.revision or MAIN
 
@@ -186,11 +189,11 @@ def open_remote(
             forget(path)
             raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
         try:
-            return Remote(api, reference.repo, commit, path, read_manifest(path), cache, wait)
+            return Remote(api, reference.repo, commit, path, read_manifest(path), cache)
         except ArtifactError as error:
             raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
-    return patiently(opened, wait)
+    return patiently(opened)
 
 
 def manifest_entry(api: "HfApi", repo: str, commit: str) -> Entry:
@@ -206,7 +209,7 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
     """Checked files in the cache. Nothing is downloaded whose size on the Hub is not the manifest's."""
     records = remote.manifest.files
     if not is_offline():
-        found = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)), remote.wait)
+        found = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)))
         for name in sorted(names):
             has = f"has {found[name].size} bytes" if name in found else "lacks it"
             if has != f"has {records[name].size} bytes":
@@ -219,7 +222,7 @@ def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
     problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit, remote.cache)
     for _ in range(1 if is_offline() else 2):
-        path = patiently(attempt, remote.wait)
+        path = patiently(attempt)
         try:
             check_file(path, record, f"{remote}: {name}")
             return path
@@ -239,3 +242,24 @@ def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | No
     """The file in the client's cache, which lies in a folder named after the commit."""
     with hub_errors(api, short(repo, revision)), quiet_client():
         return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache))
+
+
+def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path, cache: Path | None = None) -> list[str]:
+    """Download a commit's sign-offs into the package in ``folder`` and return their paths in it; offline, none.
+
+    The manifest does not list them, so only small files with known names are fetched. Raises HubError when a file has
+    other bytes than the Hub lists.
+    """
+    if is_offline():
+        return []
+    entries = patiently(lambda: listing(api, repo, commit))
+    folder_name = f"{SIGN_OFFS}/"
+    small = [name for name, entry in entries.items() if name.startswith(folder_name) and entry.size <= LARGEST]
+    found = sorted(name for name in small if SIGN_OFF.fullmatch(name.removeprefix(folder_name)))[: 2 * MOST]
+    for name in found:
+        path = download(api, repo, name, commit, cache)
+        if not sums_of(path).equal(entries[name]):
+            raise HubError(f"{repo} sent a damaged {name}; try again later", transient=True)
+        (folder / SIGN_OFFS).mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / name)
+    return found

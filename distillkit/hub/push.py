@@ -1,9 +1,8 @@
 """Publish a package in one commit that is safe to repeat; check the result, tag it, and write a receipt."""
 
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from distillkit.hub.client import (
     sums_of,
 )
 from distillkit.hub.errors import hub_errors, patiently, token_of, without_token
-from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
+from distillkit.hub.receipts import Pushed, check_receipt, write_receipt
 from distillkit.package.folders import CARD, MANIFEST, sign_offs_in
 from distillkit.package.manifest import Manifest, Package, open_package, printable, read_manifest
 from distillkit.process.progress import tell, without_passwords
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 
 SMALL = 10 * 2**20  # most bytes of a file that is sent from memory
 OURS = (CARD, ".gitattributes")  # files that a repository may have before the first push
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """The result of a push: ``sent`` and ``removed`` are paths, both empty if the Hub had everything already."""
-
-    receipt: Receipt
-    sent: list[str]
-    removed: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,6 @@ def push(
     message: str | None = None,
     receipt: Path | None = None,
     may_publish: bool = False,
-    wait: Callable[[float], None] = time.sleep,
 ) -> Pushed:
     """Make ``repo`` contain the package in ``folder``, without files of an earlier package. A tag is never moved.
 
@@ -79,18 +68,18 @@ def push(
     sums = checked_sums(folder)
     recipes = counted(len(package.recipes), "recipe")
     title = message or f"{package.name}: {recipes}, manifest {sums[MANIFEST].sha256[:12]}"
-    patiently(lambda: ensure_repository(api, repo, private), wait)
-    commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums), wait)
+    patiently(lambda: ensure_repository(api, repo, private))
+    commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums))
     sent: list[str] = []
     removed: list[str] = []
     if commit is None:
-        head = patiently(lambda: read_head(api, repo), wait)
+        head = patiently(lambda: read_head(api, repo))
         sent, removed = changes(head, sums)
-        commit = patiently(lambda: land(api, repo, head, folder, sums, title), wait)
-        patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"), wait)
-    pushed = Pushed(Receipt(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256), sent, removed)
+        commit = patiently(lambda: land(api, repo, head, folder, sums, title))
+        patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"))
+    pushed = Pushed(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256, sent, removed)
     if receipt is not None:
-        write_receipt(receipt, pushed.receipt, is_head=tagged is None)
+        write_receipt(receipt, pushed, is_head=tagged is None)
     return pushed
 
 
@@ -259,15 +248,8 @@ def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: s
 
 def lines(pushed: Pushed) -> Sequence[str]:
     """The result as lines of text."""
-    receipt = pushed.receipt
-    where = f"{receipt.repo}@{receipt.tag}" if receipt.tag else receipt.repo
+    where = f"{pushed.repo}@{pushed.tag}" if pushed.tag else pushed.repo
     if not pushed.sent and not pushed.removed:
-        return [f"{where}: nothing to send, commit {receipt.commit} has all files"]
+        return [f"{where}: nothing to send, commit {pushed.commit} has all files"]
     removed = f", {len(pushed.removed)} removed" if pushed.removed else ""
-    changed = f"{counted(len(pushed.sent), 'file')} sent{removed}"
-    return [f"{where}: {changed}, commit {receipt.commit}"]
-
-
-def as_dict(pushed: Pushed) -> dict[str, Any]:
-    """The result as plain data."""
-    return {**asdict(pushed.receipt), "sent": pushed.sent, "removed": pushed.removed}
+    return [f"{where}: {counted(len(pushed.sent), 'file')} sent{removed}, commit {pushed.commit}"]

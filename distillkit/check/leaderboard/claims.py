@@ -13,8 +13,7 @@ from distillkit.base.references import Reference
 from distillkit.check.leaderboard.measurement import measurement
 from distillkit.evaluation.recovery import Figure
 from distillkit.hub.client import connect
-from distillkit.hub.pull import fetch_all, open_remote
-from distillkit.hub.sign_offs import fetch_sign_offs
+from distillkit.hub.pull import fetch_all, fetch_sign_offs, open_remote
 from distillkit.package.card_tables import worth
 from distillkit.package.manifest import ARTIFACT, RECIPE, open_package, printable, read_recipe_json
 from distillkit.package.recipe_json import contradiction_in
