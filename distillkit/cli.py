@@ -271,11 +271,11 @@ def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_j
         elif place is not None and (Path(place).exists() or "/" in place):
             arguments.package_reference(place)
     arguments.check_test(told["source"], "--source")
-    from distillkit.look.command import Wanted, lines
+    from distillkit.look.command import lines
     from distillkit.look.command import look as show_page
 
-    wanted = Wanted(path, recipe, told["against"], told["source"], not told["without_source"])
-    found = show_page(wanted, folder, browse=not no_open)
+    told["with_source"] = not told.pop("without_source")
+    found = show_page(path, recipe, folder=folder, browse=not no_open, **told)
     answer(as_json, found, lines(found))
 
 

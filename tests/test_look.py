@@ -27,8 +27,9 @@ from distillkit.look.facts import percentiles
 from distillkit.look.opening import open_subject
 from distillkit.look.page import SHEETS, export, few_enough, page, sheets_of
 from distillkit.look.server import Server, serving
-from distillkit.look.sheets import Gallery, as_levels
+from distillkit.look.sheets import Gallery
 from distillkit.report.document import data_block, digest, policy
+from distillkit.report.pictures import as_levels
 
 
 @pytest.fixture(scope="module")

@@ -102,14 +102,10 @@ def recipe_in(folder: Path, recipe: str | None) -> str:
         found = "no recipe is named" if recipe is None else f"{recipe!r} has no set in {folder / DISTILLED}"
         recipes = settings.get("recipes") or {}
         if recipe in recipes or not (known or recipes):
-            raise ParamsError(f"{found}; {run_first(folder)}")
+            which = "" if folder == Path() else f" {shlex.quote(str(folder / 'dvc.yaml'))}"
+            raise ParamsError(f"{found}; run dvc repro{which} first")
         raise ParamsError(f"{found}; expected one of {', '.join(known or recipes)}; name it, or run dvc repro")
     return str(recipe)
-
-
-def run_first(folder: Path) -> str:
-    """What makes the sets of a pipeline."""
-    return "run dvc repro first" if folder == Path() else f"run dvc repro {shlex.quote(str(folder / 'dvc.yaml'))} first"
 
 
 def of_artifact(path: Path) -> Subject:
@@ -138,10 +134,8 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
         real = checked(path, subject.synthetic, load_real(artifacts / "real"))
     else:
         missing.append("The source is not at hand (artifacts/real); run dvc pull or the fetch stage.")
-    difficulty, shards = (
-        artifacts / "difficulty.safetensors",
-        sorted((artifacts / "experts").glob("shard-*.safetensors")),
-    )
+    difficulty = artifacts / "difficulty.safetensors"
+    shards = sorted((artifacts / "experts").glob("shard-*.safetensors"))
     if not difficulty.is_file():
         missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
     loss, confused = (artifacts / kind / f"{path.stem}.csv" for kind in ("loss", "confusion"))

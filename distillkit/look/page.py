@@ -1,6 +1,5 @@
 """The page: one HTML file with all pictures in it, or one that asks for sheets of them as they are scrolled to."""
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from distillkit.base.files import atomic_folder
 from distillkit.look.classes import known
 from distillkit.look.description import Pictures
 from distillkit.process.progress import tell
-from distillkit.report.document import asset, data_block, policy, template
+from distillkit.report.document import asset, data_block, data_url, policy, template
 
 LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
 INDEX, SHEETS = "index.html", "sheets"
@@ -66,13 +65,8 @@ def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str,
         against=described["against"],
         title=described["title"],
         tab=described["tab"],
-        pictures={name: embedded(sheet()) for name, sheet in sheets.items()} if alone else {},
+        pictures={name: data_url(sheet(), "webp") for name, sheet in sheets.items()} if alone else {},
     )
-
-
-def embedded(data: bytes) -> Markup:
-    """A sheet as an address that holds all of it."""
-    return Markup("data:image/webp;base64," + b64encode(data).decode("ascii"))  # nothing in it needs an escape
 
 
 def is_site(folder: Path) -> bool:

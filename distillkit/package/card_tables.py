@@ -85,7 +85,7 @@ def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
     return others.cross_table(
         str(spec["factory"] if "factory" in spec else NetworkSpec(**spec)),
         [
-            others.Entry(
+            (
                 code(recipe["name"]),
                 measured(recipe["results"]["accuracy"]),
                 {name: measured(it["accuracy"]) for name, it in recipe["results"].get("others", {}).items()},

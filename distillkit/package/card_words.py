@@ -15,6 +15,7 @@ from distillkit.methods import method_called
 from distillkit.networks.specs import NetworkSpec
 from distillkit.package.front_matter import Recipe, is_on_hub
 from distillkit.process.progress import presentable
+from distillkit.report.words import mean_std
 
 NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 NAMED = 8  # configs named in a sentence or a cell
@@ -77,9 +78,8 @@ def source_name(source: Mapping[str, Any]) -> str:
 
 
 def percent(accuracy: Mapping[str, Any]) -> str:
-    """Mean ± standard deviation (n); one network has no deviation."""
-    spread = f" ± {100 * accuracy['std']:.2f}" if accuracy["runs"] > 1 else ""
-    return f"{100 * accuracy['mean']:.2f}{spread} % (n = {accuracy['runs']})"
+    """Mean ± standard deviation (n)."""
+    return f"{mean_std(accuracy['mean'], accuracy['std'], accuracy['runs'])} % (n = {accuracy['runs']})"
 
 
 def share(recipe: Recipe) -> str:

@@ -1,9 +1,9 @@
 """Accuracies of other networks side by side: the cross-network table of report and card."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from distillkit.evaluation.recovery import Measured, drop, in_percent
+from distillkit.report.words import mean_std
 
 WORDS = (
     "Other networks, which no set was made for, are trained from scratch on each set. Recipe and number of updates are "
@@ -12,32 +12,16 @@ WORDS = (
 )
 
 
-class Entry(NamedTuple):
-    """A set's name, the accuracy of the main network, and those of others by their names."""
-
-    name: str
-    main: Measured
-    others: Mapping[str, Measured]
+Entry = tuple[str, Measured, Mapping[str, Measured]]  # a set's name, the accuracy of the main network, those of others
 
 
 def cross_table(network: str, entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     """The columns, and a line for each set that other networks were trained on; empty if there are none."""
-    tested = [entry for entry in entries if entry.others]
-    names = list(dict.fromkeys(name for entry in tested for name in entry.others))
-    lines = [
-        [
-            entry.name,
-            accuracy(entry.main),
-            *(accuracy(entry.others.get(name)) for name in names),
-            in_percent(drop(entry.main, list(entry.others.values())), 2),
-        ]
-        for entry in tested
-    ]
+    tested = [entry for entry in entries if entry[2]]
+    names = list(dict.fromkeys(name for *_, others in tested for name in others))
+    lines = []
+    for name, main, others in tested:
+        accuracies = [main, *map(others.get, names)]
+        cells = ["–" if found is None else mean_std(*found) for found in accuracies]
+        lines.append([name, *cells, in_percent(drop(main, list(others.values())), 2)])
     return ["recipe", f"{network} %", *(f"{name} %" for name in names), "drop"] if tested else [], lines
-
-
-def accuracy(measured: Measured | None) -> str:
-    """Mean ± standard deviation in percent; a dash if not measured."""
-    if measured is None:
-        return "–"
-    return f"{100 * measured.mean:.2f}" + (f" ± {100 * measured.std:.2f}" if measured.runs > 1 else "")

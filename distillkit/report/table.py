@@ -6,15 +6,10 @@ from typing import Any
 
 from distillkit.evaluation.recovery import Figure, drop, hard_label_recovery, in_percent, plain, relative_gain
 from distillkit.report.results import Row, marks
-from distillkit.report.words import is_comparable, percent
+from distillkit.report.words import is_comparable, mean_std, percent
 
 COLUMNS = (
-    "recipe",
-    "method",
-    "IPC",
-    "images (real + learned)",
-    "accuracy % (mean ± std, n)",
-    "over random",
+    *("recipe", "method", "IPC", "images (real + learned)", "accuracy % (mean ± std, n)", "over random"),
     "hard third %",
 )
 DETAILS = (*COLUMNS, "relative gain %", "recovery (HLR)", "1-NN %")  # of the page; a README has too little room
@@ -102,13 +97,12 @@ def part_words(shown: int, every: int, rest: str) -> str:
 def cells(row: Row, among: Sequence[Row]) -> list[str]:
     """A row of the table as text, one cell for each column."""
     lead = over_random(row, among)
-    spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
         " ".join(row.recipe.split()),
         row.method + marks(row.starts_trained, row.attack is not None),
         "–" if row.ipc is None else str(row.ipc),
         f"{row.images} ({row.real} + {row.learned})",
-        f"{percent(row.accuracy)}{spread} ({row.runs})",
+        f"{mean_std(*row.measured)} ({row.runs})",
         "–" if lead is None else points(lead),
         percent(row.hard),
     ]

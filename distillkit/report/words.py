@@ -71,6 +71,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def mean_std(mean: float, std: float, runs: int) -> str:
+    """Mean ± standard deviation in percent; one network has no deviation."""
+    return percent(mean) + (f" ± {percent(std)}" if runs > 1 else "")
+
+
 def is_comparable(row: Row) -> bool:
     """Whether the set is not poisoned and networks were trained on it from scratch, as on random images."""
     return not (row.replayed or row.starts_trained or row.attack)

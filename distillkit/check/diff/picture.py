@@ -11,7 +11,7 @@ from torch import Tensor
 from distillkit.check.diff.result import Difference
 from distillkit.check.diff.text import images_words
 from distillkit.process.progress import presentable
-from distillkit.report.pictures import LEARNED_COLOUR, REAL_COLOUR, TEXT_COLOUR, as_tile, draw_rows, spread, tile
+from distillkit.report.pictures import LEARNED_COLOUR, REAL_COLOUR, TEXT_COLOUR, as_tile, picture_of, save, spread, tile
 
 COLUMNS, LARGEST_FACTOR = 16, 1024
 
@@ -25,7 +25,8 @@ def draw(difference: Difference, path: Path, columns: int = COLUMNS) -> None:
     found = difference.incomparable or f"{images_words(difference)}{'' if rows else '; no image differs'}"
     words = [f"before: {difference.before.label}", f"after: {difference.after.label}", found]
     notes = [(presentable(line), TEXT_COLOUR) for line in words]
-    draw_rows(path, rows, [*notes, ("■ learned", LEARNED_COLOUR), ("■ real", REAL_COLOUR)] if rows else notes)
+    notes += [("■ learned", LEARNED_COLOUR), ("■ real", REAL_COLOUR)] if rows else []
+    save(picture_of(rows, notes), path)
 
 
 def rows_of(difference: Difference, columns: int) -> dict[str, list[Image]]:

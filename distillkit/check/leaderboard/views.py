@@ -8,6 +8,7 @@ from typing import Any
 from distillkit.check.leaderboard.claims import Row
 from distillkit.evaluation.recovery import in_percent, plain
 from distillkit.report.table import escaped
+from distillkit.report.words import mean_std
 
 COLUMNS = ("package", "recipe", "method", "ipc", "images", "real", "mean", "std", "runs", "by")
 WORTH = ("relative_gain", "relative_gain_error", "recovery", "recovery_error")
@@ -27,8 +28,7 @@ def markdown(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
         yield f"| package | recipe | method | IPC | real | {worth}{' found by |' if by else ''}"
         yield f"|---|---|---|---:|---:|---:|---:|---:|{'---|' if by else ''}"
         for row in rows:
-            spread = f" ± {100 * row.std:.2f}" if row.runs > 1 else ""
-            accuracy = f"{100 * row.mean:.2f}{spread} ({row.runs})"
+            accuracy = f"{mean_std(row.mean, row.std, row.runs)} ({row.runs})"
             share = f"{100 * row.real / row.images:.4g} %"
             names = [escaped(name) for name in (row.package, row.recipe, row.method)]
             worth_cells = [in_percent(row.gain), in_percent(row.recovery, 2)]
