@@ -158,12 +158,7 @@ def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: S
 def check_within(who: str, network: Network, steps: int, batch: float, runs: int = 1) -> None:
     """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
     weights = 0 if isinstance(network, NetworkFactory) else 9 * network.depth * network.width**2  # 0: unknown
-    asked = {
-        "runs": runs,
-        "steps": steps,
-        "weights of a network": weights,
-        "image visits a run": round(steps * batch),
-    }
+    asked = {"runs": runs, "steps": steps, "weights of a network": weights, "image visits a run": round(steps * batch)}
     for what, found in asked.items():
         if found > LARGEST[what]:
             raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
@@ -231,9 +226,7 @@ def source_images(
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
     noise = spec.label_noise if labels else None
     if isinstance(noise, LabelFile):
-        found = (
-            f"{path} was made with training labels from the file '{printable(noise.file)}', which only its maker has"
-        )
+        found = f"{path} was made with training labels from the file '{printable(noise.file)}', which is not in it"
         raise SourceError(f"{found}; expected a real.safetensors with these labels; give it in place of the source")
     try:
         return fetch(replace(spec, source=source, normalisation=ChannelWise(), label_noise=noise), track)
