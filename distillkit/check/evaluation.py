@@ -226,7 +226,8 @@ def source_images(
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
     noise = spec.label_noise if labels else None
     if isinstance(noise, LabelFile):
-        found = f"{path} was made with training labels from the file '{printable(noise.file)}', which is not in it"
+        file = printable(noise.file)
+        found = f"{path} was made with training labels from the file '{file}', which only its maker has"
         raise SourceError(f"{found}; expected a real.safetensors with these labels; give it in place of the source")
     try:
         return fetch(replace(spec, source=source, normalisation=ChannelWise(), label_noise=noise), track)
