@@ -244,7 +244,7 @@ def test_a_claim_of_another_network_is_checked(first, tmp_path):
     with pytest.raises(ArtifactError, match=r"contradicts itself: random-ipc2/recipe.json, mlp: accuracy has mean"):
         verify(open_package(torn), name, network="mlp", **options)
     with pytest.raises(
-        ParamsError, match=r"^--network is vit, of which tiny claims nothing for .*; expected one of mlp; "
+        ParamsError, match=r"^--network is vit, but tiny claims no accuracy of it for .*; expected one of mlp; "
     ):
         verify(open_package(honest), name, network="vit", **options)
     with pytest.raises(ParamsError, match=r"^--network is vgg; expected package.module:function, or one of vgg11, "):

@@ -188,7 +188,7 @@ def test_the_card_names_who_verified_and_when(folder, first, signed, tmp_path):
 def test_one_of_another_set_is_told_and_left_out(first, signed, tmp_path, capsys):
     built = Path(shutil.copytree(first, tmp_path / "built"))
     assert filed_with(built, {str(signed): sha256(signed)}, []) == []
-    assert "alice.json is of another set or claim than this package has; it is left out" in capsys.readouterr().err
+    assert "alice.json is about another set or claim than this package has; it is left out" in capsys.readouterr().err
     assert not (built / "sign-offs").exists()
 
 

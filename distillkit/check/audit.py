@@ -48,7 +48,7 @@ def parameters(package: Package | None, name: str, provenance: Mapping[str, Any]
     found = {**record.get("pipeline", {}), "recipes": {name: made}, "evaluation": record["evaluation"]}
     if missing := [key for key in DECIDE if key not in found]:
         raise ArtifactError(
-            f"{package.folder} does not record {missing[0]!r}, on which its sets depend; expected a package of a "
+            f"{package.folder} does not record {missing[0]!r}, on which its sets depend; expected a package from a "
             "pipeline; use --shadows 0"
         )
     return found

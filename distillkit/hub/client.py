@@ -33,7 +33,7 @@ def connect() -> "HfApi":
     from huggingface_hub.utils import logging
 
     if not (token := get_token() or "").isascii() or not token.isprintable():
-        raise HubError("the Hub's token has characters that no token has; run `hf auth login`, or correct HF_TOKEN")
+        raise HubError("the Hub's token has characters that no token can have; run `hf auth login`, or set HF_TOKEN")
     session = get_session()
     session.timeout = SILENCE
     hooks = session.event_hooks

@@ -107,7 +107,7 @@ def refusal(answer: Any, what: str, api: "HfApi") -> str:
     if isinstance(answer, errors.RemoteEntryNotFoundError):
         return f"{what} lacks a file on the Hub{said}; expected a package that distillkit pushed"
     if isinstance(answer, errors.RepositoryNotFoundError):
-        return f"{what} is not on the Hub at {endpoint}, or hidden from you; check the name, or run `hf auth login`"
+        return f"{what} is not on the Hub at {endpoint}, or not open to you; check the name, or run `hf auth login`"
     status = answer.response.status_code
     found, do = ANSWERS.get(status, (f"the Hub answered {status}", "try again later"))
     return f"{what}: {found}{said}; {do}"

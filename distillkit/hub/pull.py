@@ -110,13 +110,13 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
     if present is None:
         return ()
     if present.name != remote.manifest.name:
-        found = f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}"
+        found = f"{present.folder} has package {present.name!r}, not {remote.manifest.name!r}"
         raise ArtifactError(f"{found}; it is not replaced; remove it, or choose another folder with -o")
     if present.manifest == remote.manifest:
         return present.recipes
     gone = [name for name in present.recipes if name not in recipes]
-    lost = f", and its {', '.join(gone)} with it" if gone else ""
-    tell(f"{present.folder} holds another version of {present.name!r}; it is replaced{lost}")
+    lost = f", and its {', '.join(gone)} removed" if gone else ""
+    tell(f"{present.folder} has another version of {present.name!r}, which is replaced{lost}")
     return ()
 
 
@@ -184,7 +184,7 @@ def open_remote(api: "HfApi", reference: Reference, cache: Path | None = None) -
         path = download(api, reference.repo, MANIFEST, revision, cache)
         commit = path.parent.name
         if not COMMIT.fullmatch(commit) or expected not in (None, commit):
-            raise HubError(f"{reference} moved while it was read, or the Hub contradicts itself", transient=True)
+            raise HubError(f"{reference} changed while it was read, or the Hub contradicts itself", transient=True)
         if entry is not None and not sums_of(path).equal(entry):
             forget(path)
             raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
@@ -229,7 +229,7 @@ def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
         except ArtifactError as error:
             problem = str(error).rpartition("; ")[0]
             forget(path)
-    raise HubError(f"{problem}; what came is thrown away; do not use it if that happens again")
+    raise HubError(f"{problem}; the download was deleted; pull again; if this happens again, do not use the package")
 
 
 def forget(path: Path) -> None:

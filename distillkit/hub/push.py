@@ -150,9 +150,10 @@ def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, S
         return None
     commit = resolve(api, Reference(repo, tag))
     if differing(sums, listing(api, repo, commit)):
-        raise HubError(f"{repo} has tag {tag!r} on other files (at {commit[:12]}); tags do not move; choose another")
+        found = f"{repo} has tag {tag!r} at commit {commit[:12]}, which has other files"
+        raise HubError(f"{found}; expected a new tag, because tags never move; choose another")
     if (head := resolve(api, Reference(repo, MAIN))) != commit:
-        tell(f"{repo}: {tag} is this package already; {MAIN} has moved on to commit {head[:12]} and is not changed")
+        tell(f"{repo}: tag {tag} already has this package; {MAIN} has a later commit, {head[:12]}, and is not changed")
     return commit
 
 
@@ -191,8 +192,8 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
     if not sent and not removed:
         return head.commit
     if head.commit != before.commit:
-        moved = f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile"
-        raise HubError(f"{moved}, and this push is not in it; look at that commit, then push again")
+        found = f"somebody else has committed to {repo} meanwhile: {head.commit[:12]} after {before.commit[:12]}"
+        raise HubError(f"{found}; this push is not in it; look at that commit, then push again")
     tell_of_edits(head)
     content = operations(folder, sums, sent, removed)
     with hub_errors(api, repo), quiet_client():
@@ -233,7 +234,8 @@ def tell_of_edits(head: Head) -> None:
     for name, record in head.manifest.files.items() if head.manifest else ():
         entry = head.files.get(name)
         if entry is not None and (entry.size, entry.sha256 or record.sha256) != (record.size, record.sha256):
-            tell(f"warning: {name} was edited on the Hub; commit {head.commit[:12]} keeps that, this push replaces it")
+            kept = f"commit {head.commit[:12]} keeps the edit"
+            tell(f"warning: {name} was edited on the Hub; this push replaces it; {kept}")
 
 
 def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: str) -> None:

@@ -52,7 +52,7 @@ def facts_of(subject: Subject) -> Facts:
         near_N, distance_N = neighbours(synthetic, real, row_N)
         yardstick = source_yardstick(real.train)
     else:
-        missing.append("The nearest training images were not sought: set and source are too large for that here.")
+        missing.append("The nearest training images were not computed: the set and the source are too large.")
     return Facts(row_N, start_N, near_N, distance_N, moved_N, harder_N, yardstick, tuple(missing))
 
 

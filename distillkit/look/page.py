@@ -83,7 +83,7 @@ def export(described: Mapping[str, Any], galleries: Pictures, folder: Path) -> d
     Up to 20 MB of pictures it is one file. Raises ParamsError where the folder holds anything else.
     """
     if folder.exists() and not is_site(folder):
-        raise ParamsError(f"{folder} holds other files than a page; expected a new folder; choose another")
+        raise ParamsError(f"{folder} has files that are no part of a page; expected a new folder; choose another")
     sheets = sheets_of(galleries)
     alone = few_enough(sheets)
     with atomic_folder(folder) as built:

@@ -163,7 +163,8 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
         yield "no sign-off yet"
-    yield "`distillkit verify` trains on it again ([how](#loading)), `distillkit show` lists later sign-offs"
+    yield "`distillkit verify` checks the claim by new training ([how](#loading))"
+    yield "`distillkit show` lists later sign-offs"
 
 
 def loading(recipe: Recipe) -> str:

@@ -35,7 +35,7 @@ def sign_offs_in(folder: Path) -> list[str]:
 def check_target(folder: Path) -> None:
     """Raise ArtifactError unless a package may replace ``folder``: it must be missing, empty or a package."""
     if folder.is_symlink() and not folder.exists():
-        raise ArtifactError(f"{folder} is a link to nothing; expected a folder to write to; choose another")
+        raise ArtifactError(f"{folder} is a link to a missing target; expected a folder to write to; choose another")
     if Path.cwd().is_relative_to(folder.resolve()):
         raise ArtifactError(f"{folder} contains the current folder, and would be replaced; choose another folder")
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):

@@ -115,7 +115,7 @@ def given(name: str, expected: str) -> Filed:
     if (found := sha256(filed.path)) != expected:
         raise ArtifactError(f"{name} has SHA-256 {found}; package.sign_offs expects {expected}; correct it there")
     if not SIGN_OFF.fullmatch(filed.path.name):
-        raise ArtifactError(f"{name} has a name that not every system allows; use letters, digits, - and _")
+        raise ArtifactError(f"{name} is not a valid file name on every system; use letters, digits, - and _")
     return filed
 
 
@@ -127,7 +127,7 @@ def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[str]) ->
     kept = []
     for filed in [given(name, expected) for name, expected in files.items()]:
         if (own := sets.get(filed.sign_off.recipe)) is None or not covers(filed.sign_off, *own):
-            tell(f"warning: {filed.path} is of another set or claim than this package has; it is left out")
+            tell(f"warning: {filed.path} is about another set or claim than this package has; it is left out")
             continue
         (built / SIGN_OFFS).mkdir(exist_ok=True)
         for name in (filed.path.name, *([filed.path.name + SIGNATURE] if filed.signed else [])):

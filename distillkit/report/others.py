@@ -6,9 +6,10 @@ from distillkit.evaluation.recovery import Measured, drop, in_percent
 from distillkit.report.words import mean_std
 
 WORDS = (
-    "Other networks, which no set was made for, are trained from scratch on each set. Recipe and number of updates are "
-    "the same; only the learning rate differs, chosen once for each network. Drop: the accuracy of the main network "
-    "minus the mean over the others, in points, ± one standard error. The drop of the full set is due to the networks."
+    "Other networks, for which no set was made, are trained from scratch on each set. The training recipe and the "
+    "number of updates are the same; only the learning rate differs: it was chosen once for each network. Drop: the "
+    "accuracy of the main network minus the mean over the others, in points, ± one standard error. The drop of the "
+    "full set is due to the networks."
 )
 
 

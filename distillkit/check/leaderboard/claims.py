@@ -71,7 +71,7 @@ def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> 
         raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}")
     rows = [row for source in sources for row in source_rows(source, recipes or sorted(known), signed_off)]
     if not rows:
-        raise ParamsError("nobody has signed off any of these sets; expected sign-offs beside them; drop --signed-off")
+        raise ParamsError("none of these sets has a sign-off; expected some in the packages; drop --signed-off")
     return sorted(rows, key=lambda row: (-row.mean, row.package, row.recipe, row.by))
 
 
@@ -159,5 +159,5 @@ def check_alike(groups: Sequence[Sequence[Row]]) -> None:
         one, other = groups[0][0], groups[1][0]
         pairs = ((what, own, other.measured[what]) for what, own in one.measured.items())
         apart = "; ".join(f"{what} {own} and {others}" for what, own, others in pairs if own != others)
-        found = f"{one} and {other} were not measured alike: {apart}"
+        found = f"{one} and {other} were measured in different ways: {apart}"
         raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or use --apart for one table each")

@@ -99,7 +99,7 @@ def description(recipe: Recipe) -> str:
     images, shape = recipe["images"], "x".join(map(str, recipe["image_shape"]))
     what = f"{images['total']:,} images of {shape} in {len(recipe['class_names']):,} classes"
     return (
-        f"A distilled dataset: {what} that stand in for the training images of {recipe['provenance']['source']['id']}. "
+        f"A distilled dataset: {what} that replace the training images of {recipe['provenance']['source']['id']}. "
         f"{images['real']:,} of them are unchanged, {images['learned']:,} were learned. {CARD} says how each config "
         "was made and how accurate networks trained on it are."
     )
