@@ -59,22 +59,19 @@ class Remote:
     commit: str
     path: Path
     manifest: Manifest
-    cache: Path | None
 
     def __str__(self) -> str:
         return short(self.repo, self.commit)
 
 
-def pull(
-    api: "HfApi", reference: Reference, recipe: str | None, out: Path, cache: Path | None = None
-) -> tuple[Package, str]:
+def pull(api: "HfApi", reference: Reference, recipe: str | None, out: Path) -> tuple[Package, str]:
     """The package, or one recipe of it, in folder ``out``, and the commit it comes from.
 
     Other recipes of the same package that lie in ``out`` stay; another version of it there is replaced. Raises HubError
     when the Hub does not give what the manifest promises, and ArtifactError when ``out`` holds anything else.
     """
     present = package_in(out)
-    remote = open_remote(api, reference, cache)
+    remote = open_remote(api, reference)
     if recipe is not None:
         check_recipe(recipe, remote.manifest.name, remote.manifest.recipes)
     recipes = [recipe] if recipe else remote.manifest.recipes
@@ -120,21 +117,13 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
     return ()
 
 
-def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None = None) -> SyntheticSet:
-    """The set of :func:`load_with_provenance` alone."""
-    return load_with_provenance(reference, recipe, cache=cache)[0]
-
-
-def load_with_provenance(
-    reference: str | Path, recipe: str | None = None, *, cache: Path | None = None
-) -> tuple[SyntheticSet, dict[str, Any]]:
+def load_with_provenance(reference: str | Path, recipe: str | None = None) -> tuple[SyntheticSet, dict[str, Any]]:
     """A distilled set and what it says of itself, checked: of a package on the Hub (``owner/name``,
     ``owner/name@revision``), of a packaged folder, or from a single artifact.
 
     Args:
         reference: where it is; a path that exists comes before a name on the Hub.
         recipe: which set of a package; its default when missing.
-        cache: the Hub client's cache; its own when missing.
 
     Raises:
         ArtifactError, HubError: what is there is no package, or has other bytes than its manifest says.
@@ -149,7 +138,7 @@ def load_with_provenance(
     if path.exists():
         package = open_package(path)
         return load_synthetic(package.artifact(recipe or package.default))
-    remote = open_remote(connect(), parse_reference(str(reference)), cache)
+    remote = open_remote(connect(), parse_reference(str(reference)))
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
     artifact = f"{name}/{ARTIFACT}"
@@ -172,7 +161,7 @@ def pulled(text: str, recipe: str | None = None) -> Iterator[Package]:
 # The Hub
 
 
-def open_remote(api: "HfApi", reference: Reference, cache: Path | None = None) -> Remote:
+def open_remote(api: "HfApi", reference: Reference) -> Remote:
     """The package that a reference means now. The manifest is asked for by revision, so that the cache knows it too."""
     revision = reference.revision or MAIN
 
@@ -181,7 +170,7 @@ def open_remote(api: "HfApi", reference: Reference, cache: Path | None = None) -
         if not is_offline():
             expected = resolve(api, Reference(reference.repo, revision))
             entry = manifest_entry(api, reference.repo, expected)
-        path = download(api, reference.repo, MANIFEST, revision, cache)
+        path = download(api, reference.repo, MANIFEST, revision)
         commit = path.parent.name
         if not COMMIT.fullmatch(commit) or expected not in (None, commit):
             raise HubError(f"{reference} changed while it was read, or the Hub contradicts itself", transient=True)
@@ -189,7 +178,7 @@ def open_remote(api: "HfApi", reference: Reference, cache: Path | None = None) -
             forget(path)
             raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
         try:
-            return Remote(api, reference.repo, commit, path, read_manifest(path), cache)
+            return Remote(api, reference.repo, commit, path, read_manifest(path))
         except ArtifactError as error:
             raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
@@ -220,7 +209,7 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
 
 def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
-    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit, remote.cache)
+    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit)
     for _ in range(1 if is_offline() else 2):
         path = patiently(attempt)
         try:
@@ -238,13 +227,13 @@ def forget(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None) -> Path:
+def download(api: "HfApi", repo: str, name: str, revision: str) -> Path:
     """The file in the client's cache, which lies in a folder named after the commit."""
     with hub_errors(api, short(repo, revision)), quiet_client():
-        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache))
+        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision))
 
 
-def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path, cache: Path | None = None) -> list[str]:
+def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path) -> list[str]:
     """Download a commit's sign-offs into the package in ``folder`` and return their paths in it; offline, none.
 
     The manifest does not list them, so only small files with known names are fetched. Raises HubError when a file has
@@ -257,7 +246,7 @@ def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path, cache: P
     small = [name for name, entry in entries.items() if name.startswith(folder_name) and entry.size <= LARGEST]
     found = sorted(name for name in small if SIGN_OFF.fullmatch(name.removeprefix(folder_name)))[: 2 * MOST]
     for name in found:
-        path = download(api, repo, name, commit, cache)
+        path = download(api, repo, name, commit)
         if not sums_of(path).equal(entries[name]):
             raise HubError(f"{repo} sent a damaged {name}; try again later", transient=True)
         (folder / SIGN_OFFS).mkdir(exist_ok=True)

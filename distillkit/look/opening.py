@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from distillkit.base import params
-from distillkit.base.arguments import is_pipeline, package_reference
+from distillkit.base.arguments import is_pipeline
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
@@ -80,7 +80,6 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
         )
         raise ArtifactError(f"{neither}; expected a package, a pipeline's folder, an artifact or owner/name; name one")
     else:
-        package_reference(text)
         with pulled(text, recipe) as package:
             name = recipe or package.default
             synthetic_path = package.artifact(name)
