@@ -31,7 +31,7 @@ from distillkit.package.card_tables import crossed
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.checks import check_facts
 from distillkit.pipeline.measure import measure_others
-from distillkit.report.others import cross_table
+from distillkit.report.table import cross_table
 
 ROOT = Path(__file__).parents[1]
 RECIPE = replace(EVALUATION, runs=2, others=("mlp", Other(NetworkSpec("convnet", "none", 1, 4), 0.1)))

@@ -16,7 +16,7 @@ from distillkit.package.croissant.responsible import USES
 from distillkit.package.front_matter import Recipe, front_matter
 from distillkit.package.sign_offs import Filed
 from distillkit.package.storage import columns
-from distillkit.report.others import WORDS as CROSS_WORDS
+from distillkit.report.table import CROSS_WORDS
 from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
 

@@ -13,8 +13,8 @@ from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
-from distillkit.report import others, results
-from distillkit.report.table import points
+from distillkit.report import results
+from distillkit.report.table import cross_table, points
 from distillkit.report.words import leaves
 
 FOLDED = 12  # rows; a longer table is folded
@@ -82,7 +82,7 @@ def worth_cells(recipe: Recipe) -> str:
 def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
     """The table of other networks; empty if there are none."""
     spec = recipes[0]["evaluation"]["network"]
-    return others.cross_table(
+    return cross_table(
         str(spec["factory"] if "factory" in spec else NetworkSpec(**spec)),
         [
             (

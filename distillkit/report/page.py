@@ -19,9 +19,20 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
 from distillkit.report.document import asset, data_url, policy, template
-from distillkit.report.others import WORDS, cross_table
 from distillkit.report.results import Row
-from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
+from distillkit.report.table import (
+    CROSS_WORDS,
+    DETAILS,
+    MOST,
+    best,
+    cross_table,
+    details,
+    escaped,
+    leading,
+    markdown_table,
+    part_words,
+    summary,
+)
 from distillkit.report.vector import series
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
@@ -56,7 +67,8 @@ def write_report(
     pictures = {row.recipe: checked_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
-    write_tables(folder, rows, notes)
+    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
+    write_text(folder / "summary.json", pretty_json(summary(rows)))
     first, previewed = leading(rows), [row for row in rows if row.recipe in pictures]
     losses, drawn = draw_plots(folder, first, loss_curves, training_curves)
     page = template("report.html.jinja").render(
@@ -65,7 +77,7 @@ def write_report(
         audit_columns=COLUMNS,
         audits=[(table_row(result), audit_words(result)) for result in audits.values()],
         cross=cross_table(str(recipe.network), [(row.recipe, row.measured, row.others) for row in rows]),
-        cross_words=WORDS,
+        cross_words=CROSS_WORDS,
         neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
         evaluation=flat(recipe.plain()),
         **preview_parts(folder, pictures, previewed),
@@ -79,12 +91,6 @@ def write_report(
         source=flat(source),
     )
     write_text(folder / "report.html", page)
-
-
-def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """table.md, with the notes below it, and summary.json."""
-    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
-    write_text(folder / "summary.json", pretty_json(summary(rows)))
 
 
 def tables(rows: Sequence[Row]) -> str:

@@ -1,10 +1,10 @@
-"""The table of results in Markdown, and its numbers for DVC."""
+"""The tables of results in Markdown, and their numbers for DVC."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillkit.evaluation.recovery import Figure, drop, hard_label_recovery, in_percent, plain, relative_gain
+from distillkit.evaluation.recovery import Figure, Measured, drop, hard_label_recovery, in_percent, plain, relative_gain
 from distillkit.report.results import Row, marks
 from distillkit.report.words import is_comparable, mean_std, percent
 
@@ -162,3 +162,27 @@ def keys(group: Sequence[Row]) -> list[str]:
     methods = [row.method for row in group]
     short = [row.recipe if methods.count(row.method) > 1 else row.method for row in group]
     return short if len(set(short)) == len(short) else [row.recipe for row in group]
+
+
+# Other networks
+
+
+CROSS_WORDS = (
+    "Other networks, for which no set was made, are trained from scratch on each set. The training recipe and the "
+    "number of updates are the same; only the learning rate differs: it was chosen once for each network. Drop: the "
+    "accuracy of the main network minus the mean over the others, in points, ± one standard error. The drop of the "
+    "full set is due to the networks."
+)
+Entry = tuple[str, Measured, Mapping[str, Measured]]  # a set's name, the accuracy of the main network, those of others
+
+
+def cross_table(network: str, entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
+    """The columns, and a line for each set that other networks were trained on; empty if there are none."""
+    tested = [entry for entry in entries if entry[2]]
+    names = list(dict.fromkeys(name for *_, others in tested for name in others))
+    lines = []
+    for name, main, others in tested:
+        accuracies = [main, *map(others.get, names)]
+        cells = ["–" if found is None else mean_std(*found) for found in accuracies]
+        lines.append([name, *cells, in_percent(drop(main, list(others.values())), 2)])
+    return ["recipe", f"{network} %", *(f"{name} %" for name in names), "drop"] if tested else [], lines
