@@ -12,7 +12,7 @@ from distillkit.audit.result import audit_words
 from distillkit.package.card_box import box, licence_words, publisher, real, verified
 from distillkit.package.card_tables import FOLDED
 from distillkit.package.card_words import NAMED, about, named, network
-from distillkit.package.croissant.document import licences
+from distillkit.package.croissant import licences
 from distillkit.package.front_matter import shared_licence, tags
 from distillkit.pipeline.packaging import Publication, Rai
 from distillkit.sources.licences import licence_of_imported

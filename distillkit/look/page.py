@@ -1,7 +1,7 @@
 """The page: one HTML file with all pictures in it, or one that asks for sheets of them as they are scrolled to."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,8 @@ Sheet = Callable[[], bytes]
 
 def sheets_of(galleries: Pictures) -> dict[str, Sheet]:
     """Every sheet by the name of its file; it is drawn when it is asked for."""
-
-    def drawn(gallery: Any, number: int) -> Sheet:
-        return lambda: gallery.sheet(number)
-
-    return {gallery.file(k): lru_cache(1)(drawn(gallery, k)) for gallery in galleries for k in range(gallery.sheets)}
+    sheets = ((gallery, number) for gallery in galleries for number in range(gallery.sheets))
+    return {gallery.file(number): lru_cache(1)(partial(gallery.sheet, number)) for gallery, number in sheets}
 
 
 def few_enough(sheets: Mapping[str, Sheet], most: int = LARGEST) -> bool:

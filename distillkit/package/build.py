@@ -23,9 +23,11 @@ from distillkit.data.rows import Encoded, spans
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.rounding import levels_of, stored
 from distillkit.package.card import card_text
-from distillkit.package.croissant.document import document
+from distillkit.package.card_words import columns_of
+from distillkit.package.croissant import document
 from distillkit.package.folders import CARD, CROISSANT, MANIFEST, replacing
 from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of, records_in
+from distillkit.package.packing import image_file, pack
 from distillkit.package.recipe_json import (
     Entry,
     accuracy,
@@ -37,8 +39,6 @@ from distillkit.package.recipe_json import (
     without_machine_paths,
 )
 from distillkit.package.sign_offs import Filed, filed_with
-from distillkit.package.storage.columns import columns_of
-from distillkit.package.storage.packing import image_file, pack
 from distillkit.pipeline.packaging import Publication, Rai, check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track

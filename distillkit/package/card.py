@@ -12,10 +12,9 @@ from distillkit.package import card_tables, card_words
 from distillkit.package.card_box import box
 from distillkit.package.card_tables import FOLDED, is_comparable, origins, settings, starts_trained
 from distillkit.package.card_words import about
-from distillkit.package.croissant.responsible import USES
+from distillkit.package.croissant import USES
 from distillkit.package.front_matter import Recipe, front_matter
 from distillkit.package.sign_offs import Filed
-from distillkit.package.storage import columns
 from distillkit.report.table import CROSS_WORDS
 from distillkit.report.words import leaves
 from distillkit.sources.licences import licence_of_imported
@@ -31,7 +30,7 @@ STATED = {  # headings for recipe.json's rai; the box has the personal data
 }
 SHARED = ("image_shape", "class_names", "normalisation", "evaluation", "versions", "test", "pipeline")
 WORDS: dict[str, Any] = {each.__name__: each for each in (audit_words, labels_words, schedule_words)}  # in the template
-for module in (card_tables, card_words, columns):
+for module in (card_tables, card_words):
     WORDS |= getmembers(module, isfunction)
 
 
