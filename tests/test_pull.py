@@ -170,13 +170,13 @@ def test_a_swap_that_fails_leaves_the_old_package(published, first, tmp_path, mo
 def test_another_version_is_replaced_and_told(published, tmp_path, capsys):
     fetch(published, tmp_path / "out", recipe=None)
     fetch(published, tmp_path / "out", REPO)
-    assert "another version of 'tiny'; it is replaced, and its random-ipc1 with it" in capsys.readouterr().err
+    assert "has another version of 'tiny', which is replaced, and its random-ipc1 removed" in capsys.readouterr().err
 
 
 def test_another_package_is_not_replaced(published, first, tmp_path):
     build_package(tmp_path / "out", ipcs=(1,), name="other")
     before = contents(tmp_path / "out")
-    with pytest.raises(ArtifactError, match="holds package 'other', not 'tiny'"):
+    with pytest.raises(ArtifactError, match="has package 'other', not 'tiny'"):
         fetch(published, tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
