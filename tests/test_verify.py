@@ -169,7 +169,11 @@ def spoilt(old: bytes, new: bytes):
             "another accuracy of baseline 'random' than random-ipc1/recipe.json",
         ),
         ("README.md", spoilt(b" % (n = 3)", b"9 % (n = 3)"), "claims .* the card .* has another one"),
-        ("README.md", spoilt(b" % (n = 3) |", b"9 % (n = 3) |"), "claims .* the card .* has another one in its results"),
+        (
+            "README.md",
+            spoilt(b" % (n = 3) |", b"9 % (n = 3) |"),
+            "has another one in its results",
+        ),
         (
             "README.md",
             spoilt(b" % (n = 3) |", b" % (n = 3) to 99.00 % (n = 3) |"),
@@ -182,7 +186,11 @@ def spoilt(old: bytes, new: bytes):
         ),
         ("README.md", spoilt(b" % (n = 3)** on", b"9 % (n = 3)** on"), "claims .* has another one in bold"),
         ("README.md", spoilt(b" % (n = 3)** on", b" % (n = 3) on"), "claims .* has another one in bold"),
-        ("README.md", lambda data: data + b"On all images 99.00 % (n = 3).", r"claims 99.00 % \(n = 3\), but no recipe.json"),
+        (
+            "README.md",
+            lambda data: data + b"On all images 99.00 % (n = 3).",
+            r"claims 99.00 % \(n = 3\), but no",
+        ),
         ("README.md", lambda data: data + b"\xff", "README.md is no UTF-8"),
         (f"{RECIPE}/recipe.json", lambda _: b"[]", "recipe.json"),
         (f"{RECIPE}/recipe.json", lambda _: b"{", "recipe.json"),

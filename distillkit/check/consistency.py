@@ -96,14 +96,15 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
     except UnicodeDecodeError:
         raise ArtifactError(f"{package.folder / CARD} is no UTF-8; expected a card; do not use it") from None
     claim = percent(record["results"]["accuracy"])
+    other = f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) has another one"
     rows = [line for line in card.splitlines() if line.startswith(f"| `{name}` |") and "% (n =" in line]
     claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
     if not rows or any(cells != [claim] for cells in claims):
-        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) has another one in its results")
+        raise contradiction(package, f"{other} in its results")
     if name == package.manifest.default:
         bold = HEADLINE.findall(card)
         if not bold or any(text != claim for text in bold):
-            raise contradiction(package, f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) has another one in bold")
+            raise contradiction(package, f"{other} in bold")
     if set(package.recipes) == set(package.manifest.recipes):
         records = [package.recipe_json(recipe) for recipe in package.recipes]
         baselines = [found for each in records for found in (each.get("baselines") or {}).values() if found]

@@ -17,18 +17,18 @@ from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE
 from distillkit.data.images import SyntheticSet
 from distillkit.hub.client import (
-    DATASET,
     Entry,
     announced,
+    check_download,
     connect,
+    download,
+    forget,
     is_offline,
     listing,
-    quiet_client,
     resolve,
     short,
-    sums_of,
 )
-from distillkit.hub.errors import hub_errors, patiently
+from distillkit.hub.errors import patiently
 from distillkit.package.folders import MANIFEST, SIGN_OFF, SIGN_OFFS, check_target, files_in, replacing
 from distillkit.package.manifest import (
     ARTIFACT,
@@ -174,9 +174,7 @@ def open_remote(api: "HfApi", reference: Reference) -> Remote:
         commit = path.parent.name
         if not COMMIT.fullmatch(commit) or expected not in (None, commit):
             raise HubError(f"{reference} changed while it was read, or the Hub contradicts itself", transient=True)
-        if entry is not None and not sums_of(path).equal(entry):
-            forget(path)
-            raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
+        check_download(path, entry, f"{reference} sent a damaged {MANIFEST}")
         try:
             return Remote(api, reference.repo, commit, path, read_manifest(path))
         except ArtifactError as error:
@@ -221,18 +219,6 @@ def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     raise HubError(f"{problem}; the download was deleted; pull again; if this happens again, do not use the package")
 
 
-def forget(path: Path) -> None:
-    """Remove a file from the client's cache, where it may be a link to its content."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-
-
-def download(api: "HfApi", repo: str, name: str, revision: str) -> Path:
-    """The file in the client's cache, which lies in a folder named after the commit."""
-    with hub_errors(api, short(repo, revision)), quiet_client():
-        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision))
-
-
 def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path) -> list[str]:
     """Download a commit's sign-offs into the package in ``folder`` and return their paths in it; offline, none.
 
@@ -247,8 +233,7 @@ def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path) -> list[
     found = sorted(name for name in small if SIGN_OFF.fullmatch(name.removeprefix(folder_name)))[: 2 * MOST]
     for name in found:
         path = download(api, repo, name, commit)
-        if not sums_of(path).equal(entries[name]):
-            raise HubError(f"{repo} sent a damaged {name}; try again later", transient=True)
+        check_download(path, entries[name], f"{repo} sent a damaged {name}")
         (folder / SIGN_OFFS).mkdir(exist_ok=True)
         shutil.copyfile(path, folder / name)
     return found

@@ -1,6 +1,5 @@
 """Publish a package in one commit that is safe to repeat; check the result, tag it, and write a receipt."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from distillkit.hub.client import (
     SILENCE,
     Entry,
     Sums,
+    check_download,
     differing,
+    download,
     is_offline,
     listing,
     quiet_client,
     resolve,
-    short,
     sums_of,
 )
 from distillkit.hub.errors import hub_errors, patiently, token_of, without_token
@@ -171,15 +171,12 @@ def read_head(api: "HfApi", repo: str) -> Head:
 
 def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manifest | None:
     """The manifest at a commit; None if it cannot be read. Then no file counts as listed, so none is removed."""
-    with tempfile.TemporaryDirectory() as temporary:
-        with hub_errors(api, short(repo, commit)), quiet_client():
-            path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=DATASET, revision=commit, local_dir=temporary))
-        if not sums_of(path).equal(entry):
-            raise HubError(f"{repo} sent a damaged {MANIFEST}; try again later", transient=True)
-        try:
-            return read_manifest(path)
-        except ArtifactError:
-            return None
+    path = download(api, repo, MANIFEST, commit)
+    check_download(path, entry, f"{repo} sent a damaged {MANIFEST}")
+    try:
+        return read_manifest(path)
+    except ArtifactError:
+        return None
 
 
 def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str, Sums], title: str) -> str:
