@@ -96,7 +96,7 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
     except UnicodeDecodeError:
         raise ArtifactError(f"{package.folder / CARD} is no UTF-8; expected a card; do not use it") from None
     claim = percent(record["results"]["accuracy"])
-    other = f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) has another one"
+    other = f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) does not claim it"
     rows = [line for line in card.splitlines() if line.startswith(f"| `{name}` |") and "% (n =" in line]
     claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
     if not rows or any(cells != [claim] for cells in claims):
