@@ -84,22 +84,20 @@ def methods(recipes: Sequence[Recipe]) -> list[str]:
     return sorted(dict.fromkeys(recipe["method"] for recipe in recipes), key=lambda method: method == "imported")
 
 
-GROUPS: Mapping[str, Callable[[Recipe], Any]] = {  # in the template: whether a recipe belongs to each
-    "ordered": lambda recipe: about(recipe["method"]).ordered,
-    "attacks": lambda recipe: recipe["notes"].get("attack"),
-    "apart": lambda recipe: not is_comparable(recipe),
-    "unnamed": lambda recipe: origins(recipe)[2] not in ("0", "not known"),
-    "trained": starts_trained,
-    "imported": lambda recipe: recipe["method"] == "imported",
-    "learned": lambda recipe: recipe["nearest_source"],
-    "soft": lambda recipe: recipe.get("soft_labels"),
-    "scheduled": lambda recipe: recipe.get("schedule"),
-    "audited": lambda recipe: "audit" in recipe,
-}
-
-
 def groups(recipes: Sequence[Recipe]) -> dict[str, Any]:
-    return {name: [recipe for recipe in recipes if belongs(recipe)] for name, belongs in GROUPS.items()}
+    """The recipes of each group that the template names."""
+    return {
+        "ordered": [recipe for recipe in recipes if about(recipe["method"]).ordered],
+        "attacks": [recipe for recipe in recipes if recipe["notes"].get("attack")],
+        "apart": [recipe for recipe in recipes if not is_comparable(recipe)],
+        "unnamed": [recipe for recipe in recipes if origins(recipe)[2] not in ("0", "not known")],
+        "trained": [recipe for recipe in recipes if starts_trained(recipe)],
+        "imported": [recipe for recipe in recipes if recipe["method"] == "imported"],
+        "learned": [recipe for recipe in recipes if recipe["nearest_source"]],
+        "soft": [recipe for recipe in recipes if recipe.get("soft_labels")],
+        "scheduled": [recipe for recipe in recipes if recipe.get("schedule")],
+        "audited": [recipe for recipe in recipes if "audit" in recipe],
+    }
 
 
 # Measurement and source
