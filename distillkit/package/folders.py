@@ -78,6 +78,6 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 
 def copy_new(old: str, new: str) -> None:
-    """Copy a file, unless there is one."""
-    if not Path(new).exists():
+    """Copy a regular file, unless there is one already."""
+    if Path(old).is_file() and not Path(new).exists():
         shutil.copyfile(old, new)
