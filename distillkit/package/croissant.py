@@ -222,8 +222,8 @@ def responsible(recipes: Sequence[Recipe], default: Recipe) -> dict[str, Any]:
             *optional(said["limitations"]),
         ],
         "rai:dataBiases": [
-            "The set inherits gaps and biases of the source, and so few images can increase them; rare kinds of images "
-            "may be missing.",
+            "The set inherits gaps and biases of the source, and a small number of images can increase them; rare "
+            "kinds of images may be missing.",
             *optional(said["biases"]),
         ],
         "rai:personalSensitiveInformation": [
