@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, Queue
 from threading import Thread
@@ -57,10 +57,7 @@ class Local:
         return f"{stage} starts at once"
 
     def cancel(self) -> None:
-        for process in self.running.values():
-            for number in (signal.SIGINT, signal.SIGCONT):  # as Ctrl-C, also if suspended: stages keep finished work
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, number)
+        interrupt(self.running.values())
         while self.running:
             for _ in self.poll(1):
                 pass
@@ -110,6 +107,14 @@ def begin(stage: str, tell: Callable[[Event], None], environment: dict[str, str]
     listener.start()
     Thread(target=wait, daemon=True).start()
     return process
+
+
+def interrupt(processes: Iterable["subprocess.Popen[str]"]) -> None:
+    """Send Ctrl-C to all processes, also to suspended ones: stages end safely and keep finished work."""
+    for process in processes:
+        for number in (signal.SIGINT, signal.SIGCONT):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
 
 
 def one_stage(parent: int, address: str) -> NoReturn:
