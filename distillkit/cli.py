@@ -298,7 +298,7 @@ def table(
 ) -> None:
     """Put the sets of PACKAGES (folders, or owner/name@revision on the Hub) into one table, the most accurate first.
 
-    Sets that were not measured alike (network, updates, labels, test images and more) are refused, with the reason.
+    Sets that were measured in different ways (network, updates, labels, test images and more) are refused, with the reason.
     """
     check_picture("--plot", plot)
     for package in packages:
@@ -310,9 +310,7 @@ def table(
     if not apart:
         check_alike(groups)
     if plot is not None:
-        from distillkit.check.leaderboard.picture import draw
-
-        draw(groups, plot)
+        views.draw(groups, plot)
     answer(as_json, views.as_json(groups), [views.as_csv(groups)] if as_csv else views.markdown(groups))
 
 

@@ -12,10 +12,8 @@ from packages import build_package, contents, rewritten
 from PIL import Image
 
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.check.leaderboard.claims import Row, check_alike, groups_of, rows_of
-from distillkit.check.leaderboard.measurement import measurement, network_words
-from distillkit.check.leaderboard.picture import label
-from distillkit.check.leaderboard.views import as_csv, markdown
+from distillkit.check.leaderboard.claims import Row, check_alike, groups_of, measurement, network_words, rows_of
+from distillkit.check.leaderboard.views import as_csv, label, markdown
 from distillkit.cli import cli
 
 TRAINING = {"steps": 20, "batch": 20, "lr": 0.05}

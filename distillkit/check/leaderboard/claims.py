@@ -1,24 +1,28 @@
-"""The accuracies that packages claim, or that sign-offs report, read from the recipe.json files alone."""
+"""The accuracies that packages claim, or that sign-offs report, and how each was measured, from recipe.json alone."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, ParamsError
 from distillkit.base.files import canonical_json
+from distillkit.base.params import read
 from distillkit.base.references import Reference
-from distillkit.check.leaderboard.measurement import measurement
+from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.recovery import Figure
 from distillkit.hub.client import connect
 from distillkit.hub.pull import fetch_all, fetch_sign_offs, open_remote
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.card_tables import worth
 from distillkit.package.manifest import ARTIFACT, RECIPE, open_package, printable, read_recipe_json
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
+from distillkit.report.results import starts_trained
 
+SCHEDULE = ("steps", "batch")  # training settings with their own entries
 AGAIN = "expected a package whose parts agree; do not use it"
 
 
@@ -27,7 +31,7 @@ class Row:
     """A row of the table: ``mean`` and ``std`` of the accuracy over ``runs`` networks, 0 to 1.
 
     ``by`` is who measured it, empty for the package's own claim. ``measured`` is how, see
-    :func:`~distillkit.check.leaderboard.measurement.measurement`. ``gain`` and ``recovery`` are those of
+    :func:`measurement`. ``gain`` and ``recovery`` are those of
     :func:`~distillkit.package.card_tables.worth`, None for other people's findings, which have no baselines.
     """
 
@@ -142,7 +146,56 @@ def row_of(
     )
 
 
-# Comparison
+# Measurements: two can be compared if all their texts are equal
+
+
+def measurement(record: Mapping[str, Any], same_test_images: bool = True) -> dict[str, str]:
+    """The measurement in a recipe.json: network, updates, batch, other training settings, labels, order, and so on.
+
+    The number of networks is not included: it affects the error, not what is measured.
+    """
+    evaluation, params = with_defaults(record["evaluation"]), record["params"]
+    told = evaluation.get("training")
+    training: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    schedule = record.get("schedule")
+    zca = record.get("normalisation", {}).get("zca") if isinstance(record.get("normalisation"), Mapping) else None
+    test = record["test"]
+    return {
+        "network": network_words(evaluation.get("network")),
+        "updates": compact(training.get("steps")),
+        "batch": compact(training.get("batch")),
+        "training": compact({key: value for key, value in training.items() if key not in SCHEDULE}),
+        "labels": "soft" if record.get("soft_labels") else "hard",
+        "order": "the set's own" if schedule or params.get("replay") else "random",
+        "start": "trained on real images" if starts_trained(params) else "random weights",
+        "pixels": "whitened (ZCA)" if zca else "normalised by channel",
+        "poisoned": "yes" if (record.get("notes") or {}).get("attack") else "no",
+        "test images": f"{test['images']} ({test['sha256'][:12]})" if same_test_images else "others than claimed on",
+    }
+
+
+def with_defaults(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The evaluation recipe with defaults filled in, which earlier versions left out; unchanged if it cannot be
+    read.
+    """
+    try:
+        return asdict(read(evaluation, EvaluationRecipe, "evaluation"))
+    except ParamsError:
+        return evaluation
+
+
+def network_words(spec: Any) -> str:
+    """The network's name in papers, followed by all settings if these are unusual."""
+    try:
+        named = NetworkSpec(**spec)
+    except (ParamsError, TypeError):
+        return compact(spec)
+    usual = NetworkSpec(named.name, named.norm, named.depth, named.width)
+    return str(named) if named == usual else f"{named} {compact(spec)}"
+
+
+def compact(value: Any) -> str:
+    return printable(value if isinstance(value, str) else canonical_json(value))
 
 
 def groups_of(rows: Sequence[Row]) -> list[list[Row]]:
