@@ -298,7 +298,8 @@ def table(
 ) -> None:
     """Put the sets of PACKAGES (folders, or owner/name@revision on the Hub) into one table, the most accurate first.
 
-    Sets that were measured in different ways (network, updates, labels, test images and more) are refused, with the reason.
+    Sets that were measured in different ways (network, updates, labels, test images and more) are refused; the message
+    gives the reason.
     """
     check_picture("--plot", plot)
     for package in packages:
