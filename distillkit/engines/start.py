@@ -45,8 +45,6 @@ def check_params(targets: Sequence[str]) -> None:
 
     Every stage checks params.yaml too, but only when it runs, and only the sections that exist.
     """
-    from distillkit.pipeline import checks  # imports torch
-
     files = [Path(target.partition(":")[0]) for target in targets] or [Path("dvc.yaml")]
     for folder in sorted({file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}):
         if is_pipeline(folder):
@@ -54,6 +52,8 @@ def check_params(targets: Sequence[str]) -> None:
                 check_pipelines([str(folder / "dvc.yaml")])
                 data = params.load(folder / params.FILE)
                 check_named(data, folder)
+                from distillkit.pipeline import checks  # imports torch
+
                 with chdir(folder):  # where own networks are looked for
                     checks.check_params(data)
 
