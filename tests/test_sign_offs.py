@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hub_server import Hub
+from hub_server import Fault, Hub
 from huggingface_hub import HfApi
 from packages import build_package, contents, rewritten
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, HubError
 from distillkit.base.files import sha256
 from distillkit.cli import cli
+from distillkit.hub.pull import fetch_sign_offs
 from distillkit.hub.push import push
 from distillkit.package.manifest import open_package
 from distillkit.package.sign_offs import covered, filed_in, filed_with, given, read_sign_off
@@ -151,6 +152,17 @@ def test_it_travels_with_push_and_pull(hub: Hub, folder, first, tmp_path, monkey
     assert all(each["of_this_set"] for each in shown(tmp_path / "out"))
     push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO)
     assert "sign-offs/alice.json" in hub.repos[REPO].files(), "a push removes no sign-off of others"
+
+
+def test_a_damaged_one_does_not_stay_in_the_cache(hub: Hub, folder, tmp_path):
+    api, out = HfApi(endpoint=hub.endpoint, token=hub.token), tmp_path / "out"
+    commit = push(api, folder, REPO).commit
+    out.mkdir()
+    hub.fault(Fault("GET", "/resolve/.*/sign-offs/alice.json", kind="corrupt"))
+    with pytest.raises(HubError, match=r"sent a damaged sign-offs/alice.json; try again later"):
+        fetch_sign_offs(api, REPO, commit, out)
+    assert fetch_sign_offs(api, REPO, commit, out) == ["sign-offs/alice.json"]
+    assert contents(out) == {"sign-offs/alice.json": (folder / "sign-offs/alice.json").read_bytes()}
 
 
 def test_pull_fetches_small_json_and_signatures_only(hub: Hub, first, signed, tmp_path):
