@@ -13,8 +13,15 @@ from packages import AUDIT, build_package, half_moved, rewritten
 from distillkit.base.errors import ArtifactError
 from distillkit.base.files import sha256
 from distillkit.data.files.artifact import load_synthetic
-from distillkit.package.croissant.document import description, document, licences, published
-from distillkit.package.croissant.responsible import UNSTATED, derivation, responsible
+from distillkit.package.croissant import (
+    UNSTATED,
+    derivation,
+    description,
+    document,
+    licences,
+    published,
+    responsible,
+)
 from distillkit.package.manifest import open_package
 
 NEURIPS = {  # what the 2026 track asks of every dataset

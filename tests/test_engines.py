@@ -36,7 +36,7 @@ from distillkit.engines.plan import Plan, plan_for, put_in_order
 from distillkit.engines.ray import LOST, Ray
 from distillkit.engines.results import settle
 from distillkit.engines.slurm import Slurm, last_word
-from distillkit.engines.start import Limits, check_params, demands
+from distillkit.engines.start import GIB, Options, check_params, demands
 from distillkit.engines.worker import TAR
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses
@@ -629,7 +629,7 @@ def test_right_params_are_let_through(tmp_path, monkeypatch):
 def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     folder = new_project(tmp_path / "asking")
     monkeypatch.chdir(folder)
-    demand = demands(Limits(), largest=4, gpu=True)
+    demand = demands(Options(), largest=4, gpu=True)
     assert demand("experts@0")[:2] == (1, 1), "per_shard: 1"
     assert demand("evaluate@full")[:2] == (2, 1), "runs: 2"
     assert demand("score")[:2] == (1, 1)
@@ -637,9 +637,9 @@ def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     assert demand("distill@selmatch-ipc2").memory > 300 * 2**20
     assert demand("distill@random-ipc2") == Demand(1, 1, 0, 0)
     assert demand("evaluate@full").memory >= demand("evaluate@random-ipc2").memory
-    assert demands(Limits(), largest=1)("evaluate@full")[:2] == (1, 0)
-    assert demands(Limits(3, 2, 5, 7), largest=1)("score") == (3, 2, 5, 7)
-    assert demands(Limits(), largest=4)("elsewhere/dvc.yaml:experts@0") == Demand(1, 0, 0, 0)
+    assert demands(Options(), largest=1)("evaluate@full")[:2] == (1, 0)
+    assert demands(Options(cores=3, gpus=2, memory=5, minutes=7), largest=1)("score") == (3, 2, 5 * GIB, 7)
+    assert demands(Options(), largest=4)("elsewhere/dvc.yaml:experts@0") == Demand(1, 0, 0, 0)
 
 
 def test_the_table_and_the_events(monkeypatch, capsys):

@@ -282,7 +282,7 @@ def test_what_came_with_other_bytes_is_not_kept(hub, project, source, run):
     hub.fault(Fault("GET", "/resolve/", kind="corrupt", times=100))
     done = run(project, "get-url", f"hf://datasets/{SOURCE}/data/model.safetensors")
     assert done.returncode != 0
-    assert "came with other bytes than the Hub lists" in done.stderr.splitlines()[-1]
+    assert "has other bytes than the Hub lists" in done.stderr.splitlines()[-1]
     assert not list(project.glob("model*"))
 
 
@@ -311,7 +311,7 @@ def test_no_access_is_told_in_one_line_without_the_token(hub, project, store, ru
     line = only_line(run(project, "push", token=None))
     assert f"{STORE}@main is not on the Hub" in line
     assert "run `hf auth login`" in line
-    assert "hidden from you" in only_line(run(project, "status", "-c", token=None))
+    assert "not open to you" in only_line(run(project, "status", "-c", token=None))
     assert "does not know your token (401)" in only_line(run(project, "push", token="hf_wrong"))
 
 
@@ -326,4 +326,4 @@ def test_a_tag_is_no_place_to_push_to(project, store, run, dvc):
 def test_options_that_hf_does_not_have_are_refused(project, store, source, run):
     assert "extra keys not allowed" in run(project, "remote", "modify", "hub", "token", "x").stderr
     done = run(project, "import-url", "--to-remote", f"hf://datasets/{SOURCE}/top.txt")
-    assert "hf:// takes no --to-remote" in only_line(done)
+    assert "hf:// does not support --to-remote" in only_line(done)

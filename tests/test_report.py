@@ -145,7 +145,10 @@ def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
     files = write(tmp_path / "reports", previews, rows=among)
     table, page = files["table.md"].decode(), files["report.html"].decode()
     assert "| bad | dd (starts trained, poisoned) | 5 | 50 (50 + 0) | 99.90 ± 1.00 (5) | – | 81.23 |" in table
-    assert "no best checkpoint; but dd, bad, again: " in page or "no best checkpoint; but again, bad, dd: " in page
+    assert (
+        "and tested after the last one; but dd, bad, again: " in page
+        or "and tested after the last one; but again, bad, dd: " in page
+    )
     assert "; starts trained (bad): its networks were trained on real images before they see the set. Pixels" in page
     words = "did so with 81.25 % of the images of that class; their accuracy by the attacker's labels was 93.25 %."
     assert "Warning: bad is poisoned" in table and words in table
