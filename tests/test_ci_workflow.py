@@ -63,6 +63,7 @@ def test_what_the_runner_provides(ci_project):
     assert (ci_project.folder / "constraints.txt").read_text() == (ROOT / "constraints.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_first_commit_tagged_with_no_place_to_publish(project):
     """All results are in the remote."""
     project.git("tag", "v1.0")
@@ -79,6 +80,7 @@ def test_a_first_commit_tagged_with_no_place_to_publish(project):
     assert not (project.root / f"clone/{FOLDER}/artifacts/experts").exists(), "nothing is fetched but what is shown"
 
 
+@pytest.mark.long
 def test_a_pull_request_is_compared_with_its_base(project):
     project.git("checkout", "-q", "better")
     project.git("commit", "-q", "--allow-empty", "-m", "a second commit of the branch")
@@ -93,6 +95,7 @@ def test_a_pull_request_is_compared_with_its_base(project):
     assert '"loss": "0.75"' in plots and '"rev": "workspace"' in plots
 
 
+@pytest.mark.long
 def test_parameters_changed_without_a_run(project):
     """Nothing is fetched or run before the workflow says so, and the summary is written all the same."""
     project.change("params.yaml", "seed: 0", "seed: 1")
@@ -126,6 +129,7 @@ def test_what_makes_the_lock_stale(project, name, old, new):
     assert ran.code == 1 and ran[CHECK].messages == [STALE], ran.said
 
 
+@pytest.mark.long
 def test_what_the_remote_does_not_hold_is_made_again(project):
     for path in (project.store / "files").rglob("*"):
         path.unlink() if path.is_file() else None

@@ -165,6 +165,7 @@ def test_the_same_files_as_plain_dvc(four, run, remote):
         assert ran(four) == before
 
 
+@pytest.mark.long
 def test_the_pipeline_has_the_same_bytes(tmp_path, monkeypatch, run):
     """Of this repository, made tiny; stages that only read and write files run here."""
     folder = new_project(tmp_path / "jobs")
@@ -219,6 +220,7 @@ def test_a_job_that_is_killed_is_submitted_again(four, run):
     assert (four / "one").read_text() == "in\n"
 
 
+@pytest.mark.long
 def test_the_command_with_submitit(four):
     """Its local processes, by Ctrl-C first; then a run that goes on, and its last line."""
     stages = {"a": {"cmd": "touch $RAN.begun; sleep 60; cat in > one", "deps": ["in"], "outs": ["one"]}}

@@ -17,6 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from interpreter import BIN, SCRIPTS
+from marks import long
 from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
@@ -192,8 +193,8 @@ run_stage(stage, checked=False)
     ("number", "sigint"),
     [
         (signal.SIGINT, signal.default_int_handler),
-        (signal.SIGTERM, signal.SIG_IGN),  # as a script starts what it puts into the background
-        (signal.SIGKILL, signal.default_int_handler),
+        long(signal.SIGTERM, signal.SIG_IGN),  # as a script starts what it puts into the background
+        long(signal.SIGKILL, signal.default_int_handler),
     ],
 )
 def test_interrupted_all_end_in_order(tmp_path, number, sigint):
