@@ -491,6 +491,7 @@ def test_pipeline_is_read_from_params():
     assert isinstance(found, Pipeline) and found.evaluation.runs == shadows.NETWORKS and found.shards == [0]
 
 
+@pytest.mark.long
 def test_rows_of_the_benchmark_are_joined_with_those_of_the_file(tmp_path, monkeypatch):
     """Each says by what it was measured; with --resume those stay that would be measured so again, and no others."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))

@@ -42,7 +42,7 @@ TINY = PARAMS | {
     "recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 3}}},
     "package": {"name": "tiny", "default": "selmatch", "storage": "float32"},
 }
-TRAINING = {"experts", "reference", "distill", "evaluate"}  # which keep parts of their work
+LEARNING = {"experts", "distill"}  # which learn step by step, and keep what they have
 STAGES = ("fetch", "experts", "score", "reference", "distill", "evaluate", "report", "package")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 NETWORK = re.compile(r"(1|expert-\d)-\d\.safetensors")  # the first tasks that a stage maps, an expert's epochs
@@ -131,7 +131,7 @@ def check_interrupted(project: Path, whole, stage: str, moment: Moment) -> None:
     assert (f"resumed at step {steps[0]} of 3" in second.said) == bool(steps[0])
 
 
-@pytest.mark.parametrize("stage", [stage if stage in TRAINING else long(stage) for stage in STAGES])
+@pytest.mark.parametrize("stage", [stage if stage in LEARNING else long(stage) for stage in STAGES])
 def test_a_stage_interrupted_here_and_there(whole, before, stage):
     """Early, in the middle and at the end; killed, terminated and by Ctrl-C."""
     last = len(whole.run(stage).named) - 1

@@ -56,8 +56,8 @@ from distillkit.training.trajectories import KindOfExperts
 
 IPC = 4
 MATCHING = Matching(student_steps=3, student_batch=20, expert_epochs=1, max_start_epoch=2)
-OPTIM = Optim(steps=5, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
-OPTIM_OF_A_PART = Optim(steps=5, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
+OPTIM = Optim(steps=6, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01, label_lr=1.0)
+OPTIM_OF_A_PART = Optim(steps=6, image_lr=5, student_lr_init=0.05, student_lr_lr=0.01)
 INSTANCE = NetworkSpec("convnet", "instance", depth=1, width=4)
 CORRECTION = DifficultyCorrection(0.01, final_weight=0.005, over=5)
 SCAN = WindowScan((0.0, 0.4), holdout=0.2, runs=1, training=TrainingRecipe(steps=20, batch=20, lr=0.05))

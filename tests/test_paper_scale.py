@@ -207,6 +207,7 @@ class Interrupt:
         return self.function(*args, **kwargs)
 
 
+@pytest.mark.long
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(paper, toy, tmp_path, monkeypatch):
     scale, _ = paper
     monkeypatch.setattr(scale, "CHECKPOINT_SECONDS", 0)

@@ -235,6 +235,7 @@ def test_nobody_reads_what_is_said(tmp_path):
     assert psutil.wait_procs(below, timeout=20)[1] == []
 
 
+@pytest.mark.long
 def test_what_would_wait_for_ever(tmp_path):
     """A stage that leaves a process behind, which holds its pipe, and one that asks at our terminal."""
     stages = {

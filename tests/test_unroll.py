@@ -274,6 +274,7 @@ def test_with_plain_norms_keeps_names_and_order():
         with_plain_norms(nn.Sequential(nn.GroupNorm(2, 4)))
 
 
+@pytest.mark.long
 def test_compiled_kernel_agrees_with_the_eager_one():
     """In float64, so that no ReLU sits on another side of its knot."""
     case, said = Case("batch", depth=1), []
