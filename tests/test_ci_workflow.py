@@ -8,6 +8,7 @@ import pytest
 from ci_projects import FOLDER, PACKAGE, Project, new_repository
 from hub_server import Hub
 from interpreter import PYTHON
+from marks import long
 from ruamel.yaml import YAML
 from test_pipeline import EVERYTHING, PARAMS
 from workflows import Outcome, run_github
@@ -113,13 +114,12 @@ def test_parameters_changed_without_a_run(project):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("numbers.txt", "3", "4"),
-        ("metrics/random-ipc2.json", "0.5", "0.9"),
-        ("dvc.yaml", "cp -r package", "cp -R package"),
-        ("dvc.lock", "  report:", "  rapport:"),
-        ("dvc.yaml", "stages:", "stags:"),
+        pytest.param("numbers.txt", "3", "4", id="a file that a stage reads"),
+        long("metrics/random-ipc2.json", "0.5", "0.9", id="a metric by hand"),
+        long("dvc.yaml", "cp -r package", "cp -R package", id="a command"),
+        long("dvc.lock", "  report:", "  rapport:", id="no entry in dvc.lock"),
+        long("dvc.yaml", "stages:", "stags:", id="no pipeline"),
     ],
-    ids=["a file that a stage reads", "a metric by hand", "a command", "no entry in dvc.lock", "no pipeline"],
 )
 def test_what_makes_the_lock_stale(project, name, old, new):
     project.change(name, old, new)
