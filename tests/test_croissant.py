@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as arrow
 import pytest
 import torch
+from marks import long
 from packages import AUDIT, build_package, half_moved, rewritten
 
 from distillkit.base.errors import ArtifactError
@@ -95,7 +96,7 @@ def pixels_in(record: dict, recipe: str) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore")  # that library's
-@pytest.mark.parametrize("which", ["first", "soft", "looked_at", "float32", "float16", "uint8"])
+@pytest.mark.parametrize("which", ["first", "soft", long("looked_at"), long("float32"), "float16", "uint8"])
 def test_it_is_valid_and_loads_record_by_record_as_the_artifact(which, request, tmp_path, without_datasets):
     made = which in ("first", "soft", "looked_at")
     folder = request.getfixturevalue(which) if made else mixed(tmp_path, which)

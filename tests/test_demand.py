@@ -126,8 +126,9 @@ def test_time_by_hand():
     ]  # fmt: skip
 
 
-def test_measured_steps_are_of_the_network_and_the_size():
+def test_measured_steps_are_of_the_network_and_the_size(monkeypatch):
     """More images of a smaller size in a second, whatever this machine does beside."""
+    monkeypatch.setattr("distillkit.setup.timing.speeds.SECONDS", 0.1)
     small, large = (speeds_of(PARAMS, Images((3, side, side), 10, 600, 300)) for side in (8, 96))
     assert small.experts > 3 * large.experts and small.evaluation > 3 * large.evaluation
 

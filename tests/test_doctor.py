@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from dvc_objects.fs.base import ObjectFileSystem
 from dvc_objects.fs.local import LocalFileSystem
 from interpreter import PYTHON, SCRIPTS, path
+from marks import long
 from packages import digits_data
 from PIL import Image
 from test_init import QUIET, distillkit, run
@@ -501,7 +502,7 @@ def owl(root: Path) -> None:
     ],
     ids=["empty class", "one image", "empty file", "missing shard", "cut shard"],
 )
-@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("again", [False, long(True)])
 def test_images_that_fetch_will_refuse(pets, monkeypatch, kind, spoil, message, again):
     """In its own words; also where it has run, if they have changed since then."""
     root, fetch_it = pets / "data/pets", {"cmd": "true", "deps": ["data/pets"]}

@@ -111,21 +111,7 @@ def read(folder: Path) -> dict:
 
 def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     before = files(repository)
-    command = (
-        PYTHON,
-        "-m",
-        "distillkit",
-        "init",
-        "distill",
-        "--dataset",
-        "data/raw",
-        "--ipc",
-        "2",
-        "--ipc",
-        "5",
-        "--ci",
-    )
-    ran = run(repository, *command)
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.endswith("next: dvc repro distill/dvc.yaml\n")
     after = files(repository)

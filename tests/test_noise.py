@@ -264,6 +264,7 @@ def test_a_tail_is_no_hump(counts):
     assert second_hump(of_counts(counts)) is None and warning(None) is None
 
 
+@pytest.mark.long
 def test_experts_on_noisy_digits_give_the_warning_and_on_clean_ones_none(tmp_path, monkeypatch):
     """Through the stage and doctor: one line each, and nothing for labels as they are."""
     spec = importlib.util.spec_from_file_location("score_stage", ROOT / "stages/score.py")

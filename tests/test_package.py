@@ -236,6 +236,7 @@ def test_packages_give_the_artifacts_back(tmp_path: Path) -> None:
     assert len(kept["selmatch-ipc2"]["learned_images"]) == 10
 
 
+@pytest.mark.long
 def test_another_process_in_another_folder_writes_the_same_bytes(built: Package, tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from test_package import build_example; "
     code += "build_example(Path(sys.argv[1]), (1, 5, 4))"

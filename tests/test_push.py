@@ -13,6 +13,7 @@ import httpx2
 import pytest
 from hub_server import Fault, Hub
 from huggingface_hub import DatasetCard, HfApi
+from marks import long
 from packages import build_package, contents, rewritten, run
 
 from distillkit.base.errors import ArtifactError, DistillkitError, HubError, ParamsError
@@ -292,7 +293,9 @@ def test_a_card_that_the_hub_does_not_take_stops_everything(hub, publish, first,
     assert publish.files == {} and publish.commits == 1
 
 
-@pytest.mark.parametrize("storage", [True, "local", False], ids=["not needed", "Xet", "none, so LFS"])
+@pytest.mark.parametrize(
+    "storage", [long(True, id="not needed"), pytest.param("local", id="Xet"), long(False, id="none, so LFS")]
+)
 def test_the_command_with_the_xet_client_installed(first, tmp_path, storage):
     """The Hub may store without it or through it; where the Hub does not know it, the error says how to do without."""
     with Hub(xet=storage) as hub:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long
 from PIL import Image
 
 from distillkit.audit.result import COLUMNS, table_row
@@ -550,8 +551,8 @@ def test_a_report_without_learning_scans_and_previews_is_still_whole(tmp_path: P
     ("shown", "chosen"),
     [
         ([row("a", "selmatch", 5, 0.9, 5), row("b", "selmatch", 10, 0.8, 5), row("c", "mtt", 10, 0.95, 5)], "a"),
-        ([row("a", "random"), row("b", "mtt", learned=5), row("c", "dm", learned=5), row("d", "full", None)], "c"),
-        ([row("a", "random"), row("b", "window")], "a"),
+        long([row("a", "random"), row("b", "mtt", learned=5), row("c", "dm", learned=5), row("d", "full", None)], "c"),
+        long([row("a", "random"), row("b", "window")], "a"),
     ],
 )
 def test_the_preview_is_the_best_selmatch_else_the_last_learner_else_the_first(
