@@ -95,11 +95,15 @@ def test_a_claim_matches_up_to_the_tolerance(found, matches):
     assert Verdict("tiny", RECIPE, 9, claimed, measured, 0.0500001, "digits", 300, True).matches == matches
 
 
-def test_one_recipe_without_the_default_can_be_checked(first, tmp_path):
-    """As it is pulled: the other recipe's folder is not here, nor is the default one."""
+def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
+    """As it is pulled: the other recipe's folder is not here, nor is the default one, of which nothing is said if another
+    is asked for.
+    """
     shutil.copytree(first, tmp_path / "tiny")
     shutil.rmtree(tmp_path / "tiny" / RECIPE)
-    assert check(tmp_path / "tiny", "random-ipc1").matches
+    told = f"its default recipe '{RECIPE}' is not in this folder"
+    assert check(tmp_path / "tiny", "random-ipc1").matches and told not in capsys.readouterr().err
+    assert check(tmp_path / "tiny", None).recipe == "random-ipc1" and told in capsys.readouterr().err
 
 
 def edited(**changes):

@@ -67,7 +67,7 @@ def describe_package(folder: Path) -> dict[str, Any]:
         "path": str(folder),
         "kind": "package",
         "name": package.name,
-        "default": package.default,
+        "default": package.manifest.default,
         "files": len(package.files),
         "bytes": sum(package.manifest.files[name].size for name in package.files),
         "absent": [name for name in package.manifest.recipes if name not in package.recipes],

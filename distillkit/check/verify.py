@@ -14,6 +14,7 @@ from distillkit.package.card_words import percent
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, digest
+from distillkit.process.progress import tell
 
 CONFIDENCE = 0.99
 FLOOR = 0.01  # even for a std of 0: rounding on another machine can have the effect of another seed
@@ -64,7 +65,9 @@ def verify(
     images are not available. ``network`` is one of the package's other networks, whose claim is then checked, or as in
     :func:`~distillkit.check.evaluation.name_network`.
     """
-    name = recipe or package.default
+    name, default = recipe or package.default, package.manifest.default
+    if recipe is None and name != default:
+        tell(f"{package.name}: its default recipe {default!r} is not in this folder; {name!r} is checked in its place")
     synthetic, provenance = load_synthetic(package.artifact(name))
     record = package.recipe_json(name)
     check_parts(package, name, synthetic, provenance, record)
