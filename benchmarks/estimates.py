@@ -35,7 +35,7 @@ from ruamel.yaml import YAML
 
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import section
-from distillkit.setup import estimates
+from distillkit.setup.inspection import expected
 from distillkit.setup.resources import Images
 from distillkit.setup.timing.duration import seconds_of
 from distillkit.setup.timing.speeds import speeds_of
@@ -133,7 +133,7 @@ def measured(pipeline: Pipeline, dataset: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         params = written(pipeline, dataset, folder)
-        images = estimates.expected(section(params, "data", DataSpec), folder)
+        images = expected(section(params, "data", DataSpec), folder)
         assert images is not None
         wall, _, cpu = repro(folder)
     kept = {key: params[key] for key in KEPT}

@@ -33,7 +33,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.evaluation.rounding import stored
 from distillkit.networks.specs import NetworkSpec
 from distillkit.package.build import as_hf, without_bars, write_parquet
-from distillkit.package.storage.packing import pack
+from distillkit.package.packing import pack
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, HuggingFaceSource
 from distillkit.training.loop import TrainingRecipe

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
@@ -69,7 +70,7 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     if params_file is not None:
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
-    from distillkit.package.card import percent
+    from distillkit.package.card_words import percent
 
     result = evaluate_again(path, test=test, params_file=params_file, **options)
     claimed = "" if result["claimed"] is None else f"; claimed {percent(result['claimed'])}"
@@ -129,12 +130,12 @@ def push(
     arguments.check_package_folder(folder)
     arguments.push_target(repo, tag)
     from distillkit.hub.client import connect
-    from distillkit.hub.push import as_dict, lines
+    from distillkit.hub.push import lines
     from distillkit.hub.push import push as publish
 
     told: dict[str, Any] = {"tag": tag, "private": private, "message": message, "may_publish": i_may_publish}
     pushed = publish(connect(), folder, repo, receipt=receipt, **told)
-    answer(as_json, as_dict(pushed), lines(pushed))
+    answer(as_json, asdict(pushed), lines(pushed))
 
 
 @cli.command(short_help="Fetch a package from the Hub.")
@@ -151,8 +152,8 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
     from distillkit.hub.client import connect
 
     reference = parse_reference(repo)
+    from distillkit.hub.pull import fetch_sign_offs
     from distillkit.hub.pull import pull as fetch
-    from distillkit.hub.sign_offs import fetch_sign_offs
 
     out = out or Path(reference.repo.split("/")[1])
     package, commit = fetch(connect(), reference, recipe, out)
@@ -270,11 +271,11 @@ def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_j
         elif place is not None and (Path(place).exists() or "/" in place):
             arguments.package_reference(place)
     arguments.check_test(told["source"], "--source")
-    from distillkit.look.command import Wanted, lines
+    from distillkit.look.command import lines
     from distillkit.look.command import look as show_page
 
-    wanted = Wanted(path, recipe, told["against"], told["source"], not told["without_source"])
-    found = show_page(wanted, folder, browse=not no_open)
+    told["with_source"] = not told.pop("without_source")
+    found = show_page(path, recipe, folder=folder, browse=not no_open, **told)
     answer(as_json, found, lines(found))
 
 
@@ -297,22 +298,20 @@ def table(
 ) -> None:
     """Put the sets of PACKAGES (folders, or owner/name@revision on the Hub) into one table, the most accurate first.
 
-    Sets that were not measured alike (network, updates, labels, test images and more) are refused, with the reason.
+    Sets that were measured in different ways (network, updates, labels, test images and more) are refused; the message
+    gives the reason.
     """
     check_picture("--plot", plot)
     for package in packages:
         arguments.package_reference(package)
     from distillkit.check.leaderboard import views
-    from distillkit.check.leaderboard.claims import rows_of
-    from distillkit.check.leaderboard.measurement import check_alike, groups_of
+    from distillkit.check.leaderboard.claims import check_alike, groups_of, rows_of
 
     groups = groups_of(rows_of(packages, recipes, signed_off))
     if not apart:
         check_alike(groups)
     if plot is not None:
-        from distillkit.check.leaderboard.picture import draw
-
-        draw(groups, plot)
+        views.draw(groups, plot)
     answer(as_json, views.as_json(groups), [views.as_csv(groups)] if as_csv else views.markdown(groups))
 
 

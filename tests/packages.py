@@ -23,9 +23,8 @@ from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import Material
 from distillkit.networks.specs import NetworkSpec
 from distillkit.package.build import Entry, build
-from distillkit.package.croissant.document import file_object
-from distillkit.package.croissant.listing import CROISSANT
-from distillkit.package.folders import MANIFEST
+from distillkit.package.croissant import file_object
+from distillkit.package.folders import CROISSANT, MANIFEST
 from distillkit.package.manifest import Manifest, manifest_of, records_in
 from distillkit.selection.random_subset import RandomSubset
 from distillkit.sources.fetch import ZCA, ChannelWise, DataSpec, fetch

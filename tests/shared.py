@@ -110,4 +110,6 @@ def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf/hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf/token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        hub.waited = list[float]()  # seconds that push and pull would wait
+        monkeypatch.setattr("distillkit.hub.errors.sleep", hub.waited.append)
         yield hub

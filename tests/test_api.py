@@ -418,7 +418,7 @@ def test_a_package_keeps_what_was_evaluated(data, sets, tmp_path, storage):
 def test_a_package_keeps_nothing_that_was_not_evaluated(data, sets, tmp_path):
     report = dk.evaluate(sets["dm"], data.test, network=NETWORK, runs=1, **TRAINING)
     with pytest.raises(
-        ParamsError, match=r"'dm' was evaluated as float32, and storage is 'uint8'; .* storage='uint8'$"
+        ParamsError, match=r"'dm' was evaluated with storage 'float32', but storage is 'uint8'; .* storage='uint8'$"
     ):
         dk.save_package(tmp_path / "small", data, {"dm": (sets["dm"], report)}, storage="uint8")
     with pytest.raises(ParamsError, match="storage"):

@@ -379,7 +379,7 @@ def test_names_of_a_part_and_of_several_together():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: dk.from_torch(DataLoader(Few())), "^the train dataset is a DataLoader; .*; give its dataset$"),
+        (lambda d: dk.from_torch(DataLoader(Few())), "^the train dataset is DataLoader; .*; give its dataset$"),
         (lambda d: dk.from_arrays(d.train.images, d.train.labels, d.test.images), "^there are images without labels"),
         (lambda d: dk.from_arrays(d.train.images, None), "^there are images without labels"),
         (

@@ -147,7 +147,7 @@ def package(data, measured, folder, sets=None, **more):
         ),
         (
             lambda d, e, m, p: dk.distill(d, "mtt", 1, experts=e, network=own_networks.plain),
-            "^network is own_networks:plain, but the experts are of ConvNet-1-4; expected one kind; leave network= out",
+            "^network is own_networks:plain, but the experts have network ConvNet-1-4; expected the same; leave",
         ),
         (
             lambda d, e, m, p: dk.from_arrays(d.train.images, d.train.labels + 1),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from marks import long
 from packages import digits_data
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
@@ -293,8 +294,9 @@ def simulated(effect: float, seed: int, sets: int = 12, records: int = 300) -> l
     return found
 
 
-def test_nothing_is_found_where_nothing_is():
-    attacks = [attack_on(simulated(0, seed)) for seed in range(8)]
+@pytest.mark.parametrize("seeds", [3, long(8)])
+def test_nothing_is_found_where_nothing_is(seeds):
+    attacks = [attack_on(simulated(0, seed)) for seed in range(seeds)]
     assert not any(attack["better_than_chance"] for attack in attacks)
     z = [(a["random"]["auc"]["value"] - 0.5) / a["random"]["auc"]["standard_error"] for a in attacks]
     assert max(map(abs, z)) < 3 and abs(sum(z)) / math.sqrt(len(z)) < 3
@@ -489,6 +491,7 @@ def test_pipeline_is_read_from_params():
     assert isinstance(found, Pipeline) and found.evaluation.runs == shadows.NETWORKS and found.shards == [0]
 
 
+@pytest.mark.long
 def test_rows_of_the_benchmark_are_joined_with_those_of_the_file(tmp_path, monkeypatch):
     """Each says by what it was measured; with --resume those stay that would be measured so again, and no others."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))

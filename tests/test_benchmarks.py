@@ -58,6 +58,7 @@ def test_flop_are_those_of_the_formulas(harness):
     assert ceiling.flop_per_unit(unroll) == 3 * 10 * training
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_says_why(harness):
     import torch
     from cases import ExpertsCase

@@ -9,10 +9,10 @@ from datasets import load_dataset
 from packages import AUDIT, build_package
 
 from distillkit.audit.result import audit_words
-from distillkit.base.about import About
-from distillkit.package.card_box import Words, box, licence_words, publisher, real, verified
-from distillkit.package.card_tables import FOLDED, NAMED, named
-from distillkit.package.croissant.document import licences
+from distillkit.package.card_box import box, licence_words, publisher, real, verified
+from distillkit.package.card_tables import FOLDED
+from distillkit.package.card_words import NAMED, about, named, network
+from distillkit.package.croissant import licences
 from distillkit.package.front_matter import shared_licence, tags
 from distillkit.pipeline.packaging import Publication, Rai
 from distillkit.sources.licences import licence_of_imported
@@ -29,7 +29,7 @@ RECIPE = {
     "results": {"accuracy": ACCURACY},
     "test": {"images": 300},
     "baselines": {"random": None, "full": {"recipe": "full", "accuracy": ACCURACY | {"mean": 0.9}}},
-    "provenance": {"source": {"licence": "cc-by-4.0", "homepage": ""}},
+    "provenance": {"source": {"kind": "folder", "id": "A", "licence": "cc-by-4.0", "homepage": ""}},
     "rai": asdict(Rai()),
     "publication": asdict(Publication()),
     "evaluation": {"network": {"name": "convnet"}, "training": {"steps": 200, "batch": 50}},
@@ -37,27 +37,28 @@ RECIPE = {
 
 
 def rows(recipe: dict) -> dict[str, str]:
-    words = Words(lambda accuracy: f"{100 * accuracy['mean']:g} %", lambda network: network["name"], lambda source: "A")
-    return dict(box(recipe, About("DM", "Distribution matching. More of it."), words, []))
+    return dict(box(recipe, []))
 
 
 def test_what_is_known_and_what_is_not():
     found = rows(RECIPE)
-    assert found["Method"] == "DM: Distribution matching. [More](#how-it-was-made)"
-    assert found["Made from"] == "A; [details](#source-and-licence)"
+    assert found["Method"].startswith(f"{about('dm').title}: ") and "More](#how-it-was-made)" in found["Method"]
+    assert found["Method"].count(". ") == 1
+    assert found["Made from"] == "the folder `A`; [details](#source-and-licence)"
     assert found["Images"] == "8 in 4 classes, 8 x 16 pixels, colour; 2 of each class (IPC)"
     assert found["Real"] == (
         "25 % (2 of 8) are unchanged images of the source; 50 % (4 of 8) were learned from a source image; "
         "25 % (2 of 8) were made from the source, but from no single image"
     )
     assert found["Test accuracy"] == (
-        "**50 %** on 300 test images: mean ± standard deviation of n networks, each trained from scratch on this set "
-        "alone"
+        "**50.00 ± 1.00 % (n = 3)** on 300 test images: mean ± standard deviation of n networks, each trained from "
+        "scratch on this set alone"
     )
     assert found["Measured with"] == (
-        "convnet, 200 updates of at most 50 images each, the same for all configs; [details](#results)"
+        f"{network({'name': 'convnet'})}, 200 updates of at most 50 images each, the same for all configs; "
+        "[details](#results)"
     )
-    assert found["All training images"] == "90 %" and "As many random images" not in found
+    assert found["All training images"] == "90.00 ± 1.00 % (n = 3)" and "As many random images" not in found
     assert found["Privacy audit"].startswith("**this config was not audited**")
     assert found["Personal data"] == "the publisher states nothing about it"
     assert found["Published"] == "the publisher does not state by whom, where or when"
@@ -81,8 +82,8 @@ def test_how_a_set_was_trained_on():
     """One network has no deviation; a set with an order of its own is not trained on as others are."""
     one = RECIPE | {"results": {"accuracy": ACCURACY | {"runs": 1}}}
     assert rows(one)["Test accuracy"].endswith(": one network trained from scratch on this set alone")
-    own = rows(RECIPE | {"schedule": {"network": {"name": "mlp"}}})["Measured with"]
-    assert own.startswith("mlp, trained in the set's own order;")
+    own = rows(RECIPE | {"schedule": {"network": {"name": "mlp", "norm": "none"}}})["Measured with"]
+    assert own.startswith(f"{network({'name': 'mlp', 'norm': 'none'})}, trained in the set's own order;")
 
 
 def test_what_the_publisher_states():

@@ -8,6 +8,7 @@ import pytest
 from ci_projects import FOLDER, PACKAGE, Project, new_repository
 from hub_server import Hub
 from interpreter import PYTHON
+from marks import long
 from ruamel.yaml import YAML
 from test_pipeline import EVERYTHING, PARAMS
 from workflows import Outcome, run_github
@@ -63,6 +64,7 @@ def test_what_the_runner_provides(ci_project):
     assert (ci_project.folder / "constraints.txt").read_text() == (ROOT / "constraints.txt").read_text()
 
 
+@pytest.mark.long
 def test_a_first_commit_tagged_with_no_place_to_publish(project):
     """All results are in the remote."""
     project.git("tag", "v1.0")
@@ -79,6 +81,7 @@ def test_a_first_commit_tagged_with_no_place_to_publish(project):
     assert not (project.root / f"clone/{FOLDER}/artifacts/experts").exists(), "nothing is fetched but what is shown"
 
 
+@pytest.mark.long
 def test_a_pull_request_is_compared_with_its_base(project):
     project.git("checkout", "-q", "better")
     project.git("commit", "-q", "--allow-empty", "-m", "a second commit of the branch")
@@ -93,6 +96,7 @@ def test_a_pull_request_is_compared_with_its_base(project):
     assert '"loss": "0.75"' in plots and '"rev": "workspace"' in plots
 
 
+@pytest.mark.long
 def test_parameters_changed_without_a_run(project):
     """Nothing is fetched or run before the workflow says so, and the summary is written all the same."""
     project.change("params.yaml", "seed: 0", "seed: 1")
@@ -110,13 +114,12 @@ def test_parameters_changed_without_a_run(project):
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
-        ("numbers.txt", "3", "4"),
-        ("metrics/random-ipc2.json", "0.5", "0.9"),
-        ("dvc.yaml", "cp -r package", "cp -R package"),
-        ("dvc.lock", "  report:", "  rapport:"),
-        ("dvc.yaml", "stages:", "stags:"),
+        pytest.param("numbers.txt", "3", "4", id="a file that a stage reads"),
+        long("metrics/random-ipc2.json", "0.5", "0.9", id="a metric by hand"),
+        long("dvc.yaml", "cp -r package", "cp -R package", id="a command"),
+        long("dvc.lock", "  report:", "  rapport:", id="no entry in dvc.lock"),
+        long("dvc.yaml", "stages:", "stags:", id="no pipeline"),
     ],
-    ids=["a file that a stage reads", "a metric by hand", "a command", "no entry in dvc.lock", "no pipeline"],
 )
 def test_what_makes_the_lock_stale(project, name, old, new):
     project.change(name, old, new)
@@ -126,6 +129,7 @@ def test_what_makes_the_lock_stale(project, name, old, new):
     assert ran.code == 1 and ran[CHECK].messages == [STALE], ran.said
 
 
+@pytest.mark.long
 def test_what_the_remote_does_not_hold_is_made_again(project):
     for path in (project.store / "files").rglob("*"):
         path.unlink() if path.is_file() else None

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from marks import long
 
 from distillkit.base.device import reuse_freed_memory
 from distillkit.base.errors import ParamsError
@@ -116,7 +117,7 @@ def trained(digits):
     return train
 
 
-@pytest.mark.parametrize("compute", [Compute(channels_last=True), Compute(channels_last=True, compile=True)])
+@pytest.mark.parametrize("compute", [Compute(channels_last=True), long(Compute(channels_last=True, compile=True))])
 def test_layout_and_compiler_change_rounding_only(trained, compute):
     """Until a ReLU falls on its other side, within 1e-5; the accuracies agree even then."""
     (plain, _), (other, _) = trained(Compute(), steps=10), trained(compute, steps=10)

@@ -11,7 +11,7 @@ from distillkit.data.files.artifact import load_synthetic, provenance_of, save_s
 from distillkit.data.images import RealData
 from distillkit.data.origin import SourceInfo
 from distillkit.methods import METHODS
-from distillkit.package.card import about
+from distillkit.package.card_words import about
 from distillkit.pipeline.recipes import read_recipe
 
 PAGE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")

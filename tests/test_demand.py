@@ -15,9 +15,10 @@ from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.estimates import disk_of, expected, in_words
+from distillkit.setup.estimates import disk_of
+from distillkit.setup.inspection import expected
 from distillkit.setup.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
-from distillkit.setup.timing.duration import START, seconds_of
+from distillkit.setup.timing.duration import START, in_words, seconds_of
 from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
@@ -125,8 +126,9 @@ def test_time_by_hand():
     ]  # fmt: skip
 
 
-def test_measured_steps_are_of_the_network_and_the_size():
+def test_measured_steps_are_of_the_network_and_the_size(monkeypatch):
     """More images of a smaller size in a second, whatever this machine does beside."""
+    monkeypatch.setattr("distillkit.setup.timing.speeds.SECONDS", 0.1)
     small, large = (speeds_of(PARAMS, Images((3, side, side), 10, 600, 300)) for side in (8, 96))
     assert small.experts > 3 * large.experts and small.evaluation > 3 * large.evaluation
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from interpreter import PYTHON
+from marks import long
 from safetensors.torch import load_file, save_file
 
 from distillkit.base.errors import ArtifactError, DivergedError, ParamsError
@@ -264,7 +265,7 @@ def test_one_step_of_a_fit():
     assert fit.result().weight.item() == pytest.approx(0.1 + 0.81)
 
 
-@pytest.mark.parametrize("name", ["unet", "dit"])
+@pytest.mark.parametrize("name", [long("unet"), "dit"])
 def test_loss_falls(digits, name):
     spec = replace(SPECS[name], training=FitSpec(80, 32, 3e-3), autoencoder=None)
     fits = []
@@ -273,6 +274,7 @@ def test_loss_falls(digits, name):
     assert sum(fit.losses[-20:]) < 0.85 * sum(fit.losses[:20])
 
 
+@pytest.mark.long
 def test_loss_of_the_autoencoder_falls(digits):
     spec = replace(SPECS["latent"], autoencoder=replace(AUTOENCODER, training=FitSpec(60, 32, 5e-3)))
     fits = []
@@ -282,7 +284,7 @@ def test_loss_of_the_autoencoder_falls(digits):
     assert codes.std().item() == pytest.approx(1.0, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [long("unet"), long("dit"), "latent"])
 def test_trained_twice_it_is_the_same_and_nobody_else_is_touched(digits, name):
     state = torch.get_rng_state()
     first, second = (train_generator(SPECS[name], digits, seeded(0), Compute()) for _ in range(2))

@@ -27,6 +27,7 @@ def check(project: Project, branch: str = "main", **variables: str) -> tuple[Out
     return ran, (clone / "distill-report/summary.md").read_text()
 
 
+@pytest.mark.long
 def test_the_page_can_be_followed(project, tmp_path):
     """Where a pipeline is, whose parameters changed."""
     shutil.rmtree(project.origin / ".github")
@@ -60,6 +61,7 @@ def test_the_gitlab_job_installs_what_the_workflow_installs():
     assert all(line.replace(__version__, "DISTILLKIT_VERSION") in workflow for line in installed)
 
 
+@pytest.mark.long
 def test_gitlab_merge_request(project):
     base = project.git("rev-parse", "HEAD").strip()
     ran, summary = check(project, branch="better", CI_MERGE_REQUEST_DIFF_BASE_SHA=base)
@@ -69,6 +71,7 @@ def test_gitlab_merge_request(project):
     assert (project.root / "clone/distill-report/plots/index.html").is_file()
 
 
+@pytest.mark.long
 def test_gitlab_stale_lock(project):
     project.change("params.yaml", "seed: 0", "seed: 1")
     project.commit("forgot to run")

@@ -81,6 +81,7 @@ def shown_by(command: str, project: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_watching(tmp_path):
     """While dvc runs the stage, in another process; also by the lines for dvc.yaml."""
     project = tiny(tmp_path / "project", ("code", "fetch", "experts", "shards", "score", "inputs", "distill"), [0])
@@ -103,6 +104,7 @@ def test_watching(tmp_path):
     assert f"{LIVE}/mtt-ipc5/plots/metrics/student_lr.tsv" in charts
 
 
+@pytest.mark.long
 def test_many_machines(tmp_path):
     (tmp_path / "shared").mkdir()
     project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0, 1, 2, 3])
@@ -115,6 +117,7 @@ def test_many_machines(tmp_path):
     assert "Stage 'experts@3' is cached - skipping run" in machines[-1]
 
 
+@pytest.mark.long
 def test_a_cluster_and_two_branches(tmp_path):
     """With submitit's local processes; tests/test_ray.py follows the section on Ray."""
     project = tiny(tmp_path / "first", ("code", "fetch", "experts", "shards", "score"), [0])

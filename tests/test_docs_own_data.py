@@ -35,6 +35,7 @@ def repository(tmp_path, environment) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_up_to_the_first_look(repository, environment):
     shown = follow("own-data.md", repository, environment, but=LONG)
     assert "class_names: ['daisy', 'rose', 'tulip']" in shown and "train_images: U8 (48, 3, 12, 12)" in shown

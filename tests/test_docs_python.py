@@ -37,6 +37,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(factories, "FACTORIES", {})
 
 
+@pytest.mark.long
 def test_the_page(capsys):
     names = follow("python.md")
     shown = capsys.readouterr()

@@ -25,6 +25,7 @@ def new_repository(folder: Path, environment: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_the_hub(tmp_path):
     with Hub() as hub:
         flowers = hub.create("someone/flowers")

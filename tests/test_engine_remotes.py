@@ -28,6 +28,7 @@ def check_remote(four, run) -> None:
     assert not any("running on" in line for line in said)
 
 
+@pytest.mark.long
 def test_hf(four, run, hub):
     hub.create("someone/store")
     dvc(four, "remote", "add", "shared", "hf://datasets/someone/store/dvc")
@@ -43,6 +44,7 @@ def test_s3(four, run, bucket):
     check_remote(four, run)
 
 
+@pytest.mark.long
 def test_a_remote_that_cannot_be_written_to(four, run, tmp_path):
     """One line, with the node; nothing has to be cleared up afterwards."""
     (tmp_path / "file").write_text("no folder")

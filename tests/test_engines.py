@@ -20,6 +20,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from interpreter import BIN, PYTHON, SCRIPTS
+from marks import long
 from ruamel.yaml import YAML
 from test_interrupted import until
 from test_pipeline import PARAMS, dvc, environment, git, new_project, write_params
@@ -36,7 +37,7 @@ from distillkit.engines.plan import Plan, plan_for, put_in_order
 from distillkit.engines.ray import LOST, Ray
 from distillkit.engines.results import settle
 from distillkit.engines.slurm import Slurm, last_word
-from distillkit.engines.start import Limits, check_params, demands
+from distillkit.engines.start import GIB, Options, check_params, demands
 from distillkit.engines.worker import TAR
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of a library that DVC uses
@@ -141,7 +142,7 @@ def ran(folder: Path) -> int:
     return len((folder.parent / "ran").read_text().splitlines())
 
 
-@pytest.mark.parametrize("remote", [None, "shared"])
+@pytest.mark.parametrize("remote", [long(None), "shared"])
 def test_the_same_files_as_plain_dvc(four, run, remote):
     """With the cache in place, and through a remote; a second clone finds the results there, and runs nothing."""
     dvc(four, "remote", "add", "shared", "../store")
@@ -165,6 +166,7 @@ def test_the_same_files_as_plain_dvc(four, run, remote):
         assert ran(four) == before
 
 
+@pytest.mark.long
 def test_the_pipeline_has_the_same_bytes(tmp_path, monkeypatch, run):
     """Of this repository, made tiny; stages that only read and write files run here."""
     folder = new_project(tmp_path / "jobs")
@@ -219,6 +221,7 @@ def test_a_job_that_is_killed_is_submitted_again(four, run):
     assert (four / "one").read_text() == "in\n"
 
 
+@pytest.mark.long
 def test_the_command_with_submitit(four):
     """Its local processes, by Ctrl-C first; then a run that goes on, and its last line."""
     stages = {"a": {"cmd": "touch $RAN.begun; sleep 60; cat in > one", "deps": ["in"], "outs": ["one"]}}
@@ -390,6 +393,7 @@ def test_a_full_disk_of_a_node_is_one_line(tmp_path):
     assert json.loads((tmp_path / "ended.json").read_text()) == {"code": 1, "node": "n1"}
 
 
+@pytest.mark.long
 def test_a_full_disk_here_is_the_end_of_one_stage(four, run, monkeypatch):
     """The result of b cannot be checked out: c, which runs beside it, is kept, and the next run takes both."""
     real = settle
@@ -629,7 +633,7 @@ def test_right_params_are_let_through(tmp_path, monkeypatch):
 def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     folder = new_project(tmp_path / "asking")
     monkeypatch.chdir(folder)
-    demand = demands(Limits(), largest=4, gpu=True)
+    demand = demands(Options(), largest=4, gpu=True)
     assert demand("experts@0")[:2] == (1, 1), "per_shard: 1"
     assert demand("evaluate@full")[:2] == (2, 1), "runs: 2"
     assert demand("score")[:2] == (1, 1)
@@ -637,9 +641,9 @@ def test_what_a_stage_asks_for(tmp_path, monkeypatch):
     assert demand("distill@selmatch-ipc2").memory > 300 * 2**20
     assert demand("distill@random-ipc2") == Demand(1, 1, 0, 0)
     assert demand("evaluate@full").memory >= demand("evaluate@random-ipc2").memory
-    assert demands(Limits(), largest=1)("evaluate@full")[:2] == (1, 0)
-    assert demands(Limits(3, 2, 5, 7), largest=1)("score") == (3, 2, 5, 7)
-    assert demands(Limits(), largest=4)("elsewhere/dvc.yaml:experts@0") == Demand(1, 0, 0, 0)
+    assert demands(Options(), largest=1)("evaluate@full")[:2] == (1, 0)
+    assert demands(Options(cores=3, gpus=2, memory=5, minutes=7), largest=1)("score") == (3, 2, 5 * GIB, 7)
+    assert demands(Options(), largest=4)("elsewhere/dvc.yaml:experts@0") == Demand(1, 0, 0, 0)
 
 
 def test_the_table_and_the_events(monkeypatch, capsys):

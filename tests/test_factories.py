@@ -6,6 +6,7 @@ import sys
 import own_networks
 import pytest
 import torch
+from marks import long
 from torch import nn
 
 from distillkit.base import params
@@ -113,7 +114,7 @@ def test_a_seed_gives_the_same_weights_and_the_check_changes_none():
     assert str(spec) == "own_networks:Small"
 
 
-OWN = [own_networks.Small, own_networks.timm_resnet, own_networks.torchvision_resnet]
+OWN = [own_networks.Small, own_networks.timm_resnet, long(own_networks.torchvision_resnet)]
 
 
 @pytest.mark.parametrize("factory", OWN, ids=lambda factory: factory.__name__)

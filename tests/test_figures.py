@@ -152,8 +152,8 @@ def test_a_class_without_images_is_an_empty_row(tmp_path: Path) -> None:
 def lines_below(synthetic: SyntheticSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """The words that a preview has below its rows."""
     drawn: list[tuple[str, Any]] = []
-    draw = pictures.draw_rows
-    monkeypatch.setattr(pictures, "draw_rows", lambda *parts: (drawn.extend(parts[2]), draw(*parts)))
+    draw = pictures.picture_of
+    monkeypatch.setattr(pictures, "picture_of", lambda rows, notes: (drawn.extend(notes), draw(rows, notes))[1])
     grid(tmp_path, synthetic)
     return drawn
 

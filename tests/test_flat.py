@@ -110,6 +110,7 @@ def test_means_are_of_blocks(tmp_path: Path, small_limits: None) -> None:
     assert growth(work) <= NUMBERS
 
 
+@pytest.mark.long
 def test_evaluation_holds_no_test_images(tmp_path: Path, small_limits: None) -> None:
     """Networks and neighbours, and the reference, which trains on all images."""
 

@@ -200,7 +200,7 @@ def test_sizes_that_are_none(text):
         (["FOLDER", "--index", "1"], "--index is for files of tensors"),
         (["FOLDER", "--label-column", "x"], "has a folder for each class; drop it"),
         (["FOLDER", "--size", "x"], "expected the side of a square"),
-        (["FOLDER", "--statistics", "mnist"], "channels of the statistics: 1, but .* has images of 3"),
+        (["FOLDER", "--statistics", "mnist"], "the statistics have 1 channel, but the images of .* have 3"),
         (["x.npz", "--saved-as", "pixels", "--split", "train"], "--split is for pictures"),
     ],
 )

@@ -1,8 +1,8 @@
 """Values from outside, wrong in every way: each ends in a result or in one line, never in a traceback.
 
 A document that is right (params.yaml, the header of an artifact, metrics, a recipe.json, a README) gets one wrong value
-at one place, and is read by what reads it in earnest. ``pytest`` tries a sample, ``pytest -m slow tests/test_fuzz.py``
-everything.
+at one place, and is read by what reads it in earnest. ``pytest`` tries a small sample, ``pytest -m long`` a larger
+one, ``pytest -m slow tests/test_fuzz.py`` everything.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from marks import long
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_bad_input import MTT, PARAMS
@@ -59,7 +60,7 @@ from distillkit.training.expert_files import ExpertFiles, save_experts, shard_pa
 from distillkit.training.score_file import ScoreSpec, read_score_file
 from distillkit.training.trajectories import Dynamics, Expert, ExpertsSpec
 
-SAMPLE = 110  # cells of each kind of document in an ordinary run
+SAMPLE = 110  # cells of each kind of document in the larger sample
 LONGEST = 20  # seconds for a cell
 MARK = "@ here @"
 RIGHT = "nothing wrong"
@@ -170,13 +171,14 @@ def ends(action: Callable[[], Any]) -> int:
 class Check:
     """Tries cells, and says which of them end in anything but a result or one line."""
 
-    def __init__(self, capsys: Any, everything: bool):
-        self.capsys, self.everything = capsys, everything
+    def __init__(self, capsys: Any, share: float | None):
+        self.capsys, self.share = capsys, share
 
     def __call__(self, cells: Sequence[Cell], sample: int = SAMPLE) -> None:
         draw = random.Random(0)
         right = [cell for cell in cells if cell[0].endswith(RIGHT)]
-        chosen = cells if self.everything else [*right, *draw.sample(cells, min(sample, len(cells)))]
+        some = len(cells) if self.share is None else min(int(sample * self.share), len(cells))
+        chosen = [*right, *draw.sample(cells, some)]
         wrong, codes = [], Counter()
         for name, action in chosen:
             code = ends(action)
@@ -193,7 +195,10 @@ class Check:
         assert not wrong, f"{len(wrong)} of {len(chosen)}: " + "\n".join(wrong[:20])
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["sample", "everything"])
+EVERYTHING = pytest.param(None, marks=pytest.mark.slow, id="everything")
+
+
+@pytest.fixture(params=[pytest.param(0.3, id="small sample"), long(1, id="sample"), EVERYTHING])
 def check(request, capsys, monkeypatch, tmp_path) -> Iterator[Check]:
     monkeypatch.chdir(tmp_path)
     earlier = signal.signal(signal.SIGALRM, too_long)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hub_server import Fault, Hub
 from interpreter import PYTHON, path
+from marks import long
 from ruamel.yaml import YAML
 
 SOURCE = "someone/flowers"
@@ -131,6 +132,7 @@ def test_import_of_a_folder(project, source, dvc, hub):
     assert found == {name: data for name, data in FILES.items() if name.startswith("data/")}
 
 
+@pytest.mark.long
 def test_update_leaves_a_tag_and_follows_a_branch(project, source, dvc):
     for name, revision in {"pinned.txt": "@v1.0", "moving.txt": "", "main.txt": "@main"}.items():
         dvc(project, "import-url", f"hf://datasets/{SOURCE}{revision}/top.txt", name)
@@ -151,6 +153,7 @@ def test_get_url_and_ls_url(project, source, dvc):
     assert sorted(listed) == [".gitattributes", *sorted(FILES)]
 
 
+@pytest.mark.long
 def test_a_stage_depends_on_the_hub(project, source, dvc):
     address = f"hf://datasets/{SOURCE}/top.txt"
     stage = {"cmd": f"dvc get-url --force {address} got.txt", "deps": [address], "outs": ["got.txt"]}
@@ -193,6 +196,7 @@ def test_push_status_pull_and_gc(project, store, dvc):
     assert json.loads(dvc(project, "status", "-c", "--json")) == {}
 
 
+@pytest.mark.long
 def test_the_run_cache_goes_with_the_same_commit(project, store, dvc, tmp_path):
     stages = {name: {"cmd": f"echo {name} > {name}", "deps": ["in"], "outs": [name]} for name in "abcd"}
     YAML(typ="safe").dump({"stages": stages}, project / "dvc.yaml")
@@ -222,6 +226,7 @@ def test_a_thousand_objects_are_few_commits(hub, project, store, dvc):
     assert folder is store.commits[-1], "the list of a folder must not land before its files"
 
 
+@pytest.mark.long
 def test_two_pushes_at_once(hub, project, store, dvc, tmp_path):
     other = new_project(tmp_path / "other")
     shutil.copy(project / ".dvc/config", other / ".dvc/config")
@@ -246,12 +251,11 @@ RETRY_AT_ONCE = {"Retry-After": "0"}
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("POST", "/commit/", kind="status", status=503, headers=RETRY_AT_ONCE),
-        Fault("POST", "/commit/", kind="status-after", status=504, headers=RETRY_AT_ONCE),
-        Fault("POST", "/commit/", kind="drop-after"),
-        Fault("GET", "/revision/main", kind="drop"),
+        pytest.param(Fault("POST", "/commit/", kind="drop-after"), id="lost answer"),
+        long(Fault("POST", "/commit/", kind="status", status=503, headers=RETRY_AT_ONCE), id="busy"),
+        long(Fault("POST", "/commit/", kind="status-after", status=504, headers=RETRY_AT_ONCE), id="slow answer"),
+        long(Fault("GET", "/revision/main", kind="drop"), id="dropped connection"),
     ],
-    ids=["busy", "slow answer", "lost answer", "dropped connection"],
 )
 def test_a_push_survives_a_fault(hub, project, store, dvc, fault):
     (project / "single.txt").write_text("one\n")
@@ -264,6 +268,7 @@ def test_a_push_survives_a_fault(hub, project, store, dvc, fault):
     assert len(store.commits) == before + 1, "a commit whose answer was lost is not made twice"
 
 
+@pytest.mark.long
 def test_a_push_that_failed_half_way_is_completed_by_the_next(hub, project, store, run, dvc):
     write_folder(project / "data", 250)
     dvc(project, "add", "data")
@@ -282,7 +287,7 @@ def test_what_came_with_other_bytes_is_not_kept(hub, project, source, run):
     hub.fault(Fault("GET", "/resolve/", kind="corrupt", times=100))
     done = run(project, "get-url", f"hf://datasets/{SOURCE}/data/model.safetensors")
     assert done.returncode != 0
-    assert "came with other bytes than the Hub lists" in done.stderr.splitlines()[-1]
+    assert "has other bytes than the Hub lists" in done.stderr.splitlines()[-1]
     assert not list(project.glob("model*"))
 
 
@@ -290,10 +295,10 @@ def test_what_came_with_other_bytes_is_not_kept(hub, project, source, run):
     ("address", "expected"),
     [
         ("hf://datasets/someone/nothing/file.txt", "someone/nothing@main is not on the Hub"),
-        (f"hf://datasets/{SOURCE}@v9/top.txt", f"{SOURCE}@v9 does not exist on the Hub"),
-        (f"hf://datasets/{SOURCE}/nothing.txt", f"The path 'hf://datasets/{SOURCE}/nothing.txt' does not exist"),
-        ("hf://datasets/someone", "hf://datasets/someone is no address of a dataset"),
-        ("hf://someone/model/file.txt", "hf://someone/model/file.txt is no address of a dataset"),
+        long(f"hf://datasets/{SOURCE}@v9/top.txt", f"{SOURCE}@v9 does not exist on the Hub"),
+        long(f"hf://datasets/{SOURCE}/nothing.txt", f"The path 'hf://datasets/{SOURCE}/nothing.txt' does not exist"),
+        long("hf://datasets/someone", "hf://datasets/someone is no address of a dataset"),
+        long("hf://someone/model/file.txt", "hf://someone/model/file.txt is no address of a dataset"),
     ],
 )
 def test_what_is_not_there_is_told_in_one_line(project, source, run, address, expected):
@@ -301,6 +306,7 @@ def test_what_is_not_there_is_told_in_one_line(project, source, run, address, ex
     assert expected.removeprefix("The path ") in only_line(run(project, "import-url", address)).replace("\n", " ")
 
 
+@pytest.mark.long
 def test_no_access_is_told_in_one_line_without_the_token(hub, project, store, run, dvc):
     (project / "single.txt").write_text("one\n")
     dvc(project, "add", "single.txt")
@@ -311,10 +317,11 @@ def test_no_access_is_told_in_one_line_without_the_token(hub, project, store, ru
     line = only_line(run(project, "push", token=None))
     assert f"{STORE}@main is not on the Hub" in line
     assert "run `hf auth login`" in line
-    assert "hidden from you" in only_line(run(project, "status", "-c", token=None))
+    assert "not open to you" in only_line(run(project, "status", "-c", token=None))
     assert "does not know your token (401)" in only_line(run(project, "push", token="hf_wrong"))
 
 
+@pytest.mark.long
 def test_a_tag_is_no_place_to_push_to(project, store, run, dvc):
     store.tags["v1"] = (store.head, "")
     dvc(project, "remote", "modify", "hub", "url", f"hf://datasets/{STORE}@v1/dvc")
@@ -326,4 +333,4 @@ def test_a_tag_is_no_place_to_push_to(project, store, run, dvc):
 def test_options_that_hf_does_not_have_are_refused(project, store, source, run):
     assert "extra keys not allowed" in run(project, "remote", "modify", "hub", "token", "x").stderr
     done = run(project, "import-url", "--to-remote", f"hf://datasets/{SOURCE}/top.txt")
-    assert "hf:// takes no --to-remote" in only_line(done)
+    assert "hf:// does not support --to-remote" in only_line(done)

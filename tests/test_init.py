@@ -26,10 +26,11 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup import estimates, new_files
+from distillkit.setup import new_files
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
+from distillkit.setup.timing import fitting
 from distillkit.setup.timing.speeds import Speeds
 from distillkit.setup.workflow import workflow_text
 from distillkit.sources.fetch import DataSpec
@@ -66,10 +67,8 @@ def distillkit(folder: Path, *arguments: str, **environment: str) -> subprocess.
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """One whose speed need not be measured: seconds for each pipeline. Processes measure this one."""
-    estimates.speeds_at.cache_clear()
-    monkeypatch.setattr(estimates, "speeds_of", lambda data, images: Speeds(2000, 2000, 2000, 500))
+    monkeypatch.setattr(fitting, "speeds_of", lambda data, images: Speeds(2000, 2000, 2000, 500))
     yield
-    estimates.speeds_at.cache_clear()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -112,21 +111,7 @@ def read(folder: Path) -> dict:
 
 def test_the_pipeline_is_written_beside_what_is_theirs(repository):
     before = files(repository)
-    command = (
-        PYTHON,
-        "-m",
-        "distillkit",
-        "init",
-        "distill",
-        "--dataset",
-        "data/raw",
-        "--ipc",
-        "2",
-        "--ipc",
-        "5",
-        "--ci",
-    )
-    ran = run(repository, *command)
+    ran = distillkit(repository, "init", "distill", "--dataset", "data/raw", "--ipc", "2", "--ipc", "5", "--ci")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.endswith("next: dvc repro distill/dvc.yaml\n")
     after = files(repository)
@@ -334,7 +319,7 @@ def test_files_of_an_earlier_init_are_not_in_a_new_folder(bare):
 @pytest.mark.parametrize(("cap", "written"), [(1000, None), (2, 2)])
 def test_init_writes_no_cap_that_no_class_reaches(bare, monkeypatch, cap, written):
     """Of four images a class, one is set aside for testing."""
-    monkeypatch.setattr(estimates, "LEVELS", (Effort(per_class=cap),))
+    monkeypatch.setattr(fitting, "LEVELS", (Effort(per_class=cap),))
     told = init("pipe", "--dataset", "images", "--ipc", "1", "--method", "mtt", "--minutes", "1000").stderr
     assert read(bare / "pipe")["data"].get("per_class") == written
     assert ("per_class 2" in told) == (written is not None) and "per_class 1000" not in told

@@ -19,6 +19,7 @@ import pytest
 import torch
 from forked import Ended, Moment
 from interpreter import PYTHON, SCRIPTS
+from marks import long
 from ruamel.yaml import YAML
 from test_pipeline import MATCHING, OPTIM, PARAMS, dvc, environment, new_project, repro, write_params
 
@@ -41,6 +42,7 @@ TINY = PARAMS | {
     "recipes": {"selmatch": SELMATCH | {"optim": OPTIM | {"steps": 3}}},
     "package": {"name": "tiny", "default": "selmatch", "storage": "float32"},
 }
+LEARNING = {"experts", "distill"}  # which learn step by step, and keep what they have
 STAGES = ("fetch", "experts", "score", "reference", "distill", "evaluate", "report", "package")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 NETWORK = re.compile(r"(1|expert-\d)-\d\.safetensors")  # the first tasks that a stage maps, an expert's epochs
@@ -61,18 +63,33 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+class Whole:
+    """A project whose stages run without interruption, in their order, as soon as a test asks for one of them."""
+
+    def __init__(self, project: Path):
+        self.project, self.runs, self.states = project, dict[str, Ended](), {"": contents(project)}
+
+    def run(self, stage: str) -> Ended:
+        """How the stage ended."""
+        for each in STAGES[: STAGES.index(stage) + 1]:
+            if each not in self.runs:
+                self.runs[each] = forked.run(self.project, command(each))
+                assert self.runs[each].code == 0, self.runs[each].said
+                self.states[each] = contents(self.project)
+        return self.runs[stage]
+
+    def after(self, stage: str) -> dict[str, str]:
+        """What lies there after the stage."""
+        self.run(stage)
+        return self.states[stage]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[Path, dict[str, dict[str, str]], dict[str, Ended]]:
-    """A project run stage by stage without interruption: what lay there before and after each, and how it ended."""
+def whole(tmp_path_factory) -> Whole:
     project = tmp_path_factory.mktemp("interrupted") / "whole"
     shutil.copytree(Path(forked.__file__).parents[1] / "stages", project / "stages")
     write_params(project, TINY)
-    states, runs = {"": contents(project)}, {}
-    for stage in STAGES:
-        runs[stage] = forked.run(project, command(stage))
-        assert runs[stage].code == 0, runs[stage].said
-        states[stage] = contents(project)
-    return project, states, runs
+    return Whole(project)
 
 
 @pytest.fixture
@@ -82,8 +99,9 @@ def before(whole, tmp_path) -> Callable[[str], Path]:
     def before(stage: str) -> Path:
         project = tmp_path / stage
         shutil.rmtree(project, ignore_errors=True)
-        shutil.copytree(whole[0], project)
-        for path in whole[1][STAGES[-1]].keys() - whole[1][(("", *STAGES))[STAGES.index(stage)]].keys():
+        whole.run(stage)
+        shutil.copytree(whole.project, project)
+        for path in contents(project).keys() - whole.states[("", *STAGES)[STAGES.index(stage)]].keys():
             (project / path).unlink()
         if stage == "package":
             (project / "artifacts/hub/tiny/selmatch").rmdir()
@@ -95,7 +113,6 @@ def before(whole, tmp_path) -> Callable[[str], Path]:
 
 def check_interrupted(project: Path, whole, stage: str, moment: Moment) -> None:
     """Interrupt the stage and run it again: nothing done is done again, and all that is left is what it should be."""
-    _, states, runs = whole
     first = forked.run(project, command(stage), moment)
     assert first.code == (-moment.signal if moment.signal == signal.SIGKILL else 128 + moment.signal), first.said
     if moment.signal != signal.SIGKILL:
@@ -105,19 +122,19 @@ def check_interrupted(project: Path, whole, stage: str, moment: Moment) -> None:
     done = {path.name for path in (project / WORK).rglob("*") if NETWORK.fullmatch(path.name)}
     second = forked.run(project, command(stage))
     assert second.code == 0, second.said
-    assert contents(project) == states[stage]
+    assert contents(project) == whole.after(stage)
     assert not done & set(second.named)
     if stage != "experts":
         assert (f"going on with {len(done)} of " in second.said) == bool(done)
-    steps = [run.named.count("distillation.safetensors") for run in (first, second, runs[stage])]
+    steps = [run.named.count("distillation.safetensors") for run in (first, second, whole.run(stage))]
     assert steps[0] + steps[1] == steps[2]
     assert (f"resumed at step {steps[0]} of 3" in second.said) == bool(steps[0])
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [stage if stage in LEARNING else long(stage) for stage in STAGES])
 def test_a_stage_interrupted_here_and_there(whole, before, stage):
     """Early, in the middle and at the end; killed, terminated and by Ctrl-C."""
-    last = len(whole[2][stage].named) - 1
+    last = len(whole.run(stage).named) - 1
     for number, at in dict(zip(SIGNALS, sorted({0, last // 2, last}), strict=False)).items():
         check_interrupted(before(stage), whole, stage, Moment(number, at))
 
@@ -126,13 +143,14 @@ def test_a_stage_interrupted_here_and_there(whole, before, stage):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_interrupted_everywhere(whole, before, stage, number):
-    for at in range(len(whole[2][stage].named)):
+    for at in range(len(whole.run(stage).named)):
         check_interrupted(before(stage), whole, stage, Moment(number, at))
 
 
+@pytest.mark.long
 def test_what_is_named_are_networks_steps_and_outputs(whole):
     """The moments above are worth their name."""
-    named = {stage: sorted(run.named) for stage, run in whole[2].items()}
+    named = {stage: sorted(whole.run(stage).named) for stage in STAGES}
     epochs = [f"expert-{member}-{epoch}.safetensors" for member in range(3) for epoch in range(3)]
     assert named["experts"] == [*epochs, "shard-0.safetensors"]
     assert named["reference"] == ["1-0.safetensors", "1-1.safetensors", "reference.safetensors"]
@@ -155,8 +173,8 @@ def test_a_stage_killed_again_and_again_gets_done(whole, before):
     damaged.write_bytes(damaged.read_bytes()[:-1])
     again = forked.run(project, command("experts"))
     assert again.said.count("cannot be resumed (") == 1
-    assert sorted([*again.named, *kept]) == sorted(whole[2]["experts"].named)
-    assert contents(project) == whole[1]["experts"]
+    assert sorted([*again.named, *kept]) == sorted(whole.run("experts").named)
+    assert contents(project) == whole.after("experts")
 
 
 def test_damaged_work_is_told_and_done_again(whole, before):
@@ -169,7 +187,7 @@ def test_damaged_work_is_told_and_done_again(whole, before):
     again = forked.run(project, command("distill"))
     assert len(re.findall(r"^warning: .* cannot be reused \(.*\); computing it again$", again.said, re.M)) == 2
     assert len(re.findall(r"^warning: .* cannot be resumed \(.*\); starting again$", again.said, re.M)) == 1
-    assert contents(project) == whole[1]["distill"]
+    assert contents(project) == whole.after("distill")
 
 
 def test_other_inputs_do_not_take_up_the_work(whole, before):
@@ -179,7 +197,7 @@ def test_other_inputs_do_not_take_up_the_work(whole, before):
     assert len(forked.run(project, command("evaluate")).named) == 6
     write_params(project, TINY)
     assert len(forked.run(project, command("evaluate")).named) == 4
-    assert contents(project) == whole[1]["evaluate"]
+    assert contents(project) == whole.after("evaluate")
 
 
 def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
@@ -189,7 +207,7 @@ def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
         running = forked.begin(project, command("score"))
         until(lambda: "waiting" in project.with_name("score.said").read_text(), "it waits")
         assert running.poll() is None
-        assert contents(project).keys() - whole[1]["reference"].keys()  # the lock
+        assert contents(project).keys() - whole.after("reference").keys()  # the lock
     ended = forked.end(project, running)
     line = f"waiting for the end of another process that runs the same: {' '.join(command('score'))}\n"
     assert (ended.code, ended.said) == (0, line)
@@ -274,6 +292,7 @@ def steps(said: str, word: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.long
 def test_dvc_repro_interrupted(long_project, tmp_path):
     """By Ctrl-C; then dvc alone is terminated, a shell in between or not; then all are killed: nobody helps."""
     dvc(long_project, "repro", "-q", "inputs")

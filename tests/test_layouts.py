@@ -40,10 +40,10 @@ from distillkit.cli import cli
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData
 from distillkit.data.origin import Found
-from distillkit.setup.doctor import fetched_images
-from distillkit.setup.estimates import expected
-from distillkit.setup.inspection import inspect_source, parse_dataset
+from distillkit.setup.doctor import fetched
+from distillkit.setup.inspection import expected, inspect_source, parse_dataset
 from distillkit.setup.resources import Images
+from distillkit.setup.timing import fitting
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource, HuggingFaceSource
@@ -375,8 +375,7 @@ def test_show_and_doctor_tell_what_fetch_told(tmp_path: Path) -> None:
     save_real(path := tmp_path / "artifacts/real.safetensors", real)
     assert load_real(path).found == real.found
     assert told(real) in "\n".join(lines(describe(path)))
-    (finding,) = fetched_images(tmp_path)
-    assert finding.found == told(real).replace("\n", "; ")
+    assert told(real) == "\n".join(summary.lines(summary.read_summary(fetched(tmp_path))))
 
 
 def test_an_artifact_without_a_word_has_the_usual_splits(tmp_path: Path) -> None:
@@ -436,7 +435,7 @@ def test_init_and_doctor_do_not_read_all_images(here: Path, monkeypatch: pytest.
 
     source = FolderSource(path=str(pets(here / "x")))
     monkeypatch.setattr("distillkit.sources.folders.content_hash", refuse)
-    assert inspect_source(source, Path()).images == 4
+    assert sum(inspect_source(DataSpec(source), Path()).classes.values()) == 4
     assert expected(DataSpec(source), Path()) == Images((1, 1, 2), 2, 4, 2)
     with pytest.raises(AssertionError, match="all images are read"):
         fetch(DataSpec(source))
@@ -450,6 +449,17 @@ def test_init_takes_columns_and_splits(here: Path) -> None:
     code, said = init("--dataset", "x", "--test-split", "none", "--label-column", "label", "--image-column", "image")
     assert code == 0 and "6 training images; 2 test images, drawn from the training images" in said
     assert source_in(here) == HuggingFaceSource(id="../x", image="image", label="label", test_split=None)
+
+
+def test_init_and_doctor_estimate_for_the_same_images(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six to train on, two for testing, which are drawn from the eight."""
+    seen: list[Images] = []
+    monkeypatch.setattr(fitting, "speeds_of", lambda data, images: None)
+    monkeypatch.setattr(fitting, "seconds_of", lambda data, images, speeds: seen.append(images) or {"fetch": 1.0})
+    label = datasets.ClassLabel(names=["cat", "dog"])
+    write_parquet(here / "x", "train", [Image.new("RGB", (8, 8), (row, 1, 1)) for row in range(8)], [0, 1] * 4, label)
+    assert init("--dataset", "x")[0] == 0
+    assert seen == [Images((3, 8, 8), 2, 6, 2)] == [expected(DataSpec(HuggingFaceSource(id="x")), here)]
 
 
 def test_init_takes_folders_as_they_are_named(here: Path) -> None:
@@ -510,7 +520,7 @@ def test_a_row_without_a_file_is_told_by_its_line(
     with pytest.raises(SourceError, match=message):
         fetch_hub(tmp_path)
     with pytest.raises(SourceError, match=message):
-        inspect_source(HuggingFaceSource(id=str(tmp_path)), Path())
+        inspect_source(DataSpec(HuggingFaceSource(id=str(tmp_path))), Path())
 
 
 def test_all_rows_without_a_file_are_told(tmp_path: Path) -> None:
@@ -541,7 +551,7 @@ def test_names_that_are_no_text_are_refused(tmp_path: Path, source: Any, name: b
     path.parent.mkdir(exist_ok=True)
     path.write_bytes((tmp_path / "train/cat/0.png").read_bytes())
     chosen = source(path=str(tmp_path)) if source is FolderSource else source(id=str(tmp_path))
-    for read in (lambda: fetch(DataSpec(chosen)), lambda: inspect_source(chosen, Path())):
+    for read in (lambda: fetch(DataSpec(chosen)), lambda: inspect_source(DataSpec(chosen), Path())):
         with pytest.raises(SourceError, match="is not UTF-8; expected UTF-8 for files and classes; rename it"):
             read()
 

@@ -12,10 +12,8 @@ from packages import build_package, contents, rewritten
 from PIL import Image
 
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.check.leaderboard.claims import Row, rows_of
-from distillkit.check.leaderboard.measurement import check_alike, groups_of, measurement, network_words
-from distillkit.check.leaderboard.picture import label
-from distillkit.check.leaderboard.views import as_csv, markdown
+from distillkit.check.leaderboard.claims import Row, check_alike, groups_of, measurement, network_words, rows_of
+from distillkit.check.leaderboard.views import as_csv, label, markdown
 from distillkit.cli import cli
 
 TRAINING = {"steps": 20, "batch": 20, "lr": 0.05}
@@ -103,7 +101,9 @@ def test_what_is_not_measured_alike_is_refused_and_named(change, what):
         for name, record in (("one", RECORD), ("two", RECORD | change))
     ]
     assert groups_of(rows) == [rows[:1], rows[1:]]
-    with pytest.raises(ParamsError, match=rf"^one a and two a were not measured alike: {what} [^;]*; expected one"):
+    with pytest.raises(
+        ParamsError, match=rf"^one a and two a were measured in different ways: {what} [^;]*; expected one"
+    ):
         check_alike(groups_of(rows))
 
 
@@ -146,7 +146,7 @@ def test_a_claim_that_contradicts_itself_is_refused(first, tmp_path):
 
 def test_signed_off_findings_stand_in_for_claims(first, tmp_path):
     folder = Path(shutil.copytree(first, tmp_path / "tiny"))
-    with pytest.raises(ParamsError, match="nobody has signed off any of these sets"):
+    with pytest.raises(ParamsError, match="none of these sets has a sign-off"):
         rows_of([str(folder)], [], True)
     (folder / "sign-offs").mkdir()
     options = ["--sign-off", str(folder / "sign-offs/a.json"), "--by", "Alice", "--seed", "1"]

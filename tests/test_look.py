@@ -27,8 +27,9 @@ from distillkit.look.facts import percentiles
 from distillkit.look.opening import open_subject
 from distillkit.look.page import SHEETS, export, few_enough, page, sheets_of
 from distillkit.look.server import Server, serving
-from distillkit.look.sheets import Gallery, as_levels
+from distillkit.look.sheets import Gallery
 from distillkit.report.document import data_block, digest, policy
+from distillkit.report.pictures import as_levels
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_classes_and_pairs_and_sentences(described):
     assert not re.search(r"\d %", words), "no line begins with a sign"
     words = words.replace("\u00a0", " ")
     assert words.startswith(
-        "A training set of 40 images in 10 classes, made by the method SelMatch to stand for the 300 t"
+        "A training set of 40 images in 10 classes, made by the method SelMatch to replace the 300 t"
     )
     assert "training images of digits (13.33 % as many): 20 learned, 20 real." in words
     assert found["tab"] == "mixed-ipc4: 40 images for those of digits" and "the score “el2n” of" in found["difficulty"]
@@ -110,7 +111,7 @@ def test_classes_and_pairs_and_sentences(described):
     assert "updates and tested on 60 images." in words
     assert "70.00 % of its test images are right (75.00 % with as many random images, 80.00 % with all images)" in words
     assert "30.00 % are taken for 2. A class has 2 test images: one that all 5 networks get" in words, "10 of 5"
-    assert "networks get wrong takes up to 50.00 % off the accuracy of its class." in words
+    assert "networks get wrong lowers the accuracy of its class by up to 50.00 %." in words
     assert "to the hardest image (100 %), nothing comes from 0 to 10 % and 30 to 100 %." in words
     assert "20 images of 40 are images of the source, unchanged" in words
     most = max(range(40), key=lambda place: found["images"]["moved"][place])
@@ -147,7 +148,11 @@ def test_what_is_said_of_the_source_is_what_the_page_holds(folder, monkeypatch):
     assert limit == pytest.approx(found["yardstick"], rel=0.005)
     near = sum(images["distance"][place] <= limit for place in learned)
     still = sum(images["near"][place] == images["from"][place] for place in learned)
-    assert 0 < near < 20 and f"{near} are within" in words[state] and words[state].startswith(f"{still} of 20 learned")
+    assert (
+        0 < near < 20
+        and f" {near} are at most" in words[state]
+        and words[state].startswith(f"For {still} of 20 learned")
+    )
     beside = {*galleries[1].rows.tolist()} - {images["from"][place] for place in range(40) if place not in learned}
     assert len(beside) >= 20 and f"This page also shows {len(beside)} images of the source" in words[""]
 
@@ -245,7 +250,7 @@ def test_without_the_source_nothing_of_it_is_shown(folder):
     found, galleries = describe(open_subject(str(folder), None, with_source=False))
     assert "source" not in [gallery.name for gallery in galleries] and found["map"] is None and found["tenths"] is None
     assert not [sentence for sentence, _ in found["answers"] if "This page also shows" in sentence]
-    assert set(found["images"]["moved"]) == {None} and "left out, as was asked for" in found["missing"][-1]
+    assert set(found["images"]["moved"]) == {None} and "left out, as you asked" in found["missing"][-1]
 
 
 def test_a_package_shows_what_it_has(first, tmp_path):
@@ -315,11 +320,11 @@ def test_export_is_one_file_or_sheets_beside_it(described, tmp_path, monkeypatch
         data_in(text)["galleries"]["set"]["sheets"] == ["sheets/set-0.webp"] and "img-src &#39;self&#39; data:;" in text
     )
     (tmp_path / "site/notes.txt").touch()
-    with pytest.raises(ParamsError, match="holds other files than a page"):
+    with pytest.raises(ParamsError, match="has files that are no part of a page"):
         export(*described, tmp_path / "site")
     (tmp_path / "own").mkdir()
     (tmp_path / "own/index.html").write_text("<html>my page")
-    with pytest.raises(ParamsError, match="holds other files than a page"):
+    with pytest.raises(ParamsError, match="has files that are no part of a page"):
         export(*described, tmp_path / "own")
     assert (tmp_path / "own/index.html").read_text() == "<html>my page"
 

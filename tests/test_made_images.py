@@ -167,7 +167,7 @@ def test_the_report_shows_them(entries, tmp_path):
     assert "1-NN %" in (tmp_path / "report.html").read_text(encoding="utf-8")
     table = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert re.search(
-        r"no best checkpoint; but average, dd, poisoned, a-replayed: plain gradient steps in the set", table
+        r"and tested after the last one; but average, dd, poisoned, a-replayed: plain gradient steps in the set", table
     )
     assert re.search(r"; starts trained \(poisoned, [\d.]+ % before\): its networks were trained on real images", table)
     assert "1-NN" not in table

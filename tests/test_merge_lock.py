@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from marks import long
 from ruamel.yaml import YAML
 from test_pipeline import dvc, environment
 from test_repro import copy, names, project
@@ -67,7 +68,7 @@ def branches(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["merge", "rebase"])
+@pytest.mark.parametrize("command", ["merge", long("rebase")])
 def test_two_new_stages_merge_and_nothing_runs_again(branches, command):
     done = git(branches, command, "other", *(["--no-edit"] if command == "merge" else []))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,21 +8,22 @@ import pytest
 from distillkit.base.errors import ParamsError
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import read
+from distillkit.data.origin import Found
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.pipeline.checks import check_params
 from distillkit.pipeline.packaging import PackageSpec
-from distillkit.setup import estimates
 from distillkit.setup.defaults import Effort
-from distillkit.setup.estimates import LEVELS, budget_words, by_stage, fitting, images_of
-from distillkit.setup.inspection import Inspection
+from distillkit.setup.inspection import images_of
 from distillkit.setup.params_template import params_text
 from distillkit.setup.resources import Images
-from distillkit.setup.timing import duration
-from distillkit.setup.timing.duration import START, other_seconds, seconds_of
+from distillkit.setup.timing import duration, fitting
+from distillkit.setup.timing.duration import START, by_stage, other_seconds, seconds_of
+from distillkit.setup.timing.fitting import LEVELS, budget_words, with_room
 from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.readers import FolderSource
+from distillkit.sources.summary import Summary
 
-MNIST = Inspection(10, 60_000, 5_421, [(1, 28, 28)])
+MNIST = Summary(dict.fromkeys("0123456789", 6000), 10_000, [(1, 28, 28)], Found())
 SOURCE, PACKAGE = FolderSource(path="data/mnist"), PackageSpec("mnist", "selmatch-ipc300")
 
 
@@ -38,14 +39,12 @@ def machine(monkeypatch):
         speed = 2000 * 32 / data["evaluation"]["network"]["width"]
         return Speeds(speed, speed, speed, speed / 4)
 
-    estimates.speeds_at.cache_clear()
-    monkeypatch.setattr(estimates, "speeds_of", speeds)
+    monkeypatch.setattr(fitting, "speeds_of", speeds)
     yield speeds
-    estimates.speeds_at.cache_clear()
 
 
 def chosen(minutes: int | None, ipc: int = 300):
-    return fitting(minutes, ipc, partial(text_for, ipc=ipc), partial(images_of, MNIST, (28, 28)))
+    return fitting.fitting(minutes, ipc, partial(text_for, ipc=ipc), partial(images_of, MNIST, (28, 28)))
 
 
 def test_without_a_limit_the_numbers_are_the_usual_ones(machine):
@@ -60,12 +59,12 @@ def test_what_is_chosen_fits_by_the_arithmetic_of_doctor(machine, minutes):
     assert sum(seconds.values()) <= 60 * minutes
     data = read_yaml(text_for(effort).encode())
     check_params(data)
-    images = images_of(MNIST, (28, 28), effort)
+    images = images_of(MNIST, (28, 28), effort.per_class)
     assert seconds == seconds_of(data, images, machine(data, images))
-    levels = [estimates.with_room(level, 300) for level in LEVELS]
+    levels = [with_room(level, 300) for level in LEVELS]
     better = levels[levels.index(effort) - 1]
     data = read_yaml(text_for(better).encode())
-    images = images_of(MNIST, (28, 28), better)
+    images = images_of(MNIST, (28, 28), better.per_class)
     assert sum(seconds_of(data, images, machine(data, images)).values()) > 60 * minutes, "nothing better fits"
 
 
@@ -79,29 +78,29 @@ def test_every_level_can_be_read_and_takes_less_than_the_one_before(machine, mon
         assert data["data"].get("per_class") == effort.per_class
         assert data["recipes"]["mtt-ipc10"]["optim"]["steps"] == effort.steps
         assert data["recipes"]["mtt-ipc10"]["matching"]["max_start_epoch"] < effort.epochs
-        images = images_of(MNIST, (28, 28), effort)
+        images = images_of(MNIST, (28, 28), effort.per_class)
         taken.append(sum(seconds_of(data, images, machine(data, images)).values()))
     assert taken == sorted(taken, reverse=True) and len(set(taken)) == len(taken)
 
 
 def test_a_cap_leaves_room_for_the_sets(machine):
     """Classes keep twice as many images as the largest set takes, so that a window can move."""
-    assert [estimates.with_room(level, 300).per_class for level in LEVELS] == [None] * 4 + [1000, 600, 600, 600]
+    assert [with_room(level, 300).per_class for level in LEVELS] == [None] * 4 + [1000, 600, 600, 600]
 
 
 def test_no_cap_is_written_that_no_class_reaches(machine):
     """Classes of 800 images at most: neither 1,000 nor, where it would make room for a set, 800."""
-    assert [estimates.with_room(level, 300, 800).per_class for level in LEVELS] == [None] * 5 + [600] * 3
-    assert [estimates.with_room(level, 400, 800).per_class for level in LEVELS] == [None] * 8
+    assert [with_room(level, 300, 800).per_class for level in LEVELS] == [None] * 5 + [600] * 3
+    assert [with_room(level, 400, 800).per_class for level in LEVELS] == [None] * 8
     seen = []
-    fitting(10**9, 300, text_for, lambda effort: seen.append(effort) or images_of(MNIST, (28, 28), effort), 800)
+    fitting.fitting(10**9, 300, text_for, lambda cap: seen.append(cap) or images_of(MNIST, (28, 28), cap), 800)
     with pytest.raises(ParamsError):
-        fitting(0, 300, text_for, lambda effort: seen.append(effort) or images_of(MNIST, (28, 28), effort), 800)
-    assert {effort.per_class for effort in seen} == {None, 600}
+        fitting.fitting(0, 300, text_for, lambda cap: seen.append(cap) or images_of(MNIST, (28, 28), cap), 800)
+    assert set(seen) == {None, 600}
 
 
 def test_what_cannot_fit_is_refused(machine, monkeypatch):
-    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(10, 10, 10, 10))
+    monkeypatch.setattr(fitting, "speeds_of", lambda *_: Speeds(10, 10, 10, 10))
     with pytest.raises(ParamsError, match=r"^--minutes is 1, but the least that init offers takes about \d+ (min|h)"):
         chosen(1)
 

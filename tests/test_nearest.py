@@ -100,6 +100,7 @@ def test_differences_below_the_rounding_of_float32_are_seen():
     assert nearest_source(query, torch.cat([nearer, near])).row_N.item() == 0
 
 
+@pytest.mark.long
 def test_memory_stays_flat():
     """20,000 images of 3 x 32 x 32 as float32 would be 246 MB; the blocks need far less. So do 900 pairs of large
     images of noise, of which hardly any is ruled out: the differences of all would be 1.1 GB."""

@@ -139,7 +139,7 @@ def test_labels_of_a_file_are_those_of_the_source_s_rows(tmp_path):
             np.array([{}], dtype=object),
             r"cannot be read \(Object arrays cannot be loaded.*; expected an .npy of numbers",
         ),
-        ("0\nseven\n", r"line 2: 'seven' is no class; expected its name or number on each line"),
+        ("0\nseven\n", r"line 2 is 'seven'; expected the name or number of a class on each line"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, content, message):
@@ -264,6 +264,7 @@ def test_a_tail_is_no_hump(counts):
     assert second_hump(of_counts(counts)) is None and warning(None) is None
 
 
+@pytest.mark.long
 def test_experts_on_noisy_digits_give_the_warning_and_on_clean_ones_none(tmp_path, monkeypatch):
     """Through the stage and doctor: one line each, and nothing for labels as they are."""
     spec = importlib.util.spec_from_file_location("score_stage", ROOT / "stages/score.py")

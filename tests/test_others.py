@@ -31,7 +31,7 @@ from distillkit.package.card_tables import crossed
 from distillkit.package.manifest import open_package
 from distillkit.pipeline.checks import check_facts
 from distillkit.pipeline.measure import measure_others
-from distillkit.report.others import Entry, cross_table
+from distillkit.report.table import cross_table
 
 ROOT = Path(__file__).parents[1]
 RECIPE = replace(EVALUATION, runs=2, others=("mlp", Other(NetworkSpec("convnet", "none", 1, 4), 0.1)))
@@ -172,15 +172,13 @@ def test_the_drop_by_hand():
 
 
 def test_the_table_has_a_dash_where_a_network_was_not_tested():
-    columns, lines = cross_table(
-        "X", [Entry("one", MAIN, FEW), Entry("two", MAIN, {"a": FEW["a"]}), Entry("no", MAIN, {})]
-    )
+    columns, lines = cross_table("X", [("one", MAIN, FEW), ("two", MAIN, {"a": FEW["a"]}), ("no", MAIN, {})])
     assert columns == ["recipe", "X %", "a %", "b %", "drop"]
     assert lines == [
         ["one", "90.00 ± 4.00", "80.00 ± 2.00", "70.00 ± 2.00", "15.00 ± 2.12"],
         ["two", "90.00 ± 4.00", "80.00 ± 2.00", "–", "10.00 ± 2.24"],
     ]
-    assert cross_table("X", [Entry("no", MAIN, {})]) == ([], [])
+    assert cross_table("X", [("no", MAIN, {})]) == ([], [])
 
 
 def test_the_stage_measures_others_and_nothing_else_changes(tmp_path, monkeypatch):
@@ -246,7 +244,7 @@ def test_a_claim_of_another_network_is_checked(first, tmp_path):
     with pytest.raises(ArtifactError, match=r"contradicts itself: random-ipc2/recipe.json, mlp: accuracy has mean"):
         verify(open_package(torn), name, network="mlp", **options)
     with pytest.raises(
-        ParamsError, match=r"^--network is vit, of which tiny claims nothing for .*; expected one of mlp; "
+        ParamsError, match=r"^--network is vit, but tiny claims no accuracy of it for .*; expected one of mlp; "
     ):
         verify(open_package(honest), name, network="vit", **options)
     with pytest.raises(ParamsError, match=r"^--network is vgg; expected package.module:function, or one of vgg11, "):

@@ -70,7 +70,9 @@ def test_a_cell_that_names_another_place_is_refused(tmp_path: Path, secret: Path
     root = write_cells(tmp_path / "pets", [cell(path.format(secret=secret)), cell(image=grey((1, 1)))])
     write_cells(root, [cell(image=grey((1, 1))), cell(image=grey((2, 2)))], "test")
     (root / ".hidden.png").symlink_to(secret)
-    expected = r"train row 0 cannot be read \((its path .*not one of the|there is no file|.*is not in its archive)"
+    expected = (
+        r"train.parquet row 0 cannot be read \((its path .*not one of the|there is no file|.*is not in its archive)"
+    )
     with pytest.raises(SourceError, match=expected) as caught:
         fetch_hub(root)
     assert "\n" not in str(caught.value)
@@ -81,7 +83,9 @@ def test_a_relative_path_is_not_seen_from_where_one_stands(
 ) -> None:
     root = write_cells(tmp_path / "pets", [cell("0.png"), cell(image=grey((1, 1)))] * 2)
     monkeypatch.chdir(secret.parent)
-    with pytest.raises(SourceError, match=r"read: train row 0, train row 2 \(there is no file '0\.png'\)"):
+    with pytest.raises(
+        SourceError, match=r"read: train.parquet row 0, train.parquet row 2 \(there is no file '0\.png'\)"
+    ):
         fetch_hub(root)
 
 
@@ -188,7 +192,7 @@ def test_what_is_no_picture_is_one_line_with_the_name(
     root = write_cells(tmp_path / "hub", [cell(image=grey((1, 1))), {"bytes": data, "path": "1.png"}] * 2)
     for where, read, place in (
         ("train/dog/1.png", fetch_folder, "folder"),
-        ("train row 1, train row 3", fetch_hub, root),
+        (r"train.parquet row \d, train.parquet row \d", fetch_hub, root),
     ):
         with pytest.raises(SourceError, match=rf"{where} (cannot be read )?\({message}") as caught:
             read(tmp_path / place)

@@ -28,10 +28,10 @@ from distillkit.data.images import ImageSet, RealData, SyntheticSet, channel_sta
 from distillkit.data.origin import SourceInfo
 from distillkit.package.build import Entry, build
 from distillkit.package.card_tables import parameter_table, params_lines
+from distillkit.package.card_words import pixel_lines
 from distillkit.package.front_matter import size_category
 from distillkit.package.manifest import Package, open_package
 from distillkit.package.recipe_json import checksums, digest, source_yardstick, without_machine_paths
-from distillkit.package.storage.columns import pixel_lines
 from distillkit.sources.licences import LICENCES, licence
 
 EVALUATION = {
@@ -236,6 +236,7 @@ def test_packages_give_the_artifacts_back(tmp_path: Path) -> None:
     assert len(kept["selmatch-ipc2"]["learned_images"]) == 10
 
 
+@pytest.mark.long
 def test_another_process_in_another_folder_writes_the_same_bytes(built: Package, tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from test_package import build_example; "
     code += "build_example(Path(sys.argv[1]), (1, 5, 4))"

@@ -160,6 +160,7 @@ def test_a_change_is_of_one_recipe_only_and_mistakes_are_one_line(paper):
             files.build(ExpertsSpec, files.read_preset(PRESET, [change])["experts"], "experts")
 
 
+@pytest.mark.long
 def test_a_toy_run_needs_few_packages_and_a_second_one_does_nothing(paper, toy, tmp_path, monkeypatch, capsys):
     work = tmp_path / "work"
     first = process(toy, work, "--runs", "2", "--full", "--out", str(tmp_path / "out.json"))
@@ -206,6 +207,7 @@ class Interrupt:
         return self.function(*args, **kwargs)
 
 
+@pytest.mark.long
 def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(paper, toy, tmp_path, monkeypatch):
     scale, _ = paper
     monkeypatch.setattr(scale, "CHECKPOINT_SECONDS", 0)

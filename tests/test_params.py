@@ -237,8 +237,12 @@ def test_an_integer_will_do_for_a_number():
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
-        ("data.test_fraction", 1.5, "1.5; expected between 0.01 and 0.99"),
-        ("data.size", [8, 0], "0; expected at least 1"),
+        (
+            "data.test_fraction",
+            1.5,
+            "1.5; expected between 0.01 and 0.99; write 0.25 to set a quarter of each class aside",
+        ),
+        ("data.size", [8, 0], "[8, 0]; expected height and width of at least 1, as in [32, 32]"),
         ("data.per_class", 0, "0; expected at least 1"),
         ("data.split_seed", 10**400, "beyond 1e308; expected between 0 and 9.22337e+18"),
         ("data.split_seed", -(10**400), "below -1e308; expected between 0 and 9.22337e+18"),

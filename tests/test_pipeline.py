@@ -176,6 +176,7 @@ def test_nothing_changed_runs_nothing(project):
     assert repro(project) == set()
 
 
+@pytest.mark.long
 def test_a_change_runs_what_it_changes_and_taking_it_back_leaves_nothing(project):
     """A new and a changed recipe run only themselves; a new shard runs what uses experts: not the full set, nor the
     random one. What is left over counts nowhere; DVC has it in its cache.
@@ -194,6 +195,7 @@ def test_a_change_runs_what_it_changes_and_taking_it_back_leaves_nothing(project
     assert dvc(project, "status") == UP_TO_DATE
 
 
+@pytest.mark.long
 def test_a_change_of_the_size_alone_is_fetched(project):
     """The keys of DVC's run-cache leave out every parameter called size: it would bring images of another size."""
     for side in (6, 5, 6):
@@ -207,6 +209,7 @@ def made(*recipes: str) -> set[str]:
     return {f"{stage}@{recipe}" for stage in ("distill", "evaluate") for recipe in recipes}
 
 
+@pytest.mark.long
 def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
     """A shard and a recipe go, the package's name changes, all comes back: who clones and pulls finds nothing to do."""
     dvc(project, "remote", "add", "-d", "store", str(tmp_path / "store"))
@@ -232,6 +235,7 @@ def test_clones_have_what_params_name_and_nothing_else(project, tmp_path):
     assert (lock(project), files(project)) == before
 
 
+@pytest.mark.long
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
     """Another folder and hash seed, an empty cache: the same dvc.lock, output hashes and all.
 
@@ -246,6 +250,7 @@ def test_two_runs_give_the_same_bytes(finished, tmp_path):
     assert (again / "dvc.lock").read_text() == (finished[0] / "dvc.lock").read_text()
 
 
+@pytest.mark.long
 def test_every_stage_goes_through_zca_whitening(project):
     """All of them but the list of the code run again: the images that networks see are others."""
     whitened = {**PARAMS["data"], "normalisation": {"kind": "zca", "eps": 0.1}}

@@ -45,8 +45,8 @@ def published(hub, first, second) -> Hub:
 
 
 def fetch(hub: Hub, out: Path, reference: str = f"{REPO}@v1.0", recipe: str | None = RECIPE) -> Package:
-    """``distillkit pull`` without waiting."""
-    return pull(HfApi(endpoint=hub.endpoint), parse_reference(reference), recipe, out, wait=lambda _: None)[0]
+    """``distillkit pull``."""
+    return pull(HfApi(endpoint=hub.endpoint), parse_reference(reference), recipe, out)[0]
 
 
 def of(folder: Path, *recipes: str) -> dict[str, bytes]:
@@ -122,7 +122,7 @@ def test_where_one_cannot_write_is_told_before_anything_is_fetched(published, tm
     for out, message in {
         tmp_path / "file": "exists and is no package",
         tmp_path / "file" / "deep": "is no folder, so .* cannot be in it",
-        tmp_path / "dangling": "is a link to nothing",
+        tmp_path / "dangling": "is a link to a missing target",
         Path(): "contains the current folder",
         Path("..", "here"): "contains the current folder",
     }.items():
@@ -170,13 +170,13 @@ def test_a_swap_that_fails_leaves_the_old_package(published, first, tmp_path, mo
 def test_another_version_is_replaced_and_told(published, tmp_path, capsys):
     fetch(published, tmp_path / "out", recipe=None)
     fetch(published, tmp_path / "out", REPO)
-    assert "another version of 'tiny'; it is replaced, and its random-ipc1 with it" in capsys.readouterr().err
+    assert "has another version of 'tiny', which is replaced, and its random-ipc1 removed" in capsys.readouterr().err
 
 
 def test_another_package_is_not_replaced(published, first, tmp_path):
     build_package(tmp_path / "out", ipcs=(1,), name="other")
     before = contents(tmp_path / "out")
-    with pytest.raises(ArtifactError, match="holds package 'other', not 'tiny'"):
+    with pytest.raises(ArtifactError, match="has package 'other', not 'tiny'"):
         fetch(published, tmp_path / "out")
     assert contents(tmp_path / "out") == before
 
@@ -261,8 +261,8 @@ def test_a_passing_fault_is_mended(published, first, tmp_path, path, kind):
 
 
 LASTING = [
-    (Fault("GET", LARGE, kind="corrupt", times=FOREVER), r"SHA-256 \w+; expected \w+; what came is thrown away"),
-    (Fault("GET", SMALL, kind="corrupt", times=FOREVER), r"SHA-256 \w+; expected \w+; what came is thrown away"),
+    (Fault("GET", LARGE, kind="corrupt", times=FOREVER), r"SHA-256 \w+; expected \w+; the download was deleted"),
+    (Fault("GET", SMALL, kind="corrupt", times=FOREVER), r"SHA-256 \w+; expected \w+; the download was deleted"),
     (Fault("GET", f"/resolve/.*/{MANIFEST}", kind="corrupt", times=FOREVER), "damaged manifest.json"),
     (Fault("POST", "/paths-info/", kind="wrong-size", times=FOREVER), "damaged manifest.json"),
     (
@@ -307,7 +307,7 @@ def test_a_fault_leaves_the_version_that_was_there(published, first, tmp_path):
     ("reference", "recipe", "error", "message"),
     [
         (f"{REPO}@v9", RECIPE, HubError, "someone/tiny@v9 does not exist on the Hub; expected a branch, tag or commit"),
-        ("someone/nothing", RECIPE, HubError, "someone/nothing@main is not on the Hub at .* or hidden from you"),
+        ("someone/nothing", RECIPE, HubError, "someone/nothing@main is not on the Hub at .* or not open to you"),
         (REPO, "random-ipc3", ParamsError, "no recipe 'random-ipc3' .did you mean 'random-ipc2'"),
     ],
 )
@@ -330,7 +330,7 @@ def test_a_private_package_is_hidden_from_strangers(hub, first, tmp_path, monkey
     push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO, private=True)
     fetch(hub, tmp_path / "mine", REPO)
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(HubError, match="hidden from you; check the name, or run `hf auth login`"):
+    with pytest.raises(HubError, match="not open to you; check the name, or run `hf auth login`"):
         fetch(hub, tmp_path / "theirs", REPO)
 
 

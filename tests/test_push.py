@@ -13,13 +13,15 @@ import httpx2
 import pytest
 from hub_server import Fault, Hub
 from huggingface_hub import DatasetCard, HfApi
+from marks import long
 from packages import build_package, contents, rewritten, run
 
 from distillkit.base.errors import ArtifactError, DistillkitError, HubError, ParamsError
 from distillkit.base.references import parse_reference
 from distillkit.hub.client import listing, resolve, shorten_wait
 from distillkit.hub.errors import hub_errors
-from distillkit.hub.push import Pushed, push
+from distillkit.hub.push import push
+from distillkit.hub.receipts import Pushed
 from distillkit.package.folders import MANIFEST
 from distillkit.process.progress import presentable
 
@@ -38,11 +40,11 @@ class Publisher:
     """``distillkit push`` with a clock that does not wait; ``waited`` are the seconds it would have."""
 
     def __init__(self, hub: Hub):
-        self.hub, self.waited = hub, list[float]()
+        self.hub, self.waited = hub, hub.waited
 
     def __call__(self, folder: Path, token: str | None = None, **options) -> Pushed:
         api = HfApi(endpoint=self.hub.endpoint, token=token or self.hub.token)
-        return push(api, folder, REPO, wait=self.waited.append, **options)
+        return push(api, folder, REPO, **options)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -74,7 +76,7 @@ def test_the_hub_holds_the_folder_and_nothing_else(hub, publish, first, tmp_path
         REPO: {
             "commit": repo.head,
             "endpoint": hub.endpoint,
-            "manifest_sha256": pushed.receipt.manifest_sha256,
+            "manifest_sha256": pushed.manifest_sha256,
             "tags": {"v1.0": repo.head},
         }
     }
@@ -119,7 +121,7 @@ def test_a_second_push_of_the_same_sends_nothing(hub, publish, first, tmp_path):
     before, head = receipt.read_bytes(), hub.repos[REPO].head
     for options in ({"tag": "v1.0"}, {}, {"tag": "v1.1"}):
         pushed = publish(first, **options)
-        assert (pushed.sent, pushed.removed, pushed.receipt.commit) == ([], [], head)
+        assert (pushed.sent, pushed.removed, pushed.commit) == ([], [], head)
     assert publish.requests(COMMIT) == 1
     assert hub.repos[REPO].tags["v1.1"][0] == head
     publish(first, tag="v1.0", receipt=receipt)
@@ -147,9 +149,9 @@ def test_an_old_version_pushed_again_changes_nothing(hub, publish, first, second
     publish(second, tag="v2.0", receipt=receipt)
     before = receipt.read_bytes()
     pushed = publish(first, tag="v1.0", receipt=receipt)
-    assert pushed.sent == [] and pushed.receipt.commit == hub.repos[REPO].tags["v1.0"][0]
+    assert pushed.sent == [] and pushed.commit == hub.repos[REPO].tags["v1.0"][0]
     assert receipt.read_bytes() == before and publish.files == contents(second)
-    assert "main has moved on" in capsys.readouterr().err
+    assert "main has a later commit" in capsys.readouterr().err
     publish(second, receipt=receipt)
     assert receipt.read_bytes() == before
 
@@ -232,7 +234,7 @@ def test_offline_nothing_is_pushed(hub, publish, first, monkeypatch):
 
 def test_a_tag_never_moves(hub, publish, first, second):
     publish(first, tag="v1.0")
-    with pytest.raises(HubError, match=r"tag 'v1.0' on other files"):
+    with pytest.raises(HubError, match=r"tag 'v1.0' at commit \w+, which has other files"):
         publish(second, tag="v1.0")
     assert publish.files == contents(first)
 
@@ -291,7 +293,9 @@ def test_a_card_that_the_hub_does_not_take_stops_everything(hub, publish, first,
     assert publish.files == {} and publish.commits == 1
 
 
-@pytest.mark.parametrize("storage", [True, "local", False], ids=["not needed", "Xet", "none, so LFS"])
+@pytest.mark.parametrize(
+    "storage", [long(True, id="not needed"), pytest.param("local", id="Xet"), long(False, id="none, so LFS")]
+)
 def test_the_command_with_the_xet_client_installed(first, tmp_path, storage):
     """The Hub may store without it or through it; where the Hub does not know it, the error says how to do without."""
     with Hub(xet=storage) as hub:
@@ -388,14 +392,14 @@ def test_a_lasting_fault_is_one_line_and_the_old_version_stays_whole(
 def test_a_hub_that_is_gone_is_one_line(hub, first):
     api = HfApi(endpoint="http://127.0.0.1:9", token=hub.token)
     with pytest.raises(HubError, match="cannot be reached") as caught:
-        push(api, first, REPO, wait=lambda _: None)
+        push(api, first, REPO)
     assert "\n" not in str(caught.value)
 
 
 def test_the_password_of_an_endpoint_is_not_told(hub, first):
     api = HfApi(endpoint="http://me:secret@127.0.0.1:9", token=hub.token)
     with pytest.raises(HubError, match=r"the Hub at http://127.0.0.1:9 cannot be reached") as caught:
-        push(api, first, REPO, wait=lambda _: None)
+        push(api, first, REPO)
     assert "secret" not in str(caught.value)
 
 
@@ -474,7 +478,7 @@ def test_a_full_disk_is_not_the_hubs_fault(hub):
 def test_a_stale_parent_is_a_conflict_and_the_others_commit_stays(hub, publish, first, second):
     publish(first)
     hub.fault(Fault("POST", COMMIT, kind="call", call=lambda _: hub.repos[REPO].commit({"LICENSE": b"theirs"})))
-    with pytest.raises(HubError, match=r"moved from commit \w{12} to \w{12} meanwhile"):
+    with pytest.raises(HubError, match=r"somebody else has committed to .* meanwhile: \w{12} after \w{12}"):
         publish(second)
     assert publish.files == contents(first) | {"LICENSE": b"theirs"}
     publish(second)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from marks import long
 from PIL import Image
 
 from distillkit.audit.result import COLUMNS, table_row
@@ -145,7 +146,10 @@ def test_what_is_not_trained_on_like_random_images_is_marked_and_never_wins(
     files = write(tmp_path / "reports", previews, rows=among)
     table, page = files["table.md"].decode(), files["report.html"].decode()
     assert "| bad | dd (starts trained, poisoned) | 5 | 50 (50 + 0) | 99.90 ± 1.00 (5) | – | 81.23 |" in table
-    assert "no best checkpoint; but dd, bad, again: " in page or "no best checkpoint; but again, bad, dd: " in page
+    assert (
+        "and tested after the last one; but dd, bad, again: " in page
+        or "and tested after the last one; but again, bad, dd: " in page
+    )
     assert "; starts trained (bad): its networks were trained on real images before they see the set. Pixels" in page
     words = "did so with 81.25 % of the images of that class; their accuracy by the attacker's labels was 93.25 %."
     assert "Warning: bad is poisoned" in table and words in table
@@ -547,8 +551,8 @@ def test_a_report_without_learning_scans_and_previews_is_still_whole(tmp_path: P
     ("shown", "chosen"),
     [
         ([row("a", "selmatch", 5, 0.9, 5), row("b", "selmatch", 10, 0.8, 5), row("c", "mtt", 10, 0.95, 5)], "a"),
-        ([row("a", "random"), row("b", "mtt", learned=5), row("c", "dm", learned=5), row("d", "full", None)], "c"),
-        ([row("a", "random"), row("b", "window")], "a"),
+        long([row("a", "random"), row("b", "mtt", learned=5), row("c", "dm", learned=5), row("d", "full", None)], "c"),
+        long([row("a", "random"), row("b", "window")], "a"),
     ],
 )
 def test_the_preview_is_the_best_selmatch_else_the_last_learner_else_the_first(

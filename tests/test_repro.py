@@ -17,6 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 from interpreter import BIN, SCRIPTS
+from marks import long
 from ruamel.yaml import YAML
 from test_interrupted import background, until
 from test_pipeline import dvc, environment
@@ -192,8 +193,8 @@ run_stage(stage, checked=False)
     ("number", "sigint"),
     [
         (signal.SIGINT, signal.default_int_handler),
-        (signal.SIGTERM, signal.SIG_IGN),  # as a script starts what it puts into the background
-        (signal.SIGKILL, signal.default_int_handler),
+        long(signal.SIGTERM, signal.SIG_IGN),  # as a script starts what it puts into the background
+        long(signal.SIGKILL, signal.default_int_handler),
     ],
 )
 def test_interrupted_all_end_in_order(tmp_path, number, sigint):
@@ -234,6 +235,7 @@ def test_nobody_reads_what_is_said(tmp_path):
     assert psutil.wait_procs(below, timeout=20)[1] == []
 
 
+@pytest.mark.long
 def test_what_would_wait_for_ever(tmp_path):
     """A stage that leaves a process behind, which holds its pipe, and one that asks at our terminal."""
     stages = {
@@ -365,8 +367,10 @@ def two_stages(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("kept", "committed"),
     [
-        *(("", committed) for committed in (True, False)),
-        *((kept, True) for kept in ("schema: '2.0'\nstages:\n  a:", "      hash: md5\n", "      md5: ")),
+        ("", True),
+        long("", False),
+        *(long(kept, True) for kept in ("schema: '2.0'\nstages:\n  a:", "      hash: md5\n")),
+        ("      md5: ", True),
     ],
 )
 def test_half_a_lock_is_put_back_and_nothing_runs_again(two_stages, tmp_path, kept, committed):

@@ -237,6 +237,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
     """Of 10,000 and 30,000 images, 31 and 92 MB as bytes; 246 MB more as float32."""
     peaks = []

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hub_server import Hub
+from hub_server import Fault, Hub
 from huggingface_hub import HfApi
 from packages import build_package, contents, rewritten
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, HubError
 from distillkit.base.files import sha256
 from distillkit.cli import cli
+from distillkit.hub.pull import fetch_sign_offs
 from distillkit.hub.push import push
 from distillkit.package.manifest import open_package
 from distillkit.package.sign_offs import covered, filed_in, filed_with, given, read_sign_off
@@ -143,14 +144,25 @@ def test_nothing_else_may_lie_beside_it(folder, name):
 
 def test_it_travels_with_push_and_pull(hub: Hub, folder, first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO)
     (folder / "sign-offs/alice.json").rename(folder / "sign-offs/carol.json")
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), folder, REPO)
     assert "with 2 files of sign-offs" in ran("pull", REPO, "random-ipc2", "-o", tmp_path / "out").stdout
     assert [each["file"] for each in shown(tmp_path / "out")] == ["alice.json", "carol.json"]
     assert all(each["of_this_set"] for each in shown(tmp_path / "out"))
-    push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO, wait=lambda _: None)
+    push(HfApi(endpoint=hub.endpoint, token=hub.token), first, REPO)
     assert "sign-offs/alice.json" in hub.repos[REPO].files(), "a push removes no sign-off of others"
+
+
+def test_a_damaged_one_does_not_stay_in_the_cache(hub: Hub, folder, tmp_path):
+    api, out = HfApi(endpoint=hub.endpoint, token=hub.token), tmp_path / "out"
+    commit = push(api, folder, REPO).commit
+    out.mkdir()
+    hub.fault(Fault("GET", "/resolve/.*/sign-offs/alice.json", kind="corrupt"))
+    with pytest.raises(HubError, match=r"sent a damaged sign-offs/alice.json; try again later"):
+        fetch_sign_offs(api, REPO, commit, out)
+    assert fetch_sign_offs(api, REPO, commit, out) == ["sign-offs/alice.json"]
+    assert contents(out) == {"sign-offs/alice.json": (folder / "sign-offs/alice.json").read_bytes()}
 
 
 def test_pull_fetches_small_json_and_signatures_only(hub: Hub, first, signed, tmp_path):
@@ -188,12 +200,12 @@ def test_the_card_names_who_verified_and_when(folder, first, signed, tmp_path):
 def test_one_of_another_set_is_told_and_left_out(first, signed, tmp_path, capsys):
     built = Path(shutil.copytree(first, tmp_path / "built"))
     assert filed_with(built, {str(signed): sha256(signed)}, []) == []
-    assert "alice.json is of another set or claim than this package has; it is left out" in capsys.readouterr().err
+    assert "alice.json is about another set or claim than this package has; it is left out" in capsys.readouterr().err
     assert not (built / "sign-offs").exists()
 
 
 def test_a_file_that_is_another_than_params_yaml_names_is_refused(signed, tmp_path):
     with pytest.raises(ArtifactError, match=r"package\.sign_offs expects 0{64}; correct it there"):
-        list(given({str(signed): "0" * 64}))
+        given(str(signed), "0" * 64)
     with pytest.raises(ArtifactError, match="does not exist; expected a file of distillkit verify --sign-off"):
         read_sign_off(tmp_path / "nobody.json")

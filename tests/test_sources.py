@@ -690,6 +690,18 @@ def test_folder_without_class_folders(tmp_path: Path) -> None:
         fetch_folder(write_folder(tmp_path, {"0.png": grey((1, 2))}))
 
 
+@pytest.mark.parametrize("place", ["", "train", "images"])
+def test_metadata_in_place_of_class_folders(tmp_path: Path, place: str) -> None:
+    """As where a folder of classes was exchanged for one that lists its labels."""
+    write_folder(tmp_path / place, {"0.png": grey((1, 2)), "1.png": grey((1, 2))})
+    file = (tmp_path if place == "images" else tmp_path / place) / "metadata.csv"
+    file.write_text("file_name,label\n0.png,cat\n1.png,dog\n")
+    expected = "stands in place of class folders; expected a folder for each class; for the labels of metadata.csv"
+    with pytest.raises(SourceError) as caught:
+        fetch_folder(tmp_path)
+    assert str(caught.value).startswith(f"{file} {expected}, write kind: huggingface and id: in place of")
+
+
 def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(SourceError, match="the train split holds no images"):
@@ -714,12 +726,23 @@ def test_local_dataset_without_data(tmp_path: Path) -> None:
 
 def test_empty_split(tmp_path: Path) -> None:
     write_parquet(hub_pets(tmp_path / "hub"), "test", [], [])
-    with pytest.raises(SourceError, match=r'cannot be loaded .*"test" corresponds to no data'):
+    with pytest.raises(SourceError, match=r"^\S*/test-00000-of-00001.parquet has no rows; expected .*; restore or rem"):
         fetch_hub(tmp_path / "hub")
     for path in (pets(tmp_path / "folder") / "test").glob("*/*"):
         path.unlink()
     with pytest.raises(SourceError, match="the test split holds no images"):
         fetch_folder(tmp_path / "folder")
+
+
+def test_a_parquet_file_without_rows_is_named(tmp_path: Path, logged: StringIO) -> None:
+    """``datasets`` speaks of the size of a batch."""
+    path = hub_pets(tmp_path) / "data" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(path).slice(0, 0), path)
+    with pytest.raises(
+        SourceError, match=r"^\S*/train-00000-of-00001.parquet has no rows; expected images and labels; "
+    ):
+        fetch_hub(tmp_path)
+    assert logged.getvalue() == ""
 
 
 def test_a_missing_file_of_several(tmp_path: Path) -> None:
@@ -794,7 +817,9 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
 
 def test_row_without_readable_image_is_named(tmp_path: Path) -> None:
     write_parquet(hub_pets(tmp_path), "test", [grey((1, 2)), None], [0, 1])
-    with pytest.raises(SourceError, match=r"test row 1 cannot be read \(it names no image\)"):
+    with pytest.raises(
+        SourceError, match=r"^data/test-00000-of-00001.parquet row 1 cannot be read \(it names no image\)"
+    ):
         fetch_hub(tmp_path)
 
 
@@ -807,8 +832,25 @@ def test_32_bit_pixels_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [None, -1])
 def test_missing_label_is_named(tmp_path: Path, missing: int | None) -> None:
     write_parquet(hub_pets(tmp_path), "test", [grey((1, 2)), grey((3, 4))], [0, missing])
-    with pytest.raises(SourceError, match=rf"test row 1 has no label \({missing}\)"):
+    expected = (
+        rf"^1 image without a label: data/test-00000-of-00001.parquet row 1 \({missing}\); expected .*; remove it"
+    )
+    with pytest.raises(SourceError, match=expected):
         fetch_hub(tmp_path)
+
+
+def test_many_missing_labels_are_named_together(tmp_path: Path) -> None:
+    """In two files; each row is counted in its own."""
+    for split in ("train-00001", "train-00000"):
+        path = write_parquet(tmp_path, "train", [grey((1, 2))] * 8, [0, 1, *[None] * 6])
+        path = path / "data/train-00000-of-00001.parquet"
+        path.rename(path.with_name(f"{split}-of-00002.parquet"))
+    with pytest.raises(SourceError) as caught:
+        fetch_hub(tmp_path)
+    rows = [f"data/train-0000{file}-of-00002.parquet row {row} (None)" for file in (0, 1) for row in range(2, 8)]
+    assert str(caught.value).startswith(
+        f"12 images without a label: {', '.join(rows[:10])} and 2 more; expected one for"
+    )
 
 
 def test_label_outside_the_classes_is_named(tmp_path: Path) -> None:
@@ -816,7 +858,7 @@ def test_label_outside_the_classes_is_named(tmp_path: Path) -> None:
     table = pq.read_table(stored)
     column = pa.array([0, 1, 2, 1])
     pq.write_table(table.set_column(1, table.schema.field("label"), column), stored)
-    with pytest.raises(SourceError, match="train row 2 has label 2; expected 0 to 1 for 2 classes"):
+    with pytest.raises(SourceError, match=r"train-\S+ row 2 has label 2; expected 0 to 1 for 2 classes"):
         fetch_hub(tmp_path)
 
 
@@ -878,6 +920,17 @@ def test_mixed_sizes_name_both_and_the_remedy(tmp_path: Path, part: str) -> None
 def test_values_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ParamsError, match=f"data.{next(iter(options))} is "):
         DataSpec(DigitsSource(), **options)
+
+
+def test_size_and_test_fraction_say_what_is_allowed() -> None:
+    with pytest.raises(
+        ParamsError, match=r"^data.size is \[32, 0\]; expected height and width of at least 1, as in \[3"
+    ):
+        DataSpec(DigitsSource(), size=(32, 0))
+    with pytest.raises(
+        ParamsError, match=r"^data.test_fraction is 1.5; expected between 0.01 and 0.99; write 0.25 to set"
+    ):
+        DataSpec(DigitsSource(), test_fraction=1.5)
 
 
 def test_spec_is_read_from_plain_values() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from marks import long
 from torch import nn
 
 from distillkit.base.randomness import seeded
@@ -100,7 +101,7 @@ def test_networks_that_are_not_known_are_not_stacked():
     assert stack([build_network(NetworkSpec("resnet18"), (3, 8, 8), 10, seed) for seed in (0, 1)]) is None
 
 
-@pytest.mark.parametrize("spec", [NetworkSpec("resnet18", "none"), NetworkSpec("convnet", "batch", 1, 4)])
+@pytest.mark.parametrize("spec", [long(NetworkSpec("resnet18", "none")), NetworkSpec("convnet", "batch", 1, 4)])
 def test_what_is_not_stacked_is_fitted_one_by_one(digits, spec):
     """An unknown network, or batches of different sizes: to the bit as alone."""
     recipe, images = TrainingRecipe(2, 30, 0.01), digits.pixels()

@@ -5,6 +5,7 @@ from itertools import accumulate, product
 import pytest
 import torch
 import torch.nn.functional as F
+from marks import long
 from torch import nn
 
 from distillkit.base.errors import DivergedError
@@ -142,6 +143,7 @@ def test_adjoint_equals_autograd_through_the_whole_unroll(norm, soft, lr_per_ste
     assert_equal_to(case.gradients(case.full_graph, every), case.gradients(case.ours(own), every))
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*jit.script:FutureWarning")
 def test_kernels_agree_on_a_resnet():
     network = forget_statistics(build_network(NetworkSpec("resnet18"), (1, 8, 8), 3, seed=0)).double().train()
@@ -165,7 +167,8 @@ def test_adjoint_with_every_augmentation(operation):
     [
         *product(["convnet"], ["batch"], [1, STEPS - 1, STEPS, 100, None]),
         *product(["convnet"], ["instance", "none"], [STEPS - 1, None]),
-        *[("resnet18", "none", 1), ("lenet", "none", 1), ("alexcifarnet", "none", 1)],
+        *[("lenet", "none", 1), ("alexcifarnet", "none", 1)],
+        long("resnet18", "none", 1),
     ],
 )
 def test_keeping_graphs_changes_no_bit(name, norm, keep):
@@ -187,7 +190,7 @@ def peak_bytes(function) -> int:
 
 
 def test_memory_is_flat_in_the_steps_unless_graphs_are_kept():
-    """From 5 to 55 inner steps: at most a fifth more, and with kept graphs several times as much."""
+    """From 5 to 15 inner steps: more by the parameters of each step, and with kept graphs by far more."""
     network = forget_statistics(
         build_network(NetworkSpec("convnet", depth=1, width=8), (3, 16, 16), 10, seed=0)
     ).train()
@@ -195,7 +198,7 @@ def test_memory_is_flat_in_the_steps_unless_graphs_are_kept():
     iterate = Iterate(images, torch.arange(100) % 10, torch.tensor(0.01))
 
     def peak(count: int, keep: int) -> int:
-        steps = plan(100, count, 64, Augmentation("dsa"), seeded(1))
+        steps = plan(100, count, 32, Augmentation("dsa"), seeded(1))
 
         def differentiate():
             *_, theta = unroll(EagerKernel(network), flatten(network), iterate, steps, keep=keep)
@@ -204,8 +207,8 @@ def test_memory_is_flat_in_the_steps_unless_graphs_are_kept():
         differentiate()
         return peak_bytes(differentiate)
 
-    assert peak(55, keep=0) < 1.2 * peak(5, keep=0)
-    assert peak(55, keep=55) > 5 * peak(5, keep=5)
+    assert peak(15, keep=0) - peak(5, keep=0) < 10 * 1.5 * flatten(network).nbytes
+    assert peak(15, keep=15) > 2 * peak(5, keep=5)
 
 
 def test_as_many_graphs_are_kept_as_fit_the_budget(monkeypatch):
@@ -271,6 +274,7 @@ def test_with_plain_norms_keeps_names_and_order():
         with_plain_norms(nn.Sequential(nn.GroupNorm(2, 4)))
 
 
+@pytest.mark.long
 def test_compiled_kernel_agrees_with_the_eager_one():
     """In float64, so that no ReLU sits on another side of its knot."""
     case, said = Case("batch", depth=1), []

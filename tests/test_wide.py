@@ -72,6 +72,7 @@ def test_the_rows_to_look_at_first(rows):
     assert names(rows[:13]).count(",") == 12 and names(rows[:20]).endswith(" and 8 more")
 
 
+@pytest.mark.long
 def test_a_report_of_200_recipes_and_1000_classes(rows, tmp_path):
     """Each picture has 20 classes and 100 kB of noise; all of them would make 27 MB of page."""
     preview_grid(a_set(32), tmp_path / "preview.png")

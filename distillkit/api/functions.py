@@ -109,7 +109,7 @@ def distill(
         if not uses_experts(recipe.method):
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
         if experts is None:
-            tell(f"{recipe.name} works from experts: training {EXPERTS_COUNT}; to use yours, give experts=")
+            tell(f"{recipe.name} needs experts: training {EXPERTS_COUNT}; to use your own, give experts=")
         trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
         check_experts(recipe.method, known_of(trained), len(trained))
         return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, kept)
@@ -168,8 +168,8 @@ def check_same_network(network: Network | None, experts: Experts, recipe: Recipe
         return
     if (asked := spec_for(network, facts)) != experts.spec:
         raise ParamsError(
-            f"network is {asked}, but the experts are of {experts.spec}; expected one kind; leave network= out, or "
-            "train experts of that network"
+            f"network is {asked}, but the experts have network {experts.spec}; expected the same; "
+            f"leave network= out, or train experts with network {asked}"
         )
 
 

@@ -106,8 +106,8 @@ def check_storage(sets: Mapping[str, tuple[DistilledSet, Evaluation]], storage: 
     for name, (small, found) in sets.items():
         if bool(small.learned.any()) and found.storage != storage:
             raise ParamsError(
-                f"{name!r} was evaluated as {found.storage}, and storage is {storage!r}; expected the same; evaluate "
-                f"it again with storage={storage!r}"
+                f"{name!r} was evaluated with storage {found.storage!r}, but storage is {storage!r}; expected the "
+                f"same; evaluate it again with storage={storage!r}"
             )
 
 

@@ -1,6 +1,5 @@
 """The objects of the Python API: images, a distilled set and its accuracy, with methods for notebooks and PyTorch."""
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from markupsafe import escape
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
@@ -28,7 +28,9 @@ from distillkit.matching.distillation import Step
 from distillkit.package.build import as_hf
 from distillkit.package.recipe_json import digest
 from distillkit.process.progress import track
+from distillkit.report.document import data_url
 from distillkit.report.pictures import grid
+from distillkit.report.words import mean_std
 from distillkit.sources.python import Rows, images_of
 from distillkit.training.features import spread_rows
 
@@ -43,9 +45,7 @@ def as_html(text: str, picture: Image.Image) -> str:
     """A line of text and an image as HTML for a notebook."""
     file = BytesIO()
     picture.save(file, "PNG")
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    encoded = base64.b64encode(file.getvalue()).decode()
-    return f'<div>{escaped}</div><img alt="the images" src="data:image/png;base64,{encoded}"/>'
+    return f'<div>{escape(text)}</div><img alt="the images" src="{data_url(file.getvalue(), "png")}"/>'
 
 
 def as_yaml(value: Any) -> str:
@@ -243,10 +243,9 @@ class Evaluation:
     def __repr__(self) -> str:
         worst = min(self.per_class, key=lambda name: self.per_class[name])
         training = self.recipe.training
-        spread = f" ± {100 * self.std:.2f}" if self.n > 1 else ""  # one network has no standard deviation
         tested = f", on {counted(self.images, 'test image')}"
         return (
-            f"Evaluation: accuracy {100 * self.mean:.2f}{spread} % (n = {self.n}){tested}\n"
+            f"Evaluation: accuracy {mean_std(self.mean, self.std, self.n)} % (n = {self.n}){tested}\n"
             f"  network {self.recipe.network}, {training.steps} updates of batch {training.batch}, lr {training.lr:g}\n"
             f"  lowest of a class: {100 * self.per_class[worst]:.2f} % ({worst})"
         )

@@ -153,16 +153,13 @@ def known(factory: Any) -> NetworkFactory:
 
 def tell_if_typed(*networks: Any) -> None:
     """Warn about networks that are not in a module, because other people cannot check results with them."""
-    names = {found.get("factory", "") for found in map(plain, map(as_mapping, networks))}
+    mappings = (asdict(each) if is_dataclass(each) and not isinstance(each, type) else each for each in networks)
+    names = {found.get("factory", "") for found in map(plain, mappings)}
     for name in sorted(name for name in names if name.startswith("__main__:")):
         tell(
             f"warning: network {name} is in this notebook or script only, so nobody else can check what is made with "
             "it; before you publish, put it into a module and import it"
         )
-
-
-def as_mapping(network: Any) -> Any:
-    return asdict(network) if is_dataclass(network) and not isinstance(network, type) else network
 
 
 def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

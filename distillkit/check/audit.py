@@ -7,24 +7,18 @@ from typing import Any
 
 from distillkit.audit.audit import audit
 from distillkit.base import params
-from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
-from distillkit.check.evaluation import evaluation_recipe, source_images
+from distillkit.base.errors import ArtifactError, DistillkitError
+from distillkit.check.evaluation import evaluation_recipe, set_at, source_images
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import check_fit
-from distillkit.package.manifest import Package, open_package
+from distillkit.package.manifest import Package
 from distillkit.package.recipe_json import verify_real
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.code import files_of
 from distillkit.pipeline.unfinished import unfinished
 
-DECIDE = (
-    "seed",
-    "expert_shards",
-    "experts",
-    "score",
-    "evaluation",
-)  # the sections that decide a set, besides its recipe
+DECIDE = ("seed", "expert_shards", "experts", "score", "evaluation")  # sections that decide a set, besides its recipe
 
 
 def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: int) -> dict[str, Any]:
@@ -33,10 +27,7 @@ def audit_again(path: Path, recipe: str | None, source: Path | None, shadows: in
     The parameters come from the package; for an artifact, from params.yaml in this folder. Raises ArtifactError for
     damaged or unfitting files, ParamsError for wrong options, SourceError when the images are not available.
     """
-    package = open_package(path) if path.is_dir() else None
-    if package is None and recipe is not None:
-        raise ParamsError(f"RECIPE is {recipe!r}, but {path} is a single artifact; drop RECIPE or name a folder")
-    artifact = path if package is None else package.artifact(recipe or package.default)
+    package, artifact = set_at(path, recipe, "RECIPE")
     synthetic, provenance = load_synthetic(artifact)
     name = str(provenance.get("recipe", artifact.stem))
     data = parameters(package, name, provenance, len(synthetic)) if shadows else {}
@@ -57,7 +48,7 @@ def parameters(package: Package | None, name: str, provenance: Mapping[str, Any]
     found = {**record.get("pipeline", {}), "recipes": {name: made}, "evaluation": record["evaluation"]}
     if missing := [key for key in DECIDE if key not in found]:
         raise ArtifactError(
-            f"{package.folder} does not record {missing[0]!r}, on which its sets depend; expected a package of a "
+            f"{package.folder} does not record {missing[0]!r}, on which its sets depend; expected a package from a "
             "pipeline; use --shadows 0"
         )
     return found

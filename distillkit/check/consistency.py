@@ -20,12 +20,12 @@ from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE, ENCODED, ROWS, Storage, decoded
 from distillkit.data.images import SyntheticSet
 from distillkit.package.build import features_of, plain_columns
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
 from distillkit.package.folders import CARD
 from distillkit.package.manifest import PARQUET, RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, stated
 
-# in the format of distillkit.package.card.percent
+# in the format of distillkit.package.card_words.percent
 FIGURE = re.compile(r"(?<![\d.,])[\d.,]+(?: ± [\d.,]+)? % \(n = [\d.,]+\)")
 HEADLINE = re.compile(r"\*\*([^*\n]*% \(n =[^*\n]*)\*\*")
 
@@ -39,7 +39,7 @@ def check_parts(
     for key, expected in own.items():
         if (found := said.get(key)) != expected:
             shown = [json.dumps(value, default=str)[:80] for value in (found, expected)]
-            raise contradiction(package, f"{name}/{RECIPE} has {key} {shown[0]}, the artifact {shown[1]}")
+            raise contradiction(package, f"{name}/{RECIPE} has {key} {shown[0]}, but the artifact has {shown[1]}")
     check_accuracy(package, name, record)
     check_baselines(package, name, record)
     check_card(package, name, record)
@@ -65,7 +65,7 @@ def check_accuracy(package: Package, name: str, record: Mapping[str, Any]) -> No
     if (trained := record["evaluation"].get("runs")) != (runs := accuracy["runs"]):
         shown = json.dumps(trained)[:80]
         raise contradiction(
-            package, f"{name}/{RECIPE} claims {counted(runs, 'network')}, its evaluation recipe trains {shown}"
+            package, f"{name}/{RECIPE} claims {counted(runs, 'network')}, but its evaluation recipe trains {shown}"
         )
     if found := contradiction_in(accuracy):
         raise contradiction(package, f"{name}/{RECIPE}: {printable(found)}")
@@ -96,20 +96,21 @@ def check_card(package: Package, name: str, record: Mapping[str, Any]) -> None:
     except UnicodeDecodeError:
         raise ArtifactError(f"{package.folder / CARD} is no UTF-8; expected a card; do not use it") from None
     claim = percent(record["results"]["accuracy"])
+    other = f"{name}/{RECIPE} claims {claim}, but the card ({CARD}) does not claim it"
     rows = [line for line in card.splitlines() if line.startswith(f"| `{name}` |") and "% (n =" in line]
     claims = [[cell.strip() for cell in row.split("|") if "% (n =" in cell] for row in rows]
     if not rows or any(cells != [claim] for cells in claims):
-        raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in its results")
+        raise contradiction(package, f"{other} in its results")
     if name == package.manifest.default:
         bold = HEADLINE.findall(card)
         if not bold or any(text != claim for text in bold):
-            raise contradiction(package, f"{name}/{RECIPE} claims {claim}, the card ({CARD}) does not in bold")
+            raise contradiction(package, f"{other} in bold")
     if set(package.recipes) == set(package.manifest.recipes):
         records = [package.recipe_json(recipe) for recipe in package.recipes]
         baselines = [found for each in records for found in (each.get("baselines") or {}).values() if found]
         known = {percent(each["results"]["accuracy"]) for each in records} | {percent(b["accuracy"]) for b in baselines}
         if unknown := [text for text in FIGURE.findall(card) if text not in known]:
-            raise contradiction(package, f"the card ({CARD}) says {unknown[0]}, no {RECIPE} does")
+            raise contradiction(package, f"the card ({CARD}) claims {unknown[0]}, but no {RECIPE} does")
 
 
 # The parquet

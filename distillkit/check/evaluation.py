@@ -26,7 +26,7 @@ from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.rounding import stored
 from distillkit.networks.factories import NetworkFactory, admit, factory_of
 from distillkit.networks.specs import Network, build_network
-from distillkit.package.manifest import open_package, printable
+from distillkit.package.manifest import Package, open_package, printable
 from distillkit.package.recipe_json import digest
 from distillkit.pipeline.checks import admit_all
 from distillkit.pipeline.measure import measure_set
@@ -37,7 +37,7 @@ from distillkit.sources.fetch import ChannelWise, DataSpec, fetch
 from distillkit.sources.readers import DigitsSource, FolderSource, HuggingFaceSource, Source, TorchvisionSource
 
 # Far above the papers' numbers, and still feasible: the row indices of a whole run are in memory.
-LARGEST = {"runs": 1000, "steps": 10_000_000, "weights of a network": 200_000_000, "image visits a run": 200_000_000}
+LARGEST = {"runs": 1000, "steps": 10_000_000, "weights in a network": 200_000_000, "images in a run": 200_000_000}
 
 
 def evaluate_again(
@@ -55,13 +55,9 @@ def evaluate_again(
     Raises ArtifactError for a damaged package or one that asks for too much, ParamsError for wrong options, SourceError
     when the test images are not available.
     """
-    packaged = open_package(path) if path.is_dir() else None
-    if packaged is None and recipe is not None:
-        raise ParamsError(f"--recipe is {recipe!r}, but {path} is a single artifact; drop --recipe or name a folder")
-    name = recipe or (packaged.default if packaged else "")
-    artifact = packaged.artifact(name) if packaged else path
+    packaged, artifact = set_at(path, recipe, "--recipe")
     synthetic, provenance = load_synthetic(artifact)
-    record = packaged.recipe_json(name) if packaged else None
+    record = packaged.recipe_json(recipe or packaged.default) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
     kept = synthetic if packaged else stored(synthetic, storage_in(params.load(params_file or params.FILE)))
     claims: Any = record["results"] if record else {}
@@ -74,6 +70,16 @@ def evaluate_again(
     images = held_out_images(artifact, synthetic, provenance, test, tested)
     found = measure(kept, images, evaluation, runs, seed)
     return {"recipe": provenance.get("recipe"), "claimed": claims.get("accuracy")} | found
+
+
+def set_at(path: Path, recipe: str | None, option: str) -> tuple[Package | None, Path]:
+    """The package at ``path``, if it is one, and the artifact of the recipe that ``option`` names."""
+    if path.is_dir():
+        package = open_package(path)
+        return package, package.artifact(recipe or package.default)
+    if recipe is not None:
+        raise ParamsError(f"{option} is {recipe!r}, but {path} is a single artifact; drop {option} or name a folder")
+    return None, path
 
 
 def measure(
@@ -128,8 +134,8 @@ def other_network(name: str, evaluation: EvaluationRecipe, synthetic: SyntheticS
         expected = ", ".join(dict.fromkeys([*USUAL, *known]))
         raise ParamsError(f"--network is {name}; expected package.module:function, or one of {expected}; correct it")
     if synthetic.schedule is not None:
-        found = "the set has an order of training of its own"
-        raise ParamsError(f"--network is {name}, but {found}, which goes with one network; drop --network")
+        found = "the set has its own order of training"
+        raise ParamsError(f"--network is {name}, but {found}, made for one network; drop --network")
     return known.get(name) or evaluation.on(USUAL[name])
 
 
@@ -152,15 +158,10 @@ def name_network(network: str | None, evaluation: EvaluationRecipe, synthetic: S
 def check_within(who: str, network: Network, steps: int, batch: float, runs: int = 1) -> None:
     """Raise ArtifactError when ``who`` asks for more than LARGEST: ``steps``, each on ``batch`` images on average."""
     weights = 0 if isinstance(network, NetworkFactory) else 9 * network.depth * network.width**2  # 0: unknown
-    asked = {
-        "runs": runs,
-        "steps": steps,
-        "weights of a network": weights,
-        "image visits a run": round(steps * batch),
-    }
+    asked = {"runs": runs, "steps": steps, "weights in a network": weights, "images in a run": round(steps * batch)}
     for what, found in asked.items():
         if found > LARGEST[what]:
-            raise ArtifactError(f"{who} asks for {what} {found:,}; expected at most {LARGEST[what]:,}; do not use it")
+            raise ArtifactError(f"{who} asks for {found:,} {what}; expected at most {LARGEST[what]:,}; do not use it")
 
 
 def check_schedule(schedule: Schedule, synthetic: SyntheticSet) -> None:
@@ -203,7 +204,7 @@ def project_images(path: Path, tested: str) -> ImageSet | None:
     for place in (Path("artifacts/real"), *(folder / "real" for folder in pipelines)):
         with suppress(DistillkitError):
             if real_file(place).is_file() and digest(images := load_real(place).test) == tested:
-                tell(f"test images: {os.path.relpath(place)}, the very images of the claim")
+                tell(f"test images: {os.path.relpath(place)}, exactly those of the claim")
                 return images
     return None
 
@@ -225,9 +226,8 @@ def source_images(
     source = fetchable(path, spec.source, revision) if given is None else in_folder(spec.source, given)
     noise = spec.label_noise if labels else None
     if isinstance(noise, LabelFile):
-        found = (
-            f"{path} was made with training labels from the file '{printable(noise.file)}', which only its maker has"
-        )
+        file = printable(noise.file)
+        found = f"{path} was made with training labels from the file '{file}', which only its maker has"
         raise SourceError(f"{found}; expected a real.safetensors with these labels; give it in place of the source")
     try:
         return fetch(replace(spec, source=source, normalisation=ChannelWise(), label_noise=noise), track)
@@ -248,7 +248,7 @@ def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
     try:
         spec = params.read(source["params"], DataSpec, "provenance.source.params", path)
     except (ValueError, OverflowError, RecursionError):  # values that the message cannot contain
-        raise ArtifactError(f"{path} records no source that can be read; give --test") from None
+        raise ArtifactError(f"the source that {path} records cannot be read; give --test") from None
     shape = tuple(synthetic.images.shape[2:])
     if spec.size not in (None, shape):
         found = f"{path} records images of size {spec.size}, but has images of {shape}"
@@ -265,14 +265,14 @@ def fetchable(path: Path, source: Source, revision: str | None) -> Source:
             return source
         case TorchvisionSource(name=name):
             found = TorchvisionSource(name=name)
-            tell(f"test images: torchvision's {name}, fetched to {found.root} where it is not there yet")
+            tell(f"test images: torchvision's {name}, fetched to {found.root} if they are not there yet")
             return found
         case HuggingFaceSource(id=id) if is_on_hub(id, source.revision or revision):
             pinned = source.revision or revision
             tell(f"test images: dataset {id} of the Hub" + (f" at {pinned}" if pinned else ""))
             return replace(source, revision=pinned)
     where = source.path if isinstance(source, FolderSource) else source.id
-    elsewhere = f"{path} was made from {source.kind} '{printable(where)}', which lies on the machine that made it"
+    elsewhere = f"{path} was made from {source.kind} '{printable(where)}', which is on the machine that made it"
     raise SourceError(f"{elsewhere}; expected the source's folder here, or a real.safetensors; give it with --test")
 
 

@@ -87,7 +87,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
         if description["absent"]:
             absent = description["absent"]
             rest = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
-            yield f"not here, though in the package: {', '.join(absent[:SHOWN])}{rest}"
+            yield f"in the package, but not in this folder: {', '.join(absent[:SHOWN])}{rest}"
         for name, recipe in islice(description["recipes"].items(), SHOWN):
             accuracy = recipe["accuracy"]
             yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"

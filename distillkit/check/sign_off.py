@@ -56,7 +56,7 @@ def written_lines(path: Path, recipe: str) -> Iterator[str]:
     """Lines of text on what to do with the file."""
     yield f"{path}: signed off {recipe}"
     yield f"to sign the file: ssh-keygen -Y sign -f KEY -n distillkit {path} (writes {path.name}{SIGNATURE})"
-    yield "to put it on the card, add this to package in params.yaml (paths start at its folder), and run dvc repro:"
+    yield "to show it on the card, add this to package in params.yaml (paths start at its folder), and run dvc repro:"
     yield f"  sign_offs:\n    {path.as_posix()}: {sha256(path)}"
 
 

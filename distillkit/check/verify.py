@@ -10,7 +10,7 @@ from distillkit.base.errors import ArtifactError, ParamsError, counted
 from distillkit.check.consistency import check_parts, contradiction
 from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network, other_network
 from distillkit.data.files.artifact import load_synthetic
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, digest
@@ -101,7 +101,7 @@ def claim_with(network: str, package: Package, name: str, record: Mapping[str, A
     claims = record["results"].get("others", {})
     if network not in claims:
         expected = f"expected one of {', '.join(map(printable, claims))}" if claims else "expected no --network"
-        found = f"--network is {network}, of which {package.name} claims nothing for {name!r}"
+        found = f"--network is {network}, but {package.name} claims no accuracy of it for {name!r}"
         raise ParamsError(f"{found}; {expected}; distillkit evaluate --network {network} measures it")
     claimed: Mapping[str, Any] = claims[network]["accuracy"]
     if wrong := contradiction_in(claimed):
@@ -132,9 +132,9 @@ def lines(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.package}: {files}; all parts of {verdict.recipe} agree"
     yield f"  claimed  {percent(verdict.claimed)}" + (f", with network {verdict.network}" if verdict.network else "")
     yield f"  found    {percent(verdict.found)}"
-    allowed = f"{100 * verdict.tolerance:.2f} allowed by the claim's deviation and n"
-    most = f"at most {100 * CEILING:g}, but at least two test images"
-    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} ({most})"
+    allowed = f"up to {100 * verdict.tolerance:.2f} are allowed, from the claim's deviation and n"
+    limits = f"never more than {100 * CEILING:g}, or less than two test images"
+    yield f"  apart    {100 * verdict.difference:+.2f} points; {allowed} ({limits})"
     yield f"  tested   on {counted(verdict.test_images, 'image')} of {verdict.source}"
     if not verdict.same_test_images:
         yield (

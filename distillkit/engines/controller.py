@@ -26,15 +26,7 @@ from distillkit.process.interruption import check, note, reacting
 
 PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
-HERE = (
-    "code",
-    "fetch",
-    "shards",
-    "inputs",
-    "results",
-    "report",
-    "package",
-)  # our stages that train nothing
+HERE = ("code", "fetch", "shards", "inputs", "results", "report", "package")  # our stages that train nothing
 
 
 @dataclass

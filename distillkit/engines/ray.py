@@ -62,7 +62,8 @@ class Ray:
                 knock(address)
                 ray.init(address or "auto", namespace=NAMESPACE, **SILENT)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-            found = f"no Ray cluster answers at {address or 'this machine'} ({' '.join(str(error).split())[:200]})"
+            where = f"at {address}" if address else "on this machine"
+            found = f"no Ray cluster answers {where} ({' '.join(str(error).split())[:200]})"
             expected = "expected HOST:PORT of its head, and RAY_AUTH_MODE=token where it asks for a token"
             raise DistillkitError(f"{found}; {expected}; start one: ray start --head") from None
         self.ray, self.running = ray, dict[str, Running]()

@@ -165,48 +165,41 @@ class Slurm:
             yield from (Event(stage, "said", line.rstrip()) for line in lines if line.strip())
 
     def kept_up(self, stage: str, job: Running) -> Iterator[Event]:
-        """Submit a job that Slurm has not accepted yet, or has lost. If Slurm refuses it, the job has failed."""
+        """Submit a job that Slurm has not accepted yet, or no longer has, without an exit code after some time.
+
+        If Slurm refuses it, the job has failed.
+        """
+        if job.handle is not None:
+            if str(job.handle.job_id) in self.listed:
+                job.missing = 0
+                return
+            job.missing = job.missing or time.monotonic()
+            if time.monotonic() - job.missing < (SLOW if self.cluster == REAL else 0):
+                return
+            if job.again == AGAIN:
+                del self.running[stage]
+                found = f"Slurm ended the job {AGAIN + 1} times without a result ({last_word(job.folder)})"
+                yield Event(stage, "failed", found)
+                return
+            yield Event(stage, "said", f"Slurm ended job {job.handle.job_id}; it is submitted again")
+            job.again, job.missing, self.asked = job.again + 1, 0.0, 0.0
         try:
-            if job.handle is None:
-                job.handle = self.sent(job.job, job.folder)
-            else:
-                yield from self.looked_for(stage, job)
+            job.handle = self.sent(job.job, job.folder)
         except DistillkitError as error:
             del self.running[stage]
             yield Event(stage, "failed", str(error))
-
-    def looked_for(self, stage: str, job: Running) -> Iterator[Event]:
-        """Submit a job again if Slurm no longer has it and there is no exit code after some time."""
-        if str(job.handle.job_id) in self.listed:
-            job.missing = 0
-            return
-        job.missing = job.missing or time.monotonic()
-        if time.monotonic() - job.missing < (SLOW if self.cluster == REAL else 0):
-            return
-        if job.again == AGAIN:
-            del self.running[stage]
-            yield Event(
-                stage, "failed", f"Slurm ended the job {AGAIN + 1} times without a result ({last_word(job.folder)})"
-            )
-            return
-        yield Event(stage, "said", f"Slurm ended job {job.handle.job_id}; it is submitted again")
-        job.again, job.missing = job.again + 1, 0.0
-        job.handle = self.sent(job.job, job.folder)
-        self.asked = 0.0
 
     def cancel(self) -> None:
         for job in self.running.values():
             with suppress(Exception):
                 job.handle.cancel(check=False)
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and any(number in self.queue() for number in self.numbers()):
+        numbers = {str(job.handle.job_id) for job in self.running.values() if job.handle is not None}
+        while time.monotonic() < deadline and numbers & self.queue().keys():
             time.sleep(0.5)
         for job in self.running.values():
             shutil.rmtree(job.folder, ignore_errors=True)
         self.running.clear()
-
-    def numbers(self) -> list[str]:
-        return [str(job.handle.job_id) for job in self.running.values() if job.handle is not None]
 
 
 ENDED_STATES = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")

@@ -24,17 +24,11 @@ GIB = 2**30
 ROOM = 1.5  # the estimate is within this factor of the truth
 
 
-class Limits(NamedTuple):
-    """The limits on the command line; the estimate is used for None."""
-
-    cores: int | None = None
-    gpus: int | None = None
-    memory: int | None = None  # bytes
-    minutes: int = 0
-
-
 class Options(NamedTuple):
-    """The options on the command line, besides the engine and the targets."""
+    """The options on the command line, besides the engine and the targets; ``memory`` is in GiB.
+
+    For ``cores``, ``gpus`` and ``memory``, the estimate is used if they are None.
+    """
 
     address: str | None = None
     partition: str | None = None
@@ -44,11 +38,6 @@ class Options(NamedTuple):
     gpus: int | None = None
     memory: float | None = None
     minutes: int | None = None
-
-    @property
-    def limits(self) -> Limits:
-        memory = None if self.memory is None else round(self.memory * GIB)
-        return Limits(self.cores, self.gpus, memory, self.minutes or 0)
 
 
 def check_params(targets: Sequence[str]) -> None:
@@ -61,17 +50,12 @@ def check_params(targets: Sequence[str]) -> None:
         if is_pipeline(folder):
             with named_from_here(folder):
                 check_pipelines([str(folder / "dvc.yaml")])
-                check_all(folder)
+                data = params.load(folder / params.FILE)
+                check_named(data, folder)
+                from distillkit.pipeline import checks  # imports torch
 
-
-def check_all(folder: Path) -> None:
-    """Check the whole of params.yaml in ``folder`` as the stages do."""
-    from distillkit.pipeline import checks  # imports torch
-
-    data = params.load(folder / params.FILE)
-    check_named(data, folder)
-    with chdir(folder):  # where own networks are looked for
-        checks.check_params(data)
+                with chdir(folder):  # where own networks are looked for
+                    checks.check_params(data)
 
 
 def check_named(data: Mapping[str, Any], folder: Path) -> None:
@@ -120,7 +104,7 @@ def on_ray(options: Options, say: Callable[[str], None]) -> Away:
             f"not all nodes can access {cache}, and there is no DVC remote; add one: dvc remote add -d NAME URL"
         )
     places = Places(remote, options.remote is not None, options.work)
-    demand = demands(options.limits, int(engine.largest("CPU")), engine.largest("GPU") > 0)
+    demand = demands(options, int(engine.largest("CPU")), engine.largest("GPU") > 0)
     return Away(engine, places, lambda stage: engine.able(demand(stage), stage))
 
 
@@ -132,7 +116,7 @@ def on_slurm(options: Options, say: Callable[[str], None]) -> Away:
     storage(options.remote)
     engine = Slurm(options.work / "jobs" if options.work else JOBS, options.partition)
     places = Places(options.remote, options.remote is not None, options.work)
-    return Away(engine, places, demands(options.limits, engine.largest()))
+    return Away(engine, places, demands(options, engine.largest()))
 
 
 def storage(remote: str | None) -> tuple[Path, str | None]:
@@ -147,7 +131,7 @@ def storage(remote: str | None) -> tuple[Path, str | None]:
         return Path(repo.cache.local_cache_dir).resolve(), repo.config["core"].get("remote")
 
 
-def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], Demand]:
+def demands(options: Options, largest: int, gpu: bool = False) -> Callable[[str], Demand]:
     """A function that gives the demand of a stage. ``largest``: cores of the largest node; ``gpu``: if a node has one.
 
     A stage that trains several networks requests a core for each, any other stage requests one. If there are GPUs, each
@@ -164,10 +148,10 @@ def demands(limits: Limits, largest: int, gpu: bool = False) -> Callable[[str], 
         peak = peaks.get(f"{name} {item}", peaks.get(name, 0))
         cores = max(1, min(largest, networks.get(name, 1)))
         return Demand(
-            cores if limits.cores is None else limits.cores,
-            int(gpu) if limits.gpus is None else limits.gpus,
-            round(ROOM * peak) if limits.memory is None else limits.memory,
-            limits.minutes,
+            cores if options.cores is None else options.cores,
+            int(gpu) if options.gpus is None else options.gpus,
+            round(ROOM * peak if options.memory is None else GIB * options.memory),
+            options.minutes or 0,
         )
 
     return demand

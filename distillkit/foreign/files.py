@@ -107,8 +107,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             if KEY in (file.metadata() or {}):
-                expected = "expected somebody else's file; use it as it is"
-                raise SourceError(f"{path} is an artifact of distillkit already; {expected}")
+                expected = "expected a file that other code made; use it as it is"
+                raise SourceError(f"{path} is already an artifact of distillkit; {expected}")
             return {name: file.get_tensor(name) for name in sorted(file.keys())}
     except SafetensorError as error:
         found = " ".join(str(error).split())
@@ -130,7 +130,7 @@ def read_torch(path: Path) -> Any:
         if asked is None:
             raise SourceError(f"{path} cannot be read as tensors; expected {KINDS}; get it again") from None
         expected = "expected only tensors in lists or mappings; where it was made, save only [images, labels]"
-        raise SourceError(f"{path} asks to call {asked[1]}, which was not done; {expected}") from None
+        raise SourceError(f"{path} asks to call {asked[1]}; nothing was called; {expected}") from None
 
 
 def check_unpacked_size(path: Path) -> None:

@@ -57,7 +57,8 @@ def import_pictures(
     images = ImageSet(tensor, train.labels, names)
     normalisation = statistics or channel_statistics(tensor)
     if len(normalisation.mean) != tensor.shape[1]:
-        found = f"channels of the statistics: {len(normalisation.mean)}, but {place} has images of {tensor.shape[1]}"
+        given = counted(len(normalisation.mean), "channel")
+        found = f"the statistics have {given}, but the images of {place} have {tensor.shape[1]}"
         raise ParamsError(f"{found}; expected the same number; correct --statistics")
     pixels = ImageSet(images.pixels(), images.labels, names)
     imported = {

@@ -125,7 +125,8 @@ def pixels_of(
         expected = f"expected uint8 or floating point; save images.{'to(torch.uint8)' if levels else 'float()'}"
         raise SourceError(f"{names}: the images are {listed([images])}; {expected}")
     if statistics is not None and len(statistics.mean) != images.shape[1]:
-        found = f"channels of the statistics: {len(statistics.mean)}, but {names} holds images {listed([images])}"
+        given = counted(len(statistics.mean), "channel")
+        found = f"the statistics have {given}, but {names} has images {listed([images])}"
         raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():

@@ -33,7 +33,7 @@ def connect() -> "HfApi":
     from huggingface_hub.utils import logging
 
     if not (token := get_token() or "").isascii() or not token.isprintable():
-        raise HubError("the Hub's token has characters that no token has; run `hf auth login`, or correct HF_TOKEN")
+        raise HubError("the Hub's token has characters that no token can have; run `hf auth login`, or set HF_TOKEN")
     session = get_session()
     session.timeout = SILENCE
     hooks = session.event_hooks
@@ -155,3 +155,25 @@ def differing(sums: Mapping[str, Sums], remote: Mapping[str, Entry]) -> list[str
 
 def short(repo: str, revision: str) -> str:
     return f"{repo}@{revision[:12] if COMMIT.fullmatch(revision) else revision}"
+
+
+# Downloads
+
+
+def download(api: "HfApi", repo: str, name: str, revision: str) -> Path:
+    """The file in the client's cache, which lies in a folder named after the commit."""
+    with hub_errors(api, short(repo, revision)), quiet_client():
+        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision))
+
+
+def check_download(path: Path, entry: Entry | None, problem: str) -> None:
+    """Raise HubError, with this problem, and delete the file, if it has other bytes than the Hub lists."""
+    if entry is not None and not sums_of(path).equal(entry):
+        forget(path)
+        raise HubError(f"{problem}; try again later", transient=True)
+
+
+def forget(path: Path) -> None:
+    """Remove a file from the client's cache, where it may be a link to its content."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

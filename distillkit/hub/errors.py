@@ -1,9 +1,9 @@
 """Errors of the Hub's client as one line, and retries after transient errors."""
 
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distillkit.base.errors import DistillkitError, HubError
@@ -29,19 +29,19 @@ ANSWERS = {  # status: what the Hub said, and what to do
 }
 
 
-def patiently(action: Callable[[], T], wait: Callable[[float], None] = time.sleep) -> T:
+def patiently(action: Callable[[], T]) -> T:
     """The result of ``action``, retried after transient errors. ``action`` must be safe to repeat."""
-    started = time.monotonic()
+    started = monotonic()
     for attempt in range(1, ATTEMPTS):
         try:
             return action()
         except HubError as error:
-            if not error.transient or time.monotonic() - started > PATIENCE:
+            if not error.transient or monotonic() - started > PATIENCE:
                 raise
             seconds = 2.0 ** (attempt - 1) if error.wait is None else error.wait
             line = str(error).removesuffix("; try again later")
             tell(f"{line}; trying again in {seconds:g} s ({attempt} of {ATTEMPTS - 1})")
-            wait(seconds)
+            sleep(seconds)
     return action()
 
 
@@ -107,7 +107,7 @@ def refusal(answer: Any, what: str, api: "HfApi") -> str:
     if isinstance(answer, errors.RemoteEntryNotFoundError):
         return f"{what} lacks a file on the Hub{said}; expected a package that distillkit pushed"
     if isinstance(answer, errors.RepositoryNotFoundError):
-        return f"{what} is not on the Hub at {endpoint}, or hidden from you; check the name, or run `hf auth login`"
+        return f"{what} is not on the Hub at {endpoint}, or not open to you; check the name, or run `hf auth login`"
     status = answer.response.status_code
     found, do = ANSWERS.get(status, (f"the Hub answered {status}", "try again later"))
     return f"{what}: {found}{said}; {do}"

@@ -2,8 +2,7 @@
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,9 +16,20 @@ from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE
 from distillkit.data.images import SyntheticSet
-from distillkit.hub.client import DATASET, Entry, announced, connect, is_offline, quiet_client, resolve, short, sums_of
-from distillkit.hub.errors import hub_errors, patiently
-from distillkit.package.folders import MANIFEST, check_target, files_in, replacing
+from distillkit.hub.client import (
+    Entry,
+    announced,
+    check_download,
+    connect,
+    download,
+    forget,
+    is_offline,
+    listing,
+    resolve,
+    short,
+)
+from distillkit.hub.errors import patiently
+from distillkit.package.folders import MANIFEST, SIGN_OFF, SIGN_OFFS, check_target, files_in, replacing
 from distillkit.package.manifest import (
     ARTIFACT,
     PARQUET,
@@ -31,6 +41,7 @@ from distillkit.package.manifest import (
     open_package,
     read_manifest,
 )
+from distillkit.package.sign_offs import LARGEST, MOST
 from distillkit.process.progress import tell, track
 
 if TYPE_CHECKING:
@@ -48,28 +59,19 @@ class Remote:
     commit: str
     path: Path
     manifest: Manifest
-    cache: Path | None
-    wait: Callable[[float], None]
 
     def __str__(self) -> str:
         return short(self.repo, self.commit)
 
 
-def pull(
-    api: "HfApi",
-    reference: Reference,
-    recipe: str | None,
-    out: Path,
-    cache: Path | None = None,
-    wait: Callable[[float], None] = time.sleep,
-) -> tuple[Package, str]:
+def pull(api: "HfApi", reference: Reference, recipe: str | None, out: Path) -> tuple[Package, str]:
     """The package, or one recipe of it, in folder ``out``, and the commit it comes from.
 
     Other recipes of the same package that lie in ``out`` stay; another version of it there is replaced. Raises HubError
     when the Hub does not give what the manifest promises, and ArtifactError when ``out`` holds anything else.
     """
     present = package_in(out)
-    remote = open_remote(api, reference, cache, wait)
+    remote = open_remote(api, reference)
     if recipe is not None:
         check_recipe(recipe, remote.manifest.name, remote.manifest.recipes)
     recipes = [recipe] if recipe else remote.manifest.recipes
@@ -105,31 +107,23 @@ def kept_recipes(present: Package | None, remote: Remote, recipes: list[str]) ->
     if present is None:
         return ()
     if present.name != remote.manifest.name:
-        found = f"{present.folder} holds package {present.name!r}, not {remote.manifest.name!r}"
+        found = f"{present.folder} has package {present.name!r}, not {remote.manifest.name!r}"
         raise ArtifactError(f"{found}; it is not replaced; remove it, or choose another folder with -o")
     if present.manifest == remote.manifest:
         return present.recipes
     gone = [name for name in present.recipes if name not in recipes]
-    lost = f", and its {', '.join(gone)} with it" if gone else ""
-    tell(f"{present.folder} holds another version of {present.name!r}; it is replaced{lost}")
+    lost = f", and its {', '.join(gone)} removed" if gone else ""
+    tell(f"{present.folder} has another version of {present.name!r}, which is replaced{lost}")
     return ()
 
 
-def load(reference: str | Path, recipe: str | None = None, *, cache: Path | None = None) -> SyntheticSet:
-    """The set of :func:`load_with_provenance` alone."""
-    return load_with_provenance(reference, recipe, cache=cache)[0]
-
-
-def load_with_provenance(
-    reference: str | Path, recipe: str | None = None, *, cache: Path | None = None
-) -> tuple[SyntheticSet, dict[str, Any]]:
+def load_with_provenance(reference: str | Path, recipe: str | None = None) -> tuple[SyntheticSet, dict[str, Any]]:
     """A distilled set and what it says of itself, checked: of a package on the Hub (``owner/name``,
     ``owner/name@revision``), of a packaged folder, or from a single artifact.
 
     Args:
         reference: where it is; a path that exists comes before a name on the Hub.
         recipe: which set of a package; its default when missing.
-        cache: the Hub client's cache; its own when missing.
 
     Raises:
         ArtifactError, HubError: what is there is no package, or has other bytes than its manifest says.
@@ -144,7 +138,7 @@ def load_with_provenance(
     if path.exists():
         package = open_package(path)
         return load_synthetic(package.artifact(recipe or package.default))
-    remote = open_remote(connect(), parse_reference(str(reference)), cache)
+    remote = open_remote(connect(), parse_reference(str(reference)))
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
     artifact = f"{name}/{ARTIFACT}"
@@ -167,9 +161,7 @@ def pulled(text: str, recipe: str | None = None) -> Iterator[Package]:
 # The Hub
 
 
-def open_remote(
-    api: "HfApi", reference: Reference, cache: Path | None = None, wait: Callable[[float], None] = time.sleep
-) -> Remote:
+def open_remote(api: "HfApi", reference: Reference) -> Remote:
     """The package that a reference means now. The manifest is asked for by revision, so that the cache knows it too."""
     revision = reference.revision or MAIN
 
@@ -178,19 +170,17 @@ def open_remote(
         if not is_offline():
             expected = resolve(api, Reference(reference.repo, revision))
             entry = manifest_entry(api, reference.repo, expected)
-        path = download(api, reference.repo, MANIFEST, revision, cache)
+        path = download(api, reference.repo, MANIFEST, revision)
         commit = path.parent.name
         if not COMMIT.fullmatch(commit) or expected not in (None, commit):
-            raise HubError(f"{reference} moved while it was read, or the Hub contradicts itself", transient=True)
-        if entry is not None and not sums_of(path).equal(entry):
-            forget(path)
-            raise HubError(f"{reference} sent a damaged {MANIFEST}", transient=True)
+            raise HubError(f"{reference} changed while it was read, or the Hub contradicts itself", transient=True)
+        check_download(path, entry, f"{reference} sent a damaged {MANIFEST}")
         try:
-            return Remote(api, reference.repo, commit, path, read_manifest(path), cache, wait)
+            return Remote(api, reference.repo, commit, path, read_manifest(path))
         except ArtifactError as error:
             raise HubError(f"{reference}: {str(error).replace(str(path), MANIFEST)}") from None
 
-    return patiently(opened, wait)
+    return patiently(opened)
 
 
 def manifest_entry(api: "HfApi", repo: str, commit: str) -> Entry:
@@ -206,7 +196,7 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
     """Checked files in the cache. Nothing is downloaded whose size on the Hub is not the manifest's."""
     records = remote.manifest.files
     if not is_offline():
-        found = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)), remote.wait)
+        found = patiently(lambda: announced(remote.api, remote.repo, remote.commit, sorted(names)))
         for name in sorted(names):
             has = f"has {found[name].size} bytes" if name in found else "lacks it"
             if has != f"has {records[name].size} bytes":
@@ -217,25 +207,33 @@ def fetch_all(remote: Remote, names: set[str]) -> dict[str, Path]:
 
 def fetch(remote: Remote, name: str, record: FileRecord) -> Path:
     """One file in the cache; when it has other bytes than recorded it is asked for once more, then forgotten."""
-    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit, remote.cache)
+    problem, attempt = "", partial(download, remote.api, remote.repo, name, remote.commit)
     for _ in range(1 if is_offline() else 2):
-        path = patiently(attempt, remote.wait)
+        path = patiently(attempt)
         try:
             check_file(path, record, f"{remote}: {name}")
             return path
         except ArtifactError as error:
             problem = str(error).rpartition("; ")[0]
             forget(path)
-    raise HubError(f"{problem}; what came is thrown away; do not use it if that happens again")
+    raise HubError(f"{problem}; the download was deleted; pull again; if this happens again, do not use the package")
 
 
-def forget(path: Path) -> None:
-    """Remove a file from the client's cache, where it may be a link to its content."""
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+def fetch_sign_offs(api: "HfApi", repo: str, commit: str, folder: Path) -> list[str]:
+    """Download a commit's sign-offs into the package in ``folder`` and return their paths in it; offline, none.
 
-
-def download(api: "HfApi", repo: str, name: str, revision: str, cache: Path | None) -> Path:
-    """The file in the client's cache, which lies in a folder named after the commit."""
-    with hub_errors(api, short(repo, revision)), quiet_client():
-        return Path(api.hf_hub_download(repo, name, repo_type=DATASET, revision=revision, cache_dir=cache))
+    The manifest does not list them, so only small files with known names are fetched. Raises HubError when a file has
+    other bytes than the Hub lists.
+    """
+    if is_offline():
+        return []
+    entries = patiently(lambda: listing(api, repo, commit))
+    folder_name = f"{SIGN_OFFS}/"
+    small = [name for name, entry in entries.items() if name.startswith(folder_name) and entry.size <= LARGEST]
+    found = sorted(name for name in small if SIGN_OFF.fullmatch(name.removeprefix(folder_name)))[: 2 * MOST]
+    for name in found:
+        path = download(api, repo, name, commit)
+        check_download(path, entries[name], f"{repo} sent a damaged {name}")
+        (folder / SIGN_OFFS).mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / name)
+    return found

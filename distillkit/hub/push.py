@@ -1,9 +1,7 @@
 """Publish a package in one commit that is safe to repeat; check the result, tag it, and write a receipt."""
 
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +13,17 @@ from distillkit.hub.client import (
     SILENCE,
     Entry,
     Sums,
+    check_download,
     differing,
+    download,
     is_offline,
     listing,
     quiet_client,
     resolve,
-    short,
     sums_of,
 )
 from distillkit.hub.errors import hub_errors, patiently, token_of, without_token
-from distillkit.hub.receipts import Receipt, check_receipt, write_receipt
+from distillkit.hub.receipts import Pushed, check_receipt, write_receipt
 from distillkit.package.folders import CARD, MANIFEST, sign_offs_in
 from distillkit.package.manifest import Manifest, Package, open_package, printable, read_manifest
 from distillkit.process.progress import tell, without_passwords
@@ -35,15 +34,6 @@ if TYPE_CHECKING:
 
 SMALL = 10 * 2**20  # most bytes of a file that is sent from memory
 OURS = (CARD, ".gitattributes")  # files that a repository may have before the first push
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """The result of a push: ``sent`` and ``removed`` are paths, both empty if the Hub had everything already."""
-
-    receipt: Receipt
-    sent: list[str]
-    removed: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,7 +55,6 @@ def push(
     message: str | None = None,
     receipt: Path | None = None,
     may_publish: bool = False,
-    wait: Callable[[float], None] = time.sleep,
 ) -> Pushed:
     """Make ``repo`` contain the package in ``folder``, without files of an earlier package. A tag is never moved.
 
@@ -79,18 +68,18 @@ def push(
     sums = checked_sums(folder)
     recipes = counted(len(package.recipes), "recipe")
     title = message or f"{package.name}: {recipes}, manifest {sums[MANIFEST].sha256[:12]}"
-    patiently(lambda: ensure_repository(api, repo, private), wait)
-    commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums), wait)
+    patiently(lambda: ensure_repository(api, repo, private))
+    commit = tagged = patiently(lambda: tagged_commit(api, repo, tag, sums))
     sent: list[str] = []
     removed: list[str] = []
     if commit is None:
-        head = patiently(lambda: read_head(api, repo), wait)
+        head = patiently(lambda: read_head(api, repo))
         sent, removed = changes(head, sums)
-        commit = patiently(lambda: land(api, repo, head, folder, sums, title), wait)
-        patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"), wait)
-    pushed = Pushed(Receipt(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256), sent, removed)
+        commit = patiently(lambda: land(api, repo, head, folder, sums, title))
+        patiently(lambda: create_tag(api, repo, tag, commit, f"{package.name} {tag}"))
+    pushed = Pushed(repo, without_passwords(api.endpoint), commit, tag, sums[MANIFEST].sha256, sent, removed)
     if receipt is not None:
-        write_receipt(receipt, pushed.receipt, is_head=tagged is None)
+        write_receipt(receipt, pushed, is_head=tagged is None)
     return pushed
 
 
@@ -161,9 +150,10 @@ def tagged_commit(api: "HfApi", repo: str, tag: str | None, sums: Mapping[str, S
         return None
     commit = resolve(api, Reference(repo, tag))
     if differing(sums, listing(api, repo, commit)):
-        raise HubError(f"{repo} has tag {tag!r} on other files (at {commit[:12]}); tags do not move; choose another")
+        found = f"{repo} has tag {tag!r} at commit {commit[:12]}, which has other files"
+        raise HubError(f"{found}; expected a new tag, because tags never move; choose another")
     if (head := resolve(api, Reference(repo, MAIN))) != commit:
-        tell(f"{repo}: {tag} is this package already; {MAIN} has moved on to commit {head[:12]} and is not changed")
+        tell(f"{repo}: tag {tag} already has this package; {MAIN} has a later commit, {head[:12]}, and is not changed")
     return commit
 
 
@@ -181,15 +171,12 @@ def read_head(api: "HfApi", repo: str) -> Head:
 
 def remote_manifest(api: "HfApi", repo: str, commit: str, entry: Entry) -> Manifest | None:
     """The manifest at a commit; None if it cannot be read. Then no file counts as listed, so none is removed."""
-    with tempfile.TemporaryDirectory() as temporary:
-        with hub_errors(api, short(repo, commit)), quiet_client():
-            path = Path(api.hf_hub_download(repo, MANIFEST, repo_type=DATASET, revision=commit, local_dir=temporary))
-        if not sums_of(path).equal(entry):
-            raise HubError(f"{repo} sent a damaged {MANIFEST}; try again later", transient=True)
-        try:
-            return read_manifest(path)
-        except ArtifactError:
-            return None
+    path = download(api, repo, MANIFEST, commit)
+    check_download(path, entry, f"{repo} sent a damaged {MANIFEST}")
+    try:
+        return read_manifest(path)
+    except ArtifactError:
+        return None
 
 
 def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str, Sums], title: str) -> str:
@@ -202,8 +189,8 @@ def land(api: "HfApi", repo: str, before: Head, folder: Path, sums: Mapping[str,
     if not sent and not removed:
         return head.commit
     if head.commit != before.commit:
-        moved = f"{repo} moved from commit {before.commit[:12]} to {head.commit[:12]} meanwhile"
-        raise HubError(f"{moved}, and this push is not in it; look at that commit, then push again")
+        found = f"somebody else has committed to {repo} meanwhile: {head.commit[:12]} after {before.commit[:12]}"
+        raise HubError(f"{found}; this push is not in it; look at that commit, then push again")
     tell_of_edits(head)
     content = operations(folder, sums, sent, removed)
     with hub_errors(api, repo), quiet_client():
@@ -244,7 +231,8 @@ def tell_of_edits(head: Head) -> None:
     for name, record in head.manifest.files.items() if head.manifest else ():
         entry = head.files.get(name)
         if entry is not None and (entry.size, entry.sha256 or record.sha256) != (record.size, record.sha256):
-            tell(f"warning: {name} was edited on the Hub; commit {head.commit[:12]} keeps that, this push replaces it")
+            kept = f"commit {head.commit[:12]} keeps the edit"
+            tell(f"warning: {name} was edited on the Hub; this push replaces it; {kept}")
 
 
 def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: str) -> None:
@@ -259,15 +247,8 @@ def create_tag(api: "HfApi", repo: str, tag: str | None, commit: str, message: s
 
 def lines(pushed: Pushed) -> Sequence[str]:
     """The result as lines of text."""
-    receipt = pushed.receipt
-    where = f"{receipt.repo}@{receipt.tag}" if receipt.tag else receipt.repo
+    where = f"{pushed.repo}@{pushed.tag}" if pushed.tag else pushed.repo
     if not pushed.sent and not pushed.removed:
-        return [f"{where}: nothing to send, commit {receipt.commit} has all files"]
+        return [f"{where}: nothing to send, commit {pushed.commit} has all files"]
     removed = f", {len(pushed.removed)} removed" if pushed.removed else ""
-    changed = f"{counted(len(pushed.sent), 'file')} sent{removed}"
-    return [f"{where}: {changed}, commit {receipt.commit}"]
-
-
-def as_dict(pushed: Pushed) -> dict[str, Any]:
-    """The result as plain data."""
-    return {**asdict(pushed.receipt), "sent": pushed.sent, "removed": pushed.removed}
+    return [f"{where}: {counted(len(pushed.sent), 'file')} sent{removed}, commit {pushed.commit}"]

@@ -11,14 +11,19 @@ from distillkit.base.outside import content, read_json
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """``commit`` of ``repo`` has the package whose manifest.json has the SHA-256 ``manifest_sha256``."""
+class Pushed:
+    """The result of a push: ``commit`` of ``repo`` has the package whose manifest.json has ``manifest_sha256``.
+
+    ``sent`` and ``removed`` are paths, both empty if the Hub had everything already.
+    """
 
     repo: str
     endpoint: str
     commit: str
     tag: str | None
     manifest_sha256: str
+    sent: list[str]
+    removed: list[str]
 
 
 def check_receipt(path: Path) -> None:
@@ -32,14 +37,14 @@ def check_receipt(path: Path) -> None:
         raise ArtifactError(f"{path} cannot be written ({error.strerror}); choose another place") from None
 
 
-def write_receipt(path: Path, receipt: Receipt, is_head: bool) -> None:
+def write_receipt(path: Path, pushed: Pushed, is_head: bool) -> None:
     """Add to the receipts in ``path``: for each repository the last pushed commit, and the commit of each tag."""
     receipts = read_receipts(path)
-    entry = receipts.setdefault(receipt.repo, {"tags": {}})
+    entry = receipts.setdefault(pushed.repo, {"tags": {}})
     if is_head or "commit" not in entry:
-        entry |= {key: getattr(receipt, key) for key in ("endpoint", "commit", "manifest_sha256")}
-    if receipt.tag is not None:
-        entry["tags"] = {**entry.get("tags", {}), receipt.tag: receipt.commit}
+        entry |= {key: getattr(pushed, key) for key in ("endpoint", "commit", "manifest_sha256")}
+    if pushed.tag is not None:
+        entry["tags"][pushed.tag] = pushed.commit
     write_text(path, pretty_json(receipts))
 
 

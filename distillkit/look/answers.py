@@ -12,8 +12,8 @@ from distillkit.base.errors import counted
 from distillkit.look.coverage import TENTHS, tenths
 from distillkit.look.facts import Facts, rows_beside
 from distillkit.look.opening import Subject
-from distillkit.package.card import network, title
-from distillkit.package.card import percent as spread
+from distillkit.package.card_words import network, title
+from distillkit.package.card_words import percent as spread
 from distillkit.process.progress import presentable
 from distillkit.report.words import percent, shorten
 
@@ -58,7 +58,7 @@ def introduction(subject: Subject) -> Iterator[Answer]:
     learned = int(synthetic.learned.sum())
     whole = f"{counted(len(synthetic), 'image')} in {counted(len(synthetic.class_names), 'class')}"
     kinds = f"{learned:,} learned, {len(synthetic) - learned:,} real"
-    yield f"A training set of {whole}, made{made} to stand for {those}{source}{size}: {kinds}.", ""
+    yield f"A training set of {whole}, made{made} to replace {those}{source}{size}: {kinds}.", ""
 
 
 def accurate(subject: Subject) -> Iterator[Answer]:
@@ -70,7 +70,7 @@ def accurate(subject: Subject) -> Iterator[Answer]:
     yield f"Accuracy: {figures}. ± is over n networks, not over repeated distillations.", ""
     if evaluation := subject.version.evaluation:
         own = subject.synthetic.schedule is not None  # which says how to train, and may start from trained weights
-        trained = "by the steps that the set holds" if own else f"for {evaluation['training']['steps']:,} updates"
+        trained = "with the steps that are in the set" if own else f"for {evaluation['training']['steps']:,} updates"
         tested = subject.provenance.get("source_images", {}).get("test")
         test = f" and tested on {counted(tested, 'image')}" if tested else ""
         yield f"Each network is a {network(evaluation['network']).replace('`', '')}, trained {trained}{test}.", ""
@@ -127,8 +127,8 @@ def grain(subject: Subject) -> Iterator[Answer]:
     fewest, most = (max(1, count // runs) for count in (min(seen.values()), max(seen.values())))
     tested = counted(most, "test image") if fewest == most else f"{fewest:,} to {counted(most, 'test image')}"
     wrong = f"all {runs} networks get" if runs > 1 else "the network gets"
-    share = f"up to {percent(1 / fewest)} % off the accuracy of its class"
-    yield f"A class has {tested}: one that {wrong} wrong takes {share}.", ""
+    share = f"up to {percent(1 / fewest)} %"
+    yield f"A class has {tested}: one that {wrong} wrong lowers the accuracy of its class by {share}.", ""
 
 
 def moved_most(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[Answer]:
@@ -162,7 +162,7 @@ def private(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[Answe
     if real := int((~learned_N).sum()):
         yield (
             f"{counted(real, 'image')} of {len(learned_N):,} {'is an image' if real == 1 else 'are images'} of the "
-            "source, unchanged: whoever has the set sees them.",
+            "source, unchanged: everybody who has the set can see them.",
             "kind=real",
         )
     distance_N = facts.distance_N[learned_N].round(decimals=5)  # as the page has it
@@ -171,15 +171,16 @@ def private(subject: Subject, facts: Facts, learned_N: Tensor) -> Iterator[Answe
         still = int(((begun_N >= 0) & (begun_N == facts.nearest_N[learned_N])).sum())
         near = int((distance_N <= float(limit)).sum())
         yield (
-            f"{still:,} of {len(distance_N):,} learned images are nearer to the training image that they began as than "
-            f"to any other. {near:,} are within {limit} of a training image: half the median distance from a training "
-            f"image to the nearest other one ({facts.yardstick:.4f}). The nearest is at {distance_N.min():.4f}.",
+            f"For {still:,} of {len(distance_N):,} learned images, the nearest training image is the one that they "
+            f"began as. {near:,} are at most {limit} from a training image. That is half the median distance from a "
+            f"training image to the nearest other one ({facts.yardstick:.4f}). The smallest distance is "
+            f"{distance_N.min():.4f}.",
             f"kind=learned&distanceTo={limit}&sort=distance&together=yes",
         )
     if subject.real is not None and (rows := rows_beside(facts, learned_N)):
         yield (
             f"This page also shows {counted(len(set(rows) - set(facts.start_N[~learned_N].tolist())), 'image')} of the "
-            "source that are not in the set, with their rows: those that learned ones began as, and the nearest ones. "
-            "distillkit look --without-source leaves them out.",
+            "source that are not in the set, with their rows: those that learned images began as, and those nearest to "
+            "them. distillkit look --without-source leaves them out.",
             "",
         )

@@ -4,13 +4,13 @@ import re
 import threading
 import webbrowser
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distillkit.base.errors import counted
 from distillkit.base.files import write_text
 from distillkit.look.description import describe
-from distillkit.look.opening import Subject, open_subject
+from distillkit.look.opening import open_subject
 from distillkit.look.page import export, few_enough, page, sheets_of
 from distillkit.look.server import serving
 from distillkit.process.progress import tell
@@ -18,40 +18,27 @@ from distillkit.process.progress import tell
 PAGES = Path(".distillkit/look")  # ignored by Git and DVC in a pipeline
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked for, as it is written after ``distillkit look``."""
-
-    path: str
-    recipe: str | None = None
-    against: str | None = None
-    source: Path | None = None
-    with_source: bool = True
-
-    def first(self) -> Subject:
-        return open_subject(self.path, self.recipe, self.source, self.with_source)
-
-    def other(self) -> Subject | None:
-        """The set to compare with: a recipe in the same place, or one that lies elsewhere."""
-        if self.against is None:
-            return None
-        if is_name(self.against):
-            return open_subject(self.path, self.against, with_source=False)
-        return open_subject(self.against, None if Path(self.against).is_file() else self.recipe, with_source=False)
-
-
-def is_name(text: str) -> bool:
-    """Whether what stands where a place could is the name of a recipe."""
-    return "/" not in text and not Path(text).exists()
-
-
-def look(wanted: Wanted, folder: Path | None, browse: bool) -> dict[str, Any]:
+def look(
+    place: str,
+    recipe: str | None,
+    *,
+    against: str | None,
+    source: Path | None,
+    with_source: bool,
+    folder: Path | None,
+    browse: bool,
+) -> dict[str, Any]:
     """Make the page and show it: exported to ``folder``, or opened where ``browse`` is true.
 
-    Returns where the page is and what it takes; a server runs until Ctrl-C.
+    Returns where the page is and its size in bytes; a server runs until Ctrl-C. ``against`` is the set to compare with:
+    another recipe in the same place, or a set that is elsewhere.
     """
-    subject = wanted.first()
-    described, galleries = describe(subject, wanted.other())
+    subject, other = open_subject(place, recipe, source, with_source), None
+    if against is not None and "/" not in against and not Path(against).exists():
+        other = open_subject(place, against, with_source=False)
+    elif against is not None:
+        other = open_subject(against, None if Path(against).is_file() else recipe, with_source=False)
+    described, galleries = describe(subject, other)
     if folder is not None:
         return {"page": str(folder), "files": export(described, galleries, folder)}
     sheets = sheets_of(galleries)
@@ -78,4 +65,4 @@ def opened(address: str, browse: bool) -> None:
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """For people."""
     size = sum(found["files"].values())
-    yield f"{found['page']}: {len(found['files'])} file{'s' * (len(found['files']) != 1)}, {size:,} bytes"
+    yield f"{found['page']}: {counted(len(found['files']), 'file')}, {size:,} bytes"

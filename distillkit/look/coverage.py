@@ -71,7 +71,7 @@ def plane(subject: Subject, row_N: Tensor) -> dict[str, Any] | None:
 def features_of(subject: Subject, real: RealData) -> tuple[str, Features]:
     """What an expert sees in images, or their pixels where there is none; in words, and as a function (B, C, H, W)."""
     if subject.experts is None:
-        return "normalised pixels, as no expert is at hand", lambda x_NCHW: x_NCHW.flatten(1)
+        return "normalised pixels, as there is no expert", lambda x_NCHW: x_NCHW.flatten(1)
     network = without_classifier(trained_expert(subject.experts, 0, real.train, subject.synthetic.normalisation))
     return "features of an expert (a network trained on all training images)", lambda x_NCHW: network(x_NCHW).flatten(1)
 

@@ -17,7 +17,7 @@ from distillkit.look.opening import Subject
 from distillkit.look.sheets import Gallery
 from distillkit.process.progress import presentable
 from distillkit.report.page import flat
-from distillkit.report.words import percent
+from distillkit.report.words import mean_std
 
 LIKELY = 3  # classes of a soft label that are named
 Pictures = list[Gallery]
@@ -109,8 +109,8 @@ def about(subject: Subject) -> Iterator[tuple[str, str]]:
     yield "images", f"{len(synthetic):,} ({learned:,} learned, {len(synthetic) - learned:,} real)"
     yield "shape", " x ".join(str(side) for side in synthetic.images.shape[1:])
     if version.accuracy:
-        spread = f" ± {percent(version.accuracy['std'])}" if version.accuracy["runs"] > 1 else ""
-        yield "test accuracy %", f"{percent(version.accuracy['mean'])}{spread} (n = {version.accuracy['runs']})"
+        mean, std, runs = (version.accuracy[key] for key in ("mean", "std", "runs"))
+        yield "test accuracy %", f"{mean_std(mean, std, runs)} (n = {runs})"
     for name in ("id", "revision", "licence", "homepage"):
         if isinstance(value := version.source.get(name), str) and value:
             yield f"source {name}", presentable(value)

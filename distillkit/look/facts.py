@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from distillkit.data.images import RealData, SyntheticSet
-from distillkit.evaluation.neighbours import nearest, root_mean_square
+from distillkit.evaluation.neighbours import root_mean_square
 from distillkit.look.opening import Subject
-from distillkit.package.recipe_json import source_yardstick
-from distillkit.process.progress import track
+from distillkit.package.recipe_json import nearest_images, source_yardstick
 
 MOST_WORK = 10**12  # products of values for the nearest training images: about a minute on two cores
 BLOCK = 1024
@@ -52,7 +51,7 @@ def facts_of(subject: Subject) -> Facts:
         near_N, distance_N = neighbours(synthetic, real, row_N)
         yardstick = source_yardstick(real.train)
     else:
-        missing.append("The nearest training images were not sought: set and source are too large for that here.")
+        missing.append("The nearest training images were not computed: the set and the source are too large.")
     return Facts(row_N, start_N, near_N, distance_N, moved_N, harder_N, yardstick, tuple(missing))
 
 
@@ -99,7 +98,6 @@ def neighbours(synthetic: SyntheticSet, real: RealData, row_N: Tensor) -> tuple[
     distance_N = torch.where(near_N >= 0, 0.0, torch.nan).to(torch.float64)
     if bool(learned_N.any()):
         images = synthetic.pixels(row_N[learned_N])
-        found = nearest(images, real.train.images, track=lambda parts: track(parts, "nearest training images"))
-        near_N[learned_N] = found.row_Nk[:, 0]
-        distance_N[learned_N] = (found.squared_Nk[:, 0] / images[0].numel()).sqrt()
+        found = nearest_images(images, real.train, None, "nearest training images")
+        near_N[learned_N], distance_N[learned_N] = found
     return near_N, distance_N

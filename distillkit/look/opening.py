@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from distillkit.base import params
-from distillkit.base.arguments import is_pipeline, package_reference
+from distillkit.base.arguments import is_pipeline
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
@@ -80,7 +80,6 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
         )
         raise ArtifactError(f"{neither}; expected a package, a pipeline's folder, an artifact or owner/name; name one")
     else:
-        package_reference(text)
         with pulled(text, recipe) as package:
             name = recipe or package.default
             synthetic_path = package.artifact(name)
@@ -102,14 +101,10 @@ def recipe_in(folder: Path, recipe: str | None) -> str:
         found = "no recipe is named" if recipe is None else f"{recipe!r} has no set in {folder / DISTILLED}"
         recipes = settings.get("recipes") or {}
         if recipe in recipes or not (known or recipes):
-            raise ParamsError(f"{found}; {run_first(folder)}")
+            which = "" if folder == Path() else f" {shlex.quote(str(folder / 'dvc.yaml'))}"
+            raise ParamsError(f"{found}; run dvc repro{which} first")
         raise ParamsError(f"{found}; expected one of {', '.join(known or recipes)}; name it, or run dvc repro")
     return str(recipe)
-
-
-def run_first(folder: Path) -> str:
-    """What makes the sets of a pipeline."""
-    return "run dvc repro first" if folder == Path() else f"run dvc repro {shlex.quote(str(folder / 'dvc.yaml'))} first"
 
 
 def of_artifact(path: Path) -> Subject:
@@ -119,7 +114,8 @@ def of_artifact(path: Path) -> Subject:
     version = Version(path.stem, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))
     subject = Subject(name, version, provenance)
     if root is None:
-        return replace(subject, missing=("No pipeline lies around this artifact, so nothing of its results is known.",))
+        told = "This artifact is not in the folder of a pipeline, so its results are not known."
+        return replace(subject, missing=(told,))
     version = replace(version, accuracy=accuracy_of(root, path.stem), evaluation=evaluation_in(root))
     return with_pipeline(replace(subject, version=version), root, path)
 
@@ -137,20 +133,18 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     if real_file(artifacts / "real").is_file():
         real = checked(path, subject.synthetic, load_real(artifacts / "real"))
     else:
-        missing.append("The source is not at hand (artifacts/real); run dvc pull or the fetch stage.")
-    difficulty, shards = (
-        artifacts / "difficulty.safetensors",
-        sorted((artifacts / "experts").glob("shard-*.safetensors")),
-    )
+        missing.append("The source is missing (artifacts/real); run dvc pull or the fetch stage.")
+    difficulty = artifacts / "difficulty.safetensors"
+    shards = sorted((artifacts / "experts").glob("shard-*.safetensors"))
     if not difficulty.is_file():
-        missing.append("Difficulty is not at hand (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
+        missing.append("Difficulty is missing (artifacts/difficulty.safetensors); run dvc pull or the score stage.")
     loss, confused = (artifacts / kind / f"{path.stem}.csv" for kind in ("loss", "confusion"))
     others, names = peers(root, subject), list(subject.synthetic.class_names)
     files = {kind: root / f"metrics/classes/{name}.json" for kind, name in {"set": path.stem, **others}.items()}
     by_class = {kind: accuracies_in(file, names) for kind, file in files.items() if file.is_file()}
     found = {kind: accuracy_of(root, name) for kind, name in others.items() if name != path.stem}
     if not by_class:
-        missing.append("Accuracy by class is not at hand (metrics/classes); run the evaluate stage.")
+        missing.append("Accuracy by class is missing (metrics/classes); run the evaluate stage.")
     return replace(
         subject,
         real=real,
@@ -206,7 +200,7 @@ def accuracies_in(path: Path, class_names: list[str]) -> list[float]:
         values = [float(row["accuracy"]) for row in rows]
         if [row["class"] for row in rows] == class_names and all(0 <= value <= 1 for value in values):
             return values
-        problem = "other classes or no shares of 1"
+        problem = "other classes, or accuracies that are not between 0 and 1"
     except (UnreadableError, KeyError, TypeError, ValueError) as error:
         problem = str(error)
     raise ArtifactError(f"{path} does not hold the accuracy of every class ({problem}); run its evaluate stage again")
@@ -215,11 +209,11 @@ def accuracies_in(path: Path, class_names: list[str]) -> list[float]:
 def with_images(subject: Subject, artifact: Path, source: Path | None, wanted: bool) -> Subject:
     """``subject`` with the images that it was made from, where they may be read without asking anybody for them."""
     if not wanted:
-        told = "Images of the source are left out, as was asked for; so are distances, difficulty and the map."
+        told = "Images of the source are left out, as you asked; so are distances, difficulty and the map."
         return replace(subject, real=None, difficulty_N=None, experts=None, missing=(*subject.missing, told))
     recorded = subject.version.source
     if source is None and recorded.get("kind") != FREE:
-        told = "The source is not at hand, so beginnings, distances and the map are not shown; name it with --source."
+        told = "The source is missing, so beginnings, distances and the map are not shown; name it with --source."
         return replace(subject, missing=(*subject.missing, told))
     try:
         found = source_of(artifact, subject.synthetic, subject.provenance, source)

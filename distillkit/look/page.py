@@ -1,8 +1,7 @@
 """The page: one HTML file with all pictures in it, or one that asks for sheets of them as they are scrolled to."""
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from distillkit.base.files import atomic_folder
 from distillkit.look.classes import known
 from distillkit.look.description import Pictures
 from distillkit.process.progress import tell
-from distillkit.report.document import asset, data_block, policy, template
+from distillkit.report.document import asset, data_block, data_url, policy, template
 
 LARGEST = 20 * 2**20  # bytes of pictures in one HTML file
 INDEX, SHEETS = "index.html", "sheets"
@@ -25,11 +24,8 @@ Sheet = Callable[[], bytes]
 
 def sheets_of(galleries: Pictures) -> dict[str, Sheet]:
     """Every sheet by the name of its file; it is drawn when it is asked for."""
-
-    def drawn(gallery: Any, number: int) -> Sheet:
-        return lambda: gallery.sheet(number)
-
-    return {gallery.file(k): lru_cache(1)(drawn(gallery, k)) for gallery in galleries for k in range(gallery.sheets)}
+    sheets = ((gallery, number) for gallery in galleries for number in range(gallery.sheets))
+    return {gallery.file(number): lru_cache(1)(partial(gallery.sheet, number)) for gallery, number in sheets}
 
 
 def few_enough(sheets: Mapping[str, Sheet], most: int = LARGEST) -> bool:
@@ -66,13 +62,8 @@ def page(described: Mapping[str, Any], galleries: Pictures, sheets: Mapping[str,
         against=described["against"],
         title=described["title"],
         tab=described["tab"],
-        pictures={name: embedded(sheet()) for name, sheet in sheets.items()} if alone else {},
+        pictures={name: data_url(sheet(), "webp") for name, sheet in sheets.items()} if alone else {},
     )
-
-
-def embedded(data: bytes) -> Markup:
-    """A sheet as an address that holds all of it."""
-    return Markup("data:image/webp;base64," + b64encode(data).decode("ascii"))  # nothing in it needs an escape
 
 
 def is_site(folder: Path) -> bool:
@@ -89,7 +80,7 @@ def export(described: Mapping[str, Any], galleries: Pictures, folder: Path) -> d
     Up to 20 MB of pictures it is one file. Raises ParamsError where the folder holds anything else.
     """
     if folder.exists() and not is_site(folder):
-        raise ParamsError(f"{folder} holds other files than a page; expected a new folder; choose another")
+        raise ParamsError(f"{folder} has files that are no part of a page; expected a new folder; choose another")
     sheets = sheets_of(galleries)
     alone = few_enough(sheets)
     with atomic_folder(folder) as built:

@@ -5,11 +5,11 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from distillkit.data.rows import Images, to_pixels
+from distillkit.data.rows import Images
+from distillkit.report.pictures import as_levels
 
 COLUMNS, MOST = 10, 100  # pictures side by side, and on a sheet
 LARGEST = 2**20  # pixels of a sheet, unless one picture has more
@@ -42,9 +42,8 @@ class Gallery:
             top, left = place // COLUMNS * height, place % COLUMNS * width
             canvas[top : top + height, left : left + width] = picture
         file = BytesIO()
-        Image.fromarray(canvas).save(
-            file, "WEBP", lossless=True, quality=0, method=0
-        )  # the quickest, and smaller than PNG
+        # the quickest way to write it, and smaller than PNG
+        Image.fromarray(canvas).save(file, "WEBP", lossless=True, quality=0, method=0)
         return file.getvalue()
 
     def file(self, number: int) -> str:
@@ -62,10 +61,3 @@ class Gallery:
             "height": height,
             "sheets": addresses,
         }
-
-
-def as_levels(images: Tensor) -> Any:
-    """Images (B, C, H, W) as 8-bit colours (B, H, W, 3), clipped to [0, 1]; the first channel as grey without three."""
-    levels = (to_pixels(images).cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    colours = levels if levels.shape[1] == 3 else levels[:, :1].expand(-1, 3, -1, -1)
-    return colours.permute(0, 2, 3, 1).contiguous().numpy()

@@ -4,13 +4,11 @@
 it. Only the parquet file has the 8-bit images, for both. The same artifacts and metrics give the same bytes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from math import prod
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -25,10 +23,11 @@ from distillkit.data.rows import Encoded, spans
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.rounding import levels_of, stored
 from distillkit.package.card import card_text
-from distillkit.package.croissant.document import document
-from distillkit.package.croissant.listing import CROISSANT
-from distillkit.package.folders import CARD, MANIFEST, replacing
+from distillkit.package.card_words import columns_of
+from distillkit.package.croissant import document
+from distillkit.package.folders import CARD, CROISSANT, MANIFEST, replacing
 from distillkit.package.manifest import ARTIFACT, PARQUET, PREVIEW, RECIPE, manifest_of, records_in
+from distillkit.package.packing import image_file, pack
 from distillkit.package.recipe_json import (
     Entry,
     accuracy,
@@ -40,8 +39,6 @@ from distillkit.package.recipe_json import (
     without_machine_paths,
 )
 from distillkit.package.sign_offs import Filed, filed_with
-from distillkit.package.storage.columns import columns_of
-from distillkit.package.storage.packing import image_file, pack
 from distillkit.pipeline.packaging import Publication, Rai, check_package
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell, track
@@ -49,9 +46,7 @@ from distillkit.sources.licences import licence
 
 __all__ = ["Entry", "build"]
 
-COMMAND = "dvc repro"
 UNPUBLISHED, UNSTATED = Publication(), Rai()
-NO_FILES: Mapping[str, str] = MappingProxyType({})
 UNLICENSED = (
     "warning: the licence of the source is unknown, and {folder} says so; look it up at the source before you share "
     "the package, and set data.licence in params.yaml"
@@ -70,11 +65,11 @@ def build(
     inputs: Mapping[str, str],
     evaluation: Mapping[str, Any],
     pipeline: Mapping[str, Any],
-    command: str = COMMAND,
+    command: str = "dvc repro",
     storage: Storage = "float32",
     publication: Publication = UNPUBLISHED,
     rai: Rai = UNSTATED,
-    sign_offs: Mapping[str, str] = NO_FILES,
+    sign_offs: Mapping[str, str] = {},
 ) -> None:
     """Write the package ``name`` to ``folder`` and replace an earlier one. After an error, ``folder`` is unchanged.
 
@@ -222,11 +217,10 @@ def as_hf(synthetic: SyntheticSet, storage: Storage | None = None, encoded: Enco
     features = features_of(synthetic, storage)
     columns: dict[str, Any] = {name: values.tolist() for name, values in plain_columns(synthetic).items()}
     columns |= {name: [] for name in features if name not in columns}
-    files = {} if encoded is None else source_files(synthetic, encoded)
     for rows in spans(synthetic.images, ROWS):
         shown = levels_of(synthetic, storage or "float32", rows)
         for row, levels in zip(range(rows.start, rows.stop), shown.levels_NCHW, strict=True):
-            columns["image"].append({"bytes": image_file(levels, files.get(row, bytes)()), "path": None})
+            columns["image"].append({"bytes": image_file(levels, source_file(synthetic, encoded, row)), "path": None})
         if "scale" in features:
             columns["scale"] += shown.scale_N.tolist()
             columns["offset"] += shown.offset_N.tolist()
@@ -237,10 +231,10 @@ def as_hf(synthetic: SyntheticSet, storage: Storage | None = None, encoded: Enco
     return Dataset.from_dict({name: columns[name] for name in features}, features=features)
 
 
-def source_files(synthetic: SyntheticSet, encoded: Encoded) -> dict[int, Callable[[], bytes]]:
-    """By row of the real images, a function that reads the source's file."""
-    real = (~synthetic.learned & (synthetic.source_row >= 0)).nonzero().squeeze(1)
-    return {row: partial(encoded.file, int(synthetic.source_row[row])) for row in real.tolist()}
+def source_file(synthetic: SyntheticSet, encoded: Encoded | None, row: int) -> bytes:
+    """The source's file of a real image; empty if there is none."""
+    source_row = int(synthetic.source_row[row])
+    return b"" if encoded is None or synthetic.learned[row] or source_row < 0 else encoded.file(source_row)
 
 
 @contextmanager

@@ -1,22 +1,20 @@
 """The box at the top of a dataset card: a reviewer's first questions about the default config."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from distillkit.audit.result import audit_words
-from distillkit.base.about import About
 from distillkit.base.errors import counted
 from distillkit.evaluation.protocol import labels_words
 from distillkit.package.card_tables import (
     baseline,
     before,
-    code,
-    in_words,
     is_comparable,
     marks,
     start_is_unknown,
     starts_trained,
 )
+from distillkit.package.card_words import about, code, in_words, network, percent, source_name
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.package.sign_offs import Filed
 from distillkit.sources.cleaning.noise import words as noise_words
@@ -31,29 +29,22 @@ NO_CONCLUSION = (
 )
 
 
-class Words(NamedTuple):
-    """How the card writes an accuracy, a network and a source."""
-
-    percent: Callable[[Mapping[str, Any]], str]
-    network: Callable[[Mapping[str, Any]], str]
-    source: Callable[[Mapping[str, Any]], str]
-
-
-def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> list[tuple[str, str]]:
-    """The rows as (name, text). ``about`` describes the recipe's method."""
+def box(recipe: Recipe, filed: Sequence[Filed]) -> list[tuple[str, str]]:
+    """The rows as (name, text)."""
     images, shape = recipe["images"], recipe["image_shape"]
     size = f"{shape[1]} x {shape[2]} pixels, {'grey' if shape[0] == 1 else 'colour'}"
     many = f"{images['total']:,} in {counted(len(recipe['class_names']), 'class')}, {size}"
+    first, more, _ = (method := about(recipe["method"])).summary.partition(". ")
     rows = [
-        ("Method", f"{about.title}{marks(recipe)}: {first_sentence(about.summary)} [More](#how-it-was-made)"),
+        ("Method", f"{method.title}{marks(recipe)}: {first}{'.' * bool(more)} [More](#how-it-was-made)"),
         ("Images", f"{many}; {images_per_class(recipe)} of each class (IPC)"),
-        ("Made from", f"{words.source(recipe['provenance']['source'])}; [details](#source-and-licence)"),
+        ("Made from", f"{source_name(recipe['provenance']['source'])}; [details](#source-and-licence)"),
         ("Real", real(recipe)),
         ("Labels", labels_words(recipe.get("soft_labels"))),
         ("Training labels", noisy(recipe)),
-        ("Test accuracy", f"**{words.percent(recipe['results']['accuracy'])}** {how(recipe)}"),
-        *beside(recipe, words.percent),
-        ("Measured with", f"{measured(recipe, words.network)}; [details](#results)"),
+        ("Test accuracy", f"**{percent(recipe['results']['accuracy'])}** {how(recipe)}"),
+        *beside(recipe),
+        ("Measured with", f"{measured(recipe)}; [details](#results)"),
         ("Privacy audit", audited(recipe)),
         ("Personal data", personal(recipe)),
         ("Licence", licence_words(recipe)),
@@ -63,11 +54,6 @@ def box(recipe: Recipe, about: About, words: Words, filed: Sequence[Filed]) -> l
         ("Do not conclude", NO_CONCLUSION),
     ]
     return [(name, text) for name, text in rows if text]
-
-
-def first_sentence(text: str) -> str:
-    first, more, _ = text.partition(". ")
-    return f"{first}." if more else first
 
 
 def noisy(recipe: Recipe) -> str:
@@ -105,7 +91,7 @@ def how(recipe: Recipe) -> str:
     return f"{tested}: {of} trained from scratch on this set alone"
 
 
-def measured(recipe: Recipe, network: Callable[[Mapping[str, Any]], str]) -> str:
+def measured(recipe: Recipe) -> str:
     """The network and its training; if the set has an order, the training follows it."""
     if schedule := recipe.get("schedule"):
         return f"{network(schedule['network'])}, trained in the set's own order"
@@ -114,7 +100,7 @@ def measured(recipe: Recipe, network: Callable[[Mapping[str, Any]], str]) -> str
     return f"{network(recipe['evaluation']['network'])}, {trained}, the same for all configs"
 
 
-def beside(recipe: Recipe, percent: Any) -> Iterator[tuple[str, str]]:
+def beside(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """The accuracies to compare with, if they were measured."""
     if (random := baseline(recipe, "random")) is not None and is_comparable(recipe):
         labels = "; with hard labels" if recipe.get("soft_labels") else ""
@@ -177,7 +163,8 @@ def verified(recipe: Recipe, filed: Sequence[Filed]) -> Iterator[str]:
         yield f"and {len(own) - SHOWN:,} more"
     if not own:
         yield "no sign-off yet"
-    yield "`distillkit verify` trains on it again ([how](#loading)), `distillkit show` lists later sign-offs"
+    yield "`distillkit verify` checks the claim by new training ([how](#loading))"
+    yield "`distillkit show` lists later sign-offs"
 
 
 def loading(recipe: Recipe) -> str:

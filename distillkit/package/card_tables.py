@@ -1,27 +1,23 @@
 """The cells of a dataset card's tables, from recipe.json."""
 
 import json
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-import numpy as np
-
 from distillkit.base.errors import ParamsError
 from distillkit.evaluation.recovery import Figure, Measured, hard_label_recovery, in_percent, relative_gain
 from distillkit.networks.specs import NetworkSpec
+from distillkit.package.card_words import code, named, shortest, shown
 from distillkit.package.front_matter import Recipe, images_per_class
 from distillkit.pipeline.recipes import Recipe as Settings
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.progress import presentable
-from distillkit.report import others, results
-from distillkit.report.table import points
+from distillkit.report import results
+from distillkit.report.table import cross_table, points
 from distillkit.report.words import leaves
 
-NO_MARKUP = str.maketrans({"|": "/", "<": "&lt;", "`": "'"})
 FOLDED = 12  # rows; a longer table is folded
-NAMED = 8  # configs named in a sentence or a cell
 WIDTH = 80  # characters; a longer line of parameters is broken if possible
 
 # Results
@@ -85,10 +81,11 @@ def worth_cells(recipe: Recipe) -> str:
 
 def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
     """The table of other networks; empty if there are none."""
-    return others.cross_table(
-        others_name(recipes[0]["evaluation"]["network"]),
+    spec = recipes[0]["evaluation"]["network"]
+    return cross_table(
+        str(spec["factory"] if "factory" in spec else NetworkSpec(**spec)),
         [
-            others.Entry(
+            (
                 code(recipe["name"]),
                 measured(recipe["results"]["accuracy"]),
                 {name: measured(it["accuracy"]) for name, it in recipe["results"].get("others", {}).items()},
@@ -96,10 +93,6 @@ def crossed(recipes: Sequence[Recipe]) -> tuple[list[str], list[list[str]]]:
             for recipe in recipes
         ],
     )
-
-
-def others_name(spec: Mapping[str, Any]) -> str:
-    return str(spec["factory"] if "factory" in spec else NetworkSpec(**spec))
 
 
 def unpackaged(recipes: Sequence[Recipe]) -> list[tuple[str, int | str, Mapping[str, Any]]]:
@@ -221,12 +214,6 @@ def agreed(key: str, column: Mapping[str, Mapping[str, Any]], known: Mapping[str
     return "; ".join(f"{value} ({named(recipes)})" for value, recipes in names.items())
 
 
-def named(configs: Sequence[str]) -> str:
-    """Names of configs for a sentence; of many, only the first ones."""
-    more = f" and {len(configs) - NAMED:,} more" if len(configs) > NAMED + 1 else ""
-    return ", ".join(f"`{name}`" for name in (configs[:NAMED] if more else configs)) + more
-
-
 def value_of(key: str, found: Mapping[str, Any], known: Mapping[str, Any] | None, values: Sequence[Any]) -> str:
     """A recipe's value of a parameter; a default is written like an equal one of ``values``, which others set."""
     if key in found:
@@ -253,11 +240,6 @@ def outcomes(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "learned step size of the student", f"{recipe['student_lr']:.4g}"
 
 
-def shown(value: Any) -> str:
-    """The value of a parameter in a table."""
-    return code(value, 100) if isinstance(value, str) else json.dumps(value).translate(NO_MARKUP)
-
-
 def params_lines(sections: Mapping[str, Any], indent: str = "") -> str:
     """Sections of params.yaml as YAML with JSON values, without nulls, which are defaults."""
     lines = []
@@ -272,29 +254,3 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: without_nulls(part) for key, part in value.items() if part is not None}
     return value
-
-
-def in_words(text: str) -> str:
-    """The publisher's text on one line, without HTML tags or table cells."""
-    return presentable(" ".join(text.split())).translate(NO_MARKUP)
-
-
-def class_list(names: Sequence[str]) -> str:
-    return ", ".join(code(name) for name in names)
-
-
-def shortest(values: Sequence[float]) -> str:
-    """A list of float32 values with the fewest digits that identify them."""
-    return f"[{', '.join(str(np.float32(value)) for value in values)}]"
-
-
-def code(text: str, limit: int = 300) -> str:
-    """Text from outside as code on one line, without control characters."""
-    return "`" + textwrap.shorten(presentable(text).replace("`", "'").replace("|", "/"), limit, placeholder=" …") + "`"
-
-
-WORDS: tuple[Any, ...] = (  # functions for the card's template
-    *(baseline, before, class_list, code, content, crossed, images_per_class, imported_files, in_words, is_comparable),
-    *(kept_start, marks, origins, outcome_table, over_random, parameter_table, params_lines, shortest),
-    *(starts_trained, unpackaged, whitened_words, worth_cells, zca_words),
-)

@@ -10,7 +10,7 @@ from distillkit.base.errors import ArtifactError
 from distillkit.base.files import atomic_folder
 from distillkit.base.outside import UnreadableError, content, read_json
 
-MANIFEST, CARD = "manifest.json", "README.md"
+MANIFEST, CARD, CROISSANT = "manifest.json", "README.md", "croissant.json"
 SIGN_OFFS = "sign-offs"  # a folder of other people's findings, added after the manifest and not listed in it
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hub and its client add to a folder
 SIGN_OFF = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.json(\.sig)?")  # in that folder, with a signature beside it
@@ -35,7 +35,7 @@ def sign_offs_in(folder: Path) -> list[str]:
 def check_target(folder: Path) -> None:
     """Raise ArtifactError unless a package may replace ``folder``: it must be missing, empty or a package."""
     if folder.is_symlink() and not folder.exists():
-        raise ArtifactError(f"{folder} is a link to nothing; expected a folder to write to; choose another")
+        raise ArtifactError(f"{folder} is a link to a missing target; expected a folder to write to; choose another")
     if Path.cwd().is_relative_to(folder.resolve()):
         raise ArtifactError(f"{folder} contains the current folder, and would be replaced; choose another folder")
     if folder.exists() and not (folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))):
@@ -72,15 +72,12 @@ def replacing(folder: Path) -> Iterator[Path]:
         yield built
         for name in (*FROM_THE_HUB, SIGN_OFFS):
             if (folder / name).is_dir():
-                keep(folder / name, built / name)
+                shutil.copytree(folder / name, built / name, copy_function=copy_new, dirs_exist_ok=True)
             elif (folder / name).is_file():
                 shutil.copyfile(folder / name, built / name)
 
 
-def keep(old: Path, new: Path) -> None:
-    """Copy a folder's files into another without overwriting."""
-    for path in (path for path in old.rglob("*") if path.is_file()):
-        target = new / path.relative_to(old)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+def copy_new(old: str, new: str) -> None:
+    """Copy a regular file, unless there is one already."""
+    if Path(old).is_file() and not Path(new).exists():
+        shutil.copyfile(old, new)

@@ -1,7 +1,7 @@
 """The manifest of a package: every file with its size and checksum, and the only way to open a package."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -14,8 +14,7 @@ from distillkit.base.files import sha256
 from distillkit.base.names import LONGEST, hint, is_plain
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.base.settings import settings
-from distillkit.package.croissant.listing import CROISSANT, check_listing
-from distillkit.package.folders import CARD, MANIFEST, files_in
+from distillkit.package.folders import CARD, CROISSANT, MANIFEST, files_in
 
 T = TypeVar("T")
 ARTIFACT, PARQUET = "distilled.safetensors", "train-00000-of-00001.parquet"
@@ -54,13 +53,9 @@ class Accuracy(BaseModel):
     runs: Annotated[int, Field(ge=1, le=1000)]
 
 
-class OtherResults(BaseModel):
-    accuracy: Accuracy
-
-
 class Results(BaseModel):
     accuracy: Accuracy
-    others: dict[str, OtherResults] = Field(default_factory=dict)
+    others: dict[str, "Results"] = Field(default_factory=dict)
 
 
 class Images(BaseModel):
@@ -141,11 +136,8 @@ class Package:
         return self.file(recipe, ARTIFACT)
 
     def recipe_json(self, recipe: str) -> dict[str, Any]:
-        """The content of the recipe's recipe.json. Raises ArtifactError if required fields are missing."""
-        path = self.file(recipe, RECIPE)
-        checked(RecipeRecord, path, "no recipe.json of a package")
-        described: dict[str, Any] = read_json(content(path))
-        return described
+        """The content of the recipe's recipe.json."""
+        return read_recipe_json(self.file(recipe, RECIPE))
 
     def file(self, recipe: str, name: str) -> Path:
         check_recipe(recipe, self.name, self.manifest.recipes)
@@ -160,6 +152,12 @@ def check_recipe(recipe: str, package: str, known: Sequence[str]) -> None:
     if recipe not in known:
         found = f"package {package!r} has no recipe {recipe!r}{hint(recipe, known)}"
         raise ParamsError(f"{found}; expected one of {', '.join(known)}")
+
+
+def read_recipe_json(path: Path) -> dict[str, Any]:
+    """Raises ArtifactError if required fields are missing."""
+    checked(RecipeRecord, path, "no recipe.json of a package")
+    return dict(read_json(content(path)))
 
 
 def manifest_of(folder: Path, name: str, recipes: Sequence[str], default: str) -> Manifest:
@@ -192,7 +190,7 @@ def open_package(folder: Path, whole: bool = False) -> Package:
     for name in sorted(expected):
         check_file(folder / name, manifest.files[name])
     if CROISSANT in manifest.files:  # older packages have none
-        check_listing(folder / CROISSANT, manifest.name, manifest.files)
+        check_croissant(folder / CROISSANT, manifest)
     return Package(folder, manifest, here)
 
 
@@ -203,6 +201,29 @@ def check_file(path: Path, record: FileRecord, shown: str | None = None) -> None
         raise ArtifactError(f"{name} has {size} bytes; expected {record.size}; {AGAIN}")
     if (digest := sha256(path)) != record.sha256:
         raise ArtifactError(f"{name} has SHA-256 {digest}; expected {record.sha256}; {AGAIN}")
+
+
+def check_croissant(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the croissant.json at ``path`` lists the manifest's other files with their SHA-256."""
+    try:
+        found = read_json(content(path))
+    except UnreadableError as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); expected Croissant; do not use it") from None
+    found = found if isinstance(found, Mapping) else {}
+    files = found.get("distribution")
+    listed = {
+        str(file.get("contentUrl")): str(file.get("sha256"))
+        for file in (files if isinstance(files, list) else ())
+        if isinstance(file, Mapping)
+    }
+    expected = {file: record.sha256 for file, record in manifest.files.items() if file != CROISSANT}
+    if found.get("name") != manifest.name:
+        problem = f"it describes another package than {manifest.name!r}"
+    elif different := sorted(expected.items() ^ listed.items()):
+        problem = f"they differ in {different[0][0]!r}"
+    else:
+        return
+    raise ArtifactError(f"{path} contradicts the manifest: {problem}; expected the same; do not use it")
 
 
 def check_names(path: Path, manifest: Manifest) -> None:

@@ -147,7 +147,7 @@ def learned_distances(synthetic: SyntheticSet, train: ImageSet, yardstick: float
         return None
     images = synthetic.pixels(synthetic.learned.nonzero().squeeze(1)).to(train.device)
     rows = synthetic.source_row[synthetic.learned].to(train.device)
-    distance = distances(images, train, None, "distances to source images")
+    _, distance = nearest_images(images, train, None, "distances to source images")
     at_start = 0
     for part in (rows >= 0).nonzero().squeeze(1).split(1024):
         own = root_mean_square(images[part], train.pixels(rows[part]))
@@ -167,14 +167,14 @@ def source_yardstick(train: ImageSet) -> float | None:
     if len(train) < 2:
         return None
     rows = torch.linspace(0, len(train) - 1, min(SAMPLE, len(train)), dtype=torch.float64).round().long()
-    found = distances(train.pixels(rows), train, rows, "distances between source images")
+    _, found = nearest_images(train.pixels(rows), train, rows, "distances between source images")
     return round(float(median(found.tolist())), 6)
 
 
-def distances(images_NCHW: Tensor, train: ImageSet, exclude_N: Tensor | None, words: str) -> Tensor:
-    """Root mean square distance (N,) to the nearest training image."""
+def nearest_images(images_NCHW: Tensor, train: ImageSet, exclude_N: Tensor | None, words: str) -> tuple[Tensor, Tensor]:
+    """The row (N,) of the nearest training image of each image, and its root mean square distance (N,)."""
     found = nearest(images_NCHW, train.images, exclude_N=exclude_N, track=lambda parts: track(parts, words))
-    return (found.squared_Nk[:, 0] / images_NCHW[0].numel()).sqrt()
+    return found.row_Nk[:, 0], (found.squared_Nk[:, 0] / images_NCHW[0].numel()).sqrt()
 
 
 # Accuracy

@@ -6,7 +6,7 @@ wrote it; a signature ``NAME.json.sig`` beside it, made by ``ssh-keygen -Y sign 
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,15 +109,14 @@ def covered(package: Package, filed: Filed) -> bool:
     return covers(filed.sign_off, package.recipe_json(name), package.manifest.files[f"{name}/{ARTIFACT}"].sha256)
 
 
-def given(files: Mapping[str, str]) -> Iterator[Filed]:
-    """The sign-offs in params.yaml. Raises ArtifactError for a file whose SHA-256 is another."""
-    for name, expected in files.items():
-        filed = read_sign_off(Path(name))
-        if (found := sha256(filed.path)) != expected:
-            raise ArtifactError(f"{name} has SHA-256 {found}; package.sign_offs expects {expected}; correct it there")
-        if not SIGN_OFF.fullmatch(filed.path.name):
-            raise ArtifactError(f"{name} has a name that not every system allows; use letters, digits, - and _")
-        yield filed
+def given(name: str, expected: str) -> Filed:
+    """A sign-off in params.yaml. Raises ArtifactError if its SHA-256 is another."""
+    filed = read_sign_off(Path(name))
+    if (found := sha256(filed.path)) != expected:
+        raise ArtifactError(f"{name} has SHA-256 {found}; package.sign_offs expects {expected}; correct it there")
+    if not SIGN_OFF.fullmatch(filed.path.name):
+        raise ArtifactError(f"{name} is not a valid file name on every system; use letters, digits, - and _")
+    return filed
 
 
 def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[str]) -> list[Filed]:
@@ -126,9 +125,9 @@ def filed_with(built: Path, files: Mapping[str, str], recipes: Sequence[str]) ->
         name: (read_json(content(built / name / RECIPE)), sha256(built / name / ARTIFACT)) for name in recipes if files
     }
     kept = []
-    for filed in given(files):
+    for filed in [given(name, expected) for name, expected in files.items()]:
         if (own := sets.get(filed.sign_off.recipe)) is None or not covers(filed.sign_off, *own):
-            tell(f"warning: {filed.path} is of another set or claim than this package has; it is left out")
+            tell(f"warning: {filed.path} is about another set or claim than this package has; it is left out")
             continue
         (built / SIGN_OFFS).mkdir(exist_ok=True)
         for name in (filed.path.name, *([filed.path.name + SIGNATURE] if filed.signed else [])):

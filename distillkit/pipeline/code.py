@@ -81,11 +81,19 @@ def names_imported(path: Path) -> Iterator[str]:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise ArtifactError(f"{path.name}, line {error.lineno}: {error.msg}; expected Python; correct it") from None
-    for node in ast.walk(tree):
+    for node in statements_in(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         if isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def statements_in(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements, also of functions and classes. Expressions, most of a tree, are not visited: none imports."""
+    for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for child in getattr(tree, field, ()):
+            yield child
+            yield from statements_in(child)
 
 
 def modules_on_the_way(name: str) -> Iterator[Path]:

@@ -43,6 +43,11 @@ def data_block(value: Any) -> Markup:
     return Markup(text)
 
 
+def data_url(data: bytes, kind: str) -> Markup:
+    """A picture as an address that holds all of it."""
+    return Markup(f"data:image/{kind};base64," + b64encode(data).decode())  # nothing in it needs an escape
+
+
 def template(name: str, package: str = "distillkit.report") -> Template:
     """A page template; it escapes all values."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -3,7 +3,6 @@
 Accuracies are fractions (0 to 1) in data and percent in text. All numbers come from the metrics.
 """
 
-import base64
 from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -19,10 +18,21 @@ from distillkit.base.files import atomic_write, pretty_json, write_text
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.process.progress import presentable
 from distillkit.report import plots
-from distillkit.report.document import asset, policy, template
-from distillkit.report.others import WORDS, Entry, cross_table
+from distillkit.report.document import asset, data_url, policy, template
 from distillkit.report.results import Row
-from distillkit.report.table import DETAILS, MOST, best, details, escaped, leading, markdown_table, part_words, summary
+from distillkit.report.table import (
+    CROSS_WORDS,
+    DETAILS,
+    MOST,
+    best,
+    cross_table,
+    details,
+    escaped,
+    leading,
+    markdown_table,
+    part_words,
+    summary,
+)
 from distillkit.report.vector import series
 from distillkit.report.words import Curves, Loss, by_loss, leaves, percent, protocol, warnings
 
@@ -57,15 +67,19 @@ def write_report(
     pictures = {row.recipe: checked_png(row.recipe, previews[row.recipe]) for row in rows if row.recipe in previews}
     starts, scan = scan_table(rows, scans)
     notes = [*warnings(rows), protocol(rows, recipe, whitened)]
-    write_tables(folder, rows, notes)
+    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
+    write_text(folder / "summary.json", pretty_json(summary(rows)))
     first, previewed = leading(rows), [row for row in rows if row.recipe in pictures]
     losses, drawn = draw_plots(folder, first, loss_curves, training_curves)
     page = template("report.html.jinja").render(
         **page_parts(first),
         **table_parts(rows),
-        **audit_parts(audits),
-        **cross_parts(recipe, rows),
-        **evaluation_parts(recipe),
+        audit_columns=COLUMNS,
+        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
+        cross=cross_table(str(recipe.network), [(row.recipe, row.measured, row.others) for row in rows]),
+        cross_words=CROSS_WORDS,
+        neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
+        evaluation=flat(recipe.plain()),
         **preview_parts(folder, pictures, previewed),
         warnings=notes[:-1],
         note=notes[-1],
@@ -77,12 +91,6 @@ def write_report(
         source=flat(source),
     )
     write_text(folder / "report.html", page)
-
-
-def write_tables(folder: Path, rows: Sequence[Row], notes: Sequence[str]) -> None:
-    """table.md, with the notes below it, and summary.json."""
-    write_text(folder / "table.md", "\n".join([tables(rows), *(f"{escaped(note)}\n" for note in notes)]))
-    write_text(folder / "summary.json", pretty_json(summary(rows)))
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -105,13 +113,6 @@ def page_parts(first: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def audit_parts(audits: Mapping[str, Result]) -> dict[str, Any]:
-    return {
-        "audit_columns": COLUMNS,
-        "audits": [(table_row(result), audit_words(result)) for result in audits.values()],
-    }
-
-
 def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
     """The table: the rows to show first, all rows, and which are bold."""
     first, bold = leading(rows), best(rows)
@@ -122,18 +123,6 @@ def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
         "part": part_words(len(first), len(rows), "all of them below"),
         "cut": " This plot has only the best recipes of each method and IPC." if len(rows) > CURVES else "",
     }
-
-
-def cross_parts(recipe: EvaluationRecipe, rows: Sequence[Row]) -> dict[str, Any]:
-    """The table of other networks."""
-    entries = [Entry(row.recipe, row.measured, row.others) for row in rows]
-    return {"cross": cross_table(str(recipe.network), entries), "cross_words": WORDS}
-
-
-def evaluation_parts(recipe: EvaluationRecipe) -> dict[str, Any]:
-    """The evaluation recipe."""
-    neighbours = "" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)"
-    return {"neighbours": neighbours, "evaluation": flat(recipe.plain())}
 
 
 def preview_parts(folder: Path, pictures: Mapping[str, Path], rows: Sequence[Row]) -> dict[str, Any]:
@@ -207,7 +196,7 @@ def within(pictures: Mapping[str, Path], most: int = PICTURES) -> dict[str, str]
     found: dict[str, str] = {}
     for recipe, path in pictures.items():
         data = path.read_bytes()
-        address = embedded(data) if len(data) <= LARGE else embedded(as_jpeg(data), "jpeg")
+        address = data_url(data, "png") if len(data) <= LARGE else data_url(as_jpeg(data), "jpeg")
         if found and sum(map(len, found.values())) + len(address) > most:
             break
         found[recipe] = address
@@ -219,11 +208,6 @@ def as_jpeg(data: bytes) -> bytes:
     file = BytesIO()
     Image.open(BytesIO(data)).convert("RGB").save(file, "JPEG", quality=85)
     return file.getvalue()
-
-
-def embedded(data: bytes, kind: str = "png") -> str:
-    """A picture as a data URL."""
-    return f"data:image/{kind};base64," + base64.b64encode(data).decode("ascii")
 
 
 def flat(values: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,8 +3,9 @@
 Pillow draws them, because importing torchvision for its ``make_grid`` takes longer than drawing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from distillkit.base.files import atomic_write
 from distillkit.data.images import SyntheticSet
+from distillkit.data.rows import to_pixels
 from distillkit.report.words import shorten
 
 Colour = tuple[int, int, int]
@@ -29,7 +31,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"  # the same
 
 def preview_grid(synthetic: SyntheticSet, path: Path, columns: int = 10) -> None:
     """Write the picture of :func:`grid` as a PNG."""
-    draw_rows(path, *parts_of_grid(synthetic, columns))
+    save(grid(synthetic, columns), path)
 
 
 def grid(synthetic: SyntheticSet, columns: int = 10) -> Image.Image:
@@ -37,10 +39,6 @@ def grid(synthetic: SyntheticSet, columns: int = 10) -> Image.Image:
 
     Learned images have an orange frame, real ones a grey frame.
     """
-    return picture_of(*parts_of_grid(synthetic, columns))
-
-
-def parts_of_grid(synthetic: SyntheticSet, columns: int) -> tuple[Sequence[Row], Sequence[Note]]:
     classes, learned = len(synthetic.class_names), int(synthetic.learned.sum())
     rows = [
         (shorten(name), [tile(synthetic, row) for row in class_sample(synthetic, label, columns)])
@@ -48,7 +46,7 @@ def parts_of_grid(synthetic: SyntheticSet, columns: int) -> tuple[Sequence[Row],
     ]
     notes = [(f"■ learned {learned}", LEARNED_COLOUR), (f"■ real {len(synthetic) - learned}", REAL_COLOUR)]
     notes += [(f"first {MOST_CLASSES} of {classes} classes", TEXT_COLOUR)] if classes > MOST_CLASSES else []
-    return rows, notes
+    return picture_of(rows, notes)
 
 
 def class_sample(synthetic: SyntheticSet, label: int, columns: int) -> list[int]:
@@ -69,14 +67,15 @@ def tile(synthetic: SyntheticSet, row: int) -> Image.Image:
 
 
 def as_tile(image_CHW: Tensor, colour: Colour = (255, 255, 255)) -> Image.Image:
-    """An image in pixel space, clipped to [0, 1], at display size, in a frame.
+    """An image in pixel space at display size, in a frame."""
+    return ImageOps.expand(resized(Image.fromarray(as_levels(image_CHW[None])[0])), border=FRAME, fill=colour)
 
-    If it does not have three channels, the first one is shown in grey.
-    """
-    levels = (image_CHW.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
-    channels = levels if len(levels) == 3 else levels[:1].expand(3, -1, -1)
-    picture = Image.fromarray(channels.permute(1, 2, 0).contiguous().numpy())
-    return ImageOps.expand(resized(picture), border=FRAME, fill=colour)
+
+def as_levels(images_NCHW: Tensor) -> Any:
+    """8-bit colours (N, H, W, 3), clipped to [0, 1]. Without three channels, the first one is shown in grey."""
+    levels = (to_pixels(images_NCHW).detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
+    colours = levels if levels.shape[1] == 3 else levels[:, :1].expand(-1, 3, -1, -1)
+    return colours.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def resized(picture: Image.Image) -> Image.Image:
@@ -88,10 +87,9 @@ def resized(picture: Image.Image) -> Image.Image:
     return ImageOps.scale(picture, max(1, round(CELL / longest)), Image.Resampling.NEAREST)
 
 
-def draw_rows(path: Path, rows: Iterable[Row], notes: Iterable[Note]) -> None:
-    """Write the picture of :func:`picture_of` as a PNG."""
+def save(picture: Image.Image, path: Path) -> None:
     with atomic_write(path) as temporary:
-        picture_of(list(rows), list(notes)).save(temporary, format="png")
+        picture.save(temporary, format="png")
 
 
 def picture_of(rows: Sequence[Row], notes: Sequence[Note]) -> Image.Image:

@@ -1,20 +1,15 @@
-"""The table of results in Markdown, and its numbers for DVC."""
+"""The tables of results in Markdown, and their numbers for DVC."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distillkit.evaluation.recovery import Figure, drop, hard_label_recovery, in_percent, plain, relative_gain
+from distillkit.evaluation.recovery import Figure, Measured, drop, hard_label_recovery, in_percent, plain, relative_gain
 from distillkit.report.results import Row, marks
-from distillkit.report.words import is_comparable, percent
+from distillkit.report.words import is_comparable, mean_std, percent
 
 COLUMNS = (
-    "recipe",
-    "method",
-    "IPC",
-    "images (real + learned)",
-    "accuracy % (mean ± std, n)",
-    "over random",
+    *("recipe", "method", "IPC", "images (real + learned)", "accuracy % (mean ± std, n)", "over random"),
     "hard third %",
 )
 DETAILS = (*COLUMNS, "relative gain %", "recovery (HLR)", "1-NN %")  # of the page; a README has too little room
@@ -102,13 +97,12 @@ def part_words(shown: int, every: int, rest: str) -> str:
 def cells(row: Row, among: Sequence[Row]) -> list[str]:
     """A row of the table as text, one cell for each column."""
     lead = over_random(row, among)
-    spread = f" ± {percent(row.std)}" if row.runs > 1 else ""
     return [
         " ".join(row.recipe.split()),
         row.method + marks(row.starts_trained, row.attack is not None),
         "–" if row.ipc is None else str(row.ipc),
         f"{row.images} ({row.real} + {row.learned})",
-        f"{percent(row.accuracy)}{spread} ({row.runs})",
+        f"{mean_std(*row.measured)} ({row.runs})",
         "–" if lead is None else points(lead),
         percent(row.hard),
     ]
@@ -168,3 +162,27 @@ def keys(group: Sequence[Row]) -> list[str]:
     methods = [row.method for row in group]
     short = [row.recipe if methods.count(row.method) > 1 else row.method for row in group]
     return short if len(set(short)) == len(short) else [row.recipe for row in group]
+
+
+# Other networks
+
+
+CROSS_WORDS = (
+    "Other networks, for which no set was made, are trained from scratch on each set. The training recipe and the "
+    "number of updates are the same; only the learning rate differs: it was chosen once for each network. Drop: the "
+    "accuracy of the main network minus the mean over the others, in points, ± one standard error. The drop of the "
+    "full set is due to the networks."
+)
+Entry = tuple[str, Measured, Mapping[str, Measured]]  # a set's name, the accuracy of the main network, those of others
+
+
+def cross_table(network: str, entries: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
+    """The columns, and a line for each set that other networks were trained on; empty if there are none."""
+    tested = [entry for entry in entries if entry[2]]
+    names = list(dict.fromkeys(name for *_, others in tested for name in others))
+    lines = []
+    for name, main, others in tested:
+        accuracies = [main, *map(others.get, names)]
+        cells = ["–" if found is None else mean_std(*found) for found in accuracies]
+        lines.append([name, *cells, in_percent(drop(main, list(others.values())), 2)])
+    return ["recipe", f"{network} %", *(f"{name} %" for name in names), "drop"] if tested else [], lines

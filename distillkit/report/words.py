@@ -71,6 +71,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
+def mean_std(mean: float, std: float, runs: int) -> str:
+    """Mean ± standard deviation in percent; one network has no deviation."""
+    return percent(mean) + (f" ± {percent(std)}" if runs > 1 else "")
+
+
 def is_comparable(row: Row) -> bool:
     """Whether the set is not poisoned and networks were trained on it from scratch, as on random images."""
     return not (row.replayed or row.starts_trained or row.attack)
@@ -82,8 +87,8 @@ def protocol(rows: Sequence[Row], recipe: EvaluationRecipe, whitened: Collection
     networks = counted(most, "network") if fewest == most else f"{fewest} to {most} networks"
     return (
         f"{labels_words(rows)}. n = {networks} ({recipe.network}), trained from scratch on each set with "
-        f"{recipe.training.steps} updates of batch {recipe.training.batch} whatever its size, "
-        f"no best checkpoint{exceptions(rows)}. {normalisation_words(rows, whitened)}. "
+        f"{recipe.training.steps} updates of batch {recipe.training.batch}, whatever its size, "
+        f"and tested after the last one{exceptions(rows)}. {normalisation_words(rows, whitened)}. "
         "± is the sample standard deviation over these evaluation networks for one distilled set, not over repeated "
         "distillations. Over random: in percentage points. Hard third: the third of the test images that networks "
         "trained on all real images find hardest. Bold: the highest mean of its IPC, if several sets can be compared."
@@ -132,7 +137,7 @@ def warnings(rows: Sequence[Row]) -> list[str]:
         f"Warning: {names([row])} is poisoned. It was made to do harm in a test: a trained network that continues "
         f"training on it should classify {row.attack.attack_class} as {row.attack.target_class}. Networks did so with "
         f"{percent(row.attack.taken)} % of the images of that class; their accuracy by the attacker's labels was "
-        f"{percent(row.attack.modified)} %. Do not train a network on it that anybody will use."
+        f"{percent(row.attack.modified)} %. Do not train a network on it if anybody will use that network."
         for row in rows
         if row.attack is not None
     ]

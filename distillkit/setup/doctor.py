@@ -2,8 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
@@ -16,20 +15,20 @@ from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
-from distillkit.base.outside import UnreadableError, content, read_yaml
-from distillkit.data.files.container import Opened, class_names_of
-from distillkit.data.files.real_images import REAL, split_shape
+from distillkit.data.files.container import Opened
+from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, is_broken
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
-from distillkit.setup.estimates import demands, expected
-from distillkit.setup.inspection import licence_stated
-from distillkit.setup.local_source import local_images
+from distillkit.setup.estimates import demands
+from distillkit.setup.inspection import expected, licence_stated
+from distillkit.setup.local_source import local_images, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
+from distillkit.sources.readers import FolderSource
 from distillkit.training.noise_signs import second_hump, warning
 
 GIB = 2**30
@@ -95,14 +94,11 @@ def device() -> Finding:
         chosen = prepare_device()
     except DistillkitError as error:
         return Finding("device", "failure", str(error), "unset DISTILLKIT_DEVICE")
+    found = f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
     if chosen.type == "cuda":
         free, total = torch.cuda.mem_get_info(chosen)
-        return Finding(
-            "device", "ok", f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
-        )
-    return Finding(
-        "device", "ok", f"{chosen.type}, {cores()} cores, {memory_available() / GIB:.1f} GiB memory available"
-    )
+        found = f"{torch.cuda.get_device_name(chosen)}, {free / GIB:.0f} of {total / GIB:.0f} GiB free"
+    return Finding("device", "ok", found)
 
 
 # Git, DVC, the Hub
@@ -110,18 +106,15 @@ def device() -> Finding:
 
 def git(folder: Path) -> Finding:
     """Whether there is a commit, which experiments need, and the number of uncommitted files."""
+    here = partial(output, "git", "-C", str(folder))
     if shutil.which("git") is None:
         return Finding("git", "failure", "not on the PATH", "install Git")
-    if not output("git", "-C", str(folder), "rev-parse", "--is-inside-work-tree"):
+    if not here("rev-parse", "--is-inside-work-tree"):
         return Finding("git", "failure", "no Git repository here", "git init")
-    if not output("git", "-C", str(folder), "rev-parse", "--verify", "-q", "HEAD"):
-        return Finding(
-            "git",
-            "warning",
-            "no commit yet, which dvc exp and dvc metrics diff need",
-            "dvc add images that lie here, then git add -A && git commit",
-        )
-    changed = output("git", "-C", str(folder), "status", "--porcelain").splitlines()
+    if not here("rev-parse", "--verify", "-q", "HEAD"):
+        remedy = "dvc add images that lie here, then git add -A && git commit"
+        return Finding("git", "warning", "no commit yet, which dvc exp and dvc metrics diff need", remedy)
+    changed = here("status", "--porcelain").splitlines()
     return Finding("git", "ok", counted(len(changed), "uncommitted file") if changed else "all committed")
 
 
@@ -136,11 +129,10 @@ def token() -> Finding:
     """Whether there is a token for the Hub. The token is never shown."""
     from huggingface_hub import get_token
 
+    check, remedy = "Hugging Face token", "hf auth login, or set HF_TOKEN"
     if get_token():
-        return Finding("Hugging Face token", "ok", "present")
-    return Finding(
-        "Hugging Face token", "warning", "none, which distillkit push needs", "hf auth login, or set HF_TOKEN"
-    )
+        return Finding(check, "ok", "present")
+    return Finding(check, "warning", "none, which distillkit push needs", remedy)
 
 
 # The pipeline
@@ -170,17 +162,21 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     yield from (local := list(local_images(spec.source, folder)))
     yield from guarded("licence", lambda: source_licence(spec, folder))
     yield from guarded("licence", lambda: imported_licences(data, folder))
-    fetched, described = images(folder), None
-    if fetched is None or any(found.check == "fetch" for found in local):  # else fetch has read them
+    opened = fetched(folder)
+    there = None if opened is None else summary.read_summary(opened)
+    stale = there is None or any(found.check == "fetch" for found in local)
+    # DVC knows no empty folders, so a class folder without images is no change to it
+    described, refused = None, any(found.status == "failure" for found in local)
+    if not refused and (stale or isinstance(spec.source, FolderSource)):
         try:
             described = expected(spec, folder)
         except SourceError as error:
-            yield from [mistake("source", error)] if all(found.status != "failure" for found in local) else []
-    if fetched is not None:
-        checks.check_facts(data, fetched.shape, class_counts(folder), folder)
-    yield from fetched_images(folder)
+            yield mistake("source", error)
+    if there is not None:
+        checks.check_facts(data, there.shapes[0], there.classes, folder)
+        yield Finding("images", "ok", "; ".join(summary.lines(there)))
     yield from labels(folder)
-    yield from demands(data, fetched, described, folder)
+    yield from demands(data, images_in(there) if there else None, described if stale else None, folder)
     yield from misspelt(data, folder / params.FILE)
 
 
@@ -194,10 +190,9 @@ def version(data: dict[str, Any], file: Path) -> Finding:
 
 def run_cache(file: Path) -> Iterator[Finding]:
     """A finding if the images of fetch go into DVC's run-cache, as by the dvc.yaml of an earlier version."""
-    with suppress(OSError, UnreadableError, KeyError, TypeError):  # stages that are not ours
-        if "artifacts/real" in read_yaml(content(file))["stages"]["fetch"]["outs"]:
-            found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
-            yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
+    if "artifacts/real" in (stage_fetch(file.parent).get("outs") or ()):
+        found = "after a change of data.size, DVC may restore images of an earlier size and not run fetch"
+        yield Finding(str(file), "warning", found, "write its output as - artifacts/real: {persist: true}")
 
 
 def misspelt(data: dict[str, Any], file: Path) -> Iterator[Finding]:
@@ -220,9 +215,11 @@ def extras(data: dict[str, Any]) -> Iterator[Finding]:
 
 def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
     """Whether the licence of the source lets a set be published; nothing where it is not known without the Hub."""
-    fetched = fetched_file(folder)
     try:
-        licence = spec.licence or (recorded_licence(fetched) if fetched else licence_stated(spec, folder))
+        if (opened := fetched(folder)) is None:
+            licence = licence_stated(spec, folder)
+        else:
+            licence = spec.licence or str(opened.field("source", dict).get("licence", ""))
     except HubError:  # fetch will tell
         return
     if (found := obstacle(licence)) is None:
@@ -241,17 +238,6 @@ def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
             yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
 
 
-def recorded_licence(real: Path) -> str:
-    """The licence that ``fetch`` recorded."""
-    return str(Opened(real, "real").field("source", dict).get("licence", ""))
-
-
-def fetched_images(folder: Path) -> Iterator[Finding]:
-    """The summary of the fetched images, as ``fetch`` printed it."""
-    if (real := fetched_file(folder)) is not None:
-        yield Finding("images", "ok", "; ".join(summary.lines(summary.read_summary(Opened(real, "real")))))
-
-
 def labels(folder: Path) -> Iterator[Finding]:
     """Whether experts contradict labels as if these were wrong, once there are experts and their scores."""
     if not (file := folder / "artifacts/difficulty.safetensors").is_file():
@@ -264,22 +250,17 @@ def labels(folder: Path) -> Iterator[Finding]:
         yield Finding("labels", "warning", found, remedy)
 
 
-def images(folder: Path) -> Images | None:
-    """The fetched images' shape and numbers, or None."""
-    if (real := fetched_file(folder)) is None:
-        return None
-    opened = Opened(real, "real")
-    train, test = (split_shape(opened, split) for split in ("train", "test"))
-    channels, height, width = train[1:]
-    return Images((channels, height, width), len(class_names_of(opened)), train[0], test[0])
-
-
-def fetched_file(folder: Path) -> Path | None:
+def fetched(folder: Path) -> Opened | None:
     """The file that describes the fetched images; None if nothing was fetched."""
     places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the second is from earlier versions
-    return next((place for place in places if place.is_file()), None)
+    return next((Opened(place, "real") for place in places if place.is_file()), None)
 
 
-def class_counts(folder: Path) -> Mapping[str, int]:
-    """The number of fetched training images of each class."""
-    return summary.read_summary(Opened(fetched_file(folder) or folder / "artifacts/real" / REAL, "real")).classes
+def images(folder: Path) -> Images | None:
+    """The fetched images' shape and numbers, or None."""
+    opened = fetched(folder)
+    return None if opened is None else images_in(summary.read_summary(opened))
+
+
+def images_in(found: summary.Summary) -> Images:
+    return Images(found.shapes[0], len(found.classes), sum(found.classes.values()), found.test)

@@ -2,15 +2,12 @@
 images. It never overwrites a file.
 """
 
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from distillkit import __version__
 from distillkit.base.arguments import check_methods
@@ -21,25 +18,25 @@ from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
-from distillkit.setup.estimates import budget_words, fitting, images_of
-from distillkit.setup.inspection import Inspection, by_its_card, inspect_source, parse_dataset
+from distillkit.setup.inspection import by_its_card, images_of, inspect_source, is_here, local_folder, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, largest_ipc, params_text, read_back, size_for
-from distillkit.setup.resources import Images
-from distillkit.setup.workflow import git_root, name_of_pipeline, workflow_files
+from distillkit.setup.timing.fitting import budget
+from distillkit.setup.workflow import git_root, name_of_pipeline, replaced, workflow_files
+from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import (
-    FolderSource,
     HuggingFaceSource,
     Source,
     TorchvisionSource,
     torchvision_dataset,
 )
+from distillkit.sources.summary import Summary
 
 USUAL, USUAL_IPC = ("window", "mtt", "selmatch"), 10
 IGNORED = "/*\n!/.gitignore\n"  # else DVC would write a .gitignore into each dependency folder and change its hash
 WRITTEN = (".distillkit", "artifacts", "metrics", "reports", "stages")
-OURS = "    - distillkit"  # the code of this checkout; the user's repository does not have it
-FETCH = "    - artifacts/code/fetch.txt"
+OURS = "    - distillkit\n"  # the code of this checkout; the user's repository does not have it
+FETCH = "    - artifacts/code/fetch.txt\n"
 
 
 def plan_for(
@@ -81,12 +78,11 @@ def plan_for(
     check_package_name(package.name)
     text, effort, notes = partial(params_text, source, found, ipcs, methods, package), Effort(), tuple[str, ...]()
     if to_write or minutes is not None:
-        largest = max(found.summary.classes.values()) if found and found.summary else MOST
+        largest = max(found.classes.values()) if found and found.shapes else MOST
         effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)), largest)
     files |= {Path(FILE): text(effort), **(workflow_files(folder, top, package.name) if workflow else {})}
     read_back(files[Path(FILE)], source, package)
-    check_stages(files[Path("dvc.yaml")], local_folder(source, folder))
-    return Plan(folder, files, found.summary if found else None, chosen + notes)
+    return Plan(folder, files, found if found and found.shapes else None, chosen + notes)
 
 
 def without_images(source: Source, folder: Path) -> dict[Path, str]:
@@ -100,44 +96,19 @@ def without_images(source: Source, folder: Path) -> dict[Path, str]:
     return files | {Path("stages") / path.name: path.read_text(encoding="utf-8") for path in scripts}
 
 
-def inspected(source: Source, folder: Path, dataset: str) -> Inspection | None:
+def inspected(source: Source, folder: Path, dataset: str) -> Summary | None:
     """What is known of the images. Where they cannot be read, the error says first that there is a pipeline already."""
     try:
-        return inspect_source(source, folder) if is_here(source, folder) else from_afar(source, folder, dataset)
+        if is_here(source, folder):
+            return inspect_source(DataSpec(source), folder)
+        return from_afar(source, folder, dataset)
     except SourceError as error:
         if (folder / FILE).exists():
             raise SourceError(f"{folder / FILE} is there already, so nothing was written; besides, {error}") from None
         raise
 
 
-def budget(
-    minutes: int | None,
-    most_ipc: int,
-    text: Callable[[Effort], str],
-    images: Callable[[Effort], Images],
-    largest: int,
-) -> tuple[Effort, tuple[str, ...]]:
-    """The effort that fits into ``minutes``, and what to say about the time.
-
-    Raises ParamsError if nothing fits. Without ``minutes``, an estimate that fails is reported and stops nothing.
-    """
-    try:
-        effort, seconds = fitting(minutes, most_ipc, text, images, largest)
-    except ParamsError as error:
-        if minutes is not None:
-            raise
-        return Effort(), (f"time: not estimated ({error})",)
-    return effort, tuple(budget_words(seconds, minutes, effort))
-
-
-def is_here(source: Source, folder: Path) -> bool:
-    """Whether the images can be read without a download."""
-    if isinstance(source, HuggingFaceSource):
-        return Path(os.path.normpath(folder / source.id)).is_dir()
-    return not isinstance(source, TorchvisionSource)
-
-
-def from_afar(source: Source, folder: Path, dataset: str) -> Inspection | None:
+def from_afar(source: Source, folder: Path, dataset: str) -> Summary | None:
     """What is known without a download: the content of a card on the Hub, or None. Prints what is assumed."""
     reason, found = "", None
     if isinstance(source, TorchvisionSource):
@@ -150,7 +121,8 @@ def from_afar(source: Source, folder: Path, dataset: str) -> Inspection | None:
     if found is None:
         known, assumed = f"is not on this machine{reason}", "10 classes and images of 32x32; check data.size, the"
     else:
-        known = f"has {counted(found.images, 'training image')} in {counted(found.classes, 'class')}, says its card"
+        images = counted(sum(found.classes.values()), "training image")
+        known = f"has {images} in {counted(len(found.classes), 'class')}, says its card"
         assumed = "images of 32x32; check data.size, the"
     tell(f"{dataset} {known}: assumed {assumed} networks' depth and the batches in {folder / FILE}")
     return found
@@ -189,7 +161,7 @@ def named(dataset: str) -> str:
 
 
 def ipcs_for(
-    found: Inspection | None, given: Sequence[int], methods: Sequence[str]
+    found: Summary | None, given: Sequence[int], methods: Sequence[str]
 ) -> tuple[Sequence[int], tuple[str, ...]]:
     """The ``given`` images per class, or else the usual number or as many as fit; and what to say about the choice.
 
@@ -200,9 +172,10 @@ def ipcs_for(
     limits = {method: largest_ipc(found, method) for method in methods}
     most = min(limits.values())
     strictest = ", ".join(method for method in methods if limits[method] == most)
-    at_most = "" if found.smallest_name else "at most "  # a card says only how many images there are in all
-    images = f"{at_most}{counted(found.smallest_class, 'training image')}"
-    smallest = f"the smallest class{f' ({found.smallest_name!r})' if found.smallest_name else ''}"
+    name, count = min(found.classes.items(), key=itemgetter(1))
+    images, smallest = counted(count, "training image"), f"the smallest class ({name!r})"
+    if not found.shapes:  # a card says only how many images there are in all
+        images, smallest = f"at most {images}", "the smallest class"
     if not most:
         remedy = " ".join(f"--method {method}" for method in methods if limits[method]) or "--method random"
         raise ParamsError(f"{smallest} has {images}; expected more for {strictest}; add images, or pass {remedy}")
@@ -214,42 +187,12 @@ def ipcs_for(
     return [most], (f"ipc: {most} instead of {USUAL_IPC}; it is {reason}",)
 
 
-# dvc.yaml
-
-
 def pipeline_text(source: Source, folder: Path) -> str:
     """The text of dvc.yaml. The stage code depends on the version in params.yaml instead of the files of this checkout,
     and fetch depends on the images if they are in a local folder.
     """
-    lines = (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()
-    lines = list(with_inputs(lines, escaped_path(local_folder(source, folder))))
-    return HEAD.format(version=__version__) + "\n".join(lines) + "\n"
-
-
-def with_inputs(lines: Iterable[str], folder: str | None) -> Iterator[str]:
-    for line in lines:
-        yield "    params: [distillkit]" if line == OURS else line
-        if line == FETCH and folder is not None:
-            yield f"    - {quoted(folder)}"
-
-
-def escaped_path(folder: str | None) -> str | None:
-    """A path for dvc.yaml, with ``${`` escaped, which would begin a variable."""
-    return folder and folder.replace("${", "\\${")
-
-
-def check_stages(text: str, folder: str | None) -> None:
-    """Raise ParamsError unless dvc.yaml can be parsed and its stage fetch depends on ``folder``."""
-    try:
-        found = YAML(typ="safe").load(text)["stages"]["fetch"]["deps"]
-    except (YAMLError, KeyError, TypeError):
-        found = []
-    if not found or (folder is not None and escaped_path(folder) not in found):
-        raise ParamsError(f"dvc.yaml cannot have {folder!r} as a dependency of fetch; rename the folder")
-
-
-def local_folder(source: Source, folder: Path) -> str | None:
-    """The folder of the images, if they are on this machine."""
-    if isinstance(source, FolderSource):
-        return source.path
-    return source.id if isinstance(source, HuggingFaceSource) and is_here(source, folder) else None
+    text = replaced((ROOT / "dvc.yaml").read_text(encoding="utf-8"), OURS, "    params: [distillkit]\n")
+    if (local := local_folder(source, folder)) is not None:
+        escaped = quoted(local.replace("${", "\\${"))  # which would begin a variable
+        text = replaced(text, FETCH, f"{FETCH}    - {escaped}\n")
+    return HEAD.format(version=__version__) + text

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.arguments import dataset_reference
 from distillkit.base.errors import HubError, ParamsError
 from distillkit.base.references import Reference
+from distillkit.data.origin import Found
 from distillkit.hub.client import connect
 from distillkit.hub.errors import hub_errors
-from distillkit.sources.fetch import DataSpec, open_splits
+from distillkit.setup.resources import SHAPE, Images
+from distillkit.sources.fetch import DataSpec, cap, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
-from distillkit.sources.huggingface import card_licence, front_matter, label_column
+from distillkit.sources.huggingface import card_licence, front_matter, is_place, label_column
 from distillkit.sources.pictures import BrokenImageError, check_readable, is_picture, picture_pixels, unreadable
 from distillkit.sources.readers import (
     DigitsSource,
@@ -28,26 +32,6 @@ from distillkit.sources.summary import Summary
 
 CARD_PATIENCE = 10  # seconds for the Hub to answer
 LOOKED_AT = 64  # most images whose shape is read, spread over the training split
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """The facts found. ``smallest_class`` is the number of its training images, or an upper bound.
-
-    ``shapes`` are the distinct (C, H, W) of the inspected images; empty if only a card was read. ``summary`` is the
-    text for the user, None if only a card was read.
-    """
-
-    classes: int
-    images: int
-    smallest_class: int
-    shapes: list[tuple[int, int, int]]
-    smallest_name: str = ""
-    summary: Summary | None = None
-
-    @property
-    def uniform(self) -> bool:
-        return len({shape[1:] for shape in self.shapes}) == 1
 
 
 def parse_dataset(text: str, root: Path, given: Mapping[str, Any] | None = None) -> Source:
@@ -71,50 +55,57 @@ def source_called(text: str, root: Path) -> Source:
     as_classes = text.startswith("folder:")
     folder = Path(text.removeprefix("folder:") if as_classes else text).expanduser()
     if folder.is_dir():
-        relative = relative_to(folder.resolve(), root.resolve())
-        classes = as_classes or (holds_pictures(folder) and not holds_metadata(folder))
+        relative = Path(os.path.relpath(folder.resolve(), root.resolve())).as_posix()
+        labels_listed = any(path.name in METADATA for path in files_in(folder))  # in the format of ImageFolder
+        classes = as_classes or (not labels_listed and any(map(is_picture, files_in(folder))))
         return FolderSource(path=relative) if classes else HuggingFaceSource(id=relative)
     reference = dataset_reference(text)
     return HuggingFaceSource(id=reference.repo, revision=reference.revision)
 
 
-def relative_to(folder: Path, root: Path) -> str:
-    """The path relative to ``root``, with ``..`` if needed."""
-    return Path(os.path.relpath(folder, root)).as_posix()
-
-
-def files_to(folder: Path, depth: int) -> Iterator[Path]:
-    """Regular files in ``folder`` and ``depth`` levels of subfolders, except system files."""
-    for path in sorted(folder.iterdir()):
-        if is_made_by_system(path.name):
-            continue
-        if path.is_file():
+def files_in(folder: Path) -> Iterator[Path]:
+    """Files in ``folder`` and two levels of subfolders, except system files."""
+    for path in chain.from_iterable(folder.glob(level) for level in ("*", "*/*", "*/*/*")):
+        if path.is_file() and not any(map(is_made_by_system, path.relative_to(folder).parts)):
             yield path
-        elif path.is_dir() and depth:
-            yield from files_to(path, depth - 1)
 
 
-def holds_pictures(folder: Path) -> bool:
-    return any(is_picture(path) for path in files_to(folder, 2))
+def inspect_source(spec: DataSpec, root: Path) -> Summary:
+    """The content of the source, with paths relative to ``root``. Raises SourceError for what ``fetch`` refuses, as far
+    as that is seen without decoding all images.
+    """
+    train, test, _, found = open_splits(replace(spec, source=seen_from(spec.source, root)), hashed=False)
+    train, test = cap(train, spec.per_class, spec.split_seed), cap(test, spec.test_per_class, spec.split_seed)
+    return Summary(train.counts(), len(test.labels), shapes_of(train), found)
 
 
-def holds_metadata(folder: Path) -> bool:
-    """Whether files list the labels of images, in the format of ImageFolder in ``datasets``."""
-    return any(path.name in METADATA for path in files_to(folder, 2))
+def images_of(found: Summary | None, size: tuple[int, int], per_class: int | None = None) -> Images:
+    """The images that ``fetch`` will give, as far as they are known; else ten classes of 1,000."""
+    found = found or Summary(dict.fromkeys("0123456789", 1000), 2500, [], Found())
+    counts = [count if per_class is None else min(count, per_class) for count in found.classes.values()]
+    channels = max((shape[0] for shape in found.shapes), default=SHAPE[0])
+    return Images((channels, *size), len(counts), sum(counts), found.test)
 
 
-def inspect_source(source: Source, root: Path) -> Inspection:
-    """The content of the source, with paths relative to ``root``. Raises SourceError when it cannot be read."""
-    train, test, _, found = open_splits(DataSpec(seen_from(source, root)), hashed=False)
-    counts, shapes = train.counts(), shapes_of(train)
-    smallest = min(counts, key=counts.__getitem__)
-    images = len(train.labels) + (len(test.labels) if found.test is None else 0)
-    summary = Summary(counts, len(test.labels), shapes, found)
-    return Inspection(len(counts), images, counts[smallest], shapes, smallest, summary)
+def expected(spec: DataSpec, root: Path) -> Images | None:
+    """The images as the source describes them, without decoding all; None if that needs a download.
+
+    Raises SourceError as :func:`inspect_source`.
+    """
+    source = seen_from(spec.source, root)
+    if isinstance(source, TorchvisionSource):
+        return None
+    if not isinstance(source, HuggingFaceSource) or is_place(source.id):
+        found = inspect_source(spec, root)
+        return images_of(found, spec.size or found.shapes[0][1:])
+    with suppress(HubError):  # fetch will report it
+        return images_of(by_its_card(source), spec.size or SHAPE[1:], spec.per_class)
+    return None
 
 
-def by_its_card(source: HuggingFaceSource) -> Inspection:
-    """The content of a dataset on the Hub according to its card. Nothing but the card is downloaded.
+def by_its_card(source: HuggingFaceSource) -> Summary:
+    """The content of a dataset on the Hub according to its card, without shapes; as if classes had equal numbers of
+    images, and there were a quarter as many for testing. Nothing but the card is downloaded.
 
     Raises HubError when the Hub cannot be reached, or the card does not describe classes and images.
     """
@@ -123,17 +114,18 @@ def by_its_card(source: HuggingFaceSource) -> Inspection:
 
     logging.set_verbosity_error()  # no warnings about unknown entries in a card
     card = card_of(source)
-    try:
+    names, images = list[str](), 0
+    with suppress(Exception):  # cards are written by hand: anything can be missing or of another type
         infos = DatasetInfosDict.from_dataset_card_data(card or {})
-        info = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
-        classes = len(info.features[label_column(info.features, source.label)].names) if info else 0
-        images = int(info.splits[source.train_split].num_examples) if info else 0
-    except Exception:  # cards are written by hand: anything can be missing or of another type
-        classes = images = 0
-    if not 2 <= classes <= images:
+        info: Any = infos.get("default") or (next(iter(infos.values())) if len(infos) == 1 else None)
+        names = info.features[label_column(info.features, source.label)].names
+        images = int(info.splits[source.train_split].num_examples)
+    if not 2 <= len(names) <= images:
         reference = Reference(source.id, source.revision)
         raise HubError(f"{reference}: its card does not say which classes and how many images there are")
-    return Inspection(classes, images, images // classes, [])
+    counts = dict.fromkeys(names, images // len(names))
+    counts[names[0]] += images % len(names)
+    return Summary(counts, images // 4, [], Found())
 
 
 def card_of(source: HuggingFaceSource) -> Any:
@@ -160,12 +152,26 @@ def licence_stated(spec: DataSpec, root: Path) -> str:
             return ""
 
 
+def local_folder(source: Source, root: Path) -> str | None:
+    """The folder of the images, relative to ``root``, if they are on this machine."""
+    if isinstance(source, FolderSource):
+        return source.path
+    if isinstance(source, HuggingFaceSource) and Path(os.path.normpath(root / source.id)).is_dir():
+        return source.id
+    return None
+
+
+def is_here(source: Source, root: Path) -> bool:
+    """Whether the images can be read without a download."""
+    return isinstance(source, DigitsSource) or local_folder(source, root) is not None
+
+
 def seen_from(source: Source, root: Path) -> Source:
     """The source, with its folder relative to the current folder instead of to ``root``."""
     if isinstance(source, FolderSource):
         return replace(source, path=os.path.normpath(root / source.path))
-    if isinstance(source, HuggingFaceSource) and (local := Path(os.path.normpath(root / source.id))).is_dir():
-        return replace(source, id=str(local))
+    if isinstance(source, HuggingFaceSource) and local_folder(source, root):
+        return replace(source, id=os.path.normpath(root / source.id))
     return source
 
 

@@ -2,17 +2,18 @@
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.errors import counted
+from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.base.params import FILE
 from distillkit.setup.diagnostics import Finding, guarded, output
-from distillkit.setup.init import local_folder
+from distillkit.setup.inspection import local_folder
 from distillkit.setup.new_files import next_command
-from distillkit.sources.readers import Source
+from distillkit.sources.readers import HuggingFaceSource, Source
 
 MIB = 2**20
 IN_GIT = 100 * MIB  # bytes of images that Git may hold: every clone has all that was ever in it
@@ -25,7 +26,9 @@ def local_images(source: Source, folder: Path) -> Iterator[Finding]:
     from dvc.repo import Repo
 
     if (local := local_folder(source, folder)) is None:
-        return
+        if not isinstance(source, HuggingFaceSource) or source.id not in (stage_fetch(folder).get("deps") or ()):
+            return
+        local = source.id  # a dataset that is no folder any more
     place = (folder / local).resolve()
     if not place.exists():
         remedy = f"dvc pull, or correct data.source in {folder / FILE}"
@@ -35,6 +38,14 @@ def local_images(source: Source, folder: Path) -> Iterator[Finding]:
         index, root = repo.index, str(repo.root_dir)
         yield from guarded("source", lambda: in_clones(local, place, index, root, folder))
         yield from guarded("fetch", lambda: since_fetch(local, place, index, folder))
+
+
+def stage_fetch(folder: Path) -> Mapping[str, Any]:
+    """The stage fetch in dvc.yaml; empty where there is none."""
+    with suppress(OSError, UnreadableError, KeyError, TypeError):
+        if isinstance(found := read_yaml(content(folder / "dvc.yaml"))["stages"]["fetch"], dict):
+            return found
+    return {}
 
 
 def in_clones(local: str, place: Path, index: Any, root: str, folder: Path) -> Iterator[Finding]:

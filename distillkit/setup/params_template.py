@@ -4,22 +4,21 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from distillkit import __version__
 from distillkit.base import params
 from distillkit.base.errors import ParamsError, WindowError
+from distillkit.base.outside import UnreadableError, read_yaml
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.checks import check_classes, check_params
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, filled, values
-from distillkit.setup.inspection import Inspection
 from distillkit.setup.new_files import HEAD, ROOT
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import Source
+from distillkit.sources.summary import Summary
 
 STORAGE = (
     "  storage: float32  # of learned images; or float16 or uint8, and networks are evaluated on images so rounded"
@@ -29,7 +28,7 @@ USUAL_EFFORT = Effort()
 
 def params_text(
     source: Source,
-    found: Inspection | None,
+    found: Summary | None,
     ipcs: Sequence[int],
     methods: Sequence[str],
     package: PackageSpec,
@@ -37,15 +36,14 @@ def params_text(
 ) -> str:
     """The text of params.yaml of this repository, with its comments and with numbers that fit the images."""
     size = size_for(found)
-    facts = Facts(size, 10, 1000) if found is None else Facts(size, found.classes, found.images)
-    facts = replace(facts, epochs=effort.epochs, effort=effort)
+    facts = replace(facts_of(found), epochs=effort.epochs, effort=effort)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     shown = [f"  source: {flow(said(source))}"]
-    if found is None or not found.uniform or max(found.shapes[0][1:]) != max(size):
+    if (own := own_size(found)) is None or max(own) != max(size):
         shown.append(f"  size: [{size[0]}, {size[1]}]          # height, width to which every image is resized")
     if effort.per_class is not None:
         shown.append(f"  per_class: {effort.per_class}          # training images of each class, at most")
-    sections = dict(split_sections(text))
+    sections = split_sections(text)
     fraction = [line for line in sections["data"] if line.lstrip().startswith("test_fraction")]
     sections["data"] = ["data:", *shown, *fraction, ""]
     sections["experts"] = [*filled(EXPERTS, facts).splitlines(), ""]
@@ -58,26 +56,39 @@ def params_text(
     return HEAD.format(version=__version__) + version + "\n" + joined
 
 
-def size_for(found: Inspection | None) -> tuple[int, int]:
+def size_for(found: Summary | None) -> tuple[int, int]:
     """The images' own size if all have the same and at most 128 pixels, else 32x32, which a laptop can train on."""
-    if found is not None and found.uniform and max(found.shapes[0][1:]) <= 128:
-        return found.shapes[0][1:]
-    return 32, 32
+    size = own_size(found)
+    return size if size and max(size) <= 128 else (32, 32)
 
 
-def largest_ipc(found: Inspection, method: str) -> int:
+def own_size(found: Summary | None) -> tuple[int, int] | None:
+    """The (height, width) of all images, None if they differ or are not known."""
+    sizes = {shape[1:] for shape in found.shapes} if found else set()
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def facts_of(found: Summary | None) -> Facts:
+    """What the numbers depend on; ``images`` are all of which test images may be set aside."""
+    if found is None:
+        return Facts((32, 32), 10, 1000)
+    images = sum(found.classes.values()) + (found.test if found.found.test is None else 0)
+    return Facts(size_for(found), len(found.classes), images)
+
+
+def largest_ipc(found: Summary, method: str) -> int:
     """The largest IPC at which ``method``, with its starting numbers, fits the smallest class; 0 if none fits."""
-    facts, counts = Facts(size_for(found), found.classes, found.images), {"the smallest": found.smallest_class}
+    facts, smallest = facts_of(found), min(found.classes.values())
 
     def is_too_large(ipc: int) -> bool:
         recipe = {"method": method, "ipc": ipc, **values(RECIPES.get(method, ""), facts, ipc)}
         try:
-            check_classes(read_recipe({"recipes": {method: recipe}}, method).method, counts)
+            check_classes(read_recipe({"recipes": {method: recipe}}, method).method, {"the smallest": smallest})
         except (ParamsError, WindowError):  # ParamsError: average takes one image per class
             return True
         return False
 
-    return bisect_right(range(1, found.smallest_class + 1), False, key=is_too_large)
+    return bisect_right(range(1, smallest + 1), False, key=is_too_large)
 
 
 def default_recipe(ipcs: Sequence[int], methods: Sequence[str]) -> str:
@@ -96,21 +107,10 @@ def flow(values: Mapping[str, Any]) -> str:
     return "{" + ", ".join(texts) + "}"
 
 
-def split_sections(text: str) -> Iterator[tuple[str, list[str]]]:
-    """The file's top-level sections by name, each with the comment before it. The first has an empty name."""
-    name, lines = "", list[str]()
-    comment: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("#") and name:
-            comment.append(line)
-            continue
-        if match := re.match(r"(\w+):", line):
-            yield name, lines
-            name, lines = match[1], [*comment, line]
-            comment = []
-        else:
-            lines.append(line)
-    yield name, lines
+def split_sections(text: str) -> dict[str, list[str]]:
+    """The lines of the file's top-level sections by name, each with the comment before it."""
+    found = re.finditer(r"(?m)^(?:#.*\n)*(\w+):.*\n(?:(?![#\w]).*\n)*", text)
+    return {section[1]: section[0].splitlines() for section in found}
 
 
 def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence[str], facts: Facts) -> Iterator[str]:
@@ -129,13 +129,10 @@ def recipe_lines(template: Sequence[str], ipcs: Sequence[int], methods: Sequence
 
 def read_back(text: str, source: Source, package: PackageSpec) -> None:
     """Parse params.yaml as the stages will. Raises ParamsError if that fails or gives other values."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / params.FILE
-        try:
-            file.write_text(text, encoding="utf-8")
-        except UnicodeEncodeError:
-            raise ParamsError("--dataset has a name that is no UTF-8; expected one; rename the folder") from None
-        data = params.load(file)
+    try:
+        data = read_yaml(text.encode())
+    except (UnicodeEncodeError, UnreadableError):
+        raise ParamsError("--dataset has a name that is no UTF-8; expected one; rename the folder") from None
     check_params(data)
     read = params.section(data, "data", DataSpec).source, params.section(data, "package", PackageSpec)
     if read != (source, package):

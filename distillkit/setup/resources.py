@@ -267,13 +267,8 @@ def scan_peak(recipe: Recipe, images: Images) -> int:
 
 
 def assumed(data: Mapping[str, Any]) -> Images:
-    """The images as far as params.yaml describes them."""
-    shape = shape_in(data)
-    return Images(shape, CLASSES, 1347, 450) if shape == DIGITS else Images(shape, CLASSES, 0, 0)
-
-
-def shape_in(data: Mapping[str, Any]) -> tuple[int, int, int]:
-    """The image shape as far as params.yaml gives it. Raises ParamsError for an invalid section ``data``."""
+    """The images as far as params.yaml describes them. Raises ParamsError for an invalid section ``data``."""
     spec = section(data, "data", DataSpec)
     channels, height, width = DIGITS if isinstance(spec.source, DigitsSource) else SHAPE
-    return (channels, *spec.size) if spec.size else (channels, height, width)
+    shape = (channels, *(spec.size or (height, width)))
+    return Images(shape, CLASSES, *((1347, 450) if shape == DIGITS else (0, 0)))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from itertools import compress
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -46,8 +47,6 @@ B = TypeVar("B")
 
 BLOCK = 2**20  # bytes of a block of decoded images
 FEW = 4096  # images that are decoded by this process alone
-DEEP_COLOUR = "16-bit colour images, of which the higher 8 bits were read"
-SEVERAL = "files of several images, of which the first was read"
 
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
@@ -78,7 +77,7 @@ class Reading(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Images (B, C, H, W), the hash of each, and the highest value of 16-bit images with where it is.
+    """Images (B, C, H, W), the hash of each, and for 16-bit images the largest value and where it is.
 
     ``files`` are those of the images, empty for an image that differs from its file. Those that are ``broken`` have
     arbitrary pixels.
@@ -87,7 +86,7 @@ class Block(NamedTuple):
     images: np.ndarray
     files: list[bytes]
     hashes: list[bytes]
-    deepest: tuple[int, str] | None
+    deep: list[tuple[int, str]]
     notes: Tally
     broken: list[BrokenImageError]
 
@@ -113,17 +112,19 @@ def decode(
     Raises SourceError for images that cannot be read, which names up to MOST_NAMED of them, or have another size.
     """
     shape = first_shape(splits[0], reading)
-    for image_shape in (shape, (3, *shape[1:])):
-        found: Tally = {}
-        try:
-            done = decode_as(image_shape, splits, reading, track, found, folder)
-        except ColourError:
-            continue
-        for what, (times, first) in found.items():
-            before, earliest = notes.get(what, (0, first))
-            notes[what] = before + times, earliest
-        return done
-    raise AssertionError("an image has more than three channels")
+    try:
+        done, found = decode_as(shape, splits, reading, track, folder)
+    except ColourError:
+        done, found = decode_as((3, *shape[1:]), splits, reading, track, folder)
+    add(notes, found)
+    return done
+
+
+def add(notes: Tally, more: Tally) -> None:
+    """Add what was found later."""
+    for what, (times, where) in more.items():
+        before, first = notes.get(what, (0, where))
+        notes[what] = before + times, first
 
 
 def first_shape(split: Split, reading: Reading) -> Sequence[int]:
@@ -139,108 +140,103 @@ def first_shape(split: Split, reading: Reading) -> Sequence[int]:
 
 
 def decode_as(
-    image_shape: Sequence[int],
-    splits: Sequence[Split],
-    reading: Reading,
-    track: Track,
-    notes: Tally,
-    folder: Path | None,
-) -> list[Decoded]:
+    image_shape: Sequence[int], splits: Sequence[Split], reading: Reading, track: Track, folder: Path | None
+) -> tuple[list[Decoded], Tally]:
     """:func:`decode` with images of this (C, H, W). Raises ColourError for colour where there should be grey."""
-    copies, found = Copies(reading.drop, notes), list[Decoded]()
-    deepest, broken = list[tuple[int, str]](), list[BrokenImageError]()
+    found, done = Findings(reading.drop), list[Decoded]()
     collectors = [(Collector(folder, split.name, image_shape), Files(folder, split.name)) for split in splits]
     try:
         for split, collector in zip(splits, collectors, strict=True):
-            found.append(collected(split, collector, image_shape, reading, track, copies, deepest, broken, notes))
-        check_readable(broken)
+            done.append(collected(split, *collector, reading, track, found))
+        check_readable(found.broken)
+        check_depth(found.deepest, reading.white)
     except BaseException:
         for images, files in collectors:
             images.discard()
             files.discard()
         raise
-    check_depth(deepest, reading.white)
-    return found
+    return done, found.notes
+
+
+class Findings:
+    """What is found in the images on the way: copies, the largest 16-bit value, broken ones, and what is remarkable."""
+
+    def __init__(self, drop: bool):
+        self.notes: Tally = {}
+        self.copies = Copies(drop, self.notes)
+        self.deepest = 0, ""
+        self.broken: list[BrokenImageError] = []
 
 
 def collected(
-    split: Split,
-    collectors: tuple[Collector, Files],
-    image_shape: Sequence[int],
-    reading: Reading,
-    track: Track,
-    copies: Copies,
-    deepest: list[tuple[int, str]],
-    broken: list[BrokenImageError],
-    notes: Tally,
+    split: Split, images: Collector, files: Files, reading: Reading, track: Track, found: Findings
 ) -> Decoded:
-    """One split; what is found on the way is added to ``copies``, ``deepest``, ``broken`` and ``notes``.
+    """One split, with what is ``found`` in it.
 
     As soon as an image is broken, the others are read only to know which are broken, too, up to MOST_NAMED.
     """
-    images, files = collectors
-    rows = max(1, min(FEW, BLOCK // int(np.prod(image_shape))))
+    rows = max(1, min(FEW, BLOCK // prod(images.image_shape)))
     kept = torch.ones(len(split.rows), dtype=torch.bool)
     spans = [range(first, min(first + rows, len(kept))) for first in range(0, len(kept), rows)]
-    blocks = in_parallel(partial(decoded, split, image_shape=image_shape, reading=reading), spans, len(kept) > FEW)
+    work = partial(decoded, split, image_shape=images.image_shape, reading=reading)
+    blocks = in_parallel(work, spans, len(kept) > FEW)
     for span, block in zip(spans, track(blocks, f"decoding {split.name} images", len(spans)), strict=True):
         check()
-        broken += block.broken
-        if len(broken) >= MOST_NAMED:
+        found.broken += block.broken
+        if len(found.broken) >= MOST_NAMED:
             break
-        if broken:
+        if found.broken:
             continue
         known = (part[span.start : span.stop].tolist() for part in (split.rows, split.labels))
-        keep = [copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
+        keep = [found.copies.is_kept(split, *each) for each in zip(*known, block.hashes, strict=True)]
         images.append(block.images if all(keep) else block.images[keep])
         files.append(list(compress(block.files, keep)) if split.name == "train" else [])
         kept[span.start : span.stop] = torch.tensor(keep)
-        deepest += [] if block.deepest is None else [block.deepest]
-        for what, (times, first) in block.notes.items():
-            notes[what] = notes.get(what, (0, first))[0] + times, notes.get(what, (0, first))[1]
+        found.deepest = max([found.deepest, *block.deep])
+        add(found.notes, block.notes)
     return Decoded(images.result(), kept, files.result())
 
 
 def decoded(split: Split, places: range, image_shape: Sequence[int], reading: Reading) -> Block:
     """The images at some places of a split."""
-    images, deepest, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[tuple[int, str]](), Tally()
-    files, broken = list[bytes](), list[BrokenImageError]()
+    images, files, notes = np.empty((len(places), *image_shape), dtype=np.uint8), list[bytes](), Tally()
+    deep, broken = list[tuple[int, str]](), list[BrokenImageError]()
     for number, row in enumerate(split.rows[places.start : places.stop].tolist()):
         try:
-            read, where = reading.pixels(split, row), split.where(row)
+            read = reading.pixels(split, row)
         except BrokenImageError as error:
             broken.append(error)
             continue
-        pixels = read.values
-        if pixels.shape[1:] != tuple(image_shape[1:]):
-            found = f"{where} is {pixels.shape[1]}x{pixels.shape[2]} (height x width)"
+        channels, high, wide = read.values.shape
+        if (high, wide) != tuple(image_shape[1:]):
+            found = f"{split.where(row)} is {high}x{wide} (height x width)"
             first = f"the first training image {image_shape[1]}x{image_shape[2]}"
             raise SourceError(f"{found}, {first}; expected one size; set data.size to resize them all")
-        if len(pixels) > image_shape[0]:
+        if channels > image_shape[0]:
             raise ColourError
-        images[number] = pixels
-        files.append(read.file if len(pixels) == len(images[number]) else b"")
+        images[number] = read.values
+        files.append(read.file if channels == image_shape[0] else b"")
         if read.deepest is not None:
-            deepest[:] = [max([*deepest, (read.deepest, where)])]
-        if read.deepest is not None and len(pixels) == 3:
-            count(notes, DEEP_COLOUR, where)
-        if read.clear:
-            count(notes, f"transparent images, put on {ground(reading.background)}", where)
-        if read.frames:
-            count(notes, SEVERAL, where)
-    hashes = [pixel_hash(image) for image in images]
-    return Block(images, files, hashes, max(deepest, default=None), notes, broken)
+            deep = [max([*deep, (read.deepest, split.where(row))])]
+        for remark in remarks(read, reading.background):
+            count(notes, remark, split.where(row))
+    return Block(images, files, [pixel_hash(image) for image in images], deep, notes, broken)
 
 
-def ground(level: int) -> str:
-    """What people call a grey of this level."""
-    return {0: "black", 255: "white"}.get(level, f"grey {level}")
+def remarks(read: Pixels, background: int) -> Iterator[str]:
+    """What is noted of an image that could be read in several ways."""
+    if read.deepest is not None and len(read.values) == 3:
+        yield "16-bit colour images, of which the higher 8 bits were read"
+    if read.clear:
+        yield "transparent images, put on " + {0: "black", 255: "white"}.get(background, f"grey {background}")
+    if read.frames:
+        yield "files of several images, of which the first was read"
 
 
-def check_depth(deep: Sequence[tuple[int, str]], white: int | None) -> None:
+def check_depth(deepest: tuple[int, str], white: int | None) -> None:
     """Raise SourceError where 16-bit images use half of their values or less, and nobody said what is white."""
-    value, where = max(deep, default=(WHITE, ""))
-    if white is None and value <= WHITE // 2:
+    value, where = deepest
+    if where and white is None and value <= WHITE // 2:
         bits = max(8, value.bit_length())
         raise SourceError(
             f"no 16-bit image has a value above {value} ({where}); expected up to {WHITE}, or the value of white: "

@@ -59,22 +59,22 @@ def cannot_load(id: str, error: Exception, logged: Sequence[str] = ()) -> Source
 
 
 def broken_parquet(folder: Path, error: Exception) -> SourceError | None:
-    """The error for a parquet file in ``folder`` that is cut off or damaged, where ``error`` can come of one."""
+    """The error for a parquet file in ``folder`` that is cut off, damaged or empty, where ``error`` can come of one."""
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile, read_metadata
+    from pyarrow.parquet import ParquetFile
 
     def is_damage(error: Exception) -> bool:
         return isinstance(error, ArrowException) or (isinstance(error, OSError) and error.errno is None)
 
-    def read_all(path: Path) -> None:
-        for _ in ParquetFile(path).iter_batches(batch_size=1000):
-            pass
-
     paths = [folder / file for file in files_in(folder).kept if file.suffix == ".parquet"]
-    for read in (read_metadata, read_all) if is_damage(error) else ():
+    for whole in (False, True) if is_damage(error) or "corresponds to no data" in str(error) else ():
         for path in paths:
             try:
-                read(path)
+                file = ParquetFile(path)
+                if not file.metadata.num_rows:
+                    return SourceError(f"{path} has no rows; expected images and labels; restore or remove it")
+                for _ in file.iter_batches(batch_size=1000) if whole else ():
+                    pass
             except Exception as found:
                 if is_damage(found):
                     size = f"{path.stat().st_size:,} bytes"

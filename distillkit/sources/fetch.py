@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from distillkit.base.errors import SourceError, check_range
+from distillkit.base.errors import MOST, ParamsError, SourceError, check_range
 from distillkit.base.randomness import seeded
 from distillkit.base.settings import settings
 from distillkit.data.images import ImageSet, RealData, channel_statistics
@@ -40,6 +40,7 @@ from distillkit.sources.readers import (
 )
 
 Item = TypeVar("Item")
+LATER = ("normalisation", "background", "white", "duplicates", "label_noise")  # options that files from before lack
 
 
 @settings
@@ -85,14 +86,19 @@ class DataSpec:
     label_noise: LabelNoise | LabelFile | None = None
 
     def __post_init__(self) -> None:
-        check_range("data.size", min(self.size or (1, 1)), 1)
-        check_range("data.test_fraction", self.test_fraction, 0.01, 0.99)
+        if self.size is not None and not all(1 <= side <= MOST for side in self.size):
+            raise ParamsError(
+                f"data.size is {list(self.size)}; expected height and width of at least 1, as in [32, 32]"
+            )
+        if not 0.01 <= self.test_fraction <= 0.99:
+            found = f"data.test_fraction is {self.test_fraction:g}; expected between 0.01 and 0.99"
+            raise ParamsError(f"{found}; write 0.25 to set a quarter of each class aside")
         check_range("data.split_seed", self.split_seed, 0, 2**63 - 1)
-        check_range("data.per_class", 1 if self.per_class is None else self.per_class, 1)
+        check_range("data.per_class", self.per_class, 1)
+        check_range("data.test_per_class", self.test_per_class, 1)
         check_range("data.background", self.background, 0, 255)
-        check_range("data.white", WHITE if self.white is None else self.white, 1, WHITE)
+        check_range("data.white", self.white, 1, WHITE)
         check_licence("data.licence", self.licence)
-        check_range("data.test_per_class", 1 if self.test_per_class is None else self.test_per_class, 1)
 
 
 def untracked(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
@@ -189,9 +195,9 @@ def recorded_params(spec: DataSpec) -> dict[str, Any]:
     Options that came later are mentioned only where they are used, so that files from before stay as they are.
     """
     params = asdict(spec) | {"size": list(spec.size) if spec.size else None}
-    for later in ("normalisation", "background", "white", "duplicates", "label_noise"):
-        if getattr(spec, later) == next(field.default for field in fields(DataSpec) if field.name == later):
-            del params[later]
+    for field in fields(DataSpec):
+        if field.name in LATER and getattr(spec, field.name) == field.default:
+            del params[field.name]
     if isinstance(spec.label_noise, LabelFile):
         params["label_noise"]["file"] = Path(spec.label_noise.file).name
     if isinstance(spec.source, FolderSource):

@@ -115,16 +115,28 @@ def open_folder(source: FolderSource, hashed: bool = True) -> OpenedSource:
             f"no folder {source.path}; expected one folder of images for each class; check data.source.path"
         )
     files = files_in(folder, source.follow_links)
+    check_classes_are_folders(folder, files)
     train, test = split_folders(source, folder)
     info = SourceInfo("folder", folder_name(source.path), content_hash(folder, files) if hashed else "", "")
     found = Found("train" if train == "." else train, test)
-    for path in beside(files, {train, test}):
-        count(found.left_out, "images outside the splits in use", path.as_posix())
+    for path in files.kept if "." not in (train, test) else ():
+        if path.parts[0] not in (train, test) and path.suffix.lower() in suffixes():
+            count(found.left_out, "images outside the splits in use", path.as_posix())
     for path, reason in files.others:
         count(found.left_out, reason, path.as_posix())
     opened = folder_split("train", folder, train, test, files.kept, found)
     tested = folder_split("test", folder, test, None, files.kept, found) if test else None
     return OpenedSource(opened, tested, info, found)
+
+
+def check_classes_are_folders(folder: Path, files: Files) -> None:
+    """Raise SourceError for labels in a metadata file, in a folder or split without class folders."""
+    for path in (path for path in files.kept if path.name in METADATA):
+        below, name = subfolders(folder / path.parent), path.parent.name.casefold()
+        if name in ("", *TRAIN_NAMES, *TEST_NAMES) and len(below) < 2 and not any(map(subfolders, below)):
+            found = f"{folder / path} stands in place of class folders; expected a folder for each class"
+            remedy = "write kind: huggingface and id: in place of kind: folder and path: in data.source"
+            raise SourceError(f"{found}; for the labels of {path.name}, {remedy}")
 
 
 def split_folders(source: FolderSource, folder: Path) -> tuple[str, str | None]:
@@ -158,19 +170,13 @@ def words(name: str) -> list[str]:
     return re.findall("[a-z]+", name.casefold())
 
 
-def beside(files: Files, splits: set[str | None]) -> Iterator[Path]:
-    """Pictures that are in no split."""
-    if "." not in splits:
-        yield from (path for path in files.kept if path.parts[0] not in splits and path.suffix.lower() in suffixes())
-
-
 def folder_split(name: str, folder: Path, part: str, test: str | None, kept: list[Path], found: Found) -> Split:
     """The images in the class folders in ``part`` of ``folder``. Images in nested folders belong to the class above.
 
     Files that are left out are added to ``found``.
     """
     depth = len(PurePath(part).parts)
-    inside = [path for path in kept if is_in(path, part) and not (part == "." and path.parts[0] == test)]
+    inside = [path for path in kept if (path.parts[0] != test if part == "." else path.is_relative_to(part))]
     class_names = classes_in(folder / part, test if part == "." else None, found)
     pictures = []
     for path in inside:
@@ -214,10 +220,6 @@ def classes_in(folder: Path, other: str | None, found: Found) -> tuple[str, ...]
 def composed(name: str) -> str:
     """A name in Unicode form NFC, which has one character for a letter with its accent."""
     return unicodedata.normalize("NFC", name)
-
-
-def is_in(path: Path, part: str) -> bool:
-    return part == "." or path.is_relative_to(part)
 
 
 def subfolders(folder: Path) -> list[Path]:

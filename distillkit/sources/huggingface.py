@@ -7,6 +7,7 @@ is followed to anything but the dataset's own files.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from distillkit.data.origin import Found, SourceInfo, Tally, count
 from distillkit.sources.failures import cannot_load, quiet
 from distillkit.sources.folders import Files, composed, content_hash, files_in, is_made_by_system
 from distillkit.sources.own_files import CARDS, Home, check_builder, check_card, home_of, picture_bytes
-from distillkit.sources.pictures import is_picture, open_picture
-from distillkit.sources.places import cells_of, check_complete, check_present, place_namer
+from distillkit.sources.pictures import MOST_NAMED, check_readable, is_picture, open_picture
+from distillkit.sources.places import absent, check_complete, place_namer
 from distillkit.sources.readers import (
     TEST_NAMES,
     TRAIN_NAMES,
@@ -210,9 +211,8 @@ def huggingface_split(
     except (TypeError, ValueError, NotImplementedError) as error:
         raise unclear_column(features, "an image column", source.image, "image") from error
     column = encoded.data.column(image)  # in the memory map
-    cells = cells_of(column)
-    where = place_namer(own_name, files, cells, home)
-    check_present(cells, home, where)
+    where = place_namer(own_name, files, column, home)
+    check_readable(list(islice(absent(column, home, where), MOST_NAMED)))
     values, class_names = composed_labels(data[label][:], getattr(features[label], "names", None) or ())
 
     def encoded_at(row: int) -> bytes:

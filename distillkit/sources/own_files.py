@@ -63,21 +63,28 @@ def own_file(path: str, home: Home) -> Path:
     raise SourceError(f"its path {path!r} is not one of the dataset's own files")
 
 
+def file_at(path: str | None, home: Home) -> tuple[Path, str]:
+    """The dataset's file at the path of a cell, and the name of the image inside it if it is an archive."""
+    if path is None:
+        raise SourceError("it names no image")
+    archived = IN_ARCHIVE.fullmatch(path)
+    return own_file(archived["archive"] if archived else path, home), archived["inner"] if archived else ""
+
+
 def picture_bytes(cell: Mapping[str, Any] | None, home: Home) -> bytes:
     """The encoded image in a cell: its bytes, or the content of the dataset's file at its path."""
-    if cell is None or (cell["bytes"] is None and cell["path"] is None):
-        raise SourceError("it names no image")
-    if cell["bytes"] is not None:
+    if cell is not None and cell["bytes"] is not None:
         return bytes(cell["bytes"])
-    if (archived := IN_ARCHIVE.fullmatch(cell["path"])) is None:
-        return own_file(cell["path"], home).read_bytes()
+    file, inner = file_at(None if cell is None else cell["path"], home)
+    if not inner:
+        return file.read_bytes()
     try:
-        with ZipFile(own_file(archived["archive"], home)) as archive:
-            if archive.getinfo(archived["inner"]).file_size > LARGEST:
-                raise SourceError(f"{archived['inner']!r} in its archive has more than {LARGEST:,} bytes")
-            return archive.read(archived["inner"])
+        with ZipFile(file) as archive:
+            if archive.getinfo(inner).file_size > LARGEST:
+                raise SourceError(f"{inner!r} in its archive has more than {LARGEST:,} bytes")
+            return archive.read(inner)
     except (BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted
-        raise SourceError(f"{archived['inner']!r} is not in its archive ({error})") from None
+        raise SourceError(f"{inner!r} is not in its archive ({error})") from None
 
 
 def check_card(path: Path) -> None:

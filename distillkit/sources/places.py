@@ -1,53 +1,52 @@
-"""The name of a dataset's row in messages: the line of a table, the image's file, or its number. What is missing."""
+"""The name of a dataset's row in messages: its file with the line or row, or the image's own file. A missing file."""
 
 import csv
 import re
-from collections.abc import Callable, Collection, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from distillkit.base.errors import SourceError
 from distillkit.sources.folders import METADATA
-from distillkit.sources.own_files import IN_ARCHIVE, Home, own_file
-from distillkit.sources.pictures import MOST_NAMED, BrokenImageError, check_readable, unreadable
+from distillkit.sources.own_files import Home, file_at
+from distillkit.sources.pictures import BrokenImageError, unreadable
 
-TABLES = (".csv", ".jsonl")  # files in which a row is a line
+KINDS = {".csv": "line", ".jsonl": "line", ".parquet": "row"}  # files of which a part is a row of the dataset
 SHARD = re.compile(r"(.*)-(\d+)-of-(\d+)(\.\w+)")  # how datasets and the Hub name the files of a split
 
 
-class Cells(NamedTuple):
-    """For every row, whether its encoded image is embedded, and otherwise the path of its file."""
-
-    embedded: Sequence[bool]
-    paths: Sequence[str | None]
-
-
-def cells_of(column: Any) -> Cells:
-    """The cells of an Arrow ``column`` of structs of bytes and a path."""
-    import pyarrow.compute as pc
-
-    embedded = pc.is_valid(pc.struct_field(column, "bytes"))
-    return Cells(embedded.to_pylist(), pc.if_else(embedded, None, pc.struct_field(column, "path")).to_pylist())
-
-
-def place_namer(split: str, files: Collection[str], cells: Cells, home: Home) -> Callable[[int], str]:
-    """A function from rows of a split, which was read from ``files``, to their names."""
-    named, own = [Path(file) for file in files], frozenset(files)
-    tables = [file for file in named if file.name in METADATA] or named
-    if not all(table.suffix in TABLES and table.is_file() for table in tables):
+def place_namer(split: str, files: Collection[str], column: Any, home: Home) -> Callable[[int], str]:
+    """A function from rows of a split, which was read from ``files``, to their names. ``column`` has its images."""
+    own, tables = frozenset(files), [Path(file) for file in files]
+    tables = [file for file in tables if file.name in METADATA] or tables
+    if not all(table.suffix in KINDS and table.is_file() for table in tables):
         tables = []
+    parts = [(f"{relative(table, home)} {KINDS[table.suffix]}", numbers(table)) for table in tables]
+    starts = [0, *accumulate(len(rows) for _, rows in parts)]
 
     def name(row: int) -> str:
-        left = row
-        for table in tables:
-            if left < len(lines := line_numbers(table)):
-                return f"{relative(table, home)} line {lines[left]}"
-            left -= len(lines)
-        path = cells.paths[row]
-        return f"{split} row {row}" if path is None or path not in own else relative(Path(path), home)
+        if row < starts[-1]:
+            place, rows = parts[number := bisect_right(starts, row) - 1]
+            return f"{place} {rows[row - starts[number]]}"
+        path = None if column[row]["bytes"].is_valid else column[row]["path"].as_py()
+        return relative(Path(path), home) if path in own else f"{split} row {row}"
 
     return name
+
+
+def absent(column: Any, home: Home, where: Callable[[int], str]) -> Iterator[BrokenImageError]:
+    """Rows without an encoded image and without a file of the dataset."""
+    import pyarrow.compute as pc
+
+    paths = pc.struct_field(column, "path")
+    for row in pc.indices_nonzero(pc.is_null(pc.struct_field(column, "bytes"))).to_pylist():
+        try:
+            file_at(paths[row].as_py(), home)
+        except SourceError as error:
+            yield unreadable(where(row), error)
 
 
 def relative(path: Path, home: Home) -> str:
@@ -55,34 +54,17 @@ def relative(path: Path, home: Home) -> str:
 
 
 @cache
-def line_numbers(table: Path) -> list[int]:
-    """For each row of a CSV file with a header or a JSON Lines file, the number of its last line, from 1."""
+def numbers(table: Path) -> Sequence[int]:
+    """For each row of a file its number: from 0 in parquet; else its last line, from 1."""
+    if table.suffix == ".parquet":
+        from pyarrow.parquet import read_metadata
+
+        return range(read_metadata(table).num_rows)
     with table.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if table.suffix == ".jsonl":
             return [number for number, line in enumerate(file, 1) if line.strip()]
         reader = csv.reader(file)
         return [reader.line_num for row in reader if row][1:]
-
-
-def check_present(cells: Cells, home: Home, where: Callable[[int], str]) -> None:
-    """Raise SourceError for rows without an encoded image or a file of the dataset."""
-    broken: list[BrokenImageError] = []
-    for row, (embedded, path) in enumerate(zip(cells.embedded, cells.paths, strict=True)):
-        try:
-            if not embedded:
-                check_path(path, home)
-        except SourceError as error:
-            broken.append(unreadable(where(row), error))
-            if len(broken) == MOST_NAMED:
-                break
-    check_readable(broken)
-
-
-def check_path(path: str | None, home: Home) -> None:
-    if path is None:
-        raise SourceError("it names no image")
-    archived = IN_ARCHIVE.fullmatch(path)
-    own_file(archived["archive"] if archived else path, home)
 
 
 def check_complete(files: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from distillkit.data.origin import Found, SourceInfo, Tally, count
 from distillkit.data.rows import chunks
 from distillkit.process.interruption import check
 from distillkit.process.progress import tell
-from distillkit.sources.decoding import Reading, Track, decode, ground
+from distillkit.sources.decoding import Reading, Track, decode, remarks
 from distillkit.sources.fetch import DataSpec, Splits, assembled, check_classes, split_off
 from distillkit.sources.pictures import WHITE, picture_pixels, resized, unreadable
 from distillkit.sources.readers import DigitsSource, Split, labelled, listed
@@ -96,21 +96,7 @@ def read_split(
 
     Raises SourceError for anything but a map-style dataset of (image, label).
     """
-    if isinstance(dataset, type):
-        called = dataset.__name__
-        raise SourceError(f"the {name} dataset is the class {called}; expected an object of it; give {called}(...)")
-    if isinstance(dataset, torch.Tensor | np.ndarray):
-        raise SourceError(
-            f"the {name} dataset is {type(dataset).__name__}; expected a map-style Dataset of (image, label); give "
-            "images and labels to dk.from_arrays(images, labels)"
-        )
-    if isinstance(dataset, DataLoader):
-        raise SourceError(f"the {name} dataset is a DataLoader; expected a map-style Dataset; give its dataset")
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        raise SourceError(
-            f"the {name} dataset is {type(dataset).__name__}, which has no __len__ or no __getitem__; expected a "
-            "map-style Dataset; list an iterable one first, or give its images to from_arrays"
-        )
+    check_map_style(dataset, name)
     pictures: list[Image.Image] = []
     labels: list[int] = []
     for row in track(range(len(dataset)), f"reading {name} images", len(dataset)):
@@ -132,6 +118,23 @@ def read_split(
             raise SourceError(f"the {name} dataset has label {largest}; expected 0 to classes - 1; number the classes")
         class_names = tuple(map(str, range(largest + 1)))
     return labelled(name, labels, class_names, lambda row: pictures[row])
+
+
+def check_map_style(dataset: Any, name: str) -> None:
+    """Raise SourceError for what is no map-style dataset, with what to give in its place."""
+    kind = type(dataset).__name__
+    if isinstance(dataset, type):
+        kind, remedy = f"the class {dataset.__name__}", f"give {dataset.__name__}(...)"
+    elif isinstance(dataset, torch.Tensor | np.ndarray):
+        remedy = "give images and labels to dk.from_arrays(images, labels)"
+    elif isinstance(dataset, DataLoader):
+        remedy = "give its dataset"
+    elif not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        kind += ", which has no __len__ or no __getitem__"
+        remedy = "list an iterable one first, or give its images to dk.from_arrays"
+    else:
+        return
+    raise SourceError(f"the {name} dataset is {kind}; expected a map-style Dataset of (image, label); {remedy}")
 
 
 def tell_if_random(
@@ -172,8 +175,8 @@ def as_picture(image: Any, where: str, spec: DataSpec, notes: Tally) -> Image.Im
             read = picture_pixels(image, spec.background, spec.white or WHITE)
         except Exception as error:  # decoders raise errors of many types
             raise unreadable(where, error) from error
-        if read.clear:
-            count(notes, f"transparent images, put on {ground(spec.background)}", where)
+        for remark in remarks(read, spec.background):
+            count(notes, remark, where)
         pixels = read.values
     else:
         pixels = eight_bits(channels_first(image, where), where, notes)

@@ -14,7 +14,7 @@ from torch import Tensor
 from distillkit.base.errors import SourceError, counted
 from distillkit.base.settings import keyword_settings
 from distillkit.data.origin import Found, SourceInfo
-from distillkit.sources.pictures import brief, known_formats_only
+from distillkit.sources.pictures import MOST_NAMED, brief, known_formats_only
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
@@ -149,18 +149,21 @@ def labelled(
     where = where or (lambda row: f"{name} row {row}")
     if not values:
         raise SourceError(f"the {name} split holds no images; expected at least one of each class; check data.source")
-    for row, value in enumerate(values):
-        if value in (None, -1, ""):
-            raise SourceError(
-                f"{where(row)} has no label ({value!r}); expected one for every image; remove it, or name another split"
-                f" ({option(f'{name}_split')}{', none for a part of train' if name == 'test' else ''})"
-            )
-        if class_names is not None and not 0 <= value < len(class_names):
-            raise SourceError(
-                f"{where(row)} has label {value}; expected 0 to {len(class_names) - 1} for "
-                f"{counted(len(class_names), 'class')}; correct the label or the class names"
-            )
+    if without := [row for row, value in enumerate(values) if value in (None, -1, "")]:
+        more = f" and {len(without) - MOST_NAMED:,} more" if len(without) > MOST_NAMED else ""
+        places = ", ".join(f"{where(row)} ({values[row]!r})" for row in without[:MOST_NAMED])
+        other = f"{option(f'{name}_split')}{', none for a part of train' if name == 'test' else ''}"
+        raise SourceError(
+            f"{counted(len(without), 'image')} without a label: {places}{more}; expected one for every image; remove "
+            f"{'it' if len(without) == 1 else 'them'}, or name another split ({other})"
+        )
     found = range(len(class_names)) if class_names is not None else sorted(set(values))
+    for row, value in enumerate(values) if class_names is not None else ():
+        if value not in found:
+            raise SourceError(
+                f"{where(row)} has label {value}; expected 0 to {len(found) - 1} for "
+                f"{counted(len(found), 'class')}; correct the label or the class names"
+            )
     position = {value: label for label, value in enumerate(found)}
     labels = torch.tensor([position[value] for value in values], dtype=torch.int64)
     return Split(name, labels, class_names or tuple(map(str, found)), torch.arange(len(labels)), read, where, encoded)

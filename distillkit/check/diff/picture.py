@@ -9,8 +9,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from distillkit.check.diff.result import Difference
-from distillkit.check.diff.text import images_words, printable
-from distillkit.report.pictures import LEARNED_COLOUR, REAL_COLOUR, TEXT_COLOUR, as_tile, draw_rows, spread, tile
+from distillkit.check.diff.text import images_words
+from distillkit.process.progress import presentable
+from distillkit.report.pictures import LEARNED_COLOUR, REAL_COLOUR, TEXT_COLOUR, as_tile, picture_of, save, spread, tile
 
 COLUMNS, LARGEST_FACTOR = 16, 1024
 
@@ -23,8 +24,9 @@ def draw(difference: Difference, path: Path, columns: int = COLUMNS) -> None:
     rows = [(name, tiles) for name, tiles in rows_of(difference, columns).items() if tiles]
     found = difference.incomparable or f"{images_words(difference)}{'' if rows else '; no image differs'}"
     words = [f"before: {difference.before.label}", f"after: {difference.after.label}", found]
-    notes = [(printable(line), TEXT_COLOUR) for line in words]
-    draw_rows(path, rows, [*notes, ("■ learned", LEARNED_COLOUR), ("■ real", REAL_COLOUR)] if rows else notes)
+    notes = [(presentable(line), TEXT_COLOUR) for line in words]
+    notes += [("■ learned", LEARNED_COLOUR), ("■ real", REAL_COLOUR)] if rows else []
+    save(picture_of(rows, notes), path)
 
 
 def rows_of(difference: Difference, columns: int) -> dict[str, list[Image]]:

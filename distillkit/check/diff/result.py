@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +12,7 @@ from distillkit.evaluation.protocol import normalisation_of, schedule_of
 COUNTED = ("unchanged", "changed", "relabelled", "added", "removed")
 
 
-class Absent(Enum):
-    """A parameter that one side does not have. (None is a possible value.)"""
-
-    ABSENT = "–"
-
-
-ABSENT = Absent.ABSENT
+ABSENT = object()  # the value of a parameter that one side does not have; None is a possible value
 Changes = Mapping[str, tuple[Any, Any]]  # by dotted name, before and after
 
 

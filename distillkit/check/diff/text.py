@@ -10,7 +10,8 @@ from distillkit.base.errors import counted
 from distillkit.check.diff.compare import CONFIDENCE
 from distillkit.check.diff.images import sources_differ
 from distillkit.check.diff.result import ABSENT, Changes, Difference, PackageDifference, Version
-from distillkit.package.card import percent
+from distillkit.package.card_words import percent
+from distillkit.process.progress import presentable
 from distillkit.report.words import shorten
 
 MOST_ROWS, MOST_CLASSES, MOST_LETTERS = 40, 20, 48  # limits of a table
@@ -21,7 +22,7 @@ SPREAD = "± is over networks trained on one set, not over repeated distillation
 
 def lines(difference: Difference) -> Iterator[str]:
     """One line if the versions are equal, else a compact table."""
-    return map(printable, same_lines(difference) if difference.same else table_lines(difference))
+    return map(presentable, same_lines(difference) if difference.same else table_lines(difference))
 
 
 def same_lines(difference: Difference) -> Iterator[str]:
@@ -132,9 +133,9 @@ def changes(difference: Difference) -> list[tuple[str, str, str]]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(printable(row[column])) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        yield "  ".join(printable(text).ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
 
 def more(count: int, kind: str) -> Iterator[str]:
@@ -152,20 +153,15 @@ def cells(pair: tuple[Any, Any]) -> tuple[str, str]:
 def written(value: Any) -> str:
     """A value in the format of the card."""
     if value is ABSENT:
-        return str(value.value)
+        return "–"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def printable(text: str) -> str:
-    """``text`` with non-printable characters replaced, which could move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def package_lines(difference: PackageDifference) -> Iterator[str]:
     """A line for each recipe; if there are many, those that differ come first. One line if the packages are equal."""
     if difference.same:
         named, rest = list(difference.common)[:MOST_CLASSES], len(difference.common) - MOST_CLASSES
-        yield printable(f"every recipe is the same: {', '.join(named)}{f' and {rest} more' if rest > 0 else ''}")
+        yield f"every recipe is the same: {', '.join(named)}{f' and {rest} more' if rest > 0 else ''}"
         return
     rows = []
     for name, each in difference.common.items():

@@ -1,25 +1,28 @@
-"""The accuracies that packages claim, or that sign-offs report, read from the recipe.json files alone."""
+"""The accuracies that packages claim, or that sign-offs report, and how each was measured, from recipe.json alone."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, ParamsError
-from distillkit.base.outside import content, read_json
+from distillkit.base.files import canonical_json
+from distillkit.base.params import read
 from distillkit.base.references import Reference
-from distillkit.check.leaderboard.measurement import measurement
+from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.recovery import Figure
 from distillkit.hub.client import connect
-from distillkit.hub.pull import fetch_all, open_remote
-from distillkit.hub.sign_offs import fetch_sign_offs
+from distillkit.hub.pull import fetch_all, fetch_sign_offs, open_remote
+from distillkit.networks.specs import NetworkSpec
 from distillkit.package.card_tables import worth
-from distillkit.package.manifest import ARTIFACT, RECIPE, RecipeRecord, checked, open_package, printable
+from distillkit.package.manifest import ARTIFACT, RECIPE, open_package, printable, read_recipe_json
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
+from distillkit.report.results import starts_trained
 
+SCHEDULE = ("steps", "batch")  # training settings with their own entries
 AGAIN = "expected a package whose parts agree; do not use it"
 
 
@@ -28,7 +31,7 @@ class Row:
     """A row of the table: ``mean`` and ``std`` of the accuracy over ``runs`` networks, 0 to 1.
 
     ``by`` is who measured it, empty for the package's own claim. ``measured`` is how, see
-    :func:`~distillkit.check.leaderboard.measurement.measurement`. ``gain`` and ``recovery`` are those of
+    :func:`measurement`. ``gain`` and ``recovery`` are those of
     :func:`~distillkit.package.card_tables.worth`, None for other people's findings, which have no baselines.
     """
 
@@ -72,7 +75,7 @@ def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> 
         raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}")
     rows = [row for source in sources for row in source_rows(source, recipes or sorted(known), signed_off)]
     if not rows:
-        raise ParamsError("nobody has signed off any of these sets; expected sign-offs beside them; drop --signed-off")
+        raise ParamsError("none of these sets has a sign-off; expected some in the packages; drop --signed-off")
     return sorted(rows, key=lambda row: (-row.mean, row.package, row.recipe, row.by))
 
 
@@ -101,8 +104,7 @@ def source_on_hub(reference: Reference) -> Source:
 
 def record_at(path: Path, place: str) -> Mapping[str, Any]:
     """A recipe.json. Raises ArtifactError if its claim does not agree with its single networks."""
-    checked(RecipeRecord, path, "no recipe.json of a package")
-    record: dict[str, Any] = read_json(content(path))
+    record = read_recipe_json(path)
     if found := contradiction_in(record["results"]["accuracy"]):
         raise ArtifactError(f"{place}: {printable(str(record['name']))}/{RECIPE}: {printable(found)}; {AGAIN}")
     return record
@@ -142,3 +144,73 @@ def row_of(
         gain=gain,
         recovery=recovery,
     )
+
+
+# Measurements: two can be compared if all their texts are equal
+
+
+def measurement(record: Mapping[str, Any], same_test_images: bool = True) -> dict[str, str]:
+    """The measurement in a recipe.json: network, updates, batch, other training settings, labels, order, and so on.
+
+    The number of networks is not included: it affects the error, not what is measured.
+    """
+    evaluation, params = with_defaults(record["evaluation"]), record["params"]
+    told = evaluation.get("training")
+    training: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    schedule = record.get("schedule")
+    zca = record.get("normalisation", {}).get("zca") if isinstance(record.get("normalisation"), Mapping) else None
+    test = record["test"]
+    return {
+        "network": network_words(evaluation.get("network")),
+        "updates": compact(training.get("steps")),
+        "batch": compact(training.get("batch")),
+        "training": compact({key: value for key, value in training.items() if key not in SCHEDULE}),
+        "labels": "soft" if record.get("soft_labels") else "hard",
+        "order": "the set's own" if schedule or params.get("replay") else "random",
+        "start": "trained on real images" if starts_trained(params) else "random weights",
+        "pixels": "whitened (ZCA)" if zca else "normalised by channel",
+        "poisoned": "yes" if (record.get("notes") or {}).get("attack") else "no",
+        "test images": f"{test['images']} ({test['sha256'][:12]})" if same_test_images else "others than claimed on",
+    }
+
+
+def with_defaults(evaluation: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The evaluation recipe with defaults filled in, which earlier versions left out; unchanged if it cannot be
+    read.
+    """
+    try:
+        return asdict(read(evaluation, EvaluationRecipe, "evaluation"))
+    except ParamsError:
+        return evaluation
+
+
+def network_words(spec: Any) -> str:
+    """The network's name in papers, followed by all settings if these are unusual."""
+    try:
+        named = NetworkSpec(**spec)
+    except (ParamsError, TypeError):
+        return compact(spec)
+    usual = NetworkSpec(named.name, named.norm, named.depth, named.width)
+    return str(named) if named == usual else f"{named} {compact(spec)}"
+
+
+def compact(value: Any) -> str:
+    return printable(value if isinstance(value, str) else canonical_json(value))
+
+
+def groups_of(rows: Sequence[Row]) -> list[list[Row]]:
+    """Groups of rows with the same measurement, in order of their first row."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(canonical_json(dict(row.measured)), []).append(row)
+    return list(groups.values())
+
+
+def check_alike(groups: Sequence[Sequence[Row]]) -> None:
+    """Raise ParamsError unless there is one group. The message lists the differences between the first two."""
+    if len(groups) > 1:
+        one, other = groups[0][0], groups[1][0]
+        pairs = ((what, own, other.measured[what]) for what, own in one.measured.items())
+        apart = "; ".join(f"{what} {own} and {others}" for what, own, others in pairs if own != others)
+        found = f"{one} and {other} were measured in different ways: {apart}"
+        raise ParamsError(f"{found}; expected one measurement; choose with --recipe, or use --apart for one table each")

@@ -271,7 +271,7 @@ class HubFiles(HfFileSystem):
                 super(HubFiles, self).get_file(path, to)
             if entry["etag"] not in ((sums := sums_of(Path(to))).sha256, sums.git):
                 Path(to).unlink()
-                raise HubError(f"hf://{path} came with other bytes than the Hub lists; try again later", True, wait=0)
+                raise HubError(f"hf://{path} has other bytes than the Hub lists; try again later", True, wait=0)
 
         patiently(attempt)
         return int(entry["size"])

@@ -85,7 +85,7 @@ class HubFileSystem(ObjectFileSystem):
         """In a push, queue the file for one of the next commits; else upload it before returning."""
         place = parse_place(to_info)
         if place.path.endswith(".tmp"):
-            raise RemoteError(f"{to_info}: hf:// takes no --to-remote; import or add it here, then push")
+            raise RemoteError(f"{to_info}: hf:// does not support --to-remote; import or add it here, then push")
         source = from_file if isinstance(from_file, str) else from_file.read()
         size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
         upload = Upload(place.path, source, size)

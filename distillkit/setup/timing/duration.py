@@ -63,3 +63,24 @@ def other_seconds(main: EvaluationRecipe, other: EvaluationRecipe, images: Image
     """Of testing with another network, whose speed follows from that of the main one by their FLOP."""
     flops = [max(1, forward_flops(each.network, images.shape, images.classes)) for each in (main, other)]
     return (tested_seconds(other, images, count, speeds, curve=False) - START) * flops[1] / flops[0]
+
+
+def in_stages(seconds: Mapping[str, float]) -> str:
+    """The time of each stage in the order of the pipeline."""
+    return ", ".join(f"{name} {in_words(value)}" for name, value in by_stage(seconds).items())
+
+
+def by_stage(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of each stage, summed over recipes."""
+    kinds: dict[str, float] = {}
+    for name, value in seconds.items():
+        kinds[name.split()[0]] = kinds.get(name.split()[0], 0.0) + value
+    return kinds
+
+
+def in_words(seconds: float) -> str:
+    """A duration with about two digits."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s"

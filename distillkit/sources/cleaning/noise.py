@@ -66,8 +66,8 @@ def with_noise(train: Split, spec: LabelNoise | LabelFile | None, source_images:
     differs_N = labels_N != train.labels
     agreeing = 1 - differs_N.double().mean().item()
     if isinstance(spec, LabelFile) and agreeing <= 1.5 / len(train.class_names):
-        found = f"data.label_noise.file {spec.file} agrees with {100 * agreeing:.0f} % of the source's labels"
-        raise SourceError(f"{found}, no more than chance; expected them in the order of the source; check the file")
+        found = f"agrees with {100 * agreeing:.0f} % of the source's labels, no more than chance"
+        raise wrong(spec.file, f"{found}; expected them in the order of the source; check the file")
     if empty := set(range(len(train.class_names))) - set(labels_N.tolist()):
         raise SourceError(
             f"data.label_noise leaves no training image of class {train.class_names[min(empty)]!r}; expected some of "
@@ -102,21 +102,20 @@ def read_labels(spec: LabelFile, class_names: tuple[str, ...], images: int) -> T
     """The labels (images,) in the file. Raises SourceError."""
     path = Path(spec.file)
     if not path.is_file():
-        raise SourceError(f"data.label_noise.file {path} does not exist; expected a .npy or a text file; correct it")
+        raise wrong(path, "does not exist; expected a .npy or a text file; correct it")
     if (found := sha256(path)) != spec.sha256:
-        raise SourceError(
-            f"data.label_noise.file {path} has SHA-256 {found}; expected {spec.sha256}; correct one of them"
-        )
+        raise wrong(path, f"has SHA-256 {found}; expected {spec.sha256}; correct one of them")
     values = numbers_in(path) if path.suffix == ".npy" else numbers_of(path, class_names)
     if values.shape != (images,):
         expected = f"one for each of the {images} images of the source's training split"
-        raise SourceError(f"data.label_noise.file {path} has labels of shape {values.shape}; expected {expected}")
+        raise wrong(path, f"has labels of shape {values.shape}; expected {expected}")
     if not (values.min() >= 0 and values.max() < len(class_names)):
-        raise SourceError(
-            f"data.label_noise.file {path} has labels from {values.min()} to {values.max()}; expected 0 to "
-            f"{len(class_names) - 1}"
-        )
+        raise wrong(path, f"has labels from {values.min()} to {values.max()}; expected 0 to {len(class_names) - 1}")
     return torch.from_numpy(values.astype(np.int64))
+
+
+def wrong(file: str | Path, what: str) -> SourceError:
+    return SourceError(f"data.label_noise.file {file} {what}")
 
 
 def numbers_in(path: Path) -> Any:
@@ -124,28 +123,25 @@ def numbers_in(path: Path) -> Any:
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise SourceError(
-            f"data.label_noise.file {path} cannot be read ({error}); expected an .npy of numbers"
-        ) from None
+        raise wrong(path, f"cannot be read ({error}); expected an .npy of numbers") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
         kind = getattr(values, "dtype", type(values).__name__)
-        raise SourceError(f"data.label_noise.file {path} holds {kind}; expected whole numbers, the classes' own")
+        raise wrong(path, f"holds {kind}; expected whole numbers, the classes' own")
     return values
 
 
 def numbers_of(path: Path, class_names: tuple[str, ...]) -> Any:
     """The class numbers of the lines of a text file."""
-    known = {str(number): number for number in range(len(class_names))} | {
-        name: number for number, name in enumerate(class_names)
-    }
+    known = {str(number): number for number in range(len(class_names))}
+    known |= {name: number for number, name in enumerate(class_names)}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeDecodeError:
-        raise SourceError(f"data.label_noise.file {path} is no UTF-8; expected a class on each line") from None
-    if wrong := next((number for number, line in enumerate(lines, start=1) if line.strip() not in known), None):
-        found = f"data.label_noise.file {path}, line {wrong}: {lines[wrong - 1].strip()[:80]!r}"
-        raise SourceError(f"{found} is no class; expected its name or number on each line")
-    return np.array([known[line.strip()] for line in lines], dtype=np.int64)
+        raise wrong(path, "is no UTF-8; expected a class on each line") from None
+    for number, line in enumerate(lines, start=1):
+        if line not in known:
+            raise wrong(path, f"line {number} is {line[:80]!r}; expected the name or number of a class on each line")
+    return np.array([known[line] for line in lines], dtype=np.int64)
 
 
 def words(params: Mapping[str, Any], changed: int, images: int) -> str:

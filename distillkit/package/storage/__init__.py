@@ -1,1 +1,0 @@
-"""How a package stores the images of a set, and how its card describes that."""
