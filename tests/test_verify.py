@@ -96,9 +96,7 @@ def test_a_claim_matches_up_to_the_tolerance(found, matches):
 
 
 def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
-    """As it is pulled: the other recipe's folder is not here, nor is the default one, of which nothing is said if another
-    is asked for.
-    """
+    """As it is pulled: the default recipe's folder is not here. That is said unless another recipe is asked for."""
     shutil.copytree(first, tmp_path / "tiny")
     shutil.rmtree(tmp_path / "tiny" / RECIPE)
     told = f"its default recipe '{RECIPE}' is not in this folder"

@@ -188,6 +188,21 @@ def price(found: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def scores(found: Sequence[Row]) -> str:
+    """Windows of COMPARED images a class by the study's score and by others."""
+    params = YAML(typ="safe").load(STUDY / "params.yaml")
+    own = next(row for row in found if (row.way, row.ipc) == ("window", COMPARED))
+    start = params["recipes"][f"selmatch-ipc{COMPARED}"]["window_start"]  # which the window's choice was given to
+    rows = [(params["score"]["name"], start, own.accuracy, own.hard)]
+    for name, each in json.loads((STUDY / "scores.json").read_text(encoding="utf-8")).items():
+        figures = [figure([each[value]], each["accuracy"]["runs"]) for value in ("accuracy", "hard")]
+        rows.append((name, each["window_start"], *figures))
+    lines = [["window by", "start", "accuracy %", "hard third %"], ["---"] + ["---:"] * 3]
+    for name, start, accuracy, hard in sorted(rows, key=lambda row: -row[2].mean):
+        lines.append([name, f"{start:g}", f"{accuracy.mean:.1f} ± {accuracy.std:.1f}", f"{hard.mean:.1f}"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def gradients() -> str:
     """The size of an image's gradient by the number of images in the set."""
     found = json.loads((STUDY / "gradients.json").read_text(encoding="utf-8"))
@@ -234,6 +249,7 @@ def main() -> int:
         "study-differences": differences(found),
         "study-margins": published(found),
         "study-methods": at_size(found, COMPARED),
+        "study-scores": scores(found),
         "study-mlp": table(found, "mlp"),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
