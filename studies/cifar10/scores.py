@@ -26,7 +26,7 @@ from distillkit.training.expert_files import ExpertFiles, shard_paths
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "scores.json"
-SCORES, STARTS = ("dual", "tdds", "confidence"), [0.2, 0.4, 0.5, 0.6, 0.7, 0.8]
+SCORES, STARTS = ("dual", "tdds"), [0.2, 0.4, 0.5, 0.6, 0.7, 0.8]
 
 
 def main() -> None:
