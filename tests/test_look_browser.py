@@ -83,6 +83,11 @@ def cells(browser) -> int:
     return len(browser.find_elements("css selector", ".cell"))
 
 
+def settle(browser) -> None:
+    """Wait until the page knows what is near the window, two frames later."""
+    browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
+
+
 def filled(browser, number: int) -> None:
     """Wait until so many images are in the grid: the page fills it, near the window, as it finds time."""
     browser.execute_script("grid.scrollIntoView()")
@@ -92,6 +97,14 @@ def filled(browser, number: int) -> None:
 def open_image(browser, place: int) -> None:
     filled(browser, place + 1)
     browser.find_elements("css selector", ".cell")[place].click()
+
+
+def map_of(browser) -> Any:
+    """The map, in the middle of the window and drawn."""
+    board = browser.find_element("css selector", "#map canvas")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
+    until(lambda: browser.execute_script("return mapIsNear && Boolean(view)"))
+    return board
 
 
 def follow(browser, link: str) -> None:
@@ -292,7 +305,7 @@ def test_by_keyboard_alone(quiet, site):
 
 def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
     quiet.get(site)
-    board = quiet.find_element("css selector", "#map canvas")
+    board = map_of(quiet)
     board.send_keys(webdriver.Keys.ARROW_RIGHT)
     chosen = quiet.execute_script("return [state.region, order.length]")
     left, right, bottom, top = map(float, chosen[0].split(","))
@@ -313,9 +326,7 @@ def test_a_region_of_the_map_by_keyboard_and_by_hand(quiet, site):
 def test_the_map_shows_classes(quiet, site):
     """By a sign, which the legend explains, and by colour; what is chosen stays in the address."""
     quiet.get(f"{site}#class=3")
-    board = quiet.find_element("css selector", "#map canvas")
-    quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
-    until(lambda: quiet.execute_script("return Boolean(view)"))
+    map_of(quiet)
     legend, words = (quiet.find_element("id", name) for name in ("map-legend", "map-words"))
     assert legend.text == "" and "Small blue dots" in words.text
     support.Select(quiet.find_element("id", "map-signs")).select_by_visible_text("classes")
@@ -342,9 +353,7 @@ def test_the_map_shows_classes(quiet, site):
 
 def test_a_point_of_the_map_opens_its_image(quiet, site):
     quiet.get(f"{site}#kind=learned")
-    board = quiet.find_element("css selector", "#map canvas")
-    quiet.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
-    until(lambda: quiet.execute_script("return Boolean(view)"))
+    board = map_of(quiet)
     script = """const image = order[7], { width, height } = board.getBoundingClientRect();
     const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
     return [image, x / view.dense - width / 2, y / view.dense - height / 2];"""
@@ -374,6 +383,7 @@ def test_tables_sort(quiet, site):
 
 def test_what_only_the_other_set_has_is_as_large_as_the_rest(quiet, site):
     quiet.get(site)
+    filled(quiet, 40)
     own = [quiet.find_element("css selector", f"{where} canvas").rect for where in ("#grid .real", "#removed")]
     assert len(quiet.find_elements("css selector", "#removed canvas")) == 10
     assert own[1]["width"] >= own[0]["width"] > 40
@@ -451,6 +461,7 @@ def test_hostile_names_stay_text(quiet, tmp_path, digits):
     described = {**described, "title": HOSTILE[1], "tab": f"{HOSTILE[1]}: 40 images"}
     export(described, galleries, tmp_path / "site")
     quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0&class=%3Cb%3E")
+    quiet.get("about:blank")
     quiet.get(f"{(tmp_path / 'site/index.html').as_uri()}#image=0")
     assert quiet.title == f"{HOSTILE[1]}: 40 images" and quiet.find_element("css selector", "h1").text == HOSTILE[1]
     assert quiet.execute_script("return document.images.length + document.scripts.length") == 2 + len(galleries)
@@ -472,6 +483,7 @@ def test_a_large_set_is_served_and_loads_what_is_scrolled_to(quiet, folder, monk
         quiet.get(f"{server.address}#size=192")
         synthetic, _ = load_synthetic(folder / "artifacts/distilled/mixed-ipc4.safetensors")
         rows = quiet.execute_script("return order.map((image) => data.images.row[image])")
+        until(lambda: cells(quiet) >= 4)
         first = drawn(quiet, ".group:first-child .cell canvas")
         assert first == [levels(synthetic.image(row)) for row in rows[:4]]
         assert 0 < len(asked) < 10 and "set-9.webp" not in asked
@@ -484,6 +496,7 @@ def test_a_large_set_is_served_and_loads_what_is_scrolled_to(quiet, folder, monk
 def test_on_paper(quiet, site):
     """Printing draws every image, leaves the controls out and is light whatever the screen is."""
     quiet.get(site)
+    settle(quiet)
     quiet.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         quiet.execute_script("window.dispatchEvent(new Event('beforeprint'))")
