@@ -41,7 +41,7 @@ RUNS = {  # the command; its cluster, which gives further arguments
     "ray-2": ([*SIDE_BY_SIDE, "--on", "ray"], lambda: ray(2)),
     "slurm-2": ([*SIDE_BY_SIDE, "--on", "slurm"], lambda: slurm()),
 }
-TIMING = {"default": ("ray-1",), "distillations": ("ray-2",)}
+TIMING = {"default": ("local-2", "ray-1"), "distillations": ("ray-2",)}
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def main(quick: bool, timing: bool, pipelines: tuple[str, ...], engines: tuple[s
                 project(folder, one if quick else None)
             else:
                 targets = distillations(folder, *((2, 5) if quick else (8, 300)))
-            names = TIMING[pipeline] if timing else engines
+            names = [name for name in engines if not timing or name in TIMING[pipeline]]
             result[pipeline] = compared(folder, targets, names, result.get(pipeline, {}))
     text = json.dumps(result, indent=2) + "\n"
     click.echo(text) if out is None else out.write_text(text, encoding="utf-8")

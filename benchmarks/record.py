@@ -29,6 +29,7 @@ from harness import Entrant, Timing, Variant, allocators, chosen_device, ratio, 
 from ours import IMPLEMENTATIONS as OURS
 from reference import IMPLEMENTATIONS as REFERENCE
 
+from distillkit.base.errors import counted
 from distillkit.base.machine import cores
 from distillkit.training.compute import Precision
 
@@ -170,7 +171,7 @@ def device_name() -> str:
         return torch.cuda.get_device_name()
     information = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", information.read_text(), re.M) if information.exists() else None
-    return f"{model[1] if model else platform.machine()}, {cores()} cores"
+    return f"{model[1] if model else platform.machine()}, {counted(cores(), 'core')}"
 
 
 def write(record: Mapping[str, Any], out: Path | None, quick: bool) -> None:

@@ -13,7 +13,7 @@ import click
 
 from distillkit import __version__
 from distillkit.base import arguments, params
-from distillkit.base.errors import ArtifactError, check_shadows
+from distillkit.base.errors import ArtifactError, ParamsError, check_shadows
 from distillkit.base.names import check_package_name, check_recipe
 from distillkit.process.command import run
 
@@ -68,6 +68,7 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     arguments.check_artifact(path)
     arguments.check_test(test)
     if params_file is not None:
+        arguments.check_params_file(params_file)
         params.load(params_file)
     from distillkit.check.evaluation import evaluate_again
     from distillkit.package.card_words import percent
@@ -302,12 +303,14 @@ def table(
     gives the reason.
     """
     check_picture("--plot", plot)
+    if as_csv and as_json:
+        raise ParamsError("--csv and --json are both given; expected one form of the table; drop one")
     for package in packages:
         arguments.package_reference(package)
     from distillkit.check.leaderboard import views
     from distillkit.check.leaderboard.claims import check_alike, groups_of, rows_of
 
-    groups = groups_of(rows_of(packages, recipes, signed_off))
+    groups = groups_of(rows_of(list(dict.fromkeys(packages)), recipes, signed_off))
     if not apart:
         check_alike(groups)
     if plot is not None:

@@ -260,7 +260,7 @@ def test_show_what_is_no_artifact(command, tmp_path):
     (tmp_path / "empty.safetensors").touch()
     Image.new("L", (2, 2)).save(tmp_path / "moving.gif")
     for name, expected in [
-        ("none.safetensors", "does not exist; expected a distillkit artifact; run the stage that writes it"),
+        ("none.safetensors", "does not exist; expected a package or an artifact; correct the path"),
         ("text.safetensors", "cannot be read ("),
         ("empty.safetensors", "cannot be read ("),
         ("", f"has no manifest.json; expected a packaged folder or {ARTIFACT}"),
@@ -307,11 +307,14 @@ def test_one_network_has_no_deviation(command, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["none.safetensors"], "none.safetensors does not exist; expected a distillkit artifact"),
+        (["none.safetensors"], "none.safetensors does not exist; expected a package or an artifact"),
         (["real.safetensors"], "real.safetensors holds 'real'; expected an artifact of kind 'synthetic'"),
         (["."], ". has no manifest.json; expected a package"),
         (["synthetic.safetensors", "--recipe", "x"], "--recipe is 'x', but synthetic.safetensors is a single artifact"),
-        (["synthetic.safetensors", "--params", "no.yaml"], "no.yaml does not exist; run from the folder that holds"),
+        (
+            ["synthetic.safetensors", "--params", "no.yaml"],
+            "--params is no.yaml, which does not exist; expected a params.yaml",
+        ),
         (["synthetic.safetensors", "--params", "bad.yaml"], "bad.yaml: evaluation.rnus is not a parameter (did you"),
         (["synthetic.safetensors", "--test", "no"], "--test is no, which does not exist; expected a real.safet"),
         (["synthetic.safetensors", "--test", "synthetic.safetensors"], "synthetic.safetensors holds 'synthetic'"),
@@ -454,7 +457,7 @@ def test_diff_of_artifacts_and_packages(command, folder, package, tmp_path):
 
 
 def test_diff_says_what_cannot_be_compared(command, folder, package, tmp_path):
-    assert "no folder here and no owner/name" in mistake(command("diff", package, "nowhere"))
+    assert "no path here and no owner/name" in mistake(command("diff", package, "nowhere"))
     assert "no recipe 'mtt'" in mistake(command("diff", package, package, "mtt"))
     artifact = folder / "synthetic.safetensors"
     assert "are single artifacts; leave the recipe out" in mistake(command("diff", artifact, artifact, "random-ipc2"))

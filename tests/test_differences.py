@@ -1,6 +1,7 @@
 """Two versions of a set: which image is which, by hand-derived numbers; as lines, as JSON and as a picture."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from distillkit.base.errors import ArtifactError
+from distillkit.base.errors import ArtifactError, ParamsError
+from distillkit.check.diff import inputs
 from distillkit.check.diff.compare import compare, compare_packages
 from distillkit.check.diff.images import partners
 from distillkit.check.diff.picture import amplification, draw
-from distillkit.check.diff.result import ABSENT, Difference, Version
+from distillkit.check.diff.result import ABSENT, Difference, PackageDifference, Version
 from distillkit.check.diff.text import as_json, lines, package_as_json, package_lines
 from distillkit.data.images import Normalisation, SyntheticSet
 from distillkit.report.pictures import FRAME, GAP, LEARNED_COLOUR, spread
@@ -321,6 +323,21 @@ def test_json_is_plain_and_names_every_image() -> None:
     assert found["accuracy"]["before"] == GOOD
     assert found["accuracy"]["points"] == pytest.approx(2.0)
     assert found["same"] is False
+
+
+def test_recipes_without_files_are_not_compared(first: Path, tmp_path: Path, capsys: Any) -> None:
+    """Of a package that was pulled in part, the missing recipes are printed, and do not count as removed."""
+    part, one = shutil.copytree(first, tmp_path / "part"), str(first / "random-ipc2/distilled.safetensors")
+    shutil.rmtree(part / "random-ipc1")
+    for before, after in ((first, part), (part, first)):
+        found = inputs.difference(str(before), str(after), None)
+        assert isinstance(found, PackageDifference) and found.same and list(found.common) == ["random-ipc2"]
+        assert f"not compared, because their files are not in {part}: random-ipc1" in capsys.readouterr().err
+    with pytest.raises(ArtifactError, match="expected 'random-ipc1' too"):
+        inputs.difference(str(first), str(part), "random-ipc1")
+    with pytest.raises(ParamsError, match=r"has recipes random-ipc1, random-ipc2; expected one"):
+        inputs.difference(str(first), one, None)
+    assert isinstance(inputs.difference(str(part), one, None), Difference)
 
 
 def test_packages_are_compared_recipe_by_recipe() -> None:

@@ -58,6 +58,9 @@ def test_markdown_and_csv_have_every_row(first, other):
     assert "/other | random-ipc1 | random | 1 | 100 % | 90.00 ± 1.00 (3) |" in text
     rows = list(csv.DictReader(ran(first, other, "--csv").splitlines()))
     assert rows[0]["mean"] == "0.9" and len(rows) == 3 and {row["group"] for row in rows} == {"1"}
+    assert ran(first, other, first) == text
+    refused = CliRunner().invoke(cli, ["table", str(first), "--csv", "--json"])
+    assert "--csv and --json are both given; expected one form" in str(refused.exception)
 
 
 def test_a_picture_has_a_bar_for_each(first, other, tmp_path):

@@ -103,7 +103,7 @@ def map_of(browser) -> Any:
     """The map, in the middle of the window and drawn."""
     board = browser.find_element("css selector", "#map canvas")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", board)
-    until(lambda: browser.execute_script("return mapIsNear && Boolean(view)"))
+    until(lambda: browser.execute_script("return mapIsNear && Boolean(measured)"))
     return board
 
 
@@ -331,11 +331,11 @@ def test_the_map_shows_classes(quiet, site):
     assert legend.text == "" and "Small blue dots" in words.text
     support.Select(quiet.find_element("id", "map-signs")).select_by_visible_text("classes")
     assert legend.text == "3" and "Every sign is a class" in words.text and "signs=class" in quiet.current_url
-    edge = """const image = order.at(-1), x = view.toX(data.map.x[image]), y = view.toY(data.map.y[image]);
+    edge = """const image = order.at(-1), x = view().toX(data.map.x[image]), y = view().toY(data.map.y[image]);
     const dot = element("canvas").getContext("2d");
     dot.fillStyle = colour(`--class-${images.label[image]}`);
     dot.fillRect(0, 0, 1, 1);
-    const left = Math.round(x - (images.learned[image] ? 8 : 7.2) * view.dense);
+    const left = Math.round(x - (images.learned[image] ? 8 : 7.2) * view().dense);
     const found = [[board.getContext("2d"), left, Math.round(y)], [dot, 0, 0]];
     return found.map(([pen, a, b]) => [...pen.getImageData(a, b, 1, 1).data]);"""
     drawn_edge, expected = quiet.execute_script(edge)
@@ -355,8 +355,8 @@ def test_a_point_of_the_map_opens_its_image(quiet, site):
     quiet.get(f"{site}#kind=learned")
     board = map_of(quiet)
     script = """const image = order[7], { width, height } = board.getBoundingClientRect();
-    const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
-    return [image, x / view.dense - width / 2, y / view.dense - height / 2];"""
+    const [x, y] = [view().toX(data.map.x[image]), view().toY(data.map.y[image])];
+    return [image, x / view().dense - width / 2, y / view().dense - height / 2];"""
     image, x, y = quiet.execute_script(script)
     webdriver.ActionChains(quiet).move_to_element_with_offset(board, round(x), round(y)).click().perform()
     assert quiet.find_element("id", "panel").is_displayed() and quiet.execute_script("return current") == image

@@ -13,6 +13,7 @@ from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.pipeline.checks import check_params
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.setup.defaults import Effort
+from distillkit.setup.init import resized
 from distillkit.setup.inspection import images_of
 from distillkit.setup.params_template import params_text
 from distillkit.setup.resources import Images
@@ -29,6 +30,22 @@ SOURCE, PACKAGE = FolderSource(path="data/mnist"), PackageSpec("mnist", "selmatc
 
 def text_for(effort: Effort, ipc: int = 300) -> str:
     return params_text(SOURCE, MNIST, (ipc,), ("window", "mtt", "selmatch"), PACKAGE, effort)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([(3, 20, 31), (3, 40, 40)], "32x32"),
+        ([(3, 224, 224)], "32x32"),
+        ([(3, 96, 64)], None),
+    ],
+)
+def test_init_says_that_images_will_be_resized(shapes, expected):
+    """As params.yaml then says: those of several sizes, or of one too large for a laptop."""
+    found = replace(MNIST, shapes=shapes)
+    words = () if expected is None else (f"all images will be resized to {expected} (data.size in params.yaml)",)
+    assert resized(found) == words
+    assert ("  size: [32, 32] " in params_text(SOURCE, found, (1,), ("random",), PACKAGE)) == (expected is not None)
 
 
 @pytest.fixture

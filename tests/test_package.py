@@ -162,7 +162,7 @@ def pixels_as_the_card_says(package: Package, recipe: str) -> torch.Tensor:
     """By the lines of the card, which are those of the default recipe there."""
     known = {"data": load(package, recipe).with_format("torch")}
     lines = pixel_lines(package.recipe_json(recipe))
-    assert recipe != package.default or lines in card_of(package)
+    assert recipe != package.manifest.default or lines in card_of(package)
     exec(lines, known)
     return known["pixels"]  # type: ignore[return-value]
 
@@ -208,8 +208,8 @@ def test_the_preview_of_a_real_image_is_that_image(built: Package) -> None:
 
 def test_without_a_name_the_default_config_is_loaded(built: Package) -> None:
     data = load(built, None)
-    assert data.config_name == built.default == "selmatch-ipc2"
-    expected = load_synthetic(built.artifact(built.default))[0]
+    assert data.config_name == built.manifest.default == "selmatch-ipc2"
+    expected = load_synthetic(built.artifact(built.manifest.default))[0]
     found = data.with_format("torch")["pixels"][:]
     assert torch.equal(found[expected.learned], expected.images[expected.learned])
     assert bool(found[~expected.learned].isnan().all()), "nobody trains on these by mistake"

@@ -16,6 +16,7 @@ from packages import build_package, digits_data, rewritten, run
 from PIL import Image, PngImagePlugin
 from pyarrow import parquet
 
+import distillkit
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
 from distillkit.check import evaluation as evaluate_again
 from distillkit.check.consistency import check_accuracy, differing_column, is_preview
@@ -102,6 +103,10 @@ def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
     told = f"its default recipe '{RECIPE}' is not in this folder"
     assert check(tmp_path / "tiny", "random-ipc1").matches and told not in capsys.readouterr().err
     assert check(tmp_path / "tiny", None).recipe == "random-ipc1" and told in capsys.readouterr().err
+    assert len(distillkit.load(tmp_path / "tiny")) == 10 and told in capsys.readouterr().err
+    assert len(distillkit.load(tmp_path / "tiny", "random-ipc1")) == 10 and told not in capsys.readouterr().err
+    found = evaluate_again.evaluate_again(tmp_path / "tiny", recipe=None, test=None, params_file=None, runs=1, seed=0)
+    assert found["recipe"] == "random-ipc1" and capsys.readouterr().err.count(told) == 1
 
 
 def edited(**changes):
@@ -638,4 +643,4 @@ def test_the_command_answers_by_its_exit_code(hub, first, liar, tmp_path):
     ran = run(hub, home, "-m", "distillkit", "verify", str(tmp_path / "broken"))
     assert ran.returncode == 1 and len(ran.stderr.splitlines()) == 1
     ran = run(hub, home, "-m", "distillkit", "verify", "nowhere")
-    assert ran.returncode == 1 and "no folder here and no owner/name of the Hub" in ran.stderr
+    assert ran.returncode == 1 and "no path here and no owner/name of the Hub" in ran.stderr

@@ -46,7 +46,8 @@ NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # Git or people
 def check_artifact(path: Path) -> None:
     """Raise ArtifactError if ``path`` cannot be an artifact or a package."""
     if not path.exists():
-        raise ArtifactError(f"{path} does not exist; expected a distillkit artifact; run the stage that writes it")
+        expected = "expected a package or an artifact; correct the path, or run its stage"
+        raise ArtifactError(f"{path} does not exist; {expected}")
     if path.is_dir() and not any((path / name).is_file() for name in ("manifest.json", "real.safetensors")):
         raise ArtifactError(f"{path} has no manifest.json; expected a packaged folder or {ARTIFACT}")
     if path.is_file() and path.suffix != ".safetensors" and not looks_like_safetensors(path):
@@ -91,6 +92,13 @@ def check_test(path: Path | None, option: str = "--test") -> None:
         raise ParamsError(f"{option} is {path}, which does not exist; expected {expected}; correct {option}")
 
 
+def check_params_file(path: Path) -> None:
+    """Raise ParamsError unless ``path``, the value of --params, is a file."""
+    if not path.is_file():
+        found = "which is a folder" if path.is_dir() else "which does not exist"
+        raise ParamsError(f"--params is {path}, {found}; expected a params.yaml with a section evaluation; correct it")
+
+
 def check_sign_off(path: Path | None, by: str | None) -> None:
     """Raise ParamsError or ArtifactError unless ``path`` and ``by`` are both None, or a sign-off by ``by`` can be
     written.
@@ -99,7 +107,8 @@ def check_sign_off(path: Path | None, by: str | None) -> None:
         return
     if path is None or not by or not by.isprintable() or len(by) > 200:
         expected = "expected --sign-off FILE.json with --by, the name or account of who verifies"
-        raise ParamsError(f"--sign-off is {path}, --by is {by!r}; {expected}; give both")
+        found = f"--sign-off is {path or 'missing'}, --by is {'missing' if by is None else repr(by)}"
+        raise ParamsError(f"{found}; {expected}; give both")
     if path.suffix != ".json":
         raise ParamsError(f"--sign-off is {path}; expected a file name that ends in .json")
     if path.exists():
@@ -159,7 +168,7 @@ def package_reference(text: str) -> Reference | None:
     try:
         return parse_reference(text)
     except ParamsError:
-        raise ParamsError(f"{text} is no folder here and no owner/name of the Hub; expected a package") from None
+        raise ParamsError(f"{text} is no path here and no owner/name of the Hub; expected a package") from None
 
 
 def push_target(repo: str, tag: str | None) -> str:

@@ -57,7 +57,7 @@ def evaluate_again(
     """
     packaged, artifact = set_at(path, recipe, "--recipe")
     synthetic, provenance = load_synthetic(artifact)
-    record = packaged.recipe_json(recipe or packaged.default) if packaged else None
+    record = packaged.recipe_json(artifact.parent.name) if packaged else None
     evaluation = evaluation_recipe(record, len(synthetic), params_file)
     kept = synthetic if packaged else stored(synthetic, storage_in(params.load(params_file or params.FILE)))
     claims: Any = record["results"] if record else {}
@@ -76,7 +76,7 @@ def set_at(path: Path, recipe: str | None, option: str) -> tuple[Package | None,
     """The package at ``path``, if it is one, and the artifact of the recipe that ``option`` names."""
     if path.is_dir():
         package = open_package(path)
-        return package, package.artifact(recipe or package.default)
+        return package, package.artifact(package.choose(recipe))
     if recipe is not None:
         raise ParamsError(f"{option} is {recipe!r}, but {path} is a single artifact; drop {option} or name a folder")
     return None, path

@@ -1,6 +1,6 @@
 """Check the claims of a package: its bytes, that its parts agree, and its accuracy, by training on it again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 from pathlib import Path
@@ -14,7 +14,6 @@ from distillkit.package.card_words import percent
 from distillkit.package.folders import MANIFEST
 from distillkit.package.manifest import RECIPE, Package, printable
 from distillkit.package.recipe_json import contradiction_in, digest
-from distillkit.process.progress import tell
 
 CONFIDENCE = 0.99
 FLOOR = 0.01  # even for a std of 0: rounding on another machine can have the effect of another seed
@@ -65,9 +64,7 @@ def verify(
     images are not available. ``network`` is one of the package's other networks, whose claim is then checked, or as in
     :func:`~distillkit.check.evaluation.name_network`.
     """
-    name, default = recipe or package.default, package.manifest.default
-    if recipe is None and name != default:
-        tell(f"{package.name}: its default recipe {default!r} is not in this folder; {name!r} is checked in its place")
+    name = package.choose(recipe)
     synthetic, provenance = load_synthetic(package.artifact(name))
     record = package.recipe_json(name)
     check_parts(package, name, synthetic, provenance, record)
@@ -78,25 +75,27 @@ def verify(
         name_network(network, evaluation, synthetic)
     tested = record["test"]
     images = held_out_images(package.artifact(name), synthetic, provenance, test, tested["sha256"])
-    if len(images) != tested["images"] or images.class_names != synthetic.class_names:
-        expected = f"{tested['images']} in {len(synthetic.class_names)} that {name!r} was measured on; check --test"
-        raise ArtifactError(
-            f"there are {counted(len(images), 'test image')} in {len(images.class_names)}; expected the {expected}"
-        )
+    if (len(images), images.class_names) != (tested["images"], synthetic.class_names):
+        found, expected = how_many(len(images), images.class_names), how_many(tested["images"], synthetic.class_names)
+        raise ArtifactError(f"there are {found}; expected the {expected} that {name!r} was measured on; check --test")
     source = provenance.get("source")
-    found = measure(synthetic, images, evaluation, runs, seed)["accuracy"]
+    accuracy = measure(synthetic, images, evaluation, runs, seed)["accuracy"]
     return Verdict(
         package=package.name,
         recipe=name,
         files=len(package.files),
         claimed=claimed,
-        found=found,
-        tolerance=tolerance(claimed, found["runs"], len(images)),
+        found=accuracy,
+        tolerance=tolerance(claimed, accuracy["runs"], len(images)),
         source=printable(str(source.get("id", "unknown"))) if isinstance(source, Mapping) else "unknown",
         test_images=len(images),
         same_test_images=digest(images) == tested["sha256"],
         network=network,
     )
+
+
+def how_many(images: int, class_names: Sequence[str]) -> str:
+    return f"{counted(images, 'test image')} in {counted(len(class_names), 'class')}"
 
 
 def claim_with(network: str, package: Package, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:

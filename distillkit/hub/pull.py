@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from distillkit.base.arguments import package_reference
 from distillkit.base.errors import ArtifactError, HubError, ParamsError
-from distillkit.base.references import COMMIT, MAIN, Reference, parse_reference
+from distillkit.base.references import COMMIT, MAIN, Reference
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.container import Opened
 from distillkit.data.files.packed import ELSEWHERE
@@ -135,10 +135,10 @@ def load_with_provenance(reference: str | Path, recipe: str | None = None) -> tu
         if recipe is not None:
             raise ParamsError(f"{path} is a single set; expected no recipe, but got {recipe!r}; leave it out")
         return load_synthetic(path)
-    if path.exists():
+    if (repository := package_reference(str(reference))) is None:
         package = open_package(path)
-        return load_synthetic(package.artifact(recipe or package.default))
-    remote = open_remote(connect(), parse_reference(str(reference)))
+        return load_synthetic(package.artifact(package.choose(recipe)))
+    remote = open_remote(connect(), repository)
     name = recipe or remote.manifest.default
     check_recipe(name, remote.manifest.name, remote.manifest.recipes)
     artifact = f"{name}/{ARTIFACT}"

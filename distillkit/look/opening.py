@@ -81,7 +81,7 @@ def open_subject(text: str, recipe: str | None, source: Path | None = None, with
         raise ArtifactError(f"{neither}; expected a package, a pipeline's folder, an artifact or owner/name; name one")
     else:
         with pulled(text, recipe) as package:
-            name = recipe or package.default
+            name = package.choose(recipe)
             synthetic_path = package.artifact(name)
             provenance = load_synthetic(synthetic_path)[1]
             label = f"{package.name if path.is_dir() else text} {name}"  # no path of this machine

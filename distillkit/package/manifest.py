@@ -15,6 +15,7 @@ from distillkit.base.names import LONGEST, hint, is_plain
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.base.settings import settings
 from distillkit.package.folders import CARD, CROISSANT, MANIFEST, files_in
+from distillkit.process.progress import tell
 
 T = TypeVar("T")
 ARTIFACT, PARQUET = "distilled.safetensors", "train-00000-of-00001.parquet"
@@ -121,10 +122,14 @@ class Package:
     def name(self) -> str:
         return self.manifest.name
 
-    @property
-    def default(self) -> str:
-        """The default recipe, or the first that is here when it is not."""
-        return self.manifest.default if self.manifest.default in self.recipes else self.recipes[0]
+    def choose(self, recipe: str | None) -> str:
+        """``recipe``, or the default one if None. If that is not in this folder, print a line and take the first."""
+        chosen = recipe or self.manifest.default
+        if recipe is None and chosen not in self.recipes:
+            here = self.recipes[0]
+            tell(f"{self.name}: its default recipe {chosen!r} is not in this folder; {here!r} is used in its place")
+            return here
+        return chosen
 
     @property
     def files(self) -> list[str]:

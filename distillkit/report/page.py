@@ -73,12 +73,7 @@ def write_report(
     losses, drawn = draw_plots(folder, first, loss_curves, training_curves)
     page = template("report.html.jinja").render(
         **page_parts(first),
-        **table_parts(rows),
-        audit_columns=COLUMNS,
-        audits=[(table_row(result), audit_words(result)) for result in audits.values()],
-        cross=cross_table(str(recipe.network), [(row.recipe, row.measured, row.others) for row in rows]),
-        cross_words=CROSS_WORDS,
-        neighbours="" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
+        **table_parts(rows, recipe, audits),
         evaluation=flat(recipe.plain()),
         **preview_parts(folder, pictures, previewed),
         warnings=notes[:-1],
@@ -113,8 +108,8 @@ def page_parts(first: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
-    """The table: the rows to show first, all rows, and which are bold."""
+def table_parts(rows: Sequence[Row], recipe: EvaluationRecipe, audits: Mapping[str, Result]) -> dict[str, Any]:
+    """The table: the rows to show first, all rows, and which are bold; the tables of other networks and of audits."""
     first, bold = leading(rows), best(rows)
     return {
         "columns": DETAILS,
@@ -122,6 +117,11 @@ def table_parts(rows: Sequence[Row]) -> dict[str, Any]:
         "every": [(details(row, rows), row.recipe in bold) for row in rows],
         "part": part_words(len(first), len(rows), "all of them below"),
         "cut": " This plot has only the best recipes of each method and IPC." if len(rows) > CURVES else "",
+        "audit_columns": COLUMNS,
+        "audits": [(table_row(result), audit_words(result)) for result in audits.values()],
+        "cross": cross_table(str(recipe.network), [(row.recipe, row.measured, row.others) for row in rows]),
+        "cross_words": CROSS_WORDS,
+        "neighbours": "" if recipe.neighbours == 1 else f" (by the {recipe.neighbours} nearest)",
     }
 
 

@@ -20,7 +20,7 @@ from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
 from distillkit.setup.inspection import by_its_card, images_of, inspect_source, is_here, local_folder, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
-from distillkit.setup.params_template import default_recipe, largest_ipc, params_text, read_back, size_for
+from distillkit.setup.params_template import default_recipe, largest_ipc, new_size, params_text, read_back, size_for
 from distillkit.setup.timing.fitting import budget
 from distillkit.setup.workflow import git_root, name_of_pipeline, replaced, workflow_files
 from distillkit.sources.fetch import DataSpec
@@ -82,7 +82,14 @@ def plan_for(
         effort, notes = budget(minutes, max(ipcs), text, partial(images_of, found, size_for(found)), largest)
     files |= {Path(FILE): text(effort), **(workflow_files(folder, top, package.name) if workflow else {})}
     read_back(files[Path(FILE)], source, package)
-    return Plan(folder, files, found if found and found.shapes else None, chosen + notes)
+    known = found if found and found.shapes else None
+    return Plan(folder, files, known, resized(known) + chosen + notes)
+
+
+def resized(found: Summary | None) -> tuple[str, ...]:
+    """The note that the images will have another size, if so."""
+    size = new_size(found) if found else None
+    return (f"all images will be resized to {size[0]}x{size[1]} (data.size in params.yaml)",) if size else ()
 
 
 def without_images(source: Source, folder: Path) -> dict[Path, str]:

@@ -35,11 +35,10 @@ def params_text(
     effort: Effort = USUAL_EFFORT,
 ) -> str:
     """The text of params.yaml of this repository, with its comments and with numbers that fit the images."""
-    size = size_for(found)
     facts = replace(facts_of(found), epochs=effort.epochs, effort=effort)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     shown = [f"  source: {flow(said(source))}"]
-    if (own := own_size(found)) is None or max(own) != max(size):
+    if size := new_size(found):
         shown.append(f"  size: [{size[0]}, {size[1]}]          # height, width to which every image is resized")
     if effort.per_class is not None:
         shown.append(f"  per_class: {effort.per_class}          # training images of each class, at most")
@@ -60,6 +59,12 @@ def size_for(found: Summary | None) -> tuple[int, int]:
     """The images' own size if all have the same and at most 128 pixels, else 32x32, which a laptop can train on."""
     size = own_size(found)
     return size if size and max(size) <= 128 else (32, 32)
+
+
+def new_size(found: Summary | None) -> tuple[int, int] | None:
+    """The (height, width) to which images are resized; None if all have it already."""
+    own, size = own_size(found), size_for(found)
+    return None if own and max(own) == max(size) else size
 
 
 def own_size(found: Summary | None) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """The two inputs of ``distillkit diff``: artifacts, packaged folders, or packages on the Hub."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from distillkit.check.diff.result import Difference, PackageDifference, Version
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.pull import pulled
 from distillkit.package.manifest import Package
+from distillkit.process.progress import tell
+
+Recipes = dict[str, Version | None]
 
 
 def difference(before: str, after: str, recipe: str | None) -> Difference | PackageDifference:
@@ -21,18 +25,33 @@ def difference(before: str, after: str, recipe: str | None) -> Difference | Pack
     if recipe is not None and isinstance(old, Version) and isinstance(new, Version):
         raise ParamsError(f"recipe is {recipe!r}, but {before} and {after} are single artifacts; leave the recipe out")
     if recipe is None and isinstance(old, dict) and isinstance(new, dict):
-        return compare_packages(old, new)
+        return compare_packages(*without_absent((before, old), (after, new)))
     return compare(single(old, before, recipe), single(new, after, recipe))
 
 
-def read(text: str, recipe: str | None) -> Version | dict[str, Version]:
-    """An artifact as one version; a package as one version for each recipe, or for ``recipe`` only."""
+def without_absent(*sides: tuple[str, Recipes]) -> Iterator[dict[str, Version]]:
+    """The recipes of each side, without those of which a side has no files. They are printed."""
+    absent = {name for _, recipes in sides for name, version in recipes.items() if version is None}
+    for text, recipes in sides:
+        if missing := [name for name, version in recipes.items() if version is None]:
+            tell(f"not compared, because their files are not in {text}: {', '.join(missing)}")
+    for _, recipes in sides:
+        yield {name: version for name, version in recipes.items() if version is not None and name not in absent}
+
+
+def read(text: str, recipe: str | None) -> Version | Recipes:
+    """An artifact as one version; a package as one version for each recipe, or for ``recipe`` only.
+
+    A recipe that the package has, but not the folder, is None.
+    """
     if Path(text).is_file():
         synthetic, provenance = load_synthetic(Path(text))
         return Version(text, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))
     with pulled(text, recipe) as package:
-        names = package.recipes if recipe is None else (recipe,)
-        return {name: version_of(package, name, text) for name in names}
+        if recipe is not None:
+            return {recipe: version_of(package, recipe, text)}
+        here = package.recipes
+        return {name: version_of(package, name, text) if name in here else None for name in package.manifest.recipes}
 
 
 def version_of(package: Package, name: str, text: str) -> Version:
@@ -42,9 +61,10 @@ def version_of(package: Package, name: str, text: str) -> Version:
     return Version(text, synthetic, record["params"], record["results"]["accuracy"], source, record["evaluation"])
 
 
-def single(side: Version | dict[str, Version], text: str, recipe: str | None) -> Version:
+def single(side: Version | Recipes, text: str, recipe: str | None) -> Version:
     if isinstance(side, Version):
         return side
-    if recipe is None and len(side) > 1:
+    here = [version for version in side.values() if version is not None]
+    if recipe is None and len(here) > 1:
         raise ParamsError(f"{text} has recipes {', '.join(side)}; expected one to compare; name it after both sides")
-    return side[recipe] if recipe is not None else next(iter(side.values()))
+    return here[0]

@@ -2,9 +2,12 @@
 
 const map = byId("map");
 const board = map.querySelector("canvas");
-let view = null; // from the map's numbers to pixels of the canvas; measured when the map is first drawn
+let measured = null;
 let mapIsNear = false; // the window; a map that nobody sees is not drawn
 const REACH = 12; // pixels from a point that is clicked
+
+// From the map's numbers to pixels of the canvas; measured once, when it is first needed.
+const view = () => (measured ??= measureMap());
 
 function measureMap() {
   const spread = (values) => values.reduce(([low, high], x) => [Math.min(low, x), Math.max(high, x)], [Infinity, -Infinity]);
@@ -32,7 +35,6 @@ const colour = (name) => style.getPropertyValue(name);
 
 function drawMap() {
   if (!data.map || !mapIsNear) return;
-  view ??= measureMap();
   const pen = board.getContext("2d");
   const [byClass, visible] = [state.signs === "class", new Set(order)];
   pen.clearRect(0, 0, board.width, board.height);
@@ -53,18 +55,18 @@ function drawMap() {
 
 function drawDot(pen, x, y) {
   pen.fillStyle = colour("--other");
-  pen.fillRect(view.toX(x) - view.dense, view.toY(y) - view.dense, 2 * view.dense, 2 * view.dense);
+  pen.fillRect(view().toX(x) - view().dense, view().toY(y) - view().dense, 2 * view().dense, 2 * view().dense);
 }
 
 function drawKind(pen, image) {
   pen.fillStyle = colour(images.learned[image] ? "--learned" : "--real");
-  shape(pen, image, (all.length > 5000 ? 2 : 4) * view.dense);
+  shape(pen, image, (all.length > 5000 ? 2 : 4) * view().dense);
   pen.fill();
 }
 
 // A circle for a learned image, a square for a real one.
 function shape(pen, image, radius) {
-  const [x, y] = [view.toX(data.map.x[image]), view.toY(data.map.y[image])];
+  const [x, y] = [view().toX(data.map.x[image]), view().toY(data.map.y[image])];
   pen.beginPath();
   if (images.learned[image]) pen.arc(x, y, radius, 0, 7);
   else pen.rect(x - 0.9 * radius, y - 0.9 * radius, 1.8 * radius, 1.8 * radius);
@@ -83,17 +85,17 @@ function codesOf(names) {
 }
 
 function drawCode(pen, x, y, label, size = 10) {
-  pen.font = `${size > 10 ? "bold " : ""}${(size - codes[label].length) * view.dense}px system-ui, sans-serif`;
+  pen.font = `${size > 10 ? "bold " : ""}${(size - codes[label].length) * view().dense}px system-ui, sans-serif`;
   [pen.textAlign, pen.textBaseline] = ["center", "middle"];
   pen.fillStyle = colour(`--class-${label % COLOURS}`);
-  pen.fillText(codes[label], view.toX(x), view.toY(y));
+  pen.fillText(codes[label], view().toX(x), view().toY(y));
 }
 
 function drawClass(pen, image) {
   pen.fillStyle = colour("--paper");
   pen.strokeStyle = colour(`--class-${images.label[image] % COLOURS}`);
-  pen.lineWidth = 1.5 * view.dense;
-  shape(pen, image, 8 * view.dense);
+  pen.lineWidth = 1.5 * view().dense;
+  shape(pen, image, 8 * view().dense);
   pen.fill();
   pen.stroke();
   drawCode(pen, data.map.x[image], data.map.y[image], images.label[image], 12);
@@ -121,7 +123,7 @@ function mapWords() {
 
 function outline([left, right, bottom, top]) {
   const pen = board.getContext("2d");
-  const { dense, toX, toY } = view;
+  const { dense, toX, toY } = view();
   pen.strokeStyle = colour("--ink");
   pen.lineWidth = 2 * dense;
   pen.strokeRect(toX(left), toY(top), toX(right) - toX(left), toY(bottom) - toY(top));
@@ -134,8 +136,7 @@ function choose(left, right, bottom, top) {
 
 // The image whose point the pointer is at, if there is one.
 function pointedAt({ offsetX, offsetY }) {
-  view ??= measureMap();
-  const away = (image) => Math.hypot(view.toX(data.map.x[image]) / view.dense - offsetX, view.toY(data.map.y[image]) / view.dense - offsetY);
+  const away = (image) => Math.hypot(view().toX(data.map.x[image]) / view().dense - offsetX, view().toY(data.map.y[image]) / view().dense - offsetY);
   const nearest = order.reduce((best, image) => (best === undefined || away(image) <= away(best) ? image : best), undefined);
   return nearest !== undefined && away(nearest) < REACH ? nearest : undefined;
 }
@@ -146,8 +147,7 @@ function clearRegion() {
 }
 
 function moveRegion(event) {
-  view ??= measureMap();
-  const { left, right, bottom, top, wide, high } = view;
+  const { left, right, bottom, top, wide, high } = view();
   const [x, y] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
   if (event.key === "Escape" && state.region) clearRegion();
   if (!x && !y) return;
@@ -177,8 +177,7 @@ function prepareMap() {
 function prepareBoard() {
   let [from, dragged] = [null, false];
   const at = (event) => {
-    view ??= measureMap();
-    return [view.fromX(event.offsetX), view.fromY(event.offsetY)];
+    return [view().fromX(event.offsetX), view().fromY(event.offsetY)];
   };
   const between = ([x, y], [toX, toY]) => [Math.min(x, toX), Math.max(x, toX), Math.min(y, toY), Math.max(y, toY)];
   board.addEventListener("pointerdown", (event) => {
@@ -202,7 +201,7 @@ function prepareBoard() {
     if (!from) return;
     const [left, right, bottom, top] = between(from, at(event));
     from = null;
-    dragged = (right - left) * 100 > view.wide && (top - bottom) * 100 > view.high;
+    dragged = (right - left) * 100 > view().wide && (top - bottom) * 100 > view().high;
     if (dragged) choose(left, right, bottom, top);
     else drawMap();
   });

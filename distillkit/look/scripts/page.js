@@ -91,7 +91,7 @@ window.addEventListener("hashchange", () => {
 });
 window.addEventListener("resize", () => {
   reserve();
-  view = null;
+  measured = null;
   drawMap();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
