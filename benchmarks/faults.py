@@ -128,18 +128,27 @@ def _(lab: Lab) -> Broken:
     return running.ended()
 
 
-def without_head(lab: Lab) -> Broken:
+@fault("the cluster's head dies", MIDDLE, 1, GONE, ray=1)
+def _(lab: Lab) -> Broken:
     """The job goes on, and leaves its result where the next command takes it up."""
     with ExitStack() as stack:
         with lab.held(), lab.start() as running:
             lab.begun()
             running.node()
             stack.enter_context(lab.headless())
+            broken = running.ended()
+        lab.kept()
+        return broken
+
+
+@fault("the cluster's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)
+def _(lab: Lab) -> Broken:
+    with ExitStack() as stack:
+        with lab.held(), lab.start() as running:
+            lab.begun()
+            running.node()
+            stack.enter_context(lab.headless())
         return running.ended()
-
-
-fault("the cluster's head dies", MIDDLE, 1, GONE, ray=1)(without_head)
-fault("the cluster's head dies", MIDDLE, 0, r"^work: done on n", slurm=1)(without_head)
 
 
 def at_the_end(lab: Lab, without: Callable[[], AbstractContextManager[None]]) -> Broken:
@@ -155,12 +164,24 @@ def at_the_end(lab: Lab, without: Callable[[], AbstractContextManager[None]]) ->
         return running.ended()
 
 
-def without_head_at_the_end(lab: Lab) -> Broken:
+@fault("the cluster's head dies", AFTER, 1, GONE, ray=1)
+def _(lab: Lab) -> Broken:
+    """The command gives up before the job can report its end, else it would hear of it from the job itself."""
+    with lab.held(), lab.start() as running:
+        lab.begun()
+        worker = lab.worker()
+        worker.suspend()
+    lab.kept()
+    lab.ended_stage()
+    with lab.headless():
+        broken = running.ended()
+        worker.resume()
+        return broken
+
+
+@fault("the cluster's head dies", AFTER, 0, r"^work: done on n", slurm=1)
+def _(lab: Lab) -> Broken:
     return at_the_end(lab, lab.headless)
-
-
-fault("the cluster's head dies", AFTER, 1, GONE, ray=1)(without_head_at_the_end)
-fault("the cluster's head dies", AFTER, 0, r"^work: done on n", slurm=1)(without_head_at_the_end)
 
 
 @fault("the command is killed", BEFORE, -signal.SIGKILL, r"^work: waits: ", ray=1, slurm=1)

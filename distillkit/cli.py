@@ -57,7 +57,7 @@ def show(path: Path, as_json: bool) -> None:
 @TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
 @click.option("--runs", type=click.IntRange(1), help="Networks to train; by default as many as the recipe says.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the networks to train.")
 @NETWORK
 @JSON
 def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
@@ -82,7 +82,11 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
 @click.argument("path", type=Path)
 @click.argument("recipe", required=False)
 @click.option(
-    "--shadows", type=click.IntRange(0), default=0, show_default=True, help="Number of shadow sets to make and attack."
+    "--shadows",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Shadow sets to make and attack: 0, or at least 4.",
 )
 @click.option("--source", type=Path, help=SOURCE)
 @JSON
@@ -90,7 +94,8 @@ def audit(path: Path, recipe: str | None, shadows: int, source: Path | None, as_
     """Measure what a set (an artifact, or RECIPE of a packaged folder) reveals about the images that it was made from.
 
     Without --shadows: copies, and distances to the source. With --shadows N: membership inference with N shadow sets,
-    each made from a random half of the source. Each costs as much as the set itself; Ctrl-C keeps those that are done.
+    each made from a random half of the source. N is at least 4. Each shadow set costs as much as the set itself, with
+    its own experts. Ctrl-C keeps those that are done.
     """
     arguments.check_artifact(path)
     arguments.check_test(source, "--source")
@@ -174,7 +179,7 @@ def pull(repo: str, recipe: str | None, out: Path | None, as_json: bool) -> None
 @click.argument("recipe", required=False)
 @click.option("--seeds", "runs", type=click.IntRange(1), help="Networks to train; by default as many as in the claim.")
 @TEST
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the networks to train.")
 @NETWORK
 @click.option("--sign-off", type=Path, help="Write the result to this new .json file, for others to check.")
 @click.option("--by", help="Who verifies: the name or account in the sign-off.")
@@ -261,8 +266,8 @@ def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_j
 def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_json: bool, **told: Any) -> None:
     """Show a set in a browser: every image, what it began as and became, what the set covers, and each class.
 
-    The set is RECIPE of a pipeline's folder, of a packaged folder or of a package on the Hub, or an artifact. Up to
-    20 MB of pictures the page is one file; for more, a server on this machine sends them as they are scrolled to.
+    The set is RECIPE of a pipeline's folder, of a packaged folder or of a package on the Hub, or an artifact. If its
+    pictures have at most 20 MB, the page is one file; else a server on this machine sends them as they are scrolled to.
     """
     if recipe is None and "/" not in path and not Path(path).exists():
         path, recipe = ".", path
@@ -436,7 +441,8 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     """Run `dvc repro` for dvc.yaml or TARGETS, and run independent stages side by side.
 
     With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
-    a stage fails, the running stages finish and no other starts. Ctrl-C ends all of them in order. The files and
+    a stage fails, the running stages finish and no other starts. Ctrl-C stops all running stages; the same
+    command continues them. The files and
     dvc.lock are the same as those of `dvc repro`.
     """
     for name in (name for name, value in options.items() if value is not None):
@@ -464,7 +470,8 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     "--rerun", is_flag=True, help="Leave out stages that both sides changed, so that dvc repro runs them again."
 )
 def merge_lock(files: tuple[str, ...], install: bool, rerun: bool) -> None:
-    """Merge two versions of dvc.lock by stage. Git calls this command once `distillkit merge-lock --install` has run.
+    """Merge two versions of dvc.lock by stage. After `distillkit merge-lock --install`, Git calls this command with the
+    files (BASE OURS THEIRS NAME); you do not.
 
     Stages that one side changed are merged. A stage that both sides changed in different ways is a conflict: both
     versions are marked in the file, and the exit code is 1. With --rerun, such a stage is left out.
@@ -493,7 +500,8 @@ def clean(folder: Path, delete: bool, as_json: bool) -> None:
     """List leftovers of the pipeline in FOLDER (by default this one), with sizes; --delete deletes them.
 
     These are files of removed recipes and shards, packages with other names, and unfinished work. Files under DVC stay
-    in DVC's cache. If you add a recipe again, DVC restores them from there; snapshots are not under DVC.
+    in DVC's cache. If you add a recipe again, DVC restores them from there. Snapshots (images during a distillation, in
+    artifacts/snapshots) are not under DVC: --delete loses them.
     """
     from distillkit.pipeline.clean import clean as clear
     from distillkit.pipeline.clean import lines
@@ -538,7 +546,7 @@ def import_(
     FILES are tensors (.pt, .npz or safetensors), or one place with pictures: a folder with a folder for each class, a
     .parquet file or a folder of them, or a dataset on the Hub (owner/name@revision). The artifact can be an ordinary
     recipe: paste the printed lines into params.yaml, and `dvc repro` evaluates and packages it. For ZCA-whitened sets,
-    use the file images_zca_*.pt that their code saved beside them, with --saved-as pixels.
+    use the file images_zca_*.pt that the other code saved beside them, with --saved-as pixels.
     """
     if arguments.holds_pictures(files):
         arguments.check_new_artifact("out", out, overwrite)

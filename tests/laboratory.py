@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -266,7 +267,10 @@ class SlurmLab(Lab):
 
     @contextmanager
     def headless(self) -> Iterator[None]:
-        """A block in which Slurm's controller is away."""
+        """A block in which Slurm's controller is away. Before it, it has time to save its state, as it does every five
+        seconds: without that, it would give the number of a running job to the next one.
+        """
+        time.sleep(6)
         psutil.Process(int(Path(os.environ["SLURM_CONF"]).with_name("slurmctld.pid").read_text())).kill()
         yield
         call("slurmctld")

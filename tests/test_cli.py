@@ -347,7 +347,7 @@ def test_show_a_package(command, package):
     assert re.fullmatch(rf"{re.escape(str(package))}: package, [\d,]+ bytes", first)
     assert second == "6 files, all as the manifest says; default recipe random-ipc2"
     assert recipe.startswith("  random-ipc2: method random, 20 images of 1x8x8 in 10 classes (0 learned, 20 real)")
-    assert recipe.endswith("accuracy 50.00% ± 1.41%")
+    assert recipe.endswith("accuracy 50.00 ± 1.41 % (n = 2)")
 
 
 def test_show_a_package_as_json(command, package):

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -37,6 +38,7 @@ from distillkit.setup.diagnostics import Finding
 from distillkit.setup.resources import Images
 from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.fetch import DataSpec, fetch
+from distillkit.sources.readers import DigitsSource
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = (ROOT / "params.yaml").read_text()
@@ -401,6 +403,24 @@ def test_a_recipe_that_needs_diffusers(repository, monkeypatch):
     assert found.remedy == "pip install 'distillkit[diffusion]'"
     monkeypatch.undo()
     assert "diffusers" not in examined(repository)
+
+
+def test_a_score_file_is_checked_before_experts_are_trained(repository):
+    """That it exists, at once; its numbers as soon as the images are there."""
+    assert "score file" not in examined(repository)
+    change(repository, "name: confidence ", "name: file\n  file: mine.npy ")
+    found = examined(repository)["score file"]
+    assert found.status == "failure" and f"score.file {repository / 'mine.npy'} does not exist" in found.found
+    np.save(repository / "mine.npy", np.zeros(5))
+    assert "score file" not in examined(repository)
+    (repository / "artifacts/real").mkdir(parents=True)
+    data = fetch(DataSpec(DigitsSource(), per_class=40, test_per_class=5))
+    save_real(repository / "artifacts/real/real.safetensors", data)
+    found = examined(repository)["score file"]
+    images = len(data.train)
+    assert found.status == "failure" and f"shape (5,); expected one number for each of the {images}" in found.found
+    np.save(repository / "mine.npy", np.zeros(images))
+    assert examined(repository)["score file"].status == "ok"
 
 
 def test_a_mistake_is_told_once_with_what_to_do(repository, monkeypatch):

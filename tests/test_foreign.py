@@ -238,11 +238,10 @@ def test_channels_have_their_own_statistics(tmp_path):
     synthetic = read(path, statistics="cifar10")
     assert synthetic.images[0, :, 1, 1].tolist() == pytest.approx([0.6937, 0.6816, 0.6475])
     line = refused(ParamsError, path)
-    assert line == (
-        "the statistics have 1 channel, but c.pt has images float32 (2, 3, 2, 2); expected 3; correct --statistics"
-    )
+    expected = "the statistics have 1 channel, but the images are float32 (2, 3, 2, 2); expected 3 channels; correct"
+    assert line == f"{expected} --statistics"
     three = refused(ParamsError, saved(tmp_path / "g.pt", [NORMALISED, LABELS]), statistics="cifar10")
-    assert three.startswith("the statistics have 3 channels, but g.pt")
+    assert three.startswith("the statistics have 3 channels, but the images are float32")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -347,6 +346,7 @@ def test_classes_that_do_not_fit(tmp_path):
             "found float32 (4, 1, 1, 2), no labels for 4 images; expected exactly one (4,) or, if soft, (4, cl",
         ),
         (LABELS, "found int64 (4,); expected exactly one tensor of images (N, C, H, W); give other files"),
+        ([NORMALISED[:, 0], LABELS], "(N, C, H, W); of one channel, save images[:, None]"),
         ([NORMALISED, NORMALISED, LABELS], "expected exactly one tensor of images (N, C, H, W)"),
         ([NORMALISED, LABELS, LABELS], "several tensors that may be labels for 4 images"),
         (
@@ -373,7 +373,7 @@ def test_classes_that_do_not_fit(tmp_path):
             "that is larger than the file; expected plain tensors",
         ),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_tensors_that_are_no_set(tmp_path, content, expected):
     assert expected in refused(SourceError, saved(tmp_path / "s.pt", content))
@@ -599,9 +599,7 @@ def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
     path, out = saved(tmp_path / "s.pt", [NORMALISED, torch.tensor([0, 1, 1, 1])]), tmp_path / "x.safetensors"
     said = import_files([path], out, saved_as="normalised", statistics=GREY)
     assert (said["images_per_class"], said["recipe"]) == ([1, 3], None)
-    assert (
-        "x.safetensors has 1 to 3 images per class; a recipe needs the same number for all" in capsys.readouterr().err
-    )
+    assert "x.safetensors has 1 to 3 images in each of 2 classes; a recipe needs the same" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -386,12 +386,18 @@ def test_the_summary_goes_by_images_per_class_and_method() -> None:
     }
 
 
-def test_recipes_that_share_method_and_images_go_by_their_names() -> None:
-    among = [row("r", "random", accuracy=0.8), row("s1", "selmatch"), row("s2", "selmatch"), row("m", "mtt", 10)]
-    assert summary(among) == {
-        "ipc-5": {"random": 0.8, "s1": 0.9, "s1_over_random": 0.1, "s2": 0.9, "s2_over_random": 0.1},
-        "ipc-10": {"mtt": 0.9},
+def test_a_recipe_keeps_its_key_when_others_come() -> None:
+    """The method where the recipe is called like it, else the recipe: so dvc metrics diff compares the same sets."""
+    usual = [row("random-ipc5", "random", accuracy=0.8), row("selmatch-ipc5", "selmatch"), row("m", "mtt", 10)]
+    alone = summary(usual)
+    assert alone == {"ipc-5": {"random": 0.8, "selmatch": 0.9, "selmatch_over_random": 0.1}, "ipc-10": {"m": 0.9}}
+    more = summary([*usual, row("s2", "selmatch"), row("mtt-ipc10", "mtt", 10)])
+    assert more == {
+        "ipc-5": {**alone["ipc-5"], "s2": 0.9, "s2_over_random": 0.1},
+        "ipc-10": {"m": 0.9, "mtt": 0.9},
     }
+    clash = summary([row("mtt-ipc10", "mtt", 10), row("mtt", "mtt", 10)])
+    assert clash == {"ipc-10": {"mtt-ipc10": 0.9, "mtt": 0.9}}
 
 
 def test_no_recipe_of_the_summary_hides_another() -> None:
@@ -400,7 +406,7 @@ def test_no_recipe_of_the_summary_hides_another() -> None:
     fulls = [row("full-a", "full", None, 0.1), row("full-b", "full", None, 0.2)]
     assert summary(fulls) == {"full-a": 0.1, "full-b": 0.2}
     apart = [row("a", "mtt", 5), row("b", "mtt", 10), row("c", "selmatch", 5)]  # not in the table's order
-    assert summary(apart) == {"ipc-5": {"mtt": 0.9, "selmatch": 0.9}, "ipc-10": {"mtt": 0.9}}
+    assert summary(apart) == {"ipc-5": {"a": 0.9, "c": 0.9}, "ipc-10": {"b": 0.9}}
 
 
 # The files

@@ -21,6 +21,7 @@ STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
 COMPARED = 250  # images a class at which all methods are compared
+STEPS = 150  # of SelMatch and MTT, where a line has no number
 PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) reprints it
     "random": {250: 73.4, 500: 79.3, 1000: 85.6, 1500: 88.3},
     "window": {250: 79.3, 500: 85.2, 1000: 89.9, 1500: 90.6},
@@ -55,9 +56,13 @@ class Row(NamedTuple):
 
 
 def way_of(recipe: Mapping[str, Any]) -> str:
-    """The line that a recipe belongs to: its method, and of SelMatch the share that is learned if it is all."""
+    """The line that a recipe belongs to: its method, and what is unusual about SelMatch or MTT."""
     method: str = recipe["method"]
-    return "selmatch, all learned" if method == "selmatch" and recipe["distill_fraction"] == 1 else method
+    if method not in ("selmatch", "mtt"):
+        return method
+    if (steps := recipe["optim"]["steps"]) != STEPS:
+        return f"{method}, {steps} steps"
+    return f"{method}, all learned" if recipe.get("distill_fraction") == 1 else method
 
 
 def rows() -> Iterator[Row]:

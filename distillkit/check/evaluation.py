@@ -244,7 +244,8 @@ def recorded_source(path: Path, synthetic: SyntheticSet, provenance: Mapping[str
             "expected a real.safetensors with the test split, as data.save writes it; give it with --test"
         )
     if not isinstance(source, Mapping) or "params" not in source:
-        raise ArtifactError(f"{path} does not record its source; expected one to fetch test images from; give --test")
+        expected = "expected one to fetch test images from; name them, such as --test artifacts/real"
+        raise ArtifactError(f"{path} does not record its source; {expected}")
     try:
         spec = params.read(source["params"], DataSpec, "provenance.source.params", path)
     except (ValueError, OverflowError, RecursionError):  # values that the message cannot contain

@@ -81,6 +81,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
     yield f"{description['path']}: {description['kind']}, {description['bytes']:,} bytes"
     if description["kind"] == "package":
         from distillkit.check import sign_off
+        from distillkit.package.card_words import percent
 
         files = counted(description["files"], "file")
         yield f"{files}, all as the manifest says; default recipe {description['default']}"
@@ -90,7 +91,7 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
             yield f"in the package, but not in this folder: {', '.join(absent[:SHOWN])}{rest}"
         for name, recipe in islice(description["recipes"].items(), SHOWN):
             accuracy = recipe["accuracy"]
-            yield f"  {name}: {synthetic_line(recipe)}, accuracy {accuracy['mean']:.2%} ± {accuracy['std']:.2%}"
+            yield f"  {name}: {synthetic_line(recipe)}, accuracy {percent(accuracy)}"
         if (more := len(description["recipes"]) - SHOWN) > 0:
             yield f"  and {counted(more, 'recipe')} more; --json shows all"
         yield from map(sign_off.line, description.get("sign_offs", []))

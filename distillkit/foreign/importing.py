@@ -92,7 +92,8 @@ def description(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
     counts = synthetic.images_per_class
     balanced = len(set(counts)) == 1
     if not balanced:
-        tell(f"{out} has {min(counts)} to {max(counts)} images per class; a recipe needs the same number for all")
+        found = f"{out} has {min(counts)} to {max(counts)} images in each of {counted(len(counts), 'class')}"
+        tell(f"{found}; a recipe needs the same number for all; --classes says how many classes there are")
     file = path_inside(out)
     if file is None:
         tell(f"{out} is outside of {Path.cwd()}; a recipe needs a path inside the repository; import it there")

@@ -100,7 +100,9 @@ def split_tensors(names: str, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor
     """The images, the only tensor with four axes, and the labels, the only one of their length with one or two."""
     images = [tensor for tensor in tensors if tensor.ndim == 4]
     if len(images) != 1:
-        expected = "expected exactly one tensor of images (N, C, H, W); give other files"
+        grey = not images and any(tensor.ndim == 3 for tensor in tensors)
+        mend = "of one channel, save images[:, None]" if grey else "give other files"
+        expected = f"expected exactly one tensor of images (N, C, H, W); {mend}"
         raise SourceError(f"{names}: found {listed(tensors)}; {expected}")
     count, *axes = images[0].shape
     if axes[2] in (1, 3) and axes[0] not in (1, 3):
@@ -126,8 +128,8 @@ def pixels_of(
         raise SourceError(f"{names}: the images are {listed([images])}; {expected}")
     if statistics is not None and len(statistics.mean) != images.shape[1]:
         given = counted(len(statistics.mean), "channel")
-        found = f"the statistics have {given}, but {names} has images {listed([images])}"
-        raise ParamsError(f"{found}; expected {images.shape[1]}; correct --statistics")
+        found = f"the statistics have {given}, but the images are {listed([images])}"
+        raise ParamsError(f"{found}; expected {counted(images.shape[1], 'channel')}; correct --statistics")
     loaded = to_pixels(images).contiguous()
     if not loaded.isfinite().all():
         expected = "expected finite numbers; use a set that was saved before its distillation diverged"

@@ -107,6 +107,8 @@ def check_facts(
     """
     audit = section(data, "audit", AuditSpec) if "audit" in data else AuditSpec()
     experts = section(data, "experts", ExpertsSpec).recipe.network if "experts" in data else None
+    if experts is not None:
+        check_network("experts", experts, shape, len(counts))
     for recipe in all_recipes(data):
         with placed(recipe):
             check_classes(recipe.method, counts)
@@ -115,8 +117,6 @@ def check_facts(
                 check_halves(recipe.method, counts)
             if isinstance(recipe.method, Imported):
                 check_imported(recipe.method, folder / recipe.method.file, shape, tuple(counts))
-    if experts is not None:
-        check_network("experts", experts, shape, len(counts))
     if "evaluation" in data:
         evaluation = section(data, "evaluation", EvaluationRecipe)
         for recipe_of in (evaluation, *evaluation.with_others().values()):

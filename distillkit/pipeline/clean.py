@@ -16,7 +16,6 @@ WRITTEN = ("artifacts", "metrics", "reports")
 SNAPSHOTS = "artifacts/snapshots"  # of recipes; not under DVC, so no stage moves any of them away
 KEPT_FOR_LATER = (".distillkit/work", ".distillkit/live")
 PACKAGES = "artifacts/hub"
-MIB = 2**20
 
 
 class Item(NamedTuple):
@@ -84,8 +83,15 @@ def lines(items: Sequence[Item], entries: Sequence[str], deleted: bool) -> Itera
     """The result as lines of text."""
     verb = "deleted" if deleted else "would delete"
     for item in items:
-        yield f"{verb} {item.path} ({item.size / MIB:.1f} MiB): {item.why}"
+        yield f"{verb} {item.path} ({written(item.size)}): {item.why}"
     for name in entries:
         yield f"{verb} the entry {name} of dvc.lock: params.yaml does not name it"
-    total = f"{sum(item.size for item in items) / MIB:.1f} MiB"
+    if not items and not entries:
+        yield "nothing is left over"
+        return
+    total = written(sum(item.size for item in items))
     yield total if deleted else f"{total}; nothing is deleted without --delete"
+
+
+def written(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"

@@ -141,7 +141,7 @@ def escaped(text: str) -> str:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Accuracies, leads over random selection, relative gains and recoveries, as nested numbers, by IPC and method.
 
-    Recipes with the same IPC and method have their own names as keys.
+    A key is the method where a recipe is called like it (``mtt-ipc10``), else the recipe.
     """
     numbers: dict[str, Any] = {}
     for ipc, group in by_ipc(rows).items():
@@ -158,9 +158,11 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def keys(group: Sequence[Row]) -> list[str]:
-    """A different key for each row: its method if no other row has it, else its recipe."""
-    methods = [row.method for row in group]
-    short = [row.recipe if methods.count(row.method) > 1 else row.method for row in group]
+    """A different key for each row, which does not depend on the others: its method if its recipe is called like it,
+    else its recipe.
+    """
+    usual = [(row.method, f"{row.method}-ipc{row.ipc}") for row in group]
+    short = [row.method if row.recipe in names else row.recipe for row, names in zip(group, usual, strict=True)]
     return short if len(set(short)) == len(short) else [row.recipe for row in group]
 
 

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
 from distillkit.sources.readers import FolderSource
 from distillkit.training.noise_signs import second_hump, warning
+from distillkit.training.score_file import ScoreSpec, read_score_file
 
 GIB = 2**30
 STOPS = "distillkit push stops, unless --i-may-publish says that you may"
@@ -175,6 +177,8 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     if there is not None:
         checks.check_facts(data, there.shapes[0], there.classes, folder)
         yield Finding("images", "ok", "; ".join(summary.lines(there)))
+    known = None if there is None or stale else sum(there.classes.values())
+    yield from guarded("score file", lambda: score_file(data, folder, known))
     yield from labels(folder)
     yield from demands(data, images_in(there) if there else None, described if stale else None, folder)
     yield from misspelt(data, folder / params.FILE)
@@ -236,6 +240,15 @@ def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
         record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
         if found := obstacle(licence_of_imported(record), f"the imported images of {name}"):
             yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
+
+
+def score_file(data: dict[str, Any], folder: Path, images: int | None) -> Iterator[Finding]:
+    """Whether the user's score file, if there is one, has a number for each training image; None: not known yet."""
+    spec = params.section(data, "score", ScoreSpec) if "score" in data else None
+    if spec is None or spec.file is None or (images is None and (folder / spec.file).is_file()):
+        return
+    read_score_file(replace(spec, file=str(folder / spec.file)), images or 0)
+    yield Finding("score file", "ok", f"{spec.file} has a number for each of {counted(images or 0, 'training image')}")
 
 
 def labels(folder: Path) -> Iterator[Finding]:

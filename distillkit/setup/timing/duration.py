@@ -67,7 +67,8 @@ def other_seconds(main: EvaluationRecipe, other: EvaluationRecipe, images: Image
 
 def in_stages(seconds: Mapping[str, float]) -> str:
     """The time of each stage in the order of the pipeline."""
-    return ", ".join(f"{name} {in_words(value)}" for name, value in by_stage(seconds).items())
+    names = {"others": "other stages"}
+    return ", ".join(f"{names.get(name, name)} {in_words(value)}" for name, value in by_stage(seconds).items())
 
 
 def by_stage(seconds: Mapping[str, float]) -> dict[str, float]:
