@@ -208,6 +208,20 @@ def scores(found: Sequence[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def steps() -> str:
+    """SelMatch and MTT of COMPARED images a class and one seed, by the number of outer steps."""
+    losses = json.loads((STUDY / "losses.json").read_text(encoding="utf-8"))
+    lines = [["set", "steps", "matching loss", "accuracy %", "hard third %", "MLP %"], ["---"] + ["---:"] * 5]
+    for method, kind in ((method, kind) for method in ("selmatch", "mtt") for kind in ("", "-long")):
+        name = f"{method}{kind}-ipc{COMPARED}"
+        metrics, loss = read_metrics(STUDY / "metrics" / f"{name}.json"), losses[name]
+        runs, mlp = metrics["accuracy"]["runs"], metrics["others"]["mlp"]["accuracy"]
+        accuracy, hard, other = (figure([each], runs) for each in (metrics["accuracy"], metrics["hard"], mlp))
+        figures = [f"{each.mean:.1f} ± {each.std:.1f}" for each in (accuracy, hard, other)]
+        lines.append([method, f"{loss['steps']}", f"{loss['loss']:.2f}", *figures])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def gradients() -> str:
     """The size of an image's gradient by the number of images in the set."""
     found = json.loads((STUDY / "gradients.json").read_text(encoding="utf-8"))
@@ -255,6 +269,7 @@ def main() -> int:
         "study-margins": published(found),
         "study-methods": at_size(found, COMPARED),
         "study-scores": scores(found),
+        "study-steps": steps(),
         "study-mlp": table(found, "mlp"),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
