@@ -123,7 +123,7 @@ def test_the_table_of_a_readme(rows):
 def test_the_card_of_200_recipes_and_1000_classes(first):
     """What is not folded is as long as that of a small package; every recipe and class is there."""
     package = open_package(first)
-    one = package.recipe_json(package.default) | {"class_names": [f"a long name of class {k}" for k in range(CLASSES)]}
+    one = package.recipe_json(package.manifest.default) | {"class_names": [f"a long name of class {k}" for k in range(CLASSES)]}
     every = [
         one | {"name": name, "method": recipe["method"], "params": recipe, "inputs": {f"distilled/{name}": "0" * 32}}
         for name, recipe in recipes().items()
@@ -147,7 +147,7 @@ def test_a_package_of_200_recipes_in_lines():
     described = {
         "recipe": "a", "method": "mtt", "images": {"total": 1, "learned": 1, "real": 0}, "image_shape": [3, 8, 8],
         "classes": 1000, "normalisation": "channel", "soft_labels": None, "schedule": None,
-        "accuracy": {"mean": 0.5, "std": 0.1},
+        "accuracy": {"mean": 0.5, "std": 0.1, "runs": 3},
     }  # fmt: skip
     every = dict.fromkeys(recipes(), described)
     package = {"path": "p", "kind": "package", "bytes": 1, "files": 900, "default": "full", "recipes": every}
