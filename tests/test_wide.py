@@ -123,7 +123,8 @@ def test_the_table_of_a_readme(rows):
 def test_the_card_of_200_recipes_and_1000_classes(first):
     """What is not folded is as long as that of a small package; every recipe and class is there."""
     package = open_package(first)
-    one = package.recipe_json(package.manifest.default) | {"class_names": [f"a long name of class {k}" for k in range(CLASSES)]}
+    names = [f"a long name of class {label}" for label in range(CLASSES)]
+    one = package.recipe_json(package.manifest.default) | {"class_names": names}
     every = [
         one | {"name": name, "method": recipe["method"], "params": recipe, "inputs": {f"distilled/{name}": "0" * 32}}
         for name, recipe in recipes().items()
