@@ -9,10 +9,8 @@ The server has not imported the Hub's client, which reads its address while it i
 
 import atexit
 import ctypes
-import functools
 import gc
 import importlib
-import json
 import os
 import pkgutil
 import runpy
@@ -28,9 +26,11 @@ import traceback
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import colorama
+
+from distillkit.process import warm
 
 SHARED = "DISTILLKIT_TEST_COMMANDS"  # the variable by which the workers of pytest-xdist share the server
 IMPORTED = (
@@ -58,8 +58,8 @@ if not able or known != {known} or any(map(os.isatty, range(3))):
     os.execv({python!r}, [{python!r}, *args])
 ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
 blocked = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))]
-request = {{"args": args, "folder": os.getcwd(), "environment": dict(os.environ), "ignored": ignored}}
-message = json.dumps(request | {{"blocked": blocked, "parent": os.getppid()}}).encode()
+request = {{"argv": args, "folder": os.getcwd(), "environment": dict(os.environ), "ignored": ignored}}
+message = json.dumps(request | {{"inherited": None, "blocked": blocked, "parent": os.getppid()}}).encode()
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
 socket.send_fds(server, [len(message).to_bytes(8)], [0, 1, 2])
@@ -67,6 +67,7 @@ server.sendall(message)
 for number in {{signal.SIGINT, signal.SIGTERM}}.difference(ignored):
     signal.signal(number, lambda number, frame: server.send(bytes([number])))
 signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+server.recv(1)
 answer = server.recv(8)
 code = int.from_bytes(answer, signed=True) if answer else 70
 if code < 0:
@@ -102,63 +103,6 @@ def start(**given: str) -> Path:
     return folder / "bin"
 
 
-class Fork(NamedTuple):
-    """A command that runs: its process, a descriptor that tells its end, and the client that waits for it."""
-
-    process: int
-    ended: int
-    client: socket.socket
-
-
-def serve(listener: socket.socket, python: str) -> None:
-    """Fork for every connection until standard input is closed; import at the first."""
-    forks: list[Fork] = []
-    while True:
-        watched = [listener, 0, *(descriptor for _, *both in forks for descriptor in both)]
-        ready = select.select(watched, [], [])[0]
-        forks = [fork for fork in forks if runs_on(fork, ready)]
-        if 0 in ready:
-            break
-        if listener in ready:
-            load()
-            with suppress(ValueError, ConnectionError):  # of a client that was killed before it had said what to run
-                forks.append(begin(listener, forks, python))
-    for fork in forks:
-        os.kill(fork.process, signal.SIGKILL)
-
-
-def begin(listener: socket.socket, others: list[Fork], python: str) -> Fork:
-    """Fork for the next client."""
-    client, _ = listener.accept()
-    size, streams, *_ = socket.recv_fds(client, 8, 3)
-    request = json.loads(client.recv(int.from_bytes(size), socket.MSG_WAITALL))
-    if not (process := os.fork()):
-        for other in (listener, client, *(other.client for other in others)):
-            other.close()
-        for other in others:
-            os.close(other.ended)
-        become(request, streams, python)
-    for stream in streams:
-        os.close(stream)
-    return Fork(process, os.pidfd_open(process), client)
-
-
-def runs_on(fork: Fork, ready: list[Any]) -> bool:
-    """Pass a signal on, or tell the client how the fork ended. A fork is killed when its client has been."""
-    process, ended, client = fork
-    number = client.recv(1) if client in ready else None
-    if number is not None:
-        os.kill(process, number[0] if number else signal.SIGKILL)
-    if number != b"" and ended not in ready:
-        return True
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    with suppress(OSError), client:
-        client.send(code.to_bytes(8, signed=True))
-    os.close(ended)
-    return False
-
-
-@functools.cache
 def load() -> None:
     """Import everything, and read the code that stages list; forget what libraries would do at their end, such as to
     print tables.
@@ -196,20 +140,13 @@ def into_large_pages() -> None:
             libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), collapse)
 
 
-def become(request: dict[str, Any], streams: list[int], python: str) -> NoReturn:
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    os.chdir(request["folder"])
-    for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}.items():
-        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else usual)
+def become(request: dict[str, Any], python: str) -> NoReturn:
+    warm.become(request)
     signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
     if request["parent"] != 1:  # the tests' own process, in a container: who was started by another 1 is an orphan
         os.getppid = lambda: request["parent"]
     sys.executable = sys.modules["distillkit.engines.local"].PYTHON[0] = python  # an engine's stages are forks, too
-    leave(exit_code(request["args"]))
+    leave(exit_code(request["argv"]))
 
 
 def exit_code(arguments: list[str]) -> int:
@@ -260,11 +197,17 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
+    with socket.socket(fileno=int(sys.argv[1])) as door:
+        if door in select.select([door, 0], [], [])[0]:
+            load()
+        asked = warm.serve(door)
+    if asked:
+        become(asked, sys.argv[2])
     sys.exit()
 
 SCRIPTS = Path(sys.executable).parent
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
+os.environ[warm.SERVER] = ""  # an engine needs no server of its own
 if SHARED not in os.environ:
     os.environ[SHARED] = str(start())
 BIN = Path(os.environ[SHARED])

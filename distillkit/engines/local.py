@@ -4,6 +4,7 @@ The processes do not disturb each other: DVC releases its lock while a stage's c
 process is using, and holds its lock while it reads and changes dvc.lock.
 """
 
+import functools
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from threading import Thread
 from typing import NoReturn
 
 from distillkit.engines.engine import Event, Job
+from distillkit.process import warm
 from distillkit.process.interruption import end_with_parent
 
 PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
@@ -33,9 +35,10 @@ class Local:
         self.running: dict[str, subprocess.Popen[str]] = {}
         self.gpus = visible_gpus()
         self.given: dict[str, str] = {}
+        self.warm = functools.cache(warm.start)
 
     def submit(self, job: Job) -> None:
-        environment = dict(os.environ)
+        environment = os.environ | {warm.SERVER: self.warm()}
         if len(self.gpus) > 1:
             chosen = min(self.gpus, key=list(self.given.values()).count)
             self.given[job.stage] = environment["CUDA_VISIBLE_DEVICES"] = chosen

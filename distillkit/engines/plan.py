@@ -37,8 +37,9 @@ def plan_for(targets: Sequence[str]) -> Plan:
                 stale.add(stage.addressing)
             if name := getattr(stage, "name", None):
                 path = Path(stage.path).with_suffix(".lock")
-                order = locks.setdefault(path, list(load_yaml(path).get("stages", ())) if path.exists() else [])
-                order += [name] * (name not in order)
+                if path not in locks:
+                    locks[path] = list(load_yaml(path).get("stages", ())) if path.exists() else []
+                locks[path] += [name] * (name not in locks[path])
     return Plan(before, frozenset(stale), locks)
 
 

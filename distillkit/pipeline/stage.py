@@ -1,8 +1,6 @@
 """How a stage runs: one process at a time, with params.yaml checked first, and ending when its dvc ends."""
 
 import hashlib
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from distillkit.process.command import run
-from distillkit.process.interruption import AGAIN, end_with_parent, leave, note, orphaned
+from distillkit.process.interruption import follow_dvc, note
 from distillkit.process.locks import one_at_a_time
 from distillkit.process.progress import presentable
 
@@ -25,10 +23,7 @@ def run_stage(command: click.Command, checked: bool = True) -> NoReturn:
     check_params: Callable[[], None] = checker() if checked else lambda: None
 
     def alone(**context: Any) -> None:
-        if "DVC_STAGE" in os.environ:
-            end_with_parent()
-            if orphaned():
-                leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
+        follow_dvc()
         with sole(sys.argv):
             check_params()
             command(**context)

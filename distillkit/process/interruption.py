@@ -173,6 +173,14 @@ def end_with_parent() -> bool:
     return True
 
 
+def follow_dvc() -> None:
+    """In a stage: end when its dvc ends, at once if it has ended already."""
+    if "DVC_STAGE" in os.environ:
+        end_with_parent()
+        if orphaned():
+            leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
+
+
 def started_by() -> list[int]:
     """Process ids of the parent and, if that is a shell that waits for our command line, of its parent.
 

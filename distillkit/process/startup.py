@@ -8,11 +8,14 @@ torch.
 import gc
 
 from distillkit.process.interruption import listen
+from distillkit.process.warm import hand_over
 
 
 def begin() -> None:
-    """The first call of a process: handle signals, and disable garbage collection during imports."""
+    """The first call of a stage: handle signals, let a fork run it if possible, and disable garbage collection during
+    imports."""
     listen()
+    hand_over()
     gc.disable()
 
 

@@ -1,0 +1,107 @@
+"""Stages that ``distillkit repro`` starts as forks of a process with torch."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from select import select
+
+import pytest
+from test_interrupted import background
+
+from distillkit.process import warm
+
+SCRIPT = """
+from distillkit.process.startup import begin
+begin()
+import os, sys, time
+print(sys.argv[1:], os.getcwd(), os.environ.get("DVC_MINE"), __name__, sys.path[0], "torch" in sys.modules)
+if "wait" in sys.argv:
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+print(sys.stdin.read(), file=sys.stderr)
+sys.exit(int(sys.argv[1]))
+"""
+START = "import sys; from distillkit.process import warm; print(warm.start(), flush=True); sys.stdin.read()"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """The environment of a process that can use a server, and the server's parent."""
+    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", START], env=environment, **pipes) as parent:
+        yield environment | {warm.SERVER: parent.stdout.readline().strip()}, parent
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("stage.py").write_text(SCRIPT)
+    return "stage.py"
+
+
+def ended(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+    done = subprocess.run(command, env=environment, input="from here", capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_stage_gives_what_it_gives_alone_and_has_torch(server, script):
+    command = [sys.executable, script, "3"]
+    theirs, ours = (
+        ended(command, {**server[0], "DVC_MINE": "ü", warm.SERVER: at}) for at in ("", server[0][warm.SERVER])
+    )
+    assert theirs[0] == 3 and "['3']" in theirs[1] and "ü __main__" in theirs[1] and "from here" in theirs[2]
+    assert ours == (3, theirs[1].replace("False", "True"), theirs[2]) != theirs
+
+
+@pytest.mark.parametrize(
+    "command, variables",
+    [
+        ([sys.executable], {"OMP_NUM_THREADS": "7"}),
+        ([sys.executable, "-B"], {}),
+        (["nice", sys.executable], {}),
+        (["sh", "-c", f'ulimit -c 0; exec {sys.executable} "$@"', "sh"], {}),
+        ([sys.executable], {warm.SERVER: "/nowhere"}),
+    ],
+)
+def test_a_process_that_inherits_something_else_runs_alone(server, script, command, variables):
+    code, said, _ = ended([*command, script, "4"], server[0] | variables)
+    assert code == 4 and said.rstrip().endswith("False")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_signals_reach_the_fork(server, script, number):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    with background([sys.executable, script, "0", "wait"], env=server[0], **options) as running:
+        assert running.stdout.readline().endswith("True\n")
+        fork = os.pidfd_open(int(running.stdout.readline()))
+        running.send_signal(number)
+        assert running.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
+        assert select([fork], [], [], 30)[0], "the fork has ended"
+    os.close(fork)
+
+
+def test_the_server_ends_with_its_parent(server):
+    environment, parent = server
+    folder = Path(environment[warm.SERVER]).parent
+    assert folder.is_dir()
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not folder.exists()
+
+
+def test_repro_uses_it(script, tmp_path):
+    """A stage of a project, started by DVC, in a fork."""
+    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    Path("dvc.yaml").write_text(f"stages: {{one: {{cmd: '{sys.executable} {script} 0', always_changed: true}}}}")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "distillkit", "repro"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "one: ['0'] " in done.stdout and "True\n" in done.stdout, done.stdout
