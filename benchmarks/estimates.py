@@ -1,6 +1,6 @@
 """What ``init`` and ``doctor`` say a pipeline takes against what it takes: CPU seconds of every stage.
 
-    python benchmarks/estimates.py --dataset FOLDER                # all pipelines; some 12 CPU minutes
+    python benchmarks/estimates.py --dataset FOLDER                # all pipelines; some 20 CPU minutes
     python benchmarks/estimates.py --pipeline digits               # one of them
     python benchmarks/estimates.py --again                         # estimates anew, beside the times of before
 
@@ -86,6 +86,14 @@ PIPELINES = {
     ),
     "CIFAR-10, 300 images a class, within 4 minutes": Pipeline(
         arguments=["--ipc", "10"], classes=10, train=300, test=100, minutes=4
+    ),
+    "digits, 50 images a class, within 2 minutes": Pipeline(arguments=["--ipc", "50"], minutes=2),
+    "4 classes of CIFAR-10, 1,000 images a class, within 6 minutes": Pipeline(
+        arguments=["--ipc", "20", *(f"--method={name}" for name in ("selmatch", "dm", "k-centre"))],
+        classes=4,
+        train=1000,
+        test=100,
+        minutes=6,
     ),
 }
 QUICK = Pipeline(

@@ -325,19 +325,24 @@ def test_json_is_plain_and_names_every_image() -> None:
     assert found["same"] is False
 
 
-def test_recipes_without_files_are_not_compared(first: Path, tmp_path: Path, capsys: Any) -> None:
-    """Of a package that was pulled in part, the missing recipes are printed, and do not count as removed."""
+def test_recipes_without_files_are_not_compared(first: Path, tmp_path: Path) -> None:
+    """Of a package that was pulled in part, the missing recipes are told, and do not count as removed."""
     part, one = shutil.copytree(first, tmp_path / "part"), str(first / "random-ipc2/distilled.safetensors")
     shutil.rmtree(part / "random-ipc1")
     for before, after in ((first, part), (part, first)):
         found = inputs.difference(str(before), str(after), None)
         assert isinstance(found, PackageDifference) and found.same and list(found.common) == ["random-ipc2"]
-        assert f"not compared, because their files are not in {part}: random-ipc1" in capsys.readouterr().err
+        told = "not compared, because their files are not in both folders: random-ipc1"
+        assert list(package_lines(found)) == [told, "every recipe is the same: random-ipc2"]
+        assert package_as_json(found)["not_compared"] == ["random-ipc1"]
     with pytest.raises(ArtifactError, match="expected 'random-ipc1' too"):
         inputs.difference(str(first), str(part), "random-ipc1")
     with pytest.raises(ParamsError, match=r"has recipes random-ipc1, random-ipc2; expected one"):
         inputs.difference(str(first), one, None)
     assert isinstance(inputs.difference(str(part), one, None), Difference)
+    shutil.rmtree(shutil.copytree(first, other := tmp_path / "other") / "random-ipc2")
+    found = inputs.difference(str(part), str(other), None)
+    assert isinstance(found, PackageDifference) and list(package_lines(found))[1:] == ["nothing to compare"]
 
 
 def test_packages_are_compared_recipe_by_recipe() -> None:

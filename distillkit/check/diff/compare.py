@@ -52,12 +52,15 @@ def compare(before: Version, after: Version) -> Difference:
     )
 
 
-def compare_packages(before: Mapping[str, Version], after: Mapping[str, Version]) -> PackageDifference:
-    """Compare two packages, given as versions by recipe."""
+def compare_packages(before: Mapping[str, Version | None], after: Mapping[str, Version | None]) -> PackageDifference:
+    """Compare two packages, given as versions by recipe. A version is None if its files are not in the folder."""
+    absent = [name for name in before | after if None in (before.get(name, ...), after.get(name, ...))]
+    old, new = ({name: each for name, each in side.items() if each and name not in absent} for side in (before, after))
     return PackageDifference(
-        added={name: version for name, version in after.items() if name not in before},
-        removed={name: version for name, version in before.items() if name not in after},
-        common={name: compare(version, after[name]) for name, version in before.items() if name in after},
+        added={name: version for name, version in new.items() if name not in old},
+        removed={name: version for name, version in old.items() if name not in new},
+        common={name: compare(version, new[name]) for name, version in old.items() if name in new},
+        absent=absent,
     )
 
 

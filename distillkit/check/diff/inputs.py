@@ -1,6 +1,5 @@
 """The two inputs of ``distillkit diff``: artifacts, packaged folders, or packages on the Hub."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from distillkit.check.diff.result import Difference, PackageDifference, Version
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.hub.pull import pulled
 from distillkit.package.manifest import Package
-from distillkit.process.progress import tell
 
 Recipes = dict[str, Version | None]
 
@@ -25,18 +23,8 @@ def difference(before: str, after: str, recipe: str | None) -> Difference | Pack
     if recipe is not None and isinstance(old, Version) and isinstance(new, Version):
         raise ParamsError(f"recipe is {recipe!r}, but {before} and {after} are single artifacts; leave the recipe out")
     if recipe is None and isinstance(old, dict) and isinstance(new, dict):
-        return compare_packages(*without_absent((before, old), (after, new)))
+        return compare_packages(old, new)
     return compare(single(old, before, recipe), single(new, after, recipe))
-
-
-def without_absent(*sides: tuple[str, Recipes]) -> Iterator[dict[str, Version]]:
-    """The recipes of each side, without those of which a side has no files. They are printed."""
-    absent = {name for _, recipes in sides for name, version in recipes.items() if version is None}
-    for text, recipes in sides:
-        if missing := [name for name, version in recipes.items() if version is None]:
-            tell(f"not compared, because their files are not in {text}: {', '.join(missing)}")
-    for _, recipes in sides:
-        yield {name: version for name, version in recipes.items() if version is not None and name not in absent}
 
 
 def read(text: str, recipe: str | None) -> Version | Recipes:
@@ -64,7 +52,7 @@ def version_of(package: Package, name: str, text: str) -> Version:
 def single(side: Version | Recipes, text: str, recipe: str | None) -> Version:
     if isinstance(side, Version):
         return side
-    here = [version for version in side.values() if version is not None]
+    here = {name: version for name, version in side.items() if version is not None}
     if recipe is None and len(here) > 1:
-        raise ParamsError(f"{text} has recipes {', '.join(side)}; expected one to compare; name it after both sides")
-    return here[0]
+        raise ParamsError(f"{text} has recipes {', '.join(here)}; expected one to compare; name it after both sides")
+    return next(iter(here.values()))

@@ -123,11 +123,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class PackageDifference:
-    """Recipes that only one package has, and the differences in those that both have."""
+    """Recipes that only one package has, and the differences in those that both have.
+
+    Recipes in ``absent`` are not compared: their files are not in both folders.
+    """
 
     added: Mapping[str, Version]
     removed: Mapping[str, Version]
     common: Mapping[str, Difference]
+    absent: Sequence[str] = ()
 
     @property
     def same(self) -> bool:

@@ -159,9 +159,10 @@ def written(value: Any) -> str:
 
 def package_lines(difference: PackageDifference) -> Iterator[str]:
     """A line for each recipe; if there are many, those that differ come first. One line if the packages are equal."""
+    if difference.absent:
+        yield f"not compared, because their files are not in both folders: {listed(difference.absent)}"
     if difference.same:
-        named, rest = list(difference.common)[:MOST_CLASSES], len(difference.common) - MOST_CLASSES
-        yield f"every recipe is the same: {', '.join(named)}{f' and {rest} more' if rest > 0 else ''}"
+        yield f"every recipe is the same: {listed(list(difference.common))}" if difference.common else "nothing to compare"
         return
     rows = []
     for name, each in difference.common.items():
@@ -237,6 +238,11 @@ def sides(found: Changes) -> dict[str, dict[str, Any]]:
     return {name: {key: value for key, value in pair.items() if value is not ABSENT} for name, pair in pairs.items()}
 
 
+def listed(names: Sequence[str]) -> str:
+    rest = len(names) - MOST_CLASSES
+    return f"{', '.join(names[:MOST_CLASSES])}{f' and {rest} more' if rest > 0 else ''}"
+
+
 def measured(version: Version) -> dict[str, Any] | None:
     return None if version.accuracy is None else {key: version.accuracy[key] for key in ("mean", "std", "runs")}
 
@@ -246,5 +252,6 @@ def package_as_json(difference: PackageDifference) -> dict[str, Any]:
         "same": difference.same,
         "added": list(difference.added),
         "removed": list(difference.removed),
+        "not_compared": list(difference.absent),
         "recipes": {name: as_json(each) for name, each in difference.common.items()},
     }
