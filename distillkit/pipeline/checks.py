@@ -25,7 +25,7 @@ from distillkit.methods.generator.diffusion import Diffusion
 from distillkit.methods.learning.dd import DatasetDistillation
 from distillkit.methods.learning.dm import DistributionMatching
 from distillkit.methods.learning.mtt import Matching
-from distillkit.networks.factories import NetworkFactory, admit
+from distillkit.networks.factories import NetworkFactory, admit, check_takes, factory_of
 from distillkit.networks.specs import Network, build_network, check_learnable
 from distillkit.pipeline.packaging import PackageSpec, check_package
 from distillkit.pipeline.recipes import AuditSpec, Recipe, check_makes_shadows, read_recipe
@@ -86,11 +86,13 @@ def check_audit(spec: AuditSpec, recipes: Sequence[Recipe]) -> None:
 
 
 def admit_all(value: Any) -> None:
-    """Import the network factories that the user's parameters name."""
+    """Import the network factories that the user's parameters name, and check that they take a shape and classes."""
     parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
         if key == "network" and isinstance(part, Mapping) and isinstance(part.get("factory"), str):
-            admit(part["factory"])
+            spec = NetworkFactory(part["factory"])
+            admit(spec.factory)
+            check_takes(spec, factory_of(spec))
         admit_all(part)
 
 
