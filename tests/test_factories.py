@@ -159,5 +159,5 @@ def test_params_name_a_network_and_its_file_counts_for_unfinished_work(tmp_path,
     assert params.read(recipe, EvaluationRecipe, "evaluation").network == NetworkFactory("own_networks:plain")
     with pytest.raises(ParamsError, match="cannot be imported here"):
         check_params({"evaluation": recipe | {"network": {"factory": "own_networks:no"}}})
-    with pytest.raises(ParamsError, match=r"own_networks:nn.ReLU6.extra_repr takes .*def my_net\(image_shape, classes\)"):
+    with pytest.raises(ParamsError, match=r"own_networks:nn.ReLU6.extra_repr takes .*def my_net\("):
         check_params({"evaluation": recipe | {"network": {"factory": "own_networks:nn.ReLU6.extra_repr"}}})

@@ -1,10 +1,12 @@
 """Stages that ``distillkit repro`` starts as forks of a process with torch."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from select import select
 
@@ -24,16 +26,29 @@ if "wait" in sys.argv:
 print(sys.stdin.read(), file=sys.stderr)
 sys.exit(int(sys.argv[1]))
 """
-START = "import sys; from distillkit.process import warm; print(warm.start(), flush=True); sys.stdin.read()"
+START = """
+import sys
+from distillkit.process import warm
+server = warm.start()
+print(server.address, server.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def a_server():
+    """The environment of a process that can use a server, the server's parent and the server's process ID."""
+    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", START], env=environment, **pipes) as parent:
+        address, process = parent.stdout.readline().split()
+        yield environment | {warm.SERVER: address}, parent, int(process)
 
 
 @pytest.fixture(scope="module")
 def server():
-    """The environment of a process that can use a server, and the server's parent."""
-    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", START], env=environment, **pipes) as parent:
-        yield environment | {warm.SERVER: parent.stdout.readline().strip()}, parent
+    with a_server() as started:
+        yield started
 
 
 @pytest.fixture
@@ -86,7 +101,7 @@ def test_signals_reach_the_fork(server, script, number):
 
 
 def test_the_server_ends_with_its_parent(server):
-    environment, parent = server
+    environment, parent, _ = server
     folder = Path(environment[warm.SERVER]).parent
     assert folder.is_dir()
     parent.communicate()
@@ -96,12 +111,29 @@ def test_the_server_ends_with_its_parent(server):
     assert not folder.exists()
 
 
-def test_repro_uses_it(script, tmp_path):
-    """A stage of a project, started by DVC, in a fork."""
-    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+def test_a_stage_says_that_its_server_was_killed(script):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with a_server() as (environment, _, process):
+        with background([sys.executable, script, "0", "wait"], env=environment, **options) as running:
+            running.stdout.readline()
+            fork = int(running.stdout.readline())
+            os.kill(process, signal.SIGKILL)
+            assert running.wait(30) == warm.LOST and "run the same command again" in running.stderr.readline()
+            os.kill(fork, signal.SIGKILL)
+        shutil.rmtree(Path(environment[warm.SERVER]).parent)
+
+
+@pytest.mark.parametrize(
+    "variables, torch", [({}, "True"), ({warm.SERVER: ""}, "False"), ({"TMPDIR": "long"}, "False")]
+)
+def test_repro_uses_it(script, tmp_path, variables, torch):
+    """A stage of a project, started by DVC, in a fork; not if the variable is empty or a socket's name is too long."""
+    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER} | variables
+    if "TMPDIR" in variables:
+        environment["TMPDIR"] = str(tmp_path / ("long" * 30))
+        Path(environment["TMPDIR"]).mkdir()
     Path("dvc.yaml").write_text(f"stages: {{one: {{cmd: '{sys.executable} {script} 0', always_changed: true}}}}")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "distillkit", "repro"], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "one: ['0'] " in done.stdout and "True\n" in done.stdout, done.stdout
+    code, said, errors = ended([sys.executable, "-m", "distillkit", "repro"], environment)
+    first = next(line for line in said.splitlines() if line.startswith("one: ['0'] "))
+    assert code == 0 and first.endswith(torch), (said, errors)

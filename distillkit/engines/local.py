@@ -38,7 +38,7 @@ class Local:
         self.warm = functools.cache(warm.start)
 
     def submit(self, job: Job) -> None:
-        environment = os.environ | {warm.SERVER: self.warm()}
+        environment = os.environ | {warm.SERVER: self.warm().address}
         if len(self.gpus) > 1:
             chosen = min(self.gpus, key=list(self.given.values()).count)
             self.given[job.stage] = environment["CUDA_VISIBLE_DEVICES"] = chosen

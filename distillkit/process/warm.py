@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import catch_warnings
 
-from distillkit.process.interruption import SIGNALS, follow_dvc
+from distillkit.process.interruption import AGAIN, SIGNALS, follow_dvc, leave
 
 SERVER = "DISTILLKIT_WARM"  # the variable with the server's address; if it is empty, none is started
 OWN = ("DVC", "CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_=")  # how variables begin that differ between stages
@@ -40,22 +40,30 @@ class Fork(NamedTuple):
     client: socket.socket
 
 
-def start() -> str:
-    """Start the server, which ends with this process; return its address. It is "" on systems without pidfds."""
+class Server(NamedTuple):
+    """Its address, "" if there is none. It ends with this process, or with this object."""
+
+    address: str
+    process: subprocess.Popen[bytes] | None = None
+
+
+def start() -> Server:
+    """Start the server, unless the variable is set, the system has no pidfds or its temporary folder a long name."""
     if SERVER in os.environ or not hasattr(os, "pidfd_open"):
-        return os.environ.get(SERVER, "")
+        return Server(os.environ.get(SERVER, ""))
     folder = tempfile.mkdtemp(prefix="distillkit-")  # nobody else can open what is in it
     address = f"{folder}/socket"
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        try:
+            listener.bind(address)
+        except OSError:
+            Path(folder).rmdir()
+            return Server("")
         listener.listen(100)
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, folder, str(listener.fileno())],
-            stdin=subprocess.PIPE,  # closed when this process ends or becomes another program
-            pass_fds=[listener.fileno()],
-            start_new_session=True,
-        )
-    return address
+        command = [sys.executable, "-P", "-m", __name__, folder, str(listener.fileno())]
+        doors = [listener.fileno()]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=doors, start_new_session=True)
+    return Server(address, process)
 
 
 def inherited(environment: Mapping[str, str]) -> list[Any]:
@@ -68,8 +76,8 @@ def inherited(environment: Mapping[str, str]) -> list[Any]:
 
 def hand_over() -> None:
     """Let the server run the command of this process, and end as it ends. Returns if there is no server for it."""
-    address, environment = os.environ.pop(SERVER, ""), dict(os.environ)
-    if not address or sys.orig_argv[1:] != sys.argv:
+    environment = dict(os.environ)
+    if not (address := environment.pop(SERVER, "")) or sys.orig_argv[1:] != sys.argv:
         return
     ignored = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
     request = {"argv": sys.argv, "folder": str(Path.cwd()), "environment": environment, "ignored": ignored}
@@ -87,8 +95,9 @@ def hand_over() -> None:
             signal.signal(number, lambda number, _: server.send(bytes([number])))
         follow_dvc()
         answer = server.recv(8)
-    code = int.from_bytes(answer, signed=True) if answer else LOST
-    if code < 0:
+    if not answer:
+        leave(f"the process that started this stage was killed; {AGAIN}", LOST)
+    if (code := int.from_bytes(answer, signed=True)) < 0:
         if code != -signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)

@@ -162,7 +162,8 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
     if difference.absent:
         yield f"not compared, because their files are not in both folders: {listed(difference.absent)}"
     if difference.same:
-        yield f"every recipe is the same: {listed(list(difference.common))}" if difference.common else "nothing to compare"
+        same = listed(list(difference.common))
+        yield f"every recipe is the same: {same}" if same else "nothing to compare"
         return
     rows = []
     for name, each in difference.common.items():
