@@ -354,7 +354,15 @@ def test_why_jobs_wait_is_told_once(four, monkeypatch):
     plan = Plan({"a": frozenset()}, frozenset("a"), {})
     failed = Run(plan, 2, Board(said.append), Away(Busy(), Places(None), lambda _: Demand())).all()
     assert failed == {"a": "enough"}
-    assert said == ["a: waits: no core is free for a"]
+    assert said == ["a: waits: no core is free for a", "a: failed"]
+
+
+def test_a_killed_stage_is_told():
+    run = Run(Plan({"a": frozenset()}, frozenset("a"), {}), 1, Board(list[str]().append))
+    run.running["a"] = run.here
+    run.hear(Event("a", "said", "ERROR: failed to reproduce 'a': failed to run: python a.py, exited with -9"))
+    run.hear(Event("a", "failed"))
+    assert run.failed == {"a": "killed, perhaps because memory ran out"}
 
 
 def test_the_head_of_a_cluster_is_gone(monkeypatch):

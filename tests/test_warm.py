@@ -124,7 +124,13 @@ def test_a_stage_says_that_its_server_was_killed(script):
 
 
 @pytest.mark.parametrize(
-    "variables, torch", [({}, "True"), ({warm.SERVER: ""}, "False"), ({"TMPDIR": "long"}, "False")]
+    "variables, torch",
+    [
+        ({}, "True"),
+        ({"SHELL": shutil.which("bash"), "PS1": "(venv) $ "}, "True"),  # bash takes PS1 away
+        ({warm.SERVER: ""}, "False"),
+        ({"TMPDIR": "long"}, "False"),
+    ],
 )
 def test_repro_uses_it(script, tmp_path, variables, torch):
     """A stage of a project, started by DVC, in a fork; not if the variable is empty or a socket's name is too long."""
@@ -135,5 +141,6 @@ def test_repro_uses_it(script, tmp_path, variables, torch):
     Path("dvc.yaml").write_text(f"stages: {{one: {{cmd: '{sys.executable} {script} 0', always_changed: true}}}}")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
     code, said, errors = ended([sys.executable, "-m", "distillkit", "repro"], environment)
+    assert "one: done after " in said and " s, 1 of 1\n" in said
     first = next(line for line in said.splitlines() if line.startswith("one: ['0'] "))
     assert code == 0 and first.endswith(torch), (said, errors)

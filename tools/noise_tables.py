@@ -46,7 +46,7 @@ def sets(path: Path) -> str:
         wrong = [spread([cell["mislabelled"] for cell in cells[rate]], 0) for rate in rates[1:]]
         lines.append([ROWS.get(row, row), *accuracies, *wrong])
     seeds = [len({key.split("/")[2] for key in found if key.split("/")[0] == rate}) for rate in rates]
-    told = ", ".join(f"{count} {rate}" for count, rate in zip(seeds, map(words, rates), strict=True))
+    told = "; ".join(f"{rate} {count}" for count, rate in zip(seeds, map(words, rates), strict=True))
     return "\n".join([f"Seeds: {told}.", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 

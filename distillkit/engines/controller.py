@@ -7,6 +7,7 @@ ended, the controller looks up the result of the same command, inputs and parame
 
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from distillkit.process.interruption import check, note, reacting
 
 PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
+KILLED = f"exited with {-signal.SIGKILL}"  # how DVC's error about a stage ends
 HERE = ("code", "fetch", "shards", "inputs", "results", "report", "package")  # our stages that train nothing
 
 
@@ -111,6 +113,8 @@ class Run:
         except BaseException:
             self.cancel()
             raise
+        finally:
+            self.here.close()
         return self.failed
 
     def ready(self) -> list[str]:
@@ -181,8 +185,9 @@ class Run:
         elif event.kind == "placed":
             self.nodes[stage] = event.text
             self.board.now(stage, "running", event.text)
-        elif self.running.pop(stage) is self.here:  # the stage has printed the reason itself
-            self.end(stage, "" if event.kind == "failed" else None)
+        elif self.running.pop(stage) is self.here:  # the stage has printed the reason itself, unless it was killed
+            reason = "killed, perhaps because memory ran out" if self.last.get(stage, "").endswith(KILLED) else ""
+            self.end(stage, reason if event.kind == "failed" else None)
         elif event.kind == "failed":
             self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "no reason given")
         else:
@@ -209,6 +214,8 @@ class Run:
     def cancel(self) -> None:
         for engine in self.engines():
             engine.cancel()
+        for stage in self.running:
+            self.board.now(stage, "stopped")
 
 
 def name_of(stage: str) -> str:

@@ -12,8 +12,8 @@ from distillkit.engines.plan import Plan
 from distillkit.process.progress import presentable
 
 ROWS = 20  # of the table; more stages are counted below it
-ENDED = ("done", "failed")
-ORDER = ("running", "failed", "waiting", "done")  # of the rows in the table
+ENDED = ("done", "failed", "stopped")
+ORDER = ("running", "failed", "stopped", "waiting", "done")  # of the rows in the table
 
 
 class Board:
@@ -37,7 +37,7 @@ class Board:
         return nullcontext()
 
     def now(self, stage: str, state: str, node: str = "") -> None:
-        """A stage is waiting, running (on a node), done or failed."""
+        """A stage is waiting, running (on a node), done, failed or stopped."""
         now = time.monotonic()
         before, _, since = self.states.get(stage, ("", "", now))
         took = now - since if before == "running" and state != "running" else 0
@@ -45,9 +45,14 @@ class Board:
         self.tell(stage, state, node, took)
 
     def tell(self, stage: str, state: str, node: str, seconds: float) -> None:
-        if node and state in ("running", "done", "failed"):
-            took = "" if state == "running" else f" after {seconds:.0f} s"
-            self.write(presentable(f"{stage}: {state} on {node}{took}"))
+        where = f" on {node}" if node else ""
+        if state in ENDED:
+            done = sum(each == "done" for each, _, _ in self.states.values())
+            took = f" after {seconds:.0f} s" if seconds else ""
+            count = f", {done} of {len(self.states)}" if state == "done" else ""
+            self.write(presentable(f"{stage}: {state}{where}{took}{count}"))
+        elif node and state == "running":
+            self.write(presentable(f"{stage}: running{where}"))
 
     def said(self, stage: str, line: str) -> None:
         self.write(presentable(f"{stage}: {line}"))

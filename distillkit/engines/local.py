@@ -4,7 +4,6 @@ The processes do not disturb each other: DVC releases its lock while a stage's c
 process is using, and holds its lock while it reads and changes dvc.lock.
 """
 
-import functools
 import logging
 import os
 import signal
@@ -35,10 +34,11 @@ class Local:
         self.running: dict[str, subprocess.Popen[str]] = {}
         self.gpus = visible_gpus()
         self.given: dict[str, str] = {}
-        self.warm = functools.cache(warm.start)
+        self.warm: warm.Server | None = None
 
     def submit(self, job: Job) -> None:
-        environment = os.environ | {warm.SERVER: self.warm().address}
+        self.warm = self.warm or warm.start()
+        environment = os.environ | {warm.SERVER: self.warm.address}
         if len(self.gpus) > 1:
             chosen = min(self.gpus, key=list(self.given.values()).count)
             self.given[job.stage] = environment["CUDA_VISIBLE_DEVICES"] = chosen
@@ -64,6 +64,11 @@ class Local:
         while self.running:
             for _ in self.poll(1):
                 pass
+
+    def close(self) -> None:
+        """No stage starts from now on."""
+        if self.warm is not None:
+            self.warm.close()
 
 
 def visible_gpus() -> list[str]:

@@ -28,7 +28,7 @@ from warnings import catch_warnings
 from distillkit.process.interruption import AGAIN, SIGNALS, follow_dvc, leave
 
 SERVER = "DISTILLKIT_WARM"  # the variable with the server's address; if it is empty, none is started
-OWN = ("DVC", "CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_=")  # how variables begin that differ between stages
+OWN = ("CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_", "OPTIND", "PS1", "PS2", "PS4")  # of a stage, or a shell
 LOST = 70  # the exit code of a stage whose server was killed, and the fork with it
 
 
@@ -41,10 +41,16 @@ class Fork(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Its address, "" if there is none. It ends with this process, or with this object."""
+    """Its address, "" if there is none. It ends with this process at the latest."""
 
     address: str
     process: subprocess.Popen[bytes] | None = None
+
+    def close(self) -> None:
+        """Let it end after its forks, and remove its folder, also if it was killed."""
+        if self.process is not None:
+            self.process.communicate()
+            shutil.rmtree(Path(self.address).parent, ignore_errors=True)
 
 
 def start() -> Server:
@@ -68,10 +74,10 @@ def start() -> Server:
 
 def inherited(environment: Mapping[str, str]) -> list[Any]:
     """What a process has from its parent, without the folder, the streams and the variables that stages may have."""
-    variables = sorted(f"{name}={value}" for name, value in environment.items())
+    variables = {name: value for name, value in environment.items() if name not in OWN and not name.startswith("DVC")}
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
-    ours = [text for text in variables if not text.startswith((*OWN, SERVER))]
-    return [sys.prefix, ours, limits, sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0)]
+    variables.pop(SERVER, None)
+    return [sys.prefix, variables, limits, sorted(os.sched_getaffinity(0)), os.getpriority(os.PRIO_PROCESS, 0)]
 
 
 def hand_over() -> None:

@@ -162,8 +162,8 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
     if difference.absent:
         yield f"not compared, because their files are not in both folders: {listed(difference.absent)}"
     if difference.same:
-        same = listed(list(difference.common))
-        yield f"every recipe is the same: {same}" if same else "nothing to compare"
+        which = "the others are" if difference.absent else "every recipe is"
+        yield f"{which} the same: {listed(list(difference.common))}" if difference.common else "nothing to compare"
         return
     rows = []
     for name, each in difference.common.items():
@@ -250,7 +250,7 @@ def measured(version: Version) -> dict[str, Any] | None:
 
 def package_as_json(difference: PackageDifference) -> dict[str, Any]:
     return {
-        "same": difference.same,
+        "same": difference.same and not difference.absent,
         "added": list(difference.added),
         "removed": list(difference.removed),
         "not_compared": list(difference.absent),
