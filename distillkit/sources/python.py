@@ -156,9 +156,7 @@ def as_label(label: Any, where: str) -> int:
         label = label.item()
     if isinstance(label, bool) or not isinstance(label, int):
         if shape := tuple(getattr(label, "shape", ())):
-            raise SourceError(
-                f"{where} has a label of shape {shape}; expected a number; give images, then class numbers"
-            )
+            raise SourceError(f"{where} has a label of shape {shape}; expected a number; give images, then labels")
         found = f"{type(label).__name__} {str(label)[:40]!r}"
         raise SourceError(f"{where} has label {found}; expected a whole number from 0; number the classes")
     if label < 0:
