@@ -234,6 +234,19 @@ def gradients() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def networks() -> str:
+    """Sets of the study with networks of other kinds, of one seed and one network each."""
+    lines = [["network", "updates", "images a class", "random %", "window %", "mtt %", "selmatch %"]]
+    lines.append(["---"] + ["---:"] * 6)
+    for network, sets in json.loads((STUDY / "networks.json").read_text(encoding="utf-8")).items():
+        for ipc in sorted({int(name.rpartition("-ipc")[2]) for name in sets}):
+            each = [sets.get(f"{way}-ipc{ipc}") for way in ("random", "window", "mtt", "selmatch")]
+            updates = next(one["updates"] for one in each if one)
+            cells = ["–" if one is None else f"{100 * one['accuracy']:.1f}" for one in each]
+            lines.append([network, f"{updates:,}", str(ipc), *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def draw(found: Sequence[Row]) -> None:
     """Accuracy against images a class; the hard third of the test images beside it."""
     import matplotlib
@@ -271,6 +284,7 @@ def main() -> int:
         "study-scores": scores(found),
         "study-steps": steps(),
         "study-mlp": table(found, "mlp"),
+        "study-networks": networks(),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
         "study-gradients": gradients(),

@@ -48,7 +48,7 @@ class Board:
         where = f" on {node}" if node else ""
         if state in ENDED:
             done = sum(each == "done" for each, _, _ in self.states.values())
-            took = f" after {seconds:.0f} s" if seconds else ""
+            took = f" after {seconds:.0f} s" if seconds or node else ""
             count = f", {done} of {len(self.states)}" if state == "done" else ""
             self.write(presentable(f"{stage}: {state}{where}{took}{count}"))
         elif node and state == "running":
