@@ -1,0 +1,56 @@
+"""Sets of the study with networks of other kinds: networks.json.
+
+    python networks.py                              # all sets and networks below: ten hours of one core
+    python networks.py --network alexnet --ipc 250  # some of them
+
+Each is trained as the study's own network is, with the learning rate of :mod:`distillkit.evaluation.others`, but once
+and for fewer updates (UPDATES): one of 128 images takes 0.6 to 1.8 seconds of a core. What is in networks.json already
+is not run again.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from ruamel.yaml import YAML
+
+from distillkit.base import params
+from distillkit.base.files import write_json
+from distillkit.data.files import artifact
+from distillkit.data.files.real_images import load_real
+from distillkit.evaluation.evaluate import EvaluationRecipe
+from distillkit.evaluation.metrics import accuracy_of
+from distillkit.evaluation.others import USUAL
+from distillkit.pipeline.measure import measure_set
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "networks.json"
+UPDATES = {"alexnet": 1_000, "vit": 1_000, "vgg11": 1_000, "resnet18": 500}
+IPCS = ("250", "10", "500")
+METHODS = ("random", "mtt", "selmatch", "window")
+
+
+@click.command()
+@click.option("--network", "networks", type=click.Choice(list(UPDATES)), multiple=True, default=UPDATES)
+@click.option("--ipc", "ipcs", type=click.Choice(IPCS), multiple=True, default=IPCS)
+def main(networks: tuple[str, ...], ipcs: tuple[str, ...]) -> None:
+    data = YAML(typ="safe").load(HERE / "params.yaml")
+    recipe = params.section(data, "evaluation", EvaluationRecipe)
+    for network, name in ((one, f"{way}-ipc{ipc}") for ipc in ipcs for one in networks for way in METHODS):
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        if name in found.get(network, {}):
+            continue
+        synthetic, _ = artifact.load_synthetic(HERE / f"artifacts/distilled/{name}.safetensors")
+        test = load_real(HERE / "artifacts/real").test
+        order_N = test.labels.double()  # thirds by difficulty are not told
+        training = replace(recipe.training, steps=UPDATES[network])
+        once = replace(recipe, runs=1, curve_points=0, training=training).on(USUAL[network])
+        report = measure_set(synthetic, test, once, order_N, data["seed"], name=f"{name}, {network}")
+        found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        found.setdefault(network, {})[name] = {"updates": UPDATES[network], "accuracy": accuracy_of(report)["mean"]}
+        write_json(RESULTS, found)
+
+
+if __name__ == "__main__":
+    main()
