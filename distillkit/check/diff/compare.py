@@ -54,7 +54,7 @@ def compare(before: Version, after: Version) -> Difference:
 
 def compare_packages(before: Mapping[str, Version | None], after: Mapping[str, Version | None]) -> PackageDifference:
     """Compare two packages, given as versions by recipe. A version is None if its files are not in the folder."""
-    absent = [name for name in before | after if None in (before.get(name, ...), after.get(name, ...))]
+    absent = [name for name in {**before, **after} if None in (before.get(name, ...), after.get(name, ...))]
     old, new = ({name: each for name, each in side.items() if each and name not in absent} for side in (before, after))
     return PackageDifference(
         added={name: version for name, version in new.items() if name not in old},
