@@ -379,7 +379,7 @@ def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
     (tmp_path / "killed").touch()
     until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
     assert not (tmp_path / "ran").exists()
-    assert said.read_text() == "the dvc that started this stage has ended; run the same command again to go on\n"
+    assert said.read_text() == "the dvc that started this process has ended; run the same command again to go on\n"
 
 
 @pytest.mark.parametrize("mapper", [map, side_by_side])

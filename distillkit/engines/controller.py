@@ -214,8 +214,9 @@ class Run:
     def cancel(self) -> None:
         for engine in self.engines():
             engine.cancel()
-        for stage in self.running:
-            self.board.now(stage, "stopped")
+        with suppress(BrokenPipeError):  # nobody reads it
+            for stage in self.running:
+                self.board.now(stage, "stopped")
 
 
 def name_of(stage: str) -> str:

@@ -178,7 +178,7 @@ def follow_dvc() -> None:
     if "DVC_STAGE" in os.environ:
         end_with_parent()
         if orphaned():
-            leave(f"the dvc that started this stage has ended; {AGAIN}", 128 + signal.SIGTERM)
+            leave(f"the dvc that started this process has ended; {AGAIN}", 128 + signal.SIGTERM)
 
 
 def started_by() -> list[int]:

@@ -102,7 +102,7 @@ def hand_over() -> None:
         follow_dvc()
         answer = server.recv(8)
     if not answer:
-        leave(f"the process that started this stage was killed; {AGAIN}", LOST)
+        leave(f"the process that started this one was killed; {AGAIN}", LOST)
     if (code := int.from_bytes(answer, signed=True)) < 0:
         if code != -signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
