@@ -31,6 +31,7 @@ from typing import Any, NoReturn
 import colorama
 
 from distillkit.process import warm
+from distillkit.process.startup import SERVER
 
 SHARED = "DISTILLKIT_TEST_COMMANDS"  # the variable by which the workers of pytest-xdist share the server
 IMPORTED = (
@@ -207,7 +208,7 @@ if __name__ == "__main__":
 
 SCRIPTS = Path(sys.executable).parent
 os.environ["OMP_NUM_THREADS"] = "1"  # tests run side by side
-os.environ[warm.SERVER] = ""  # an engine needs no server of its own
+os.environ[SERVER] = ""  # an engine needs no server of its own
 if SHARED not in os.environ:
     os.environ[SHARED] = str(start())
 BIN = Path(os.environ[SHARED])

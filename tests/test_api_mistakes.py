@@ -118,6 +118,10 @@ def package(data, measured, folder, sets=None, **more):
         (lambda d, e, m, p: dk.distill(d, "random", 1, foo=torch.rand(3)), "^foo is not a parameter; expected ipc, "),
         (lambda d, e, m, p: dk.distill(d, "dm", 1, optim={"steps": iter}), "^steps is builtin.*; expected a number, t"),
         (lambda d, e, m, p: dk.evaluate(m[0], d.test, netwrk=3), r"^netwrk is not .* mean 'network'\?\); expected st"),
+        (
+            lambda d, e, m, p: dk.distill(d, "selmatch", 1, steps=3),
+            r"^steps is not a parameter: give optim=\{'steps': …\}; expected ipc, ",
+        ),
         (lambda d, e, m, p: dk.train_experts(d, cont=3), r"^cont is not a parameter \(did you mean 'count'\?\)"),
         (lambda d, e, m, p: dk.from_arrays(d.train.images, d.train.labels, foo=torch.rand(3)), "^foo is not a par"),
         (lambda d, e, m, p: package(d, m, p, default="mtt"), "^default is 'mtt'; expected the name of a set, one of a"),

@@ -357,14 +357,6 @@ def test_why_jobs_wait_is_told_once(four, monkeypatch):
     assert said == ["a: waits: no core is free for a", "a: failed"]
 
 
-def test_a_killed_stage_is_told():
-    run = Run(Plan({"a": frozenset()}, frozenset("a"), {}), 1, Board(list[str]().append))
-    run.running["a"] = run.here
-    run.hear(Event("a", "said", "ERROR: failed to reproduce 'a': failed to run: python a.py, exited with -9"))
-    run.hear(Event("a", "failed"))
-    assert run.failed == {"a": "killed, perhaps because memory ran out"}
-
-
 def test_the_head_of_a_cluster_is_gone(monkeypatch):
     """Not at once: it may start again. Then no job is left to cancel."""
     engine = Ray.__new__(Ray)

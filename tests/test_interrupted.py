@@ -250,7 +250,8 @@ def long_project(tmp_path) -> Path:
 def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh", python: str = PYTHON) -> str:
     """Start ``dvc repro``, send a signal to it, or to its stage as well, in the middle of distilling; what was said.
 
-    A fork is in the group of the forks' server; those of its group that it has started get the signal one by one.
+    A fork is in the group of the forks' server; those of its group that it has started get the signal one by one, dvc
+    first: as long as it waits for the stage, it writes no file that a kill could leave incomplete.
     """
     with (project.with_name("said")).open("w+") as said:
         options = {"stdout": said, "stderr": said, "start_new_session": True}
@@ -264,10 +265,11 @@ def interrupt(project: Path, number: int, everybody: bool, shell: str = "/bin/sh
                 until(lambda: "resumed at" in project.with_name("said").read_text(), "the distillation is resumed")
             stage, *above = distilling(project)
             assert len({os.getpgid(process.pid) for process in (stage, *above)}) == 1, "a terminal reaches them all"
-            (os.killpg if everybody else os.kill)(running.pid, number)
             if everybody and python == PYTHON:
-                for process in (*above[:-1], stage):
+                for process in (*reversed(above), stage):
                     process.send_signal(number)
+            else:
+                (os.killpg if everybody else os.kill)(running.pid, number)
             assert running.wait(60) != 0
             until(lambda: not stage.is_running() or stage.status() == psutil.STATUS_ZOMBIE, "the stage has ended")
             said.seek(0)

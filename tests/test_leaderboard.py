@@ -52,6 +52,15 @@ def test_the_most_accurate_comes_first(first, other):
     assert found["measurements"][0]["network"] == "ConvNetBN-1-4"
 
 
+def test_it_says_which_recipes_a_package_lacks(first, other, tmp_path):
+    assert CliRunner().invoke(cli, ["table", str(first)]).stderr == ""
+    named = CliRunner().invoke(cli, ["table", str(first), str(other), "--recipe", "random-ipc2"])
+    assert named.stderr == f"{other} has no random-ipc2: the table has no row for it\n"
+    shutil.rmtree(Path(shutil.copytree(first, tmp_path / "part")) / "random-ipc2")
+    in_part = CliRunner().invoke(cli, ["table", str(tmp_path / "part")])
+    assert in_part.stderr == f"{tmp_path}/part has no random-ipc2: the table has no row for it\n"
+
+
 def test_markdown_and_csv_have_every_row(first, other):
     text = ran(first, other)
     assert text.startswith("Measured with network ConvNetBN-1-4, updates 20, batch 20, labels hard, test images 300 (")

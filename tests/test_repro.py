@@ -257,6 +257,14 @@ def test_what_would_wait_for_ever(tmp_path):
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("killed", ["kill -9 $$", "sh -c 'kill -9 $$'; exit $?"])
+def test_a_killed_stage_is_told(tmp_path, killed):
+    """Whether DVC sees the signal, or its shell reports 137."""
+    code, said = run(project(tmp_path / "killed", {"a": {"cmd": killed, "outs": ["one"]}}))
+    assert code == 1
+    assert "a (killed, perhaps because memory ran out) failed" in said
+
+
 def test_ctrl_c_at_once_leaves_no_traceback(tmp_path, monkeypatch):
     """While Python starts, nothing is said; later on, DVC may have its own line."""
     monkeypatch.chdir(tmp_path)

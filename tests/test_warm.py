@@ -14,6 +14,7 @@ import pytest
 from test_interrupted import background
 
 from distillkit.process import warm
+from distillkit.process.startup import SERVER
 
 SCRIPT = """
 from distillkit.process.startup import begin
@@ -38,11 +39,11 @@ sys.stdin.read()
 @contextmanager
 def a_server():
     """The environment of a process that can use a server, the server's parent and the server's process ID."""
-    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER}
+    environment = {name: value for name, value in os.environ.items() if name != SERVER}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", START], env=environment, **pipes) as parent:
         address, process = parent.stdout.readline().split()
-        yield environment | {warm.SERVER: address}, parent, int(process)
+        yield environment | {SERVER: address}, parent, int(process)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +66,7 @@ def ended(command: list[str], environment: dict[str, str]) -> tuple[int, str, st
 
 def test_a_stage_gives_what_it_gives_alone_and_has_torch(server, script):
     command = [sys.executable, script, "3"]
-    theirs, ours = (
-        ended(command, {**server[0], "DVC_MINE": "ü", warm.SERVER: at}) for at in ("", server[0][warm.SERVER])
-    )
+    theirs, ours = (ended(command, {**server[0], "DVC_MINE": "ü", SERVER: at}) for at in ("", server[0][SERVER]))
     assert theirs[0] == 3 and "['3']" in theirs[1] and "ü __main__" in theirs[1] and "from here" in theirs[2]
     assert ours == (3, theirs[1].replace("False", "True"), theirs[2]) != theirs
 
@@ -79,7 +78,7 @@ def test_a_stage_gives_what_it_gives_alone_and_has_torch(server, script):
         ([sys.executable, "-B"], {}),
         (["nice", sys.executable], {}),
         (["sh", "-c", f'ulimit -c 0; exec {sys.executable} "$@"', "sh"], {}),
-        ([sys.executable], {warm.SERVER: "/nowhere"}),
+        ([sys.executable], {SERVER: "/nowhere"}),
     ],
 )
 def test_a_process_that_inherits_something_else_runs_alone(server, script, command, variables):
@@ -102,7 +101,7 @@ def test_signals_reach_the_fork(server, script, number):
 
 def test_the_server_ends_with_its_parent(server):
     environment, parent, _ = server
-    folder = Path(environment[warm.SERVER]).parent
+    folder = Path(environment[SERVER]).parent
     assert folder.is_dir()
     parent.communicate()
     deadline = time.monotonic() + 30
@@ -120,7 +119,7 @@ def test_a_stage_says_that_its_server_was_killed(script):
             os.kill(process, signal.SIGKILL)
             assert running.wait(30) == warm.LOST and "run the same command again" in running.stderr.readline()
             os.kill(fork, signal.SIGKILL)
-        shutil.rmtree(Path(environment[warm.SERVER]).parent)
+        shutil.rmtree(Path(environment[SERVER]).parent)
 
 
 @pytest.mark.parametrize(
@@ -128,13 +127,13 @@ def test_a_stage_says_that_its_server_was_killed(script):
     [
         ({}, "True"),
         ({"SHELL": shutil.which("bash"), "PS1": "(venv) $ "}, "True"),  # bash takes PS1 away
-        ({warm.SERVER: ""}, "False"),
+        ({SERVER: ""}, "False"),
         ({"TMPDIR": "long"}, "False"),
     ],
 )
 def test_repro_uses_it(script, tmp_path, variables, torch):
     """A stage of a project, started by DVC, in a fork; not if the variable is empty or a socket's name is too long."""
-    environment = {name: value for name, value in os.environ.items() if name != warm.SERVER} | variables
+    environment = {name: value for name, value in os.environ.items() if name != SERVER} | variables
     if "TMPDIR" in variables:
         environment["TMPDIR"] = str(tmp_path / ("long" * 30))
         Path(environment["TMPDIR"]).mkdir()

@@ -45,12 +45,17 @@ def check_path(value: Any, name: str) -> Path:
     return Path(value)
 
 
-def check_given(given: Iterable[str], known: Iterable[str], arguments: Iterable[str]) -> None:
-    """Raise ParamsError for a keyword that is not in ``known``. The hint also considers misspelt ``arguments``."""
+def check_given(
+    given: Iterable[str], known: Iterable[str], arguments: Iterable[str], usual: Mapping[str, Any] | None = None
+) -> None:
+    """Raise ParamsError for a keyword that is not in ``known``. The hint also considers misspelt ``arguments``, and the
+    mappings among the ``usual`` settings.
+    """
     known = list(known)
     for key in given:
         if key not in known:
-            close = hint(key, [*arguments, *known])
+            parts = [name for name, part in (usual or {}).items() if isinstance(part, Mapping) and key in part]
+            close = f": give {parts[0]}={{{key!r}: …}}" if parts else hint(key, [*arguments, *known])
             raise ParamsError(f"{key} is not a parameter{close}; expected {', '.join(known)}")
 
 
@@ -192,7 +197,6 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     size = {} if ipc is None else {"ipc": whole(ipc, "ipc", 1, "a whole number of images per class")}
     called = method if isinstance(method, str) else name_of(method)
     kind = method_called(called)
-    check_given(given, [*signature(kind).parameters, "optim"], ARGUMENTS)
     known = getattr(kind, "defaults", None)  # a method of another package may have this function
     if is_dataclass(method) and not isinstance(method, type):
         usual = {key: part for key, part in asdict(method).items() if part is not None}
@@ -200,6 +204,7 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
         usual |= {"optim": optim} if optim else {}
     else:
         usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
+    check_given(given, [*signature(kind).parameters, "optim"], ARGUMENTS, usual)
     if str(given.get("initialisation")).endswith("pretrained"):
         usual = {key: part for key, part in usual.items() if key != "network"}  # it is the experts' network
     params = plain({"method": called, **size, **merged(usual, given, facts)})

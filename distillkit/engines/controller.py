@@ -27,7 +27,7 @@ from distillkit.process.interruption import check, note, reacting
 
 PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
-KILLED = f"exited with {-signal.SIGKILL}"  # how DVC's error about a stage ends
+KILLED = tuple(f"exited with {code}" for code in (-signal.SIGKILL, 128 + signal.SIGKILL))  # ends of DVC's error
 HERE = ("code", "fetch", "shards", "inputs", "results", "report", "package")  # our stages that train nothing
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn
 from distillkit.engines.engine import Event, Job
 from distillkit.process import warm
 from distillkit.process.interruption import end_with_parent
+from distillkit.process.startup import SERVER
 
 PYTHON = [sys.executable, "-P"]  # a folder named dvc in the user's repository is not DVC
 ONE_STAGE = "import sys; from distillkit.engines.local import one_stage; one_stage(int(sys.argv[1]), sys.argv[2])"
@@ -38,7 +39,7 @@ class Local:
 
     def submit(self, job: Job) -> None:
         self.warm = self.warm or warm.start()
-        environment = os.environ | {warm.SERVER: self.warm.address}
+        environment = os.environ | {SERVER: self.warm.address}
         if len(self.gpus) > 1:
             chosen = min(self.gpus, key=list(self.given.values()).count)
             self.given[job.stage] = environment["CUDA_VISIBLE_DEVICES"] = chosen

@@ -123,13 +123,18 @@ class Package:
         return self.manifest.name
 
     def choose(self, recipe: str | None) -> str:
-        """``recipe``, or the default one if None. If that is not in this folder, print a line and take the first."""
+        """``recipe``, or the default one if None. If only another one is in this folder, print a line and take that.
+
+        Raises ArtifactError if several others are.
+        """
         chosen = recipe or self.manifest.default
-        if recipe is None and chosen not in self.recipes:
-            here = self.recipes[0]
-            tell(f"{self.name}: its default recipe {chosen!r} is not in this folder; {here!r} is used in its place")
-            return here
-        return chosen
+        if recipe is not None or chosen in self.recipes:
+            return chosen
+        found = f"{self.name}: its default recipe {chosen!r} is not in this folder"
+        if len(self.recipes) > 1:
+            raise ArtifactError(f"{found}; expected the name of a recipe; give one of {', '.join(self.recipes)}")
+        tell(f"{found}; {self.recipes[0]!r} is used in its place")
+        return self.recipes[0]
 
     @property
     def files(self) -> list[str]:

@@ -6,16 +6,21 @@ torch.
 """
 
 import gc
+import os
 
 from distillkit.process.interruption import listen
-from distillkit.process.warm import hand_over
+
+SERVER = "DISTILLKIT_WARM"  # the variable with the address of the forks' server; if it is empty, none is started
 
 
 def begin() -> None:
     """The first call of a stage: handle signals, let a fork run it if possible, and disable garbage collection during
     imports."""
     listen()
-    hand_over()
+    if os.environ.get(SERVER):
+        from distillkit.process.warm import hand_over
+
+        hand_over()
     gc.disable()
 
 

@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 from warnings import catch_warnings
 
 from distillkit.process.interruption import AGAIN, SIGNALS, follow_dvc, leave
+from distillkit.process.startup import SERVER
 
-SERVER = "DISTILLKIT_WARM"  # the variable with the server's address; if it is empty, none is started
 OWN = ("CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_", "OPTIND", "PS1", "PS2", "PS4")  # of a stage, or a shell
 LOST = 70  # the exit code of a stage whose server was killed, and the fork with it
 

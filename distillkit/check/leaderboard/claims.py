@@ -20,6 +20,7 @@ from distillkit.package.card_tables import worth
 from distillkit.package.manifest import ARTIFACT, RECIPE, open_package, printable, read_recipe_json
 from distillkit.package.recipe_json import contradiction_in
 from distillkit.package.sign_offs import Filed, covers, filed_in
+from distillkit.process.progress import tell
 from distillkit.report.results import starts_trained
 
 SCHEDULE = ("steps", "batch")  # training settings with their own entries
@@ -55,9 +56,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """The data of a package for the table: recipe.json and the set's SHA-256 by recipe, and the sign-offs."""
+    """The data of a package for the table: all its recipes, recipe.json and the set's SHA-256 of those that are there,
+    and the sign-offs.
+    """
 
     name: str
+    recipes: Sequence[str]
     records: Mapping[str, Mapping[str, Any]]
     sets: Mapping[str, str]
     filed: Sequence[Filed]
@@ -66,13 +70,17 @@ class Source:
 def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> list[Row]:
     """The rows of all packages, highest accuracy first; only those of ``recipes``, if any are named.
 
-    Raises ParamsError when no package has a named recipe, or when there is no sign-off with ``signed_off``.
+    Prints which packages lack a recipe. Raises ParamsError when no package has a named recipe, or when there is no
+    sign-off with ``signed_off``.
     """
     sources = [source_at(place) for place in places]
     known = {name for source in sources for name in source.records}
     if absent := [name for name in recipes if name not in known]:
         found = f"--recipe is {absent[0]!r}, which is in none of the packages"
         raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}")
+    for source in sources:
+        if lacking := [name for name in recipes or source.recipes if name not in source.records]:
+            tell(f"{source.name} has no {', '.join(lacking)}: the table has no row for it")
     rows = [row for source in sources for row in source_rows(source, recipes or sorted(known), signed_off)]
     if not rows:
         raise ParamsError("none of these sets has a sign-off; expected some in the packages; drop --signed-off")
@@ -88,7 +96,7 @@ def source_at(place: str) -> Source:
     package = open_package(Path(place))
     records = {name: record_at(package.folder / name / RECIPE, place) for name in package.recipes}
     sets = {name: package.manifest.files[f"{name}/{ARTIFACT}"].sha256 for name in records}
-    return Source(place, records, sets, filed_in(package.folder))
+    return Source(place, package.manifest.recipes, records, sets, filed_in(package.folder))
 
 
 def source_on_hub(reference: Reference) -> Source:
@@ -99,7 +107,7 @@ def source_on_hub(reference: Reference) -> Source:
     sets = {name: remote.manifest.files[f"{name}/{ARTIFACT}"].sha256 for name in records}
     with tempfile.TemporaryDirectory() as folder:
         fetch_sign_offs(api, reference.repo, remote.commit, Path(folder))
-        return Source(str(reference), records, sets, filed_in(Path(folder)))
+        return Source(str(reference), remote.manifest.recipes, records, sets, filed_in(Path(folder)))
 
 
 def record_at(path: Path, place: str) -> Mapping[str, Any]:
