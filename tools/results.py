@@ -152,7 +152,7 @@ def differences(found: Sequence[Row]) -> str:
     ipcs = ipcs_of(found)
     lines = [["points", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
     names = {"accuracy": "", "hard": ", hard third", "mlp": ", MLP"}
-    others = ("random", "window", "mtt", "selmatch, all learned")
+    others = ("random", "window", "mtt", "selmatch, all learned", "ccfs")
     for value, other in ((value, other) for value in names for other in others):
         cells = []
         for ipc in ipcs:
