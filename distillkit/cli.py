@@ -442,8 +442,8 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
 
     With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
     a stage fails, the running stages finish and no other starts. Ctrl-C stops all running stages; the same
-    command continues them. The files and
-    dvc.lock are the same as those of `dvc repro`.
+    command continues them. The files are the same as those of `dvc repro`. So is dvc.lock; only after an interruption
+    may its stages have another order.
     """
     for name in (name for name, value in options.items() if value is not None):
         engines = {"address": ["ray"], "partition": ["slurm"], "minutes": ["slurm"]}.get(name, ["ray", "slurm"])

@@ -1,6 +1,6 @@
 """Sets of the study with networks of other kinds: networks.json.
 
-    python networks.py                              # all sets and networks below: eight hours of one core
+    python networks.py                              # all sets and networks below: many hours of one core
     python networks.py --network alexnet --ipc 250  # some of them
 
 Each is trained as the study's own network is, with the learning rate of :mod:`distillkit.evaluation.others`, but once
