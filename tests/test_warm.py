@@ -27,6 +27,14 @@ if "wait" in sys.argv:
 print(sys.stdin.read(), file=sys.stderr)
 sys.exit(int(sys.argv[1]))
 """
+LEAVES = f"""
+import os, socket
+class Leaving(socket.socket):
+    def recv(self, size):
+        super().recv(size, socket.MSG_PEEK)
+        os._exit(9)
+socket.socket = Leaving
+{SCRIPT}"""
 START = """
 import sys
 from distillkit.process import warm
@@ -97,6 +105,15 @@ def test_signals_reach_the_fork(server, script, number):
         assert running.wait(30) == (-number if number == signal.SIGKILL else 128 + number)
         assert select([fork], [], [], 30)[0], "the fork has ended"
     os.close(fork)
+
+
+def test_a_client_that_ends_before_it_reads_the_answer(server, script):
+    """As one that is killed then: the system tells the server that the connection was reset."""
+    Path("leaves.py").write_text(LEAVES)
+    with background([sys.executable, "leaves.py", "0", "wait"], env=server[0], stdout=subprocess.PIPE) as running:
+        running.communicate(timeout=30)  # until the fork has ended, too
+    assert running.returncode == 9
+    assert "True" in ended([sys.executable, script, "3"], server[0])[1], "the server goes on"
 
 
 def test_the_server_ends_with_its_parent(server):

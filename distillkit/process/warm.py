@@ -150,7 +150,10 @@ def answer(listener: socket.socket, forks: list[Fork], mine: Any) -> dict[str, A
 def runs_on(fork: Fork, ready: list[Any]) -> bool:
     """Pass a signal on, or tell the client how the fork ended. A fork is killed when its client has been."""
     process, ended, client = fork
-    number = client.recv(1) if client in ready else None
+    try:
+        number = client.recv(1) if client in ready else None
+    except ConnectionResetError:  # it ended before it had read the answer
+        number = b""
     if number is not None:
         os.kill(process, number[0] if number else signal.SIGKILL)
     if number != b"" and ended not in ready:
