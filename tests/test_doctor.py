@@ -673,6 +673,16 @@ def spec_of(folder: Path) -> DataSpec:
     return params.section(params.load(folder / "params.yaml"), "data", DataSpec)
 
 
+def test_half_a_rwlock_is_a_failure(repository):
+    name = ".dvc/tmp/rwlock"
+    assert name not in examined(repository)
+    for text, broken in (("{}", False), ("", True), ('{"read": {}, "wri', True)):
+        (repository / name).write_text(text)
+        found = examined(repository).get(name)
+        assert (found is not None) == broken
+    assert (found.status, found.remedy) == ("failure", "distillkit repro deletes it")
+
+
 def test_half_a_lock_is_a_failure(repository):
     assert "dvc.lock" not in examined(repository)
     (repository / "dvc.lock").touch()

@@ -59,6 +59,8 @@ def test_it_says_which_recipes_a_package_lacks(first, other, tmp_path):
     shutil.rmtree(Path(shutil.copytree(first, tmp_path / "part")) / "random-ipc2")
     in_part = CliRunner().invoke(cli, ["table", str(tmp_path / "part")])
     assert in_part.stderr == f"{tmp_path}/part has no random-ipc2: the table has no row for it\n"
+    with pytest.raises(ParamsError, match=r"'random-ipc2', which is not in these folders; expected .*ipc1; pull it$"):
+        rows_of([str(tmp_path / "part")], ["random-ipc2"], False)
 
 
 def test_markdown_and_csv_have_every_row(first, other):

@@ -100,7 +100,7 @@ def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
     """As it is pulled: the default recipe's folder is not here. That is said unless another recipe is asked for."""
     shutil.copytree(first, tmp_path / "tiny")
     shutil.rmtree(tmp_path / "tiny" / RECIPE)
-    told = f"its default recipe '{RECIPE}' is not in this folder"
+    told = f"{tmp_path}/tiny does not have the default recipe '{RECIPE}'"
     assert check(tmp_path / "tiny", "random-ipc1").matches and told not in capsys.readouterr().err
     assert check(tmp_path / "tiny", None).recipe == "random-ipc1" and told in capsys.readouterr().err
     assert len(distillkit.load(tmp_path / "tiny")) == 10 and told in capsys.readouterr().err
@@ -112,9 +112,7 @@ def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
 def test_of_several_recipes_without_the_default_one_is_to_be_named(tmp_path):
     build_package(tmp_path / "tiny", ipcs=(1, 2, 3))
     shutil.rmtree(tmp_path / "tiny/random-ipc3")
-    expected = (
-        "'random-ipc3' is not in this folder; expected the name of a recipe; give one of random-ipc1, random-ipc2"
-    )
+    expected = "recipe 'random-ipc3'; expected its files; pull it, or name one of random-ipc1, random-ipc2"
     with pytest.raises(ArtifactError, match=expected):
         distillkit.load(tmp_path / "tiny")
     assert len(distillkit.load(tmp_path / "tiny", "random-ipc2")) == 20

@@ -208,6 +208,9 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     if str(given.get("initialisation")).endswith("pretrained"):
         usual = {key: part for key, part in usual.items() if key != "network"}  # it is the experts' network
     params = plain({"method": called, **size, **merged(usual, given, facts)})
+    needed = signature(kind).parameters.get("ipc")
+    if needed and needed.default is needed.empty and "ipc" not in params:
+        raise ParamsError("ipc is missing; expected a number of images per class; give ipc=10, for example")
     title = check_set_name(name or (f"{called}-ipc{params['ipc']}" if "ipc" in params else called))
     return read_recipe({"recipes": {title: params}}, title)
 

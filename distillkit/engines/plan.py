@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base.files import write_text
-from distillkit.process.lockfile import keep_stages, put_back
+from distillkit.process.lockfile import keep_stages, put_back, read_rwlock
 
 
 class Plan(NamedTuple):
@@ -50,18 +50,13 @@ def forget_the_dead(say: Callable[[str], None]) -> None:
     """
     from dvc.lock import make_lock
     from dvc.repo import Repo, lock_repo
-    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK, SCHEMA
-    from voluptuous import Invalid
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
     with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         put_back(Path(repo.root_dir), say)
         path, guard = Path(repo.tmp_dir, RWLOCK_FILE), Path(repo.tmp_dir, RWLOCK_LOCK)
         with make_lock(str(guard), tmp_dir=repo.tmp_dir, hardlink_lock=repo.config["core"].get("hardlink_lock", False)):
-            try:
-                in_use = SCHEMA(json.loads(path.read_text(encoding="utf-8")))
-            except FileNotFoundError:
-                return
-            except (ValueError, Invalid):
+            if (in_use := read_rwlock(path)) is None:
                 path.unlink()
                 say(f"removed {os.path.relpath(path)}, which a killed process left unreadable")
                 return

@@ -130,9 +130,9 @@ class Package:
         chosen = recipe or self.manifest.default
         if recipe is not None or chosen in self.recipes:
             return chosen
-        found = f"{self.name}: its default recipe {chosen!r} is not in this folder"
+        found = f"{self.folder} does not have the default recipe {chosen!r}"
         if len(self.recipes) > 1:
-            raise ArtifactError(f"{found}; expected the name of a recipe; give one of {', '.join(self.recipes)}")
+            raise ArtifactError(f"{found}; expected its files; pull it, or name one of {', '.join(self.recipes)}")
         tell(f"{found}; {self.recipes[0]!r} is used in its place")
         return self.recipes[0]
 
@@ -152,8 +152,8 @@ class Package:
     def file(self, recipe: str, name: str) -> Path:
         check_recipe(recipe, self.name, self.manifest.recipes)
         if recipe not in self.recipes:
-            found = f"{self.folder} has {', '.join(self.recipes)} only"
-            raise ArtifactError(f"{found}; expected {recipe!r} too; pull that recipe")
+            found = f"{self.folder} does not have the recipe {recipe!r}"
+            raise ArtifactError(f"{found}; expected its files; pull it, or name one of {', '.join(self.recipes)}")
         return self.folder / recipe / name
 
 
@@ -191,7 +191,7 @@ def open_package(folder: Path, whole: bool = False) -> Package:
     found = files_in(folder)
     here = tuple(name for name in manifest.recipes if whole or any(path.startswith(f"{name}/") for path in found))
     if not here:
-        raise ArtifactError(f"{folder} has none of its recipes {', '.join(manifest.recipes)}; {AGAIN}")
+        raise ArtifactError(f"{folder} has no recipe; expected some of {', '.join(manifest.recipes)}; {AGAIN}")
     expected = manifest.files_of(here)
     if found != expected:
         problem, remedy = ("lacks", AGAIN) if expected - found else ("also holds", "move it out of the folder")

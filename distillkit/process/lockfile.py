@@ -1,12 +1,14 @@
-"""Repairs of DVC's ``dvc.lock``: entries of removed stages, and incomplete files after a kill."""
+"""Repairs of DVC's ``dvc.lock`` and rwlock: entries of removed stages, and incomplete files after a kill."""
 
+import json
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from distillkit.base.files import write_text
 
-NAME = "dvc.lock"
+NAME, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
 
 
 def keep_stages(path: Path, wanted: Sequence[str]) -> None:
@@ -52,6 +54,19 @@ def is_broken(path: Path) -> bool:
         return False
     except (UnicodeDecodeError, ParseError, Invalid):
         return not any(line.startswith(b"<<<<<<< ") for line in path.read_bytes().splitlines())
+
+
+def read_rwlock(path: Path) -> dict[str, Any] | None:
+    """What DVC's processes read and write at the moment; None if the file cannot be read. None of them has a file yet
+    if it does not exist.
+    """
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        return dict(SCHEMA(json.loads(path.read_text(encoding="utf-8") if path.exists() else "{}")))
+    except (ValueError, Invalid):
+        return None
 
 
 def put_back(root: Path, say: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
-from distillkit.process.lockfile import NAME, is_broken
+from distillkit.process.lockfile import NAME, RWLOCK, is_broken, read_rwlock
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
@@ -52,7 +52,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield Finding("folder", "failure", f"{folder} {found}", "name the folder that holds dvc.yaml")
         return
     yield from guarded("git", lambda: [git(folder)])
-    yield from guarded("dvc.lock", partial(lock, folder))
+    yield from guarded("dvc.lock", partial(locks, folder))
     yield from guarded("dvc remote", partial(dvc_remotes, folder))
     yield from guarded("pipeline", partial(pipeline, folder))
 
@@ -120,11 +120,14 @@ def git(folder: Path) -> Finding:
     return Finding("git", "ok", counted(len(changed), "uncommitted file") if changed else "all committed")
 
 
-def lock(folder: Path) -> Iterator[Finding]:
-    """A finding if dvc.lock is broken because DVC was killed while writing it; else none."""
+def locks(folder: Path) -> Iterator[Finding]:
+    """A finding for each of dvc.lock and rwlock that is broken because DVC was killed while writing it."""
+    found, here = "incomplete, as after a killed dvc", folder.resolve()
     if is_broken(folder / NAME):
-        remedy = "distillkit repro restores it from Git and the run-cache"
-        yield Finding(NAME, "failure", "incomplete, as after a killed dvc", remedy)
+        yield Finding(NAME, "failure", found, "distillkit repro restores it from Git and the run-cache")
+    root = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
+    if read_rwlock(root / RWLOCK) is None:
+        yield Finding(RWLOCK, "failure", found, "distillkit repro deletes it")
 
 
 def token() -> Finding:

@@ -156,9 +156,11 @@ def as_label(label: Any, where: str) -> int:
         label = label.item()
     if isinstance(label, bool) or not isinstance(label, int):
         if shape := tuple(getattr(label, "shape", ())):
-            raise SourceError(f"{where} has a label of shape {shape}; expected a number; give images, then labels")
+            remedy = "give labels.argmax(1) if they are one-hot" if len(shape) == 1 else "give images, then labels"
+            raise SourceError(f"{where} has a label of shape {shape}; expected a number; {remedy}")
         found = f"{type(label).__name__} {str(label)[:40]!r}"
-        raise SourceError(f"{where} has label {found}; expected a whole number from 0; number the classes")
+        remedy = "convert it with int()" if isinstance(label, float) and label.is_integer() else "number the classes"
+        raise SourceError(f"{where} has label {found}; expected a whole number from 0; {remedy}")
     if label < 0:
         raise SourceError(f"{where} has label {label}; expected a whole number from 0; leave out what has no label")
     return label
@@ -196,9 +198,9 @@ def channels_first(image: Any, where: str) -> np.ndarray:
         raise SourceError(f"{where} has an image of type {type(image).__name__}; expected {SHAPES}")
     values = values[None] if values.ndim == 2 else values
     if values.ndim != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
-        other = "" if isinstance(image, torch.Tensor) else ", or give a tensor (C, H, W)"
-        found = f"{where} has an image of shape {tuple(image.shape)}"
-        raise SourceError(f"{found}; expected {order} of 1 or 3 channels; permute it{other}")
+        shape, other = tuple(image.shape), "" if isinstance(image, torch.Tensor) else ", or give a tensor (C, H, W)"
+        remedy = "reshape it" if len(shape) == 1 else f"permute it{other}"
+        raise SourceError(f"{where} has an image of shape {shape}; expected {order} of 1 or 3 channels; {remedy}")
     return values
 
 
@@ -210,10 +212,10 @@ def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
         raise SourceError(f"{where} has an image of {values.dtype}; expected {SHAPES}; convert it")
     low, high = float(values.min()), float(values.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):
-        raise SourceError(
-            f"{where} has pixels from {low:.3g} to {high:.3g}; expected 0 to 1; leave Normalize out of the transform "
-            "(distillkit normalises by itself), or divide by the value of white"
-        )
+        remedy = "divide by 255, or by another value of white"
+        if low < 0 or high < 10:
+            remedy = "leave Normalize out of the transform (distillkit normalises by itself), or divide by white"
+        raise SourceError(f"{where} has pixels from {low:.3g} to {high:.3g}; expected 0 to 1; {remedy}")
     exact = np.clip(values, 0, 1) * 255
     levels: np.ndarray = np.round(exact).astype(np.uint8)
     if np.abs(exact - levels).max() > 1e-2:

@@ -162,8 +162,11 @@ def package_lines(difference: PackageDifference) -> Iterator[str]:
     if difference.absent:
         yield f"not compared, because their files are not in both folders: {listed(difference.absent)}"
     if difference.same:
-        which = "the others are" if difference.absent else "every recipe is"
-        yield f"{which} the same: {listed(list(difference.common))}" if difference.common else "nothing to compare"
+        count, missing = len(difference.common), len(difference.absent)
+        same = (
+            f"{count} of {count + missing} recipes compared, no difference" if missing else "every recipe is the same"
+        )
+        yield f"{same}: {listed(list(difference.common))}" if count else "nothing to compare"
         return
     rows = []
     for name, each in difference.common.items():

@@ -76,11 +76,14 @@ def rows_of(places: Sequence[str], recipes: Sequence[str], signed_off: bool) -> 
     sources = [source_at(place) for place in places]
     known = {name for source in sources for name in source.records}
     if absent := [name for name in recipes if name not in known]:
-        found = f"--recipe is {absent[0]!r}, which is in none of the packages"
-        raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}")
+        listed = any(absent[0] in source.recipes for source in sources)
+        where, remedy = ("not in these folders", "; pull it") if listed else ("in none of the packages", "")
+        found = f"--recipe is {absent[0]!r}, which is {where}"
+        raise ParamsError(f"{found}; expected some of {', '.join(sorted(known))}{remedy}")
     for source in sources:
         if lacking := [name for name in recipes or source.recipes if name not in source.records]:
-            tell(f"{source.name} has no {', '.join(lacking)}: the table has no row for it")
+            missing = "row for it" if len(lacking) == 1 else "rows for them"
+            tell(f"{source.name} has no {', '.join(lacking)}: the table has no {missing}")
     rows = [row for source in sources for row in source_rows(source, recipes or sorted(known), signed_off)]
     if not rows:
         raise ParamsError("none of these sets has a sign-off; expected some in the packages; drop --signed-off")

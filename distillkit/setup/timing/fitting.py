@@ -83,7 +83,11 @@ def with_room(effort: Effort, ipc: int, largest: int = MOST) -> Effort:
 def budget_words(seconds: Mapping[str, float], minutes: int | None, effort: Effort) -> Iterator[str]:
     """What is said of it, stage by stage; and what was changed to make it fit."""
     yield f"time: about {in_words(sum(seconds.values()))} for all stages on this machine ({in_stages(seconds)})"
-    if minutes is not None and effort != Effort():
+    if minutes is None:
+        return
+    if effort == Effort():
+        yield f"the usual numbers fit into {minutes} min"
+    else:
         usual = vars(Effort())
         changes = ", ".join(
             f"{name} {value}" + ("" if usual[name] is None else f" instead of {usual[name]}")
