@@ -447,7 +447,7 @@ def test_init_takes_columns_and_splits(here: Path) -> None:
     write_parquet(here / "x", "test", [grey((1, 1))] * 2, [-1, -1], label)
     assert "init's --test-split, none for a part of train" in init("--dataset", "x")[1]
     code, said = init("--dataset", "x", "--test-split", "none", "--label-column", "label", "--image-column", "image")
-    assert code == 0 and "6 training images; 2 test images, drawn from the training images" in said
+    assert code == 0 and "6 training images; 2 test images, taken out of the training images" in said
     assert source_in(here) == HuggingFaceSource(id="../x", image="image", label="label", test_split=None)
 
 
