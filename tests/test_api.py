@@ -293,8 +293,8 @@ def one(data):
         (lambda d, e: dk.train_experts(d, epochs=0), "^epochs is 0; expected at least 1"),
         (lambda d, e: dk.train_experts(d, count=0), "^count is 0; expected at least 1"),
         (lambda d, e: dk.train_experts(d, network="resnet"), r"^network is 'resnet' \(did you mean 'resnet18'\?\)"),
-        (lambda d, e: dk.distill(d, "random", "5"), "^ipc is str; expected a whole number of images per class"),
-        (lambda d, e: dk.distill(d, "random", True), "^ipc is bool; expected a whole number"),
+        (lambda d, e: dk.distill(d, "random", "5"), "^ipc is str '5'; expected a whole number of images per class"),
+        (lambda d, e: dk.distill(d, "random", True), "^ipc is bool 'True'; expected a whole number"),
         (lambda d, e: dk.distill(d.train, "random", 1), "^data is ImageSet; expected the result of dk.from_torch"),
         (lambda d, e: dk.train_experts([d]), "^data is list; expected the result of dk.from_torch"),
         (
@@ -515,7 +515,10 @@ class Endless(IterableDataset):
             "pixels from 255 to 255; expected 0 to 1; divide by 255",
         ),
         (rows(np.ones((4, 12)), [0, 1, 0, 1]), r"shape \(12,\); expected \(H, W, C\) of 1 or 3 channels; reshape it$"),
-        (rows(torch.full((4, 1, 2, 2), torch.nan), [0, 1, 0, 1]), "pixels from nan to nan; expected 0 to 1"),
+        (
+            rows(torch.full((4, 1, 2, 2), torch.nan), [0, 1, 0, 1]),
+            "pixels from nan to nan; expected 0 to 1; leave out the image",
+        ),
         (rows(ONES, [0, 1, 0]), "there are 4 images and 3 labels; expected equal numbers"),
         (rows(ONES, [0, 1, 0, -1]), "train row 3 has label -1; expected a whole number from 0"),
         (rows(ONES, [0, 2, 0, 2]), "no training images in '1'"),

@@ -471,8 +471,8 @@ def test_a_size_in_one_number(data):
         ({"name": "a/b c"}, r"^name is 'a/b c'; expected letters.*; give 'a-b-c' for example$"),
         ({"name": 3}, "^name is int; expected text"),
         ({"seed": -1}, "^seed is -1; expected at least 0$"),
-        ({"seed": 0.5}, "^seed is float; expected a whole number$"),
-        ({"seed": True}, "^seed is bool; expected a whole number$"),
+        ({"seed": 0.5}, "^seed is float '0.5'; expected a whole number$"),
+        ({"seed": True}, "^seed is bool 'True'; expected a whole number$"),
         ({"folder": 3}, "^folder is int; expected the path of a folder$"),
     ],
 )

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from distillkit.sources.readers import DigitsSource
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = (ROOT / "params.yaml").read_text()
+NETWORK = "network: {name: convnet, depth: 2, width: 32, norm: batch}"
 
 
 @pytest.fixture
@@ -557,7 +559,8 @@ def test_a_new_class_folder_without_images_is_no_change_to_dvc(pets):
     assert refused() == []
     (pets / "data/pets/owl").mkdir()
     assert "fetch" not in about(pets)
-    assert refused() == ["no training images in 'owl'; expected some in each class; add them or drop it"]
+    remedy = "add some, or remove the class and number labels without gaps"
+    assert refused() == [f"no training images in 'owl'; expected some in each class; {remedy}"]
     assert "for the" not in str(examined(pets)), "estimates are for the images that were fetched"
 
 
@@ -671,6 +674,29 @@ def test_the_licence_is_one_of_the_findings(repository):
 
 def spec_of(folder: Path) -> DataSpec:
     return params.section(params.load(folder / "params.yaml"), "data", DataSpec)
+
+
+def test_what_only_dvc_cannot_read(repository):
+    """A colon without quotes, as DVC's parser is stricter than ours; and what Git leaves of a conflict."""
+    change(repository, NETWORK, "network: {factory: nets:net}")
+    found = examined(repository)["params.yaml"]
+    assert found.status == "failure" and re.search(r"\(line \d+: found unexpected ':'\)$", found.found), found
+    assert found.remedy == "correct it; a text with a colon needs quotes"
+    (repository / "dvc.lock").write_text("stages:\n<<<<<<< ours\n  a: 1\n=======\n  a: 2\n>>>>>>> theirs\n")
+    found = examined(repository)["dvc.lock"]
+    assert found.status == "failure" and "(line 3: could not find expected ':')" in found.found
+    assert found.remedy == "after a merge, keep one version of each stage"
+
+
+def test_networks_of_the_folder_that_is_named(repository):
+    """As stages run there."""
+    change(repository, NETWORK, 'network: {factory: "nets:net"}')
+    named = partial(distillkit, repository.parent, "doctor", repository.name)
+    assert "network.factory is nets:net, which cannot be imported here" in named().stdout
+    lines = ["from torch import nn", "def net(shape, classes):"]
+    lines += ["    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"]
+    (repository / "nets.py").write_text("\n".join(lines))
+    assert named().returncode == 0, named().stdout
 
 
 def test_half_a_rwlock_is_a_failure(repository):

@@ -66,7 +66,7 @@ def whole(value: Any, name: str, low: int = 0, expected: str = "a whole number")
     try:
         found = index(None if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
-        raise ParamsError(f"{name} is {type(value).__name__}; expected {expected}") from None
+        raise ParamsError(f"{name} is {type(value).__name__} {str(value)[:40]!r}; expected {expected}") from None
     if found < low:
         raise ParamsError(f"{name} is {found}; expected at least {low}")
     return found
@@ -204,7 +204,7 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
         usual |= {"optim": optim} if optim else {}
     else:
         usual = known(ipc, facts) if known else values(RECIPES.get(called, ""), facts, size.get("ipc", 1))
-    check_given(given, [*signature(kind).parameters, "optim"], ARGUMENTS, usual)
+    check_given(given, [*signature(kind).parameters, *(["optim"] if hasattr(kind, "loss") else [])], ARGUMENTS, usual)
     if str(given.get("initialisation")).endswith("pretrained"):
         usual = {key: part for key, part in usual.items() if key != "network"}  # it is the experts' network
     params = plain({"method": called, **size, **merged(usual, given, facts)})

@@ -24,6 +24,7 @@ from distillkit.engines.order import Places, pack
 from distillkit.engines.plan import Plan, forget_the_dead, plan_for, put_in_order
 from distillkit.engines.results import settle
 from distillkit.process.interruption import check, note, reacting
+from distillkit.process.lockfile import words
 
 PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
@@ -63,7 +64,7 @@ def repro(targets: Sequence[str], jobs: int, board: Board, away: Starter | None 
             if failed:
                 raise DistillkitError(told(failed))
     except DvcException as error:
-        raise DistillkitError(str(error)) from error
+        raise DistillkitError(words(error)) from error
     sys.stdout.flush()
     check()
     quiet = ["--quiet"] if board.quiet else []

@@ -57,8 +57,9 @@ def is_broken(path: Path) -> bool:
 
 
 def read_rwlock(path: Path) -> dict[str, Any] | None:
-    """What DVC's processes read and write at the moment; None if the file cannot be read. None of them has a file yet
-    if it does not exist.
+    """What DVC's processes are reading and writing, by the rwlock at ``path``; nothing if there is no such file.
+
+    None if DVC cannot read the file.
     """
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
@@ -67,6 +68,27 @@ def read_rwlock(path: Path) -> dict[str, Any] | None:
         return dict(SCHEMA(json.loads(path.read_text(encoding="utf-8") if path.exists() else "{}")))
     except (ValueError, Invalid):
         return None
+
+
+def words(error: Exception) -> str:
+    """An error of DVC in one line; of a file that DVC cannot parse, with the line where it stopped."""
+    cause = error.__cause__
+    if (mark := getattr(cause, "problem_mark", None)) is None:
+        return " ".join(str(error).split())
+    return f"{error} (line {mark.line + 1}: {getattr(cause, 'problem', 'not valid YAML')})"
+
+
+def unparsed(file: Path) -> str:
+    """Why DVC cannot parse a YAML file; empty if it can, or if there is none."""
+    from dvc.utils.serialize import ParseError, parse_yaml
+
+    try:
+        parse_yaml(file.read_text(encoding="utf-8"), file)
+    except FileNotFoundError:
+        return ""
+    except (UnicodeDecodeError, ParseError) as error:
+        return words(error)
+    return ""
 
 
 def put_back(root: Path, say: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
-from distillkit.process.lockfile import NAME, RWLOCK, is_broken, read_rwlock
+from distillkit.process.lockfile import NAME, RWLOCK, is_broken, read_rwlock, unparsed
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
@@ -125,6 +125,8 @@ def locks(folder: Path) -> Iterator[Finding]:
     found, here = "incomplete, as after a killed dvc", folder.resolve()
     if is_broken(folder / NAME):
         yield Finding(NAME, "failure", found, "distillkit repro restores it from Git and the run-cache")
+    elif wrong := unparsed(folder / NAME):
+        yield Finding(NAME, "failure", wrong, "after a merge, keep one version of each stage")
     root = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
     if read_rwlock(root / RWLOCK) is None:
         yield Finding(RWLOCK, "failure", found, "distillkit repro deletes it")
@@ -149,6 +151,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     if not file.is_file():
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
         return
+    sys.path.append(str(folder.resolve()))  # for networks of the user's own, as stages run in that folder
     try:
         with named_from_here(folder):
             yield from parameters(params.load(file), folder)
@@ -159,6 +162,8 @@ def pipeline(folder: Path) -> Iterator[Finding]:
 def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     """The findings about the content of params.yaml. Raises a DistillkitError for a mistake in it."""
     yield version(data, folder / params.FILE)
+    if wrong := unparsed(folder / params.FILE):
+        yield Finding(params.FILE.name, "failure", wrong, "correct it; a text with a colon needs quotes")
     yield from run_cache(folder / "dvc.yaml")
     yield from extras(data)
     checks.check_params(data)

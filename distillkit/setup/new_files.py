@@ -89,7 +89,8 @@ def outcome(planned: Plan, written: list[Path]) -> str:
     if not written:
         there = "the file is" if kept == 1 else f"all {kept} files are"
         return f"nothing to write: {there} in {planned.folder} already, with the same content; {following}"
-    what = f"{len(written)} files to {planned.folder}" if len(written) > 1 else str(planned.named(written[0]))
+    names = " and ".join(str(planned.named(path)) for path in written)
+    what = f"{len(written)} files to {planned.folder}" if len(written) > 2 else names
     return f"wrote {what}{f' ({kept} were there already)' if kept else ''}; {following}"
 
 
@@ -115,6 +116,8 @@ def differences(planned: Plan) -> Iterator[str]:
 def remedy(conflict: str) -> str:
     """What to do about something that is in the way."""
     by_hand = "change it by hand as shown, " if conflict.endswith("differs") else ""
+    if ".github/" in conflict:
+        return f"{by_hand}remove it, or leave out --ci"
     names = chain(["distill"], (f"distill-{number}" for number in count(2)))
     return f"{by_hand}remove it, or name a new folder: distillkit init {next(n for n in names if not exists(Path(n)))}"
 

@@ -213,7 +213,9 @@ def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
     low, high = float(values.min()), float(values.max())
     if not (low >= -1e-6 and high <= 1 + 1e-6):
         remedy = "divide by 255, or by another value of white"
-        if low < 0 or high < 10:
+        if np.isnan(low):
+            remedy = "leave out the image, or replace NaN"
+        elif low < 0 or high < 10:
             remedy = "leave Normalize out of the transform (distillkit normalises by itself), or divide by white"
         raise SourceError(f"{where} has pixels from {low:.3g} to {high:.3g}; expected 0 to 1; {remedy}")
     exact = np.clip(values, 0, 1) * 255

@@ -45,7 +45,9 @@ def lines(summary: Summary) -> Iterator[str]:
     named = ", ".join(f"{name} ({images:,})" for name, images in list(counts.items())[:SHOWN])
     yield f"{counted(len(counts), 'class')}, with training images of each: {named}{more(len(counts))}"
     train = "" if found.train == "train" else f" from {found.train!r}"
-    test = "" if found.test == "test" else f" from {found.test!r}" if found.test else ", taken out of the training images"
+    test = (
+        "" if found.test == "test" else f" from {found.test!r}" if found.test else ", taken out of the training images"
+    )
     yield f"{counted(sum(counts.values()), 'training image')}{train}; {counted(summary.test, 'test image')}{test}"
     shapes = [f"{height}x{width} {'grey' if channels == 1 else 'colour'}" for channels, height, width in summary.shapes]
     yield f"size: {', '.join(shapes[:SHOWN])}{more(len(shapes))} (height x width)"

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 from distillkit.base.errors import MOST, ParamsError
 from distillkit.base.outside import read_yaml
+from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
 from distillkit.setup.resources import Images
 from distillkit.setup.timing.duration import in_stages, in_words, seconds_of
@@ -57,6 +59,7 @@ def fitting(
     ``images_for`` gives the images with a cap on each class, of which the largest has ``largest``. Raises ParamsError
     where not even the last level fits.
     """
+    tell("timing some training steps on this machine, to say how long the pipeline will take")
     speeds: dict[int, Speeds] = {}  # by width of the networks: fewer images and steps change none
     least = 0.0
     for effort in (with_room(level, most_ipc, largest) for level in LEVELS):
@@ -70,7 +73,7 @@ def fitting(
             return effort, seconds
     raise ParamsError(
         f"--minutes is {minutes}, but the least that init offers takes about {in_words(least)} here; expected at least "
-        "that; give more, or fewer --ipc and --method"
+        f"that; give --minutes {ceil(least / 60)}, or fewer --ipc and --method"
     )
 
 
@@ -82,7 +85,8 @@ def with_room(effort: Effort, ipc: int, largest: int = MOST) -> Effort:
 
 def budget_words(seconds: Mapping[str, float], minutes: int | None, effort: Effort) -> Iterator[str]:
     """What is said of it, stage by stage; and what was changed to make it fit."""
-    yield f"time: about {in_words(sum(seconds.values()))} for all stages on this machine ({in_stages(seconds)})"
+    total = in_words(sum(seconds.values()))
+    yield f"time: about {total} for all stages if this machine does nothing else ({in_stages(seconds)})"
     if minutes is None:
         return
     if effort == Effort():
