@@ -418,6 +418,7 @@ def source_in(folder: Path) -> Any:
 def test_init_tells_what_it_found(here: Path) -> None:
     code, said = init("--dataset", str(birds(here / "birds", "jsonl")))
     assert code == 0 and said.splitlines() == [
+        "timing some training steps on this machine, to say how long the pipeline will take",
         "2 classes, with training images of each: crow (4), gull (4)",
         "8 training images; 4 test images",
         "size: 1x2 grey (height x width)",
