@@ -247,6 +247,53 @@ def networks() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def by_updates() -> Mapping[int, Mapping[str, Mapping[str, Any]]]:
+    """Metrics of sets of the first seed, by the number of updates of the networks that are trained on them."""
+    params = YAML(typ="safe").load(STUDY / "params.yaml")
+    longer = json.loads((STUDY / "updates.json").read_text(encoding="utf-8"))
+    names = {name for sets in longer.values() for name in sets}
+    usual = {name: read_metrics(STUDY / "metrics" / f"{name}.json") for name in params["recipes"] if name in names}
+    return {params["evaluation"]["training"]["steps"]: usual} | {
+        int(key): longer[key] for key in sorted(longer, key=int)
+    }
+
+
+def updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """Accuracy, and that of the hard third."""
+    recipes = YAML(typ="safe").load(STUDY / "params.yaml")["recipes"]
+    header = ["images a class", "set", *(f"{count:,} updates %" for count in found)]
+    header += [f"hard third, {count:,} %" for count in found]
+    lines = [header, ["---:", "---"] + ["---:"] * (2 * len(found))]
+    ways = ("full", "random", "window", "mtt", "selmatch", "ccfs")
+    order = {
+        name: (recipes[name].get("ipc", IMAGES), ways.index(recipes[name]["method"])) for name in found[min(found)]
+    }
+    for name in sorted(order, key=lambda name: order[name]):
+        each = [(what, sets.get(name)) for what in ("accuracy", "hard") for sets in found.values()]
+        cells = ["–" if one is None else f"{100 * one[what]['mean']:.1f}" for what, one in each]
+        lines.append([f"{order[name][0]:,}", "all images" if name == "full" else recipes[name]["method"], *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
+    """SelMatch less others on the same sets, with the standard error over the networks."""
+    ipcs = sorted({int(name.rpartition("-ipc")[2]) for sets in found.values() for name in sets if "-ipc" in name})
+    lines = [["points", "updates", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---", "---:"] + ["---:"] * len(ipcs)]
+    for other, what in (
+        (other, what) for what in ("accuracy", "hard") for other in ("random", "window", "mtt", "ccfs")
+    ):
+        for count, sets in found.items():
+            cells = []
+            for ipc in ipcs:
+                pair = [sets[name] for way in ("selmatch", other) if (name := f"{way}-ipc{ipc}") in sets]
+                own = [figure([one[what]], one["accuracy"]["runs"]) for one in pair]
+                error = hypot(*(one.error for one in own))
+                cells.append(f"{own[0].mean - own[1].mean:+.1f} ± {error:.1f}" if len(own) == 2 else "–")
+            if set(cells) != {"–"}:
+                lines.append([f"selmatch − {other}{', hard third' if what == 'hard' else ''}", f"{count:,}", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def draw(found: Sequence[Row]) -> None:
     """Accuracy against images a class; the hard third of the test images beside it."""
     import matplotlib
@@ -285,6 +332,8 @@ def main() -> int:
         "study-steps": steps(),
         "study-mlp": table(found, "mlp"),
         "study-networks": networks(),
+        "study-updates": updates(by_updates()),
+        "study-updates-differences": differences_by_updates(by_updates()),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
         "study-gradients": gradients(),

@@ -75,7 +75,7 @@ def words(error: Exception) -> str:
     cause = error.__cause__
     if (mark := getattr(cause, "problem_mark", None)) is None:
         return " ".join(str(error).split())
-    return f"{error} (line {mark.line + 1}: {getattr(cause, 'problem', 'not valid YAML')})"
+    return f"{error} (line {mark.line + 1}: {getattr(cause, 'problem', None) or 'not valid YAML'})"
 
 
 def unparsed(file: Path) -> str:
