@@ -3,8 +3,8 @@
     python updates.py                          # all sets below, at 12,000 updates: some three hours of a core
     python updates.py --updates 24000 full     # one of them
 
-The evaluation is the study's but for the number of updates, so the learning rate falls to 0 over all of them. What is in
-updates.json already is not run again.
+The evaluation is the study's but for the number of updates, so the learning rate falls to 0 over all of them. What is
+in updates.json already is not run again.
 """
 
 import json
