@@ -115,8 +115,13 @@ def table(found: Sequence[Row], shown: str) -> str:
         cells = {row.ipc: cell(row, shown) for row in found if row.way == way}
         lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
     full = next((row for row in found if row.way == "full"), None)
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = joined(lines)
     return text if full is None or shown == "hours" else f"{text}\n\nAll {10 * IMAGES:,} images: {cell(full, shown)}"
+
+
+def joined(lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def cell(row: Row, shown: str) -> str:
@@ -143,7 +148,7 @@ def published(found: Sequence[Row]) -> str:
             cells.append("–" if own is None else f"{own - here['random', ipc]:+.1f}")
             cells.append(f"{PUBLISHED[way][ipc] - PUBLISHED['random'][ipc]:+.1f}")
         lines.append([way, *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def differences(found: Sequence[Row]) -> str:
@@ -161,7 +166,7 @@ def differences(found: Sequence[Row]) -> str:
             errors = hypot(*(one.error for one in known))
             cells.append(f"{known[0].mean - known[1].mean:+.1f} ± {errors:.1f}" if len(known) == 2 else "–")
         lines.append([f"selmatch − {other}{names[value]}", *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def at_size(found: Sequence[Row], ipc: int) -> str:
@@ -170,7 +175,7 @@ def at_size(found: Sequence[Row], ipc: int) -> str:
     for row in sorted((row for row in found if row.ipc in (ipc, IMAGES)), key=lambda row: -row.accuracy.mean):
         name, minutes = "all images" if row.ipc == IMAGES else row.way, f"{60 * row.hours:.1f}"
         lines.append([name, *(cell(row, shown) for shown in ("accuracy", "hard", "mlp")), minutes])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def price(found: Sequence[Row]) -> str:
@@ -190,7 +195,7 @@ def price(found: Sequence[Row]) -> str:
             cells[row.ipc] = f"{minutes / margin:.1f}" if margin > own.std + base.std else "–"
         if way != "random":
             lines.append([way, *(cells.get(ipc, "–") for ipc in ipcs)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def scores(found: Sequence[Row]) -> str:
@@ -205,7 +210,7 @@ def scores(found: Sequence[Row]) -> str:
     lines = [["window by", "start", "accuracy %", "hard third %"], ["---"] + ["---:"] * 3]
     for name, start, accuracy, hard in sorted(rows, key=lambda row: -row[2].mean):
         lines.append([name, f"{start:g}", f"{accuracy.mean:.1f} ± {accuracy.std:.1f}", f"{hard.mean:.1f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def steps() -> str:
@@ -219,7 +224,7 @@ def steps() -> str:
         accuracy, hard, other = (figure([each], runs) for each in (metrics["accuracy"], metrics["hard"], mlp))
         figures = [f"{each.mean:.1f} ± {each.std:.1f}" for each in (accuracy, hard, other)]
         lines.append([method, f"{loss['steps']}", f"{loss['loss']:.2f}", *figures])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def gradients() -> str:
@@ -231,7 +236,7 @@ def gradients() -> str:
     lines = [header, ["---"] + ["---:"] * len(found)]
     lines.append(["gradient of an image", *(f"{row['rms']:.1e}" for row in found)])
     lines.append(["times images seen", *(f"{row['rms'] * min(row['images'], seen):.2f}" for row in found)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def networks() -> str:
@@ -244,7 +249,7 @@ def networks() -> str:
             updates = next(one["updates"] for one in each if one)
             cells = ["–" if one is None else f"{100 * one['accuracy']:.1f}" for one in each]
             lines.append([network, f"{updates:,}", str(ipc), *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def by_updates() -> Mapping[int, Mapping[str, Mapping[str, Any]]]:
@@ -264,15 +269,12 @@ def updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     header = ["images a class", "set", *(f"{count:,} updates %" for count in found)]
     header += [f"hard third, {count:,} %" for count in found]
     lines = [header, ["---:", "---"] + ["---:"] * (2 * len(found))]
-    ways = ("full", "random", "window", "mtt", "selmatch", "ccfs")
-    order = {
-        name: (recipes[name].get("ipc", IMAGES), ways.index(recipes[name]["method"])) for name in found[min(found)]
-    }
-    for name in sorted(order, key=lambda name: order[name]):
+    sizes = {name: recipes[name].get("ipc", IMAGES) for name in found[min(found)]}  # in the order of params.yaml
+    for name in sorted(sizes, key=lambda name: sizes[name]):
         each = [(what, sets.get(name)) for what in ("accuracy", "hard") for sets in found.values()]
         cells = ["–" if one is None else f"{100 * one[what]['mean']:.1f}" for what, one in each]
-        lines.append([f"{order[name][0]:,}", "all images" if name == "full" else recipes[name]["method"], *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        lines.append([f"{sizes[name]:,}", "all images" if name == "full" else recipes[name]["method"], *cells])
+    return joined(lines)
 
 
 def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
@@ -291,7 +293,7 @@ def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]])
                 cells.append(f"{own[0].mean - own[1].mean:+.1f} ± {error:.1f}" if len(own) == 2 else "–")
             if set(cells) != {"–"}:
                 lines.append([f"selmatch − {other}{', hard third' if what == 'hard' else ''}", f"{count:,}", *cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return joined(lines)
 
 
 def draw(found: Sequence[Row]) -> None:
@@ -320,7 +322,7 @@ def draw(found: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    found = list(rows())
+    found, longer = list(rows()), by_updates()
     text = wanted = PAGE.read_text(encoding="utf-8")
     for name, made in {
         "study-accuracy": table(found, "accuracy"),
@@ -332,8 +334,8 @@ def main() -> int:
         "study-steps": steps(),
         "study-mlp": table(found, "mlp"),
         "study-networks": networks(),
-        "study-updates": updates(by_updates()),
-        "study-updates-differences": differences_by_updates(by_updates()),
+        "study-updates": updates(longer),
+        "study-updates-differences": differences_by_updates(longer),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
         "study-gradients": gradients(),

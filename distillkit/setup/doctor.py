@@ -26,6 +26,7 @@ from distillkit.setup.inspection import expected, licence_stated
 from distillkit.setup.local_source import local_images, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
+from distillkit.setup.workflow import dvc_root
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
@@ -122,13 +123,12 @@ def git(folder: Path) -> Finding:
 
 def locks(folder: Path) -> Iterator[Finding]:
     """A finding for each of dvc.lock and rwlock that is broken because DVC was killed while writing it."""
-    found, here = "incomplete, as after a killed dvc", folder.resolve()
+    found, root = "incomplete, as after a killed dvc", dvc_root(folder)
     if is_broken(folder / NAME):
         yield Finding(NAME, "failure", found, "distillkit repro restores it from Git and the run-cache")
     elif wrong := unparsed(folder / NAME):
         yield Finding(NAME, "failure", wrong, "after a merge, keep one version of each stage")
-    root = next((path for path in (here, *here.parents) if (path / ".dvc").is_dir()), here)
-    if read_rwlock(root / RWLOCK) is None:
+    if root is not None and read_rwlock(root / RWLOCK) is None:
         yield Finding(RWLOCK, "failure", found, "distillkit repro deletes it")
 
 
@@ -151,12 +151,15 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     if not file.is_file():
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
         return
-    sys.path.append(str(folder.resolve()))  # for networks of the user's own, as stages run in that folder
+    own = str(folder.resolve())
+    sys.path.append(own)  # for networks of the user's own, as stages run in that folder
     try:
         with named_from_here(folder):
             yield from parameters(params.load(file), folder)
     except DistillkitError as error:
         yield mistake(str(file), error)
+    finally:
+        sys.path.remove(own)
 
 
 def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:

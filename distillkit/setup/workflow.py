@@ -26,11 +26,16 @@ def name_of_pipeline(folder: Path) -> str | None:
     return name
 
 
+def dvc_root(folder: Path) -> Path | None:
+    """The nearest folder from ``folder`` up with a ``.dvc``, also one of ``dvc init --subdir``; None without one."""
+    return next((path for path in (folder.resolve(), *folder.resolve().parents) if (path / ".dvc").is_dir()), None)
+
+
 def git_root(folder: Path) -> Path:
     """The folder that contains ``.git``. Raises ParamsError outside a Git and DVC repository."""
     parents = [folder.resolve(), *folder.resolve().parents]
     top = next((path for path in parents if (path / ".git").exists()), None)
-    if top is None or not any((path / ".dvc").is_dir() for path in parents):
+    if top is None or dvc_root(folder) is None:
         raise ParamsError(f"{folder} is in no Git and DVC repository; expected one; run `git init && dvc init` first")
     return top
 
@@ -49,10 +54,8 @@ def workflow_text(folder: Path, top: Path, name: str) -> str:
 
     Raises ParamsError when DVC's repository is not inside Git's, because clones would not contain it.
     """
-    data = next(
-        path for path in (folder, *folder.parents) if (path / ".dvc").is_dir()
-    )  # also after `dvc init --subdir`
-    if not data.is_relative_to(top):
+    data = dvc_root(folder)
+    if data is None or not data.is_relative_to(top):
         raise ParamsError(
             f"--ci: the DVC repository of {folder.name} lies above the Git repository; expected it inside; "
             "run dvc init where .git is"
