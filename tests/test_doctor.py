@@ -684,8 +684,11 @@ def test_what_only_dvc_cannot_read(repository):
     assert found.remedy == "correct it; a text with a colon needs quotes"
     (repository / "dvc.lock").write_text("stages:\n<<<<<<< ours\n  a: 1\n=======\n  a: 2\n>>>>>>> theirs\n")
     found = examined(repository)["dvc.lock"]
-    assert found.status == "failure" and "(line 3: could not find expected ':')" in found.found
-    assert found.remedy == "after a merge, keep one version of each stage"
+    assert (found.status, found.found) == ("failure", "has a merge conflict at line 2")
+    assert found.remedy == "keep one version of each stage"
+    change(repository, "seed: 0", "<<<<<<< ours\nseed: 0\n=======\nseed: 1\n>>>>>>> theirs")
+    found = examined(repository)[str(repository / "params.yaml")]
+    assert found.status == "failure" and re.match(r"has a merge conflict at line \d+$", found.found)
 
 
 def test_networks_of_the_folder_that_is_named(repository):

@@ -156,6 +156,7 @@ def test_what_dvc_cannot_read_is_one_line(tmp_path):
         ),
         ("shards: [0]", "shards: 3", r"params.yaml: expert_shards is 3; expected a list"),
         ("expert", "\texpert", r"params.yaml line 1 is not valid YAML: found character .* cannot start .*; correct it"),
+        ("recipes", "<<<<<<< ours\nrecipes", "params.yaml has a merge conflict at line 2; keep one version of"),
         ("recipes", "expert_shards", r"params.yaml line 2 is not valid YAML: found duplicate key .*; correct it"),
         ("{full: {method: full}}", "{}", "params.yaml: recipes is empty; expected at least one entry"),
     ],
@@ -392,7 +393,7 @@ def test_half_a_lock_is_put_back_and_nothing_runs_again(two_stages, tmp_path, ke
     code, said = run(folder, "-j", "1")
     assert code == 0, said
     now = "put back as it was committed" if committed else "removed"
-    told = f"dvc.lock was incomplete, as after a killed dvc: {now}; DVC takes later results from its run-cache\n"
+    told = f"DVC cannot read dvc.lock, as after a killed dvc: {now}; DVC takes later results from its run-cache\n"
     assert (told in said) == (not kept.endswith("md5\n")), "what ends with a line, DVC itself makes whole"
     assert "Running stage" not in said
     assert (folder / "dvc.lock").read_bytes() == whole

@@ -190,9 +190,17 @@ def check_pipelines(targets: Iterable[str]) -> None:
     files = (Path(target.partition(":")[0]) for target in targets or ("dvc.yaml",))
     for folder in {file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}:
         if (folder / params.FILE).is_file() and is_pipeline(folder):
-            data = params.load(folder / params.FILE)
+            if line := conflict(file := folder / params.FILE):
+                raise ParamsError(f"{file} has a merge conflict at line {line}; keep one version of each part")
+            data = params.load(file)
             params.shards_of(data)
             params.entries(data, "recipes")
+
+
+def conflict(file: Path) -> int:
+    """The line, from 1, where Git left a merge conflict in a file; 0 if there is none, or no such file."""
+    lines = file.read_bytes().splitlines() if file.exists() else ()
+    return next((number for number, line in enumerate(lines, 1) if line.startswith(b"<<<<<<< ")), 0)
 
 
 def is_pipeline(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distillkit.base.errors import DistillkitError
+from distillkit.process import lockfile
 
 
 class State(NamedTuple):
@@ -77,7 +78,7 @@ def reaching(remote: str | None) -> Iterator[None]:
         raise
     except Exception as error:  # each kind of remote raises other errors
         if remote is None and isinstance(error, DvcException):
-            raise DistillkitError(str(error)) from error
+            raise DistillkitError(lockfile.words(error)) from error
         if remote is None:
             raise
         found = " ".join(str(error).split())[:300] or type(error).__name__

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from distillkit.base.arguments import conflict
 from distillkit.base.files import write_text
 
 NAME, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
@@ -53,7 +54,7 @@ def is_broken(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except (UnicodeDecodeError, ParseError, Invalid):
-        return not any(line.startswith(b"<<<<<<< ") for line in path.read_bytes().splitlines())
+        return not conflict(path)
 
 
 def read_rwlock(path: Path) -> dict[str, Any] | None:
@@ -87,7 +88,8 @@ def unparsed(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except (UnicodeDecodeError, ParseError) as error:
-        return words(error)
+        found = conflict(file)
+        return f"has a merge conflict at line {found}" if found else words(error)
     return ""
 
 
@@ -107,7 +109,7 @@ def put_back(root: Path, say: Callable[[str], None]) -> None:
         if is_broken(path):
             path.unlink()
         now = "put back as it was committed" if path.exists() else "removed"
-        say(f"{name} was incomplete, as after a killed dvc: {now}; DVC takes later results from its run-cache")
+        say(f"DVC cannot read {name}, as after a killed dvc: {now}; DVC takes later results from its run-cache")
 
 
 def lock_files(root: Path) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
+from distillkit.base.arguments import conflict
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
@@ -123,11 +124,11 @@ def git(folder: Path) -> Finding:
 
 def locks(folder: Path) -> Iterator[Finding]:
     """A finding for each of dvc.lock and rwlock that is broken because DVC was killed while writing it."""
-    found, root = "incomplete, as after a killed dvc", dvc_root(folder)
+    found, root = "DVC cannot read it, as after a killed dvc", dvc_root(folder)
     if is_broken(folder / NAME):
         yield Finding(NAME, "failure", found, "distillkit repro restores it from Git and the run-cache")
     elif wrong := unparsed(folder / NAME):
-        yield Finding(NAME, "failure", wrong, "after a merge, keep one version of each stage")
+        yield Finding(NAME, "failure", wrong, "keep one version of each stage")
     if root is not None and read_rwlock(root / RWLOCK) is None:
         yield Finding(RWLOCK, "failure", found, "distillkit repro deletes it")
 
@@ -150,6 +151,9 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     file = folder / params.FILE
     if not file.is_file():
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
+        return
+    if line := conflict(file):
+        yield Finding(str(file), "failure", f"has a merge conflict at line {line}", "keep one version of each part")
         return
     own = str(folder.resolve())
     sys.path.append(own)  # for networks of the user's own, as stages run in that folder
