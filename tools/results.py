@@ -7,6 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from math import hypot, sqrt
 from pathlib import Path
 from statistics import mean, stdev
@@ -55,10 +56,12 @@ class Row(NamedTuple):
     hours: float
 
 
-def way_of(recipe: Mapping[str, Any]) -> str:
-    """The line that a recipe belongs to: its method, and what is unusual about SelMatch or MTT."""
+def way_of(name: str, recipe: Mapping[str, Any]) -> str:
+    """The line that a recipe belongs to: its method, and what is unusual about it."""
     method: str = recipe["method"]
-    if method not in ("selmatch", "mtt"):
+    if "-late-" in name:
+        method += ", longer scan"
+    if recipe["method"] not in ("selmatch", "mtt"):
         return method
     if (steps := recipe["optim"]["steps"]) != STEPS:
         return f"{method}, {steps} steps"
@@ -72,7 +75,7 @@ def rows() -> Iterator[Row]:
     sets = dict[tuple[str, int], list[str]]()
     for name, recipe in recipes.items():
         if (STUDY / "metrics" / f"{name}.json").is_file():  # else not run yet
-            sets.setdefault((way_of(recipe), recipe.get("ipc", IMAGES)), []).append(name)
+            sets.setdefault((way_of(name, recipe), recipe.get("ipc", IMAGES)), []).append(name)
     for (way, ipc), names in sets.items():
         found = [read_metrics(STUDY / "metrics" / f"{name}.json") for name in names]
         runs = found[0]["accuracy"]["runs"]
@@ -273,26 +276,45 @@ def updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     for name in sorted(sizes, key=lambda name: sizes[name]):
         each = [(what, sets.get(name)) for what in ("accuracy", "hard") for sets in found.values()]
         cells = ["–" if one is None else f"{100 * one[what]['mean']:.1f}" for what, one in each]
-        lines.append([f"{sizes[name]:,}", "all images" if name == "full" else recipes[name]["method"], *cells])
+        lines.append([f"{sizes[name]:,}", "all images" if name == "full" else way_of(name, recipes[name]), *cells])
+    return joined(lines)
+
+
+def scans() -> str:
+    """Accuracy on held-out training images by the window's start, after few and after many updates; a * is the best."""
+    found = json.loads((STUDY / "scans.json").read_text(encoding="utf-8"))
+    recipes = YAML(typ="safe").load(STUDY / "params.yaml")["recipes"]
+    both = [name for name in found if "-late-" not in name and name.replace("-ipc", "-late-ipc") in found]
+    columns = [name for one in both for name in (one, one.replace("-ipc", "-late-ipc"))]
+    header = ["start", *(f"{recipes[name]['ipc']}, {found[name]['updates']:,} updates %" for name in columns)]
+    lines = [header, ["---:"] * len(header)]
+    for start in sorted({float(start) for name in columns for start in found[name]["accuracy"]}):
+        cells = []
+        for name in columns:
+            own = found[name]["accuracy"]
+            best = "*" if own.get(f"{start:g}") == max(own.values()) else ""
+            cells.append(f"{100 * own[f'{start:g}']:.1f}{best}" if f"{start:g}" in own else "–")
+        lines.append([f"{start:g}", *cells])
     return joined(lines)
 
 
 def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
-    """SelMatch less others on the same sets, with the standard error over the networks."""
+    """SelMatch, also from a window by a longer scan, less others, with the standard error over the networks."""
     ipcs = sorted({int(name.rpartition("-ipc")[2]) for sets in found.values() for name in sets if "-ipc" in name})
     lines = [["points", "updates", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---", "---:"] + ["---:"] * len(ipcs)]
-    for other, what in (
-        (other, what) for what in ("accuracy", "hard") for other in ("random", "window", "mtt", "ccfs")
-    ):
+    others = [("selmatch", other) for other in ("random", "window", "mtt", "ccfs")]
+    others += [("selmatch-late", other) for other in ("random", "selmatch", "mtt")] + [("window-late", "random")]
+    for what, (first, other) in product(("accuracy", "hard"), others):
         for count, sets in found.items():
             cells = []
             for ipc in ipcs:
-                pair = [sets[name] for way in ("selmatch", other) if (name := f"{way}-ipc{ipc}") in sets]
+                pair = [sets[name] for way in (first, other) if (name := f"{way}-ipc{ipc}") in sets]
                 own = [figure([one[what]], one["accuracy"]["runs"]) for one in pair]
                 error = hypot(*(one.error for one in own))
                 cells.append(f"{own[0].mean - own[1].mean:+.1f} ± {error:.1f}" if len(own) == 2 else "–")
             if set(cells) != {"–"}:
-                lines.append([f"selmatch − {other}{', hard third' if what == 'hard' else ''}", f"{count:,}", *cells])
+                named = f"{first.replace('-late', ', longer scan')} − {other}"
+                lines.append([f"{named}{', hard third' if what == 'hard' else ''}", f"{count:,}", *cells])
     return joined(lines)
 
 
@@ -336,6 +358,7 @@ def main() -> int:
         "study-networks": networks(),
         "study-updates": updates(longer),
         "study-updates-differences": differences_by_updates(longer),
+        "study-scans": scans(),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
         "study-gradients": gradients(),
