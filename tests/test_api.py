@@ -25,6 +25,7 @@ from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.optim import Optim
+from distillkit.methods import METHODS
 from distillkit.methods.learning.mtt import Matching, TrajectoryMatching
 from distillkit.networks import factories
 from distillkit.pipeline import checkpoints
@@ -260,6 +261,9 @@ def test_a_method_as_an_object(data, experts):
     assert small.params["optim"]["image_lr"] == 5.0 and small.provenance["recipe"] == "mtt-ipc2"
     with pytest.raises(ParamsError, match="method is Optim; expected a name"):
         dk.distill(data, optim, 2)
+    assert dk.distill(data, METHODS["random"](ipc=2), 2).params["ipc"] == 2
+    with pytest.raises(ParamsError, match=r"^ipc is 3, but the method's is 2; expected one number; leave ipc= out$"):
+        dk.distill(data, METHODS["random"](ipc=2), 3)
 
 
 def test_a_score_of_ones_own(data, experts):
@@ -267,6 +271,8 @@ def test_a_score_of_ones_own(data, experts):
     small = dk.distill(data, "window", 1, experts=experts, difficulty=hardest, window_start=0.0)
     last = [int((data.train.labels == label).nonzero()[-1]) for label in range(10)]
     assert sorted(small.source_row.tolist()) == sorted(last)
+    alone = dk.distill(data, "window", 1, difficulty=hardest, window_start=0.0, network=NETWORK)
+    assert alone.source_row.equal(small.source_row) and "count" not in alone.experts, "no expert was trained"
     with pytest.raises(ParamsError, match=r"difficulty is of shape \(3,\); expected one number for each of the 200"):
         dk.distill(data, "window", 1, experts=experts, difficulty=torch.zeros(3))
     with pytest.raises(ParamsError, match="difficulty is 'hard'; expected one of forgetting"):
@@ -406,8 +412,9 @@ def test_a_package_keeps_what_was_evaluated(data, sets, tmp_path, storage):
     small, folder = sets["dm"], tmp_path / "small"
     report = dk.evaluate(small, data.test, storage=storage, **numbers)
     plain = dk.evaluate(sets["random"], data, **numbers)
-    dk.save_package(folder, data, {"random-ipc2": (sets["random"], plain), "dm": (small, report)}, storage=storage)
-    loaded = dk.load(folder, "dm")
+    dk.save_package(folder, data, {"dm": (small, report), "random-ipc2": (sets["random"], plain)}, storage=storage)
+    loaded = dk.load(folder)  # the last one that is no baseline
+    assert torch.equal(loaded.images, dk.load(folder, "dm").images)
     assert loaded.images.dtype == torch.float32 and torch.equal(loaded.images, stored(small, storage).images)
     assert torch.equal(loaded.images, small.images) == (storage == "float32")
     assert dk.evaluate(loaded, data.test, **numbers).runs == report.runs

@@ -124,6 +124,10 @@ def package(data, measured, folder, sets=None, **more):
         ),
         (lambda d, e, m, p: dk.train_experts(d, cont=3), r"^cont is not a parameter \(did you mean 'count'\?\)"),
         (lambda d, e, m, p: dk.from_arrays(d.train.images, d.train.labels, foo=torch.rand(3)), "^foo is not a par"),
+        (
+            lambda d, e, m, p: dk.from_arrays(d.train.images, d.train.labels, test=(d.test.images, d.test.labels)),
+            "^test is not a parameter; expected test_images= and test_labels=; give both$",
+        ),
         (lambda d, e, m, p: package(d, m, p, default="mtt"), "^default is 'mtt'; expected the name of a set, one of a"),
         (lambda d, e, m, p: package(d, m, p, [m]), r"^sets is list; expected \{name: \(set, evaluation\)\}$"),
         (lambda d, e, m, p: package(d, m, p, {"a": m[::-1]}), r"^'a' is \(Evaluation, DistilledSet\); expected \(set,"),

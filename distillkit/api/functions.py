@@ -40,6 +40,7 @@ from distillkit.data.files.packed import Storage
 from distillkit.data.images import RealData
 from distillkit.evaluation.evaluate import THIRDS, EvaluationRecipe
 from distillkit.evaluation.metrics import classes_of, metrics_of
+from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.protocol import fingerprint
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.method import uses_experts
@@ -55,6 +56,8 @@ from distillkit.setup.defaults import EVALUATION, EXPERTS_COUNT, Facts, values
 from distillkit.training.expert_files import ExpertFiles
 from distillkit.training.loop import TrainingRecipe
 from distillkit.training.trajectories import ExpertRecipe, Experts, ExpertsInMemory, KindOfExperts
+
+BY_DIFFICULTY = ("window", "ccs")  # methods that use nothing of the experts but a difficulty and their kind of network
 
 # Distillation
 
@@ -108,6 +111,9 @@ def distill(
         check_classes(recipe.method, dict(zip(data.train.class_names, data.train.class_counts, strict=True)))
         if not uses_experts(recipe.method):
             return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
+        if experts is None and not isinstance(difficulty, str) and recipe.method_name in BY_DIFFICULTY:
+            scores = scores_for(KindOfExperts(spec), difficulty, len(data.train))
+            return made(recipe, data, KindOfExperts(spec), scores, seed, kept)
         if experts is None:
             tell(f"{recipe.name} needs experts: training {EXPERTS_COUNT}; to use your own, give experts=")
         trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
@@ -193,7 +199,8 @@ def evaluate(
         test: ``data.test``; or a map-style Dataset of (image, label) or a tuple (images, labels), as for
             :func:`from_torch` and :func:`from_arrays`, with the set's classes and image size.
         network: a name, a NetworkSpec, or a function (image_shape, classes) that returns an ``nn.Module``. Default: a
-            ConvNet of width 32 with batch normalisation, whose depth fits the images.
+            ConvNet of width 32 with batch normalisation, whose depth fits the images. alexnet, resnet18, vgg11, vit
+            and mlp have the learning rate of ``evaluation.others``, unless ``lr`` is given.
         runs: the number of networks; default 5.
         seed: the same seed gives the same accuracies, and the same initial weights for every set.
         storage: how a package will store learned images: float32, float16, or uint8 with a scale and an offset per
@@ -206,6 +213,8 @@ def evaluate(
         check_given(training, [part.name for part in fields(TrainingRecipe)], ("network", "runs", "seed", "storage"))
         kept = stored(small, convert(storage, Storage, "storage"))
         seed, images = whole(seed, "seed"), test_images(test, small)
+        if isinstance(network, str) and network in USUAL:
+            training = {"lr": USUAL[network].lr, **training}
         facts, given = facts_of(images), without_none({"network": network, "runs": runs})
         numbers = merged(values(EVALUATION, facts)["evaluation"], given | {"training": training}, facts)
         recipe = read(numbers, EvaluationRecipe, "evaluation")

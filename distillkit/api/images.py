@@ -8,6 +8,7 @@ from typing import Any
 from distillkit.api.sets import Data, DistilledSet, as_data, distilled
 from distillkit.api.settings import check_given, expect, visiting
 from distillkit.api.words import python_words
+from distillkit.base.errors import ParamsError
 from distillkit.base.params import read
 from distillkit.data.images import RealData
 from distillkit.hub.pull import load_with_provenance
@@ -17,6 +18,8 @@ from distillkit.sources import fetch as sources
 from distillkit.sources.python import Rows, from_datasets, inner
 from distillkit.sources.readers import DigitsSource, Source
 from distillkit.sources.summary import remarks
+
+OPTIONS = [part.name for part in fields(sources.DataSpec) if part.name != "source"]
 
 
 def from_torch(
@@ -48,6 +51,10 @@ def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: 
 
     All else is as in :func:`from_torch`.
     """
+    with visiting():
+        if "test" in options:  # as from_torch calls it
+            raise ParamsError("test is not a parameter; expected test_images= and test_labels=; give both")
+        check_given(options, [*OPTIONS, "class_names", "name"], ("images", "labels", "test_images", "test_labels"))
     test = None if test_images is None and test_labels is None else Rows(test_images, test_labels)
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
@@ -83,8 +90,7 @@ def data_spec(source: Source | Mapping[str, Any], options: Mapping[str, Any]) ->
     given = {key: list(part) if isinstance(part, tuple) else part for key, part in options.items()}
     if isinstance(side := given.get("size"), int):
         given["size"] = [side, side]
-    known = [part.name for part in fields(sources.DataSpec) if part.name != "source"]
-    check_given(given, known, ("train", "test", "class_names", "name"))
+    check_given(given, OPTIONS, ("train", "test", "class_names", "name"))
     meant = dict(source) if isinstance(source, Mapping) else asdict(source)
     return read({"source": meant, **given}, sources.DataSpec, "data")
 

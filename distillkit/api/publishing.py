@@ -40,7 +40,7 @@ def save_package(
         folder: where to write; its name becomes the package's name.
         data: the images that all sets were made from.
         sets: (set, evaluation) by name.
-        default: the name of the set that is loaded if none is named; by default the last one.
+        default: the name of the set that is loaded if none is named; by default the last one that is no baseline.
         overwrite: whether an earlier package in ``folder`` may be replaced.
         publication: where, by whom and when it is published: the section ``package.publication`` (docs/trust.md).
         rai: your statements about the images: the section ``package.rai``.
@@ -60,15 +60,16 @@ def save_package(
     first = next(iter(sets.values()))[1].recipe
     shown = [name for name, (small, _) in sets.items() if small.method != "full"] or list(sets)
     check_default(default, shown)
+    default = default or ([name for name in shown if sets[name][0].method != "random"] or shown)[-1]
     with visiting(), tempfile.TemporaryDirectory() as temporary:
         tell_if_typed(first.network, *(small.experts.get("network", {}) for small, _ in sets.values()))
-        one = sets[default or shown[-1]][0]
+        one = sets[default][0]
         build(
             path,
             name=path.resolve().name,
             entries=list(written(sets, Path(temporary), storage)),
             packaged=shown,
-            default=default or shown[-1],
+            default=default,
             real=data,
             inputs={},
             evaluation=first.plain(),

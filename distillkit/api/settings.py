@@ -200,6 +200,8 @@ def recipe_for(method: Any, ipc: int | None, name: str | None, facts: Facts, giv
     known = getattr(kind, "defaults", None)  # a method of another package may have this function
     if is_dataclass(method) and not isinstance(method, type):
         usual = {key: part for key, part in asdict(method).items() if part is not None}
+        if size and usual.get("ipc", ipc) != ipc:
+            raise ParamsError(f"ipc is {ipc}, but the method's is {usual['ipc']}; expected one number; leave ipc= out")
         optim = values(RECIPES.get(called, ""), facts, usual.get("ipc", 1)).get("optim")
         usual |= {"optim": optim} if optim else {}
     else:

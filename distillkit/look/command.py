@@ -13,6 +13,7 @@ from distillkit.look.description import describe
 from distillkit.look.opening import open_subject
 from distillkit.look.page import export, few_enough, page, sheets_of
 from distillkit.look.server import serving
+from distillkit.process.locks import keep_from_git
 from distillkit.process.progress import tell
 
 PAGES = Path(".distillkit/look")  # ignored by Git and DVC in a pipeline
@@ -44,8 +45,7 @@ def look(
     sheets = sheets_of(galleries)
     if few_enough(sheets):
         path = PAGES / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', described['title'])[:80]}.html"
-        if not (ignored := PAGES.parent / ".gitignore").exists():
-            write_text(ignored, "*\n")  # a page may show images that are not in the set
+        keep_from_git()  # a page may show images that are not in the set
         write_text(path, page(described, galleries, sheets, alone=True))
         opened(path.resolve().as_uri(), browse)
         return {"page": str(path), "files": {path.name: path.stat().st_size}}

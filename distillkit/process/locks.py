@@ -5,9 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distillkit.base.files import write_text
 from distillkit.process.interruption import interrupt, reacting
 
-LOCKS = Path(".distillkit/locks")
+OURS = Path(".distillkit")
+LOCKS = OURS / "locks"
+
+
+def keep_from_git(folder: Path = OURS) -> None:
+    """Let Git ignore the folder of our own work, also in a clone, which has no such folder."""
+    if not (ignored := folder / ".gitignore").exists():
+        write_text(ignored, "*\n")
 
 
 @contextmanager
@@ -15,7 +23,8 @@ def one_at_a_time(name: str, waiting: str) -> Iterator[None]:
     """A block that one process at a time runs for the file name ``name``; others print ``waiting`` and wait."""
     from filelock import FileLock, Timeout  # slow; --help does not need it
 
-    LOCKS.mkdir(parents=True, exist_ok=True)
+    keep_from_git()
+    LOCKS.mkdir(exist_ok=True)
     lock = FileLock(LOCKS / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
