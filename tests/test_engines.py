@@ -187,6 +187,18 @@ def test_the_pipeline_has_the_same_bytes(tmp_path, monkeypatch, run):
     }
 
 
+def test_a_stage_that_did_not_run_is_told_as_unchanged():
+    lines: list[str] = []
+    board = Board(lines.append)
+    for stage in ("one", "two"):
+        board.now(stage, "running")
+    board.said("one", "Running stage 'one':")
+    board.now("one", "done")
+    board.now("two", "done")
+    assert re.fullmatch(r"one: done after 0 s, 1 of 2", lines[1])
+    assert re.fullmatch(r"two: unchanged after 0 s, 2 of 2", lines[2])
+
+
 def test_a_stage_that_fails(four, run):
     """Its node and its one line are told; what runs beside it is kept, and then nothing else begins."""
     stages = FOUR | {"b": {"cmd": "echo no luck >&2; exit 3", "deps": ["one"], "outs": ["two"]}}

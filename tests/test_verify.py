@@ -607,6 +607,19 @@ def test_the_project_may_have_the_test_images(unavailable, tmp_path, monkeypatch
     assert capsys.readouterr().err.startswith(f"test images: {place}, exactly those of the claim\n")
 
 
+def test_the_project_has_the_images_of_an_artifact(unavailable, tmp_path, monkeypatch, capsys):
+    """Without a claim, images of the source that the artifact records; of another source they are not used."""
+    save_test(tmp_path / "pipeline/artifacts/real/real.safetensors")
+    monkeypatch.chdir(tmp_path / "pipeline")
+    artifact = Path(shutil.copytree(unavailable / RECIPE, "artifacts/distilled")) / "distilled.safetensors"
+    synthetic, provenance = load_synthetic(artifact)
+    assert len(held_out_images(artifact, synthetic, provenance, None)) == 300
+    assert capsys.readouterr().err == "test images: artifacts/real, of the source that the set records\n"
+    other = {**provenance, "source": {**provenance["source"], "revision": "other"}}
+    with pytest.raises(SourceError, match="the source lies elsewhere; give it with --test"):
+        held_out_images(artifact, synthetic, other, None)
+
+
 @pytest.mark.parametrize("spoil", [lambda path: save_test(path, shift=1), lambda path: path.write_text("{}"), None])
 def test_other_images_of_the_project_are_not_used(unavailable, tmp_path, monkeypatch, spoil):
     monkeypatch.chdir(tmp_path / "pipeline")

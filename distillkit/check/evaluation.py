@@ -7,7 +7,7 @@ except its network connection.
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from distillkit.base import params
 from distillkit.base.arguments import check_test
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError, counted
+from distillkit.base.files import canonical_json
 from distillkit.base.references import parse_reference
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.real_images import load_real, real_file
@@ -188,24 +189,31 @@ def held_out_images(
 ) -> ImageSet:
     """The test split for the set at ``path``; see :func:`source_images`.
 
-    If the source is not available, the project's own images are used, but only those with the digest ``tested``.
+    If the source is not available, the project's own images are used, but only those with the digest ``tested``, or
+    without a digest those of the recorded source.
     """
     try:
         return source_images(path, synthetic, provenance, given, labels=False).test
     except DistillkitError:
-        if given is not None or tested is None or (found := project_images(path, tested)) is None:
+        if given is not None or (found := project_images(path, provenance.get("source"), tested)) is None:
             raise
         return found
 
 
-def project_images(path: Path, tested: str) -> ImageSet | None:
-    """The test images in artifacts/real, of this folder or of the pipeline that ``path`` lies in, with this digest."""
+def project_images(path: Path, source: Any, tested: str | None) -> ImageSet | None:
+    """The test images in artifacts/real, of this folder or of the pipeline that ``path`` lies in, that match."""
     pipelines = [parent for parent in path.resolve().parents if parent.name == "artifacts"]
     for place in (Path("artifacts/real"), *(folder / "real" for folder in pipelines)):
         with suppress(DistillkitError):
-            if real_file(place).is_file() and digest(images := load_real(place).test) == tested:
-                tell(f"test images: {os.path.relpath(place)}, exactly those of the claim")
-                return images
+            if not real_file(place).is_file():
+                continue
+            real, said = (
+                load_real(place),
+                "exactly those of the claim" if tested else "of the source that the set records",
+            )
+            if digest(real.test) == tested if tested else canonical_json(asdict(real.info)) == canonical_json(source):
+                tell(f"test images: {os.path.relpath(place)}, {said}")
+                return real.test
     return None
 
 

@@ -24,6 +24,7 @@ class Board:
     def __init__(self, write: Callable[[str], None]):
         self.write = write  # writes a whole line
         self.states: dict[str, tuple[str, str, float]] = {}  # state, node, and start time (or duration, once ended)
+        self.spoke: set[str] = set()  # stages of which DVC said that they run, or where their results come from
 
     @contextmanager
     def shown(self, plan: Plan) -> Iterator[None]:
@@ -50,11 +51,13 @@ class Board:
             done = sum(each == "done" for each, _, _ in self.states.values())
             took = f" after {seconds:.0f} s" if seconds or node else ""
             count = f", {done} of {len(self.states)}" if state == "done" else ""
-            self.write(presentable(f"{stage}: {state}{where}{took}{count}"))
+            word = "unchanged" if state == "done" and not node and stage not in self.spoke else state
+            self.write(presentable(f"{stage}: {word}{where}{took}{count}"))
         elif node and state == "running":
             self.write(presentable(f"{stage}: running{where}"))
 
     def said(self, stage: str, line: str) -> None:
+        self.spoke.add(stage)
         self.write(presentable(f"{stage}: {line}"))
 
     def note(self, line: str) -> None:
