@@ -20,14 +20,14 @@ from distillkit.process.command import run
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 IMAGES = (
     "A real.safetensors with the test split, or the source's local folder; by default fetched from the source, or else "
-    "artifacts/real if it has the images of the claim."
+    "artifacts/real if it has the same images."
 )
 TEST = click.option("--test", type=Path, help=IMAGES)
 SOURCE = "A real.safetensors, or the source's local folder; by default fetched from the source."
 NETWORK = click.option(
     "--network",
-    help="Another network: vgg11, alexnet, resnet18, mlp or vit; or package.module:function that builds the network, "
-    "if the recipe names one.",
+    help="Another network: vgg11, alexnet, resnet18, mlp or vit; or, for a set of a network of somebody's own, "
+    "the function that builds it, as package.module:function.",
 )
 
 SAVED_AS, LABELS = ["normalised", "pixels"], ["probabilities", "logits", "hard"]  # choices of `distillkit import`

@@ -691,6 +691,14 @@ def test_what_only_dvc_cannot_read(repository):
     assert found.status == "failure" and re.match(r"has a merge conflict at line \d+$", found.found)
 
 
+def test_a_clone_without_the_merge_driver(repository):
+    (repository / ".gitattributes").write_text("dvc.lock merge=dvc-lock\n")
+    found = examined(repository)["dvc.lock"]
+    assert (found.status, found.remedy) == ("warning", "distillkit merge-lock --install")
+    run(repository, "git", "config", "merge.dvc-lock.driver", "distillkit merge-lock %O %A %B %P")
+    assert "dvc.lock" not in examined(repository)
+
+
 def test_networks_of_the_folder_that_is_named(repository):
     """As stages run there."""
     change(repository, NETWORK, 'network: {factory: "nets:net"}')
@@ -699,7 +707,10 @@ def test_networks_of_the_folder_that_is_named(repository):
     lines = ["from torch import nn", "def net(shape, classes):"]
     lines += ["    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))"]
     (repository / "nets.py").write_text("\n".join(lines))
-    assert named().returncode == 0, named().stdout
+    told = "nets.py is no dependency of any stage, so an edit of it runs nothing again"
+    assert named().returncode == 0 and told in named().stdout, named().stdout
+    (repository / "dvc.yaml").write_text("stages: {evaluate: {foreach: [a], do: {cmd: x, deps: [nets.py]}}}\n")
+    assert told not in named().stdout
 
 
 def test_half_a_rwlock_is_a_failure(repository):

@@ -191,7 +191,9 @@ def check_pipelines(targets: Iterable[str]) -> None:
     for folder in {file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}:
         if (folder / params.FILE).is_file() and is_pipeline(folder):
             if line := conflict(file := folder / params.FILE):
-                raise ParamsError(f"{file} has a merge conflict at line {line}; keep one version of each part")
+                raise ParamsError(
+                    f"{file} has a merge conflict at line {line}; keep what you need of both, without the marker lines"
+                )
             data = params.load(file)
             params.shards_of(data)
             params.entries(data, "recipes")

@@ -21,10 +21,11 @@ from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, RWLOCK, is_broken, read_rwlock, unparsed
+from distillkit.process.merge_lock import DRIVER
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
-from distillkit.setup.local_source import local_images, stage_fetch
+from distillkit.setup.local_source import local_images, not_followed, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
 from distillkit.setup.workflow import dvc_root
@@ -129,6 +130,10 @@ def locks(folder: Path) -> Iterator[Finding]:
         yield Finding(NAME, "failure", found, "distillkit repro restores it from Git and the run-cache")
     elif wrong := unparsed(folder / NAME):
         yield Finding(NAME, "failure", wrong, "keep one version of each stage")
+    here = partial(output, "git", "-C", str(folder))
+    if here("check-attr", "merge", NAME).endswith(DRIVER) and not here("config", f"merge.{DRIVER}.driver"):
+        by_lines = "Git merges it by lines in this clone, although .gitattributes asks for merges by stage"
+        yield Finding(NAME, "warning", by_lines, "distillkit merge-lock --install")
     if root is not None and read_rwlock(root / RWLOCK) is None:
         yield Finding(RWLOCK, "failure", found, "distillkit repro deletes it")
 
@@ -153,7 +158,12 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
         return
     if line := conflict(file):
-        yield Finding(str(file), "failure", f"has a merge conflict at line {line}", "keep one version of each part")
+        yield Finding(
+            str(file),
+            "failure",
+            f"has a merge conflict at line {line}",
+            "keep what you need of both, without the marker lines",
+        )
         return
     own = str(folder.resolve())
     sys.path.append(own)  # for networks of the user's own, as stages run in that folder
@@ -174,6 +184,7 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     yield from run_cache(folder / "dvc.yaml")
     yield from extras(data)
     checks.check_params(data)
+    yield from not_followed(data, folder)
     params.section(data, "seed", int)  # the rest of what must be there is read below
     spec = params.section(data, "data", DataSpec)
     yield from (local := list(local_images(spec.source, folder)))

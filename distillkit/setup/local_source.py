@@ -1,4 +1,4 @@
-"""Images in a folder on this machine: whether clones will have them, and whether they are those that were fetched."""
+"""Images and networks on this machine: whether clones will have them, and whether DVC will see that they change."""
 
 import os
 import shlex
@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from distillkit.base.errors import counted
+from distillkit.base.files import canonical_json
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.base.params import FILE
+from distillkit.networks.factories import FACTORIES
+from distillkit.pipeline.own_code import files_of_module
 from distillkit.setup.diagnostics import Finding, guarded, output
 from distillkit.setup.inspection import local_folder
 from distillkit.setup.new_files import next_command
+from distillkit.setup.workflow import dvc_root
 from distillkit.sources.readers import HuggingFaceSource, Source
 
 MIB = 2**20
@@ -42,9 +46,14 @@ def local_images(source: Source, folder: Path) -> Iterator[Finding]:
 
 def stage_fetch(folder: Path) -> Mapping[str, Any]:
     """The stage fetch in dvc.yaml; empty where there is none."""
-    with suppress(OSError, UnreadableError, KeyError, TypeError):
-        if isinstance(found := read_yaml(content(folder / "dvc.yaml"))["stages"]["fetch"], dict):
-            return found
+    return stages_of(folder).get("fetch", {})
+
+
+def stages_of(folder: Path) -> Mapping[str, Mapping[str, Any]]:
+    """The stages in dvc.yaml by name; none if it cannot be read."""
+    with suppress(OSError, UnreadableError, KeyError, TypeError, AttributeError):
+        stages = read_yaml(content(folder / "dvc.yaml"))["stages"].items()
+        return {name: stage for name, stage in stages if isinstance(stage, dict)}
     return {}
 
 
@@ -133,3 +142,19 @@ def has_changed(recorded: Any) -> bool:
     if (len(files), sum(files)) != (recorded.meta.nfiles, recorded.meta.size):
         return True
     return sum(files) <= HASHED and bool(recorded.changed_checksum())
+
+
+def not_followed(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
+    """A warning for each file of the user's own networks that no stage in ``folder`` depends on. They were imported."""
+    deps = [dep for stage in stages_of(folder).values() for dep in stage.get("do", stage).get("deps", ())]
+    known = [(folder / (dep if isinstance(dep, str) else next(iter(dep)))).resolve() for dep in deps]
+    for name, factory in FACTORIES.items():
+        if canonical_json(name) not in canonical_json(data):
+            continue
+        for file in files_of_module(factory.__module__):
+            here = file.resolve().is_relative_to(dvc_root(folder) or folder.resolve())
+            if here and not any(file.resolve().is_relative_to(path) for path in known):
+                place = os.path.relpath(file.resolve(), folder.resolve())
+                found = f"{place} is no dependency of any stage, so an edit of it runs nothing again"
+                remedy = "add it to deps of the stages that train the network in dvc.yaml"
+                yield Finding("network", "warning", found, remedy)
