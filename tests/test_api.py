@@ -380,6 +380,8 @@ def test_a_package_with_an_own_network_says_what_verify_needs(data, experts, set
     package, data_file = open_package(tmp_path / "small-digits"), tmp_path / "real.safetensors"
     data.save(data_file)
     options = {"test": data_file, "runs": 2, "seed": 0}
+    with pytest.raises(ParamsError, match=r"claims no accuracy of it .*; expected one of package.module:function; "):
+        verify(package, "random-ipc2", network="mlp", **options)
     with pytest.raises(ParamsError, match="network is own_networks:plain, which is not distillkit's"):
         verify(package, None, **options)
     assert verify(package, None, **options, network="own_networks:plain").matches

@@ -156,7 +156,7 @@ def test_what_dvc_cannot_read_is_one_line(tmp_path):
         ),
         ("shards: [0]", "shards: 3", r"params.yaml: expert_shards is 3; expected a list"),
         ("expert", "\texpert", r"params.yaml line 1 is not valid YAML: found character .* cannot start .*; correct it"),
-        ("recipes", "<<<<<<< ours\nrecipes", "params.yaml has a merge conflict at line 2; keep one version of"),
+        ("recipes", "<<<<<<< ours\nrecipes", "params.yaml has a merge conflict at line 2; keep what you need of both"),
         ("recipes", "expert_shards", r"params.yaml line 2 is not valid YAML: found duplicate key .*; correct it"),
         ("{full: {method: full}}", "{}", "params.yaml: recipes is empty; expected at least one entry"),
     ],

@@ -37,6 +37,7 @@ ARTIFACT = (
     "distillkit init --dry-run --dataset FOLDER lists the contents"
 )
 SPECS = "digits, a folder, owner/name of the Hub, torchvision:Name, or folder:PATH where folders name the classes"
+RESOLVE = "keep what you need of both, without the marker lines"  # of a merge conflict
 TAG = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 NO_TAGS = re.compile(rf"{MAIN}|HEAD|.*\.lock|{COMMIT.pattern}")  # Git or people would read these as something else
 
@@ -191,9 +192,7 @@ def check_pipelines(targets: Iterable[str]) -> None:
     for folder in {file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}:
         if (folder / params.FILE).is_file() and is_pipeline(folder):
             if line := conflict(file := folder / params.FILE):
-                raise ParamsError(
-                    f"{file} has a merge conflict at line {line}; keep what you need of both, without the marker lines"
-                )
+                raise ParamsError(f"{file} has a merge conflict at line {line}; {RESOLVE}")
             data = params.load(file)
             params.shards_of(data)
             params.entries(data, "recipes")
@@ -201,7 +200,7 @@ def check_pipelines(targets: Iterable[str]) -> None:
 
 def conflict(file: Path) -> int:
     """The line, from 1, where Git left a merge conflict in a file; 0 if there is none, or no such file."""
-    lines = file.read_bytes().splitlines() if file.exists() else ()
+    lines = file.read_bytes().splitlines() if file.is_file() else ()
     return next((number for number, line in enumerate(lines, 1) if line.startswith(b"<<<<<<< ")), 0)
 
 

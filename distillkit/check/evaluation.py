@@ -4,6 +4,7 @@ Packages come from other people. So the work that they ask for is limited, and t
 except its network connection.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -207,13 +208,15 @@ def project_images(path: Path, source: Any, tested: str | None) -> ImageSet | No
         with suppress(DistillkitError):
             if not real_file(place).is_file():
                 continue
-            real, said = (
-                load_real(place),
-                "exactly those of the claim" if tested else "of the source that the set records",
-            )
-            if digest(real.test) == tested if tested else canonical_json(asdict(real.info)) == canonical_json(source):
-                tell(f"test images: {os.path.relpath(place)}, {said}")
-                return real.test
+            real = load_real(place)
+            if tested is not None and digest(real.test) == tested:
+                found = "exactly those of the claim"
+            elif tested is None and json.loads(canonical_json(asdict(real.info))) == source:
+                found = "of the source that the set records"
+            else:
+                continue
+            tell(f"test images: {os.path.relpath(place)}, {found}")
+            return real.test
     return None
 
 

@@ -102,11 +102,9 @@ def claim_with(network: str, package: Package, name: str, record: Mapping[str, A
     """What the package claims for another network. Raises ParamsError where that is nothing."""
     claims = record["results"].get("others", {})
     if network not in claims:
-        expected = (
-            f"expected one of {', '.join(map(printable, claims))}"
-            if claims
-            else "expected none, or package.module:function"
-        )
+        own = "factory" in record["evaluation"]["network"]
+        known = [*map(printable, claims), *(["package.module:function"] if own else [])]
+        expected = f"expected one of {', '.join(known)}" if known else "expected no --network"
         found = f"--network is {network}, but {package.name} claims no accuracy of it for {name!r}"
         raise ParamsError(f"{found}; {expected}; distillkit evaluate --network {network} measures it")
     claimed: Mapping[str, Any] = claims[network]["accuracy"]

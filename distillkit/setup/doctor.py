@@ -14,7 +14,7 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.arguments import conflict
+from distillkit.base.arguments import RESOLVE, conflict
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
@@ -158,12 +158,7 @@ def pipeline(folder: Path) -> Iterator[Finding]:
         yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
         return
     if line := conflict(file):
-        yield Finding(
-            str(file),
-            "failure",
-            f"has a merge conflict at line {line}",
-            "keep what you need of both, without the marker lines",
-        )
+        yield Finding(str(file), "failure", f"has a merge conflict at line {line}", RESOLVE)
         return
     own = str(folder.resolve())
     sys.path.append(own)  # for networks of the user's own, as stages run in that folder
@@ -184,7 +179,7 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     yield from run_cache(folder / "dvc.yaml")
     yield from extras(data)
     checks.check_params(data)
-    yield from not_followed(data, folder)
+    yield from guarded("network", lambda: not_followed(data, folder))
     params.section(data, "seed", int)  # the rest of what must be there is read below
     spec = params.section(data, "data", DataSpec)
     yield from (local := list(local_images(spec.source, folder)))
