@@ -58,7 +58,10 @@ def pipeline(tmp_path, monkeypatch) -> Path:
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {"params.yaml"}
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {
+        "params.yaml",
+        ".distillkit/.gitignore",
+    }
 
 
 def gather(monkeypatch, *arguments: str) -> None:

@@ -200,6 +200,13 @@ def test_other_inputs_do_not_take_up_the_work(whole, before):
     assert contents(project) == whole.after("evaluate")
 
 
+def test_git_ignores_our_work_in_a_clone(tmp_path, monkeypatch):
+    """``init`` writes such a file, but it ignores itself, so Git does not have it."""
+    monkeypatch.chdir(tmp_path)
+    with sole(["x"]):
+        assert Path(".distillkit/.gitignore").read_text() == "*\n"
+
+
 def test_one_process_at_a_time_runs_a_stage(whole, before, monkeypatch):
     project = before("score")
     monkeypatch.chdir(project)
@@ -313,7 +320,7 @@ def test_dvc_repro_interrupted(long_project, tmp_path):
 
     assert repro(long_project) == {"distill@selmatch"}
     assert (long_project / "dvc.lock").read_text() == (uninterrupted / "dvc.lock").read_text()
-    assert contents(long_project / ".distillkit") == {}
+    assert contents(long_project / ".distillkit").keys() == {".gitignore"}
 
     shutil.rmtree(long_project / "artifacts")
     (long_project / "dvc.lock").unlink()
