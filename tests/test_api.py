@@ -558,7 +558,7 @@ def test_what_is_no_dataset(call, message):
 
 
 def test_a_source_in_python_cannot_be_fetched_by_others(data, tmp_path):
-    from distillkit.check.evaluation import held_out_images
+    from distillkit.check.held_out import held_out_images
 
     given = dk.from_arrays(data.train.images, data.train.labels, name="mine")
     small = dk.distill(given, "random", 1, network=NETWORK)

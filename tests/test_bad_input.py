@@ -62,7 +62,8 @@ class Ended(NamedTuple):
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return found - {".distillkit/.gitignore"}
 
 
 def mistake(ended: Ended) -> str:

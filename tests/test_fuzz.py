@@ -33,7 +33,7 @@ from distillkit.check import show
 from distillkit.check.consistency import check_parts
 from distillkit.check.diff import text as difference_views
 from distillkit.check.diff.inputs import difference
-from distillkit.check.evaluation import recorded_source
+from distillkit.check.held_out import recorded_source
 from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData, channel_statistics, real_subset

@@ -15,7 +15,7 @@ import distillkit as dk
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.base.files import sha256
 from distillkit.base.params import read
-from distillkit.check.evaluation import source_images
+from distillkit.check.held_out import source_images
 from distillkit.data.files.artifact import load_synthetic, provenance_of, save_difficulty, save_synthetic
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import real_subset

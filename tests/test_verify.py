@@ -18,9 +18,10 @@ from pyarrow import parquet
 
 import distillkit
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError, SourceError
-from distillkit.check import evaluation as evaluate_again
+from distillkit.check import held_out
 from distillkit.check.consistency import check_accuracy, differing_column, is_preview
-from distillkit.check.evaluation import evaluation_recipe, held_out_images
+from distillkit.check.evaluation import evaluate_again, evaluation_recipe
+from distillkit.check.held_out import held_out_images
 from distillkit.check.verify import Verdict, as_dict, lines, tolerance, verify
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.files.real_images import save_real
@@ -105,7 +106,7 @@ def test_one_recipe_without_the_default_can_be_checked(first, tmp_path, capsys):
     assert check(tmp_path / "tiny", None).recipe == "random-ipc1" and told in capsys.readouterr().err
     assert len(distillkit.load(tmp_path / "tiny")) == 10 and told in capsys.readouterr().err
     assert len(distillkit.load(tmp_path / "tiny", "random-ipc1")) == 10 and told not in capsys.readouterr().err
-    found = evaluate_again.evaluate_again(tmp_path / "tiny", recipe=None, test=None, params_file=None, runs=1, seed=0)
+    found = evaluate_again(tmp_path / "tiny", recipe=None, test=None, params_file=None, runs=1, seed=0)
     assert found["recipe"] == "random-ipc1" and capsys.readouterr().err.count(told) == 1
 
 
@@ -504,7 +505,7 @@ def fetched(monkeypatch) -> list[DataSpec]:
         specs.append(spec)
         return digits_data()
 
-    monkeypatch.setattr(evaluate_again, "fetch", fetch)
+    monkeypatch.setattr(held_out, "fetch", fetch)
     return specs
 
 
@@ -592,7 +593,7 @@ def unavailable(first, tmp_path, monkeypatch) -> Path:
     def nowhere(*_, **__):
         raise SourceError("the source lies elsewhere; give it with --test")
 
-    monkeypatch.setattr(evaluate_again, "source_images", nowhere)
+    monkeypatch.setattr(held_out, "source_images", nowhere)
     return Path(shutil.copytree(first, tmp_path / "pipeline/artifacts/hub/tiny"))
 
 

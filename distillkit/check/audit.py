@@ -8,7 +8,8 @@ from typing import Any
 from distillkit.audit.audit import audit
 from distillkit.base import params
 from distillkit.base.errors import ArtifactError, DistillkitError
-from distillkit.check.evaluation import evaluation_recipe, set_at, source_images
+from distillkit.check.evaluation import evaluation_recipe, set_at
+from distillkit.check.held_out import source_images
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.data.images import RealData, SyntheticSet
 from distillkit.evaluation.evaluate import check_fit

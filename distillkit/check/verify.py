@@ -8,7 +8,8 @@ from typing import Any
 
 from distillkit.base.errors import ArtifactError, ParamsError, counted
 from distillkit.check.consistency import check_parts, contradiction
-from distillkit.check.evaluation import evaluation_recipe, held_out_images, measure, name_network, other_network
+from distillkit.check.evaluation import evaluation_recipe, measure, name_network, other_network
+from distillkit.check.held_out import held_out_images
 from distillkit.data.files.artifact import load_synthetic
 from distillkit.package.card_words import percent
 from distillkit.package.folders import MANIFEST
