@@ -24,7 +24,8 @@ from distillkit.pipeline.measure import measure_set
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "updates.json"
-WAYS, IPCS = ("random", "selmatch", "mtt", "ccfs", "window"), (1000, 250, 500, 1500)
+WAYS = ("random", "selmatch", "mtt", "ccfs", "window", "window-late", "selmatch-late", "selmatch-late-all")
+IPCS = (1000, 250, 500, 1500)
 SETS = ("full", *(f"{way}-ipc{ipc}" for ipc in IPCS for way in WAYS))
 
 
