@@ -2,7 +2,7 @@
 
     python scans.py
 
-It needs the windows in artifacts/distilled: a scan leaves the accuracies on held-out training images in its set's notes.
+It needs the windows in artifacts/distilled: a scan leaves the accuracies on held-out images in its set's notes.
 """
 
 from pathlib import Path
