@@ -20,10 +20,10 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # the compiler need not 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite runs in a process for each core and one more, as tests wait a lot; named tests run in one."""
+    """The whole suite runs in a process for each core; tests that are named run in one, which begins sooner."""
     whole = config.args_source is config.ArgsSource.TESTPATHS and not hasattr(config, "workerinput")
     if whole and not config.option.usepdb and getattr(config.option, "numprocesses", 0) is None:
-        config.option.numprocesses, config.option.dist = min(cores() + 1, 4), "worksteal"
+        config.option.numprocesses, config.option.dist = min(cores(), 4), "worksteal"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
