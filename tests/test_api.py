@@ -23,6 +23,7 @@ from distillkit.api.settings import network_of, visiting
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.data.files.real_images import load_real
 from distillkit.data.images import ImageSet
+from distillkit.evaluation.others import USUAL
 from distillkit.evaluation.rounding import stored
 from distillkit.matching.optim import Optim
 from distillkit.methods import METHODS
@@ -264,6 +265,12 @@ def test_a_method_as_an_object(data, experts):
     assert dk.distill(data, METHODS["random"](ipc=2), 2).params["ipc"] == 2
     with pytest.raises(ParamsError, match=r"^ipc is 3, but the method's is 2; expected one number; leave ipc= out$"):
         dk.distill(data, METHODS["random"](ipc=2), 3)
+
+
+def test_usual_networks_have_the_learning_rate_of_the_pipeline(data):
+    small, numbers = dk.distill(data, "random", 1), {"network": "mlp", "runs": 1, "steps": 1}
+    assert dk.evaluate(small, data, **numbers).recipe.training.lr == USUAL["mlp"].lr
+    assert dk.evaluate(small, data, lr=0.2, **numbers).recipe.training.lr == 0.2
 
 
 def test_a_score_of_ones_own(data, experts):

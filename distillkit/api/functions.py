@@ -109,16 +109,24 @@ def distill(
         spec = spec_for(network, facts) if experts is None else experts.spec
         check_learns(recipe.method, spec, data.train.image_shape, len(data.class_names))
         check_classes(recipe.method, dict(zip(data.train.class_names, data.train.class_counts, strict=True)))
-        if not uses_experts(recipe.method):
-            return made(recipe, data, KindOfExperts(spec), NO_SCORES, seed, kept)
-        if experts is None and not isinstance(difficulty, str) and recipe.method_name in BY_DIFFICULTY:
-            scores = scores_for(KindOfExperts(spec), difficulty, len(data.train))
+        if (scores := scores_without_experts(recipe, spec, experts, difficulty, len(data.train))) is not None:
             return made(recipe, data, KindOfExperts(spec), scores, seed, kept)
         if experts is None:
             tell(f"{recipe.name} needs experts: training {EXPERTS_COUNT}; to use your own, give experts=")
         trained = experts or train_experts(data, network=network, seed=seed, folder=folder)
         check_experts(recipe.method, known_of(trained), len(trained))
         return made(recipe, data, trained, scores_for(trained, difficulty, len(data.train)), seed, kept)
+
+
+def scores_without_experts(
+    recipe: Recipe, spec: Any, experts: Experts | None, difficulty: str | Tensor, images: int
+) -> Scores | None:
+    """The scores for a set that depends on no expert's parameters; None if experts are needed, or given and used."""
+    if not uses_experts(recipe.method):
+        return NO_SCORES
+    if experts is None and not isinstance(difficulty, str) and recipe.method_name in BY_DIFFICULTY:
+        return scores_for(KindOfExperts(spec), difficulty, images)
+    return None
 
 
 def made(recipe: Recipe, data: Data, experts: Experts, scores: Scores, seed: int, folder: Path | None) -> DistilledSet:
