@@ -230,12 +230,11 @@ def verify(
 def diff(before: str, after: str, recipe: str | None, picture: Path | None, as_json: bool) -> None:
     """Compare two sets: images, parameters, accuracy.
 
-    BEFORE and AFTER are artifacts, packaged folders or packages on the Hub (owner/name@revision). Two packages are
-    compared in all recipes, or in RECIPE only.
+    BEFORE and AFTER are artifacts, packaged folders, packages on the Hub (owner/name@revision), or recipes of the
+    pipeline in this folder. Two packages are compared in all recipes, or in RECIPE only.
     """
     check_picture("--picture", picture)
-    for side in (before, after):
-        arguments.package_reference(side)
+    before, after = (arguments.set_reference(side) for side in (before, after))
     from distillkit.check.diff import picture as diff_picture
     from distillkit.check.diff import text as views
     from distillkit.check.diff.inputs import difference
@@ -574,9 +573,12 @@ def import_(
 
 def how_saved(saved_as: str | None, statistics: str | None) -> tuple[Any, str | None]:
     """Both options of a set of tensors, asked for where they are missing."""
-    saved_as = saved_as or asked("--saved-as", "Were the images saved normalised, or as pixels", SAVED_AS)
+    if saved_as is None:
+        expected = "pixels, which are from 0 to 1, or normalised"
+        saved_as = asked("--saved-as", "Were the images saved normalised, or as pixels", expected, SAVED_AS)
     if saved_as == "normalised" and statistics is None:
-        statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)")
+        expected = "those that the images were normalised with: a name such as cifar10, or mean/std such as 0.5/0.2"
+        statistics = asked("--statistics", "Normalised with (cifar10, …, or mean/std)", expected)
     return saved_as, statistics
 
 
@@ -636,11 +638,10 @@ def check_picture(option: str, path: Path | None) -> None:
         raise click.UsageError(f"{option} is {path}; expected a file name that ends in .png; choose one")
 
 
-def asked(option: str, question: str, choices: list[str] | None = None) -> Any:
+def asked(option: str, question: str, expected: str, choices: list[str] | None = None) -> Any:
     """The user's answer to a question. Raises UsageError if stdin is not a terminal."""
     if not sys.stdin.isatty():
-        expected = f"; expected one of {', '.join(choices)}" if choices else ""
-        raise click.UsageError(f"{option} is missing{expected}")
+        raise click.UsageError(f"{option} is missing; expected {expected}")
     return click.prompt(question, type=click.Choice(choices) if choices else str, err=True)
 
 

@@ -422,8 +422,11 @@ def test_import_prints_a_recipe(command, foreign, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "--saved-as is missing; expected one of normalised, pixels"),
-        (["--saved-as", "normalised"], "--statistics is missing"),
+        ([], "--saved-as is missing; expected pixels, which are from 0 to 1, or normalised"),
+        (
+            ["--saved-as", "normalised"],
+            "--statistics is missing; expected those that the images were normalised with: a name such",
+        ),
     ],
 )
 def test_import_wants_to_be_told_the_space(command, foreign, tmp_path, options, message, monkeypatch):
@@ -439,6 +442,23 @@ def test_import_asks_a_person(foreign, tmp_path, monkeypatch):
     out = tmp_path / "mtt.safetensors"
     cli.main(["import", *map(str, foreign), "-o", str(out)], standalone_mode=False)
     assert describe(out)["pixel_range"] == [0.0, 0.75]
+
+
+def test_diff_of_two_recipes_by_name(command, package, tmp_path, monkeypatch):
+    """With their accuracies, if their pipeline has measured them."""
+    distilled = tmp_path / "artifacts/distilled"
+    distilled.mkdir(parents=True)
+    for name in ("one", "two"):
+        shutil.copy(package / "random-ipc2/distilled.safetensors", distilled / f"{name}.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert json.loads(command("diff", "one", "two", "--json").out)["not_known"] == ["accuracy"]
+    (tmp_path / "metrics").mkdir()
+    for name, mean in {"one": 0.9, "two": 0.92}.items():
+        (tmp_path / f"metrics/{name}.json").write_text(json.dumps({"accuracy": {"mean": mean, "std": 0.01, "runs": 2}}))
+    found = json.loads(command("diff", "one", "two", "--json").out)
+    assert found["accuracy"]["points"] == pytest.approx(2.0) and found["not_known"] == []
+    (tmp_path / "two").mkdir()  # a path goes before a name
+    assert "manifest.json" in command("diff", "one", "two").err
 
 
 def test_diff_of_artifacts_and_packages(command, folder, package, tmp_path):

@@ -413,6 +413,10 @@ def test_a_score_file_is_checked_before_experts_are_trained(repository):
     change(repository, "name: confidence ", "name: file\n  file: mine.npy ")
     found = examined(repository)["score file"]
     assert found.status == "failure" and f"score.file {repository / 'mine.npy'} does not exist" in found.found
+    (repository / "dvc.yaml").write_text("stages: {mine: {cmd: ./mine, outs: [mine.npy: {cache: false}]}}")
+    found = examined(repository)["score file"]
+    assert (found.status, found.found) == ("ok", "mine.npy is an output of stage mine, which has not run here")
+    (repository / "dvc.yaml").unlink()
     np.save(repository / "mine.npy", np.zeros(5))
     assert "score file" not in examined(repository)
     (repository / "artifacts/real").mkdir(parents=True)

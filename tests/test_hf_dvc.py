@@ -170,6 +170,7 @@ def test_a_stage_depends_on_the_hub(project, source, dvc):
 # ── as a remote ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 def test_push_status_pull_and_gc(project, store, dvc):
     write_folder(project / "data", 5)
     (project / "single.txt").write_text("one\n")

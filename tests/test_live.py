@@ -94,6 +94,7 @@ def rows(path: Path, separator: str) -> list[list[str]]:
     return [line.split(separator)[:2] for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
+@pytest.mark.long
 def test_the_curve_grows_while_the_stage_runs(project):
     """Read in the middle of two runs, the first of them terminated: always a beginning of the curve that comes out."""
     loss, seen = project / LIVE / "selmatch/plots/metrics/loss.tsv", []

@@ -144,8 +144,8 @@ def test_a_stage_says_that_its_server_was_killed(script):
     [
         ({}, "True"),
         ({"SHELL": shutil.which("bash"), "PS1": "(venv) $ "}, "True"),  # bash takes PS1 away
-        ({SERVER: ""}, "False"),
-        ({"TMPDIR": "long"}, "False"),
+        pytest.param({SERVER: ""}, "False", marks=pytest.mark.long),
+        pytest.param({"TMPDIR": "long"}, "False", marks=pytest.mark.long),
     ],
 )
 def test_repro_uses_it(script, tmp_path, variables, torch):

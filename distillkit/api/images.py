@@ -55,7 +55,7 @@ def from_arrays(images: Any, labels: Any, test_images: Any = None, test_labels: 
         if "test" in options:  # as from_torch calls it
             raise ParamsError("test is not a parameter; expected test_images= and test_labels=; give both")
         check_given(options, [*OPTIONS, "class_names", "name"], ("images", "labels", "test_images", "test_labels"))
-    test = None if test_images is None and test_labels is None else Rows(test_images, test_labels)
+    test = None if test_images is None and test_labels is None else Rows(test_images, test_labels, "test_")
     return from_torch(Rows(images, labels), test, **{"name": "arrays", **options})
 
 

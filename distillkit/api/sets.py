@@ -151,7 +151,7 @@ class DistilledSet(SyntheticSet):
     def __repr__(self) -> str:
         learned = int(self.learned.sum())
         what = f"{len(self)} images of {shape_words(tuple(self.images.shape[1:]), len(self.class_names))}"
-        told = "".join(f"\n  {key}: {as_yaml(self.params[key])}" for key in sorted(self.params) if key != "method")
+        told = "".join(f"\n  {key}: {self.setting(key)}" for key in sorted(self.params) if key != "method")
         return f"DistilledSet by {self.method}: {what}, {learned} learned and {len(self) - learned} real{told}"
 
     def _repr_html_(self) -> str:
@@ -169,6 +169,12 @@ class DistilledSet(SyntheticSet):
         """The method and all its settings: a recipe as in params.yaml."""
         found: Mapping[str, Any] = self.provenance.get("params", {})
         return found
+
+    def setting(self, key: str) -> str:
+        """A setting as text. If the method chose its value, this value and how it was chosen."""
+        given, chosen = self.params[key], self.notes.get(key)
+        text = as_yaml(given)
+        return f"{chosen:g}, chosen by {text}" if isinstance(chosen, float) and chosen != given else text
 
     @property
     def fingerprint(self) -> str:
@@ -246,7 +252,8 @@ class Evaluation:
         tested = f", on {counted(self.images, 'test image')}"
         return (
             f"Evaluation: accuracy {mean_std(self.mean, self.std, self.n)} % (n = {self.n}){tested}\n"
-            f"  network {self.recipe.network}, {training.steps} updates of batch {training.batch}, lr {training.lr:g}\n"
+            f"  network {self.recipe.network}, {training.steps} updates of batch {training.batch}, lr {training.lr:g}, "
+            f"augmentation {training.augmentation.kind}\n"
             f"  lowest of a class: {100 * self.per_class[worst]:.2f} % ({worst})"
         )
 

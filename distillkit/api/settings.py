@@ -180,6 +180,8 @@ def merged(numbers: Mapping[str, Any], given: Mapping[str, Any], facts: Facts) -
             value = value.item()
         if key == "network" and value is not None:
             value = network_of(value, facts)
+        elif key == "augmentation" and isinstance(value, str):
+            value = {"kind": value}
         elif isinstance(value, Mapping):
             before = found.get(key)
             value = merged(before if isinstance(before, Mapping) else {}, value, facts)

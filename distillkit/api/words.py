@@ -27,6 +27,9 @@ RULES = [  # applied in this order
     (r"\b(lower|but) training\.(\w+)", r"\1 \2"),
     (r"\bexperts\.(lr|epochs)\b", r"\1 of the experts"),
     (r"run (?:its|the) (?:\w+ )?stage\b(?: again| first| that writes it)?", "make it again"),
+    (r"^(\w+) is missing; add it", r"\1 is missing; give \1="),
+    (r"\bexpected a valid integer", "expected a whole number"),
+    (r"\bexpected a valid number", "expected a number"),
     (r"run the same command again( to go on)?", r"make the same call again\1"),
 ]
 COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in RULES]

@@ -172,6 +172,17 @@ def package_reference(text: str) -> Reference | None:
         raise ParamsError(f"{text} is no path here and no owner/name of the Hub; expected a package") from None
 
 
+def set_reference(text: str) -> str:
+    """``text``; for a recipe of the pipeline in this folder, the path of its artifact. Raises as
+    :func:`package_reference`.
+    """
+    artifact = Path("artifacts/distilled", f"{text}.safetensors")
+    if not Path(text).exists() and "/" not in text and artifact.is_file():
+        return str(artifact)
+    package_reference(text)
+    return text
+
+
 def push_target(repo: str, tag: str | None) -> str:
     """The name of the repository to push to. Raises ParamsError if a push cannot use ``repo`` or ``tag``."""
     reference = parse_reference(repo)

@@ -161,12 +161,12 @@ def estimate(folder: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Peak memory in bytes and number of networks of each stage that trains; empty if it is not our pipeline."""
     if not is_pipeline(folder) or not (folder / params.FILE).is_file():
         return {}, {}
-    from distillkit.setup.doctor import images  # imports torch
+    from distillkit.setup.doctor import fetched, images_in  # imports torch
     from distillkit.setup.resources import peaks_of
 
     data = params.load(folder / params.FILE)
     with named_from_here(folder):
-        peaks = peaks_of(data, images(folder))
+        peaks = peaks_of(data, images_in(fetched(folder)))
     runs = int(data["evaluation"]["runs"])
     full = [name for name, recipe in params.entries(data, "recipes").items() if recipe.get("method") == "full"]
     peaks |= {f"evaluate {name}": peaks["evaluate full"] for name in full}

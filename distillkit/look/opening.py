@@ -8,26 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from distillkit.base import params
 from distillkit.base.arguments import is_pipeline
 from distillkit.base.errors import ArtifactError, DistillkitError, ParamsError
 from distillkit.base.files import read_csv
 from distillkit.base.outside import UnreadableError, content, read_json
 from distillkit.check.audit import checked, source_of
-from distillkit.check.diff.inputs import version_of
+from distillkit.check.diff.inputs import DISTILLED, accuracy_of, parameters, pipeline_of, version_in, version_of
 from distillkit.check.diff.result import Version
 from distillkit.data.files.artifact import load_difficulty, load_synthetic
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import load_real, real_file
 from distillkit.data.files.snapshots import load_snapshots, snapshot_file
 from distillkit.data.images import RealData, SyntheticSet
-from distillkit.evaluation.evaluate import EvaluationRecipe
-from distillkit.evaluation.metrics import read_confusion, read_metrics
+from distillkit.evaluation.metrics import read_confusion
 from distillkit.hub.pull import pulled
 from distillkit.package.folders import MANIFEST
 from distillkit.training.expert_files import ExpertFiles
 
-DISTILLED = Path("artifacts/distilled")
 FREE = "digits"  # the kind of source that is read without asking anybody for it
 
 
@@ -109,21 +106,12 @@ def recipe_in(folder: Path, recipe: str | None) -> str:
 
 def of_artifact(path: Path) -> Subject:
     """An artifact, with what its pipeline has beside it."""
-    synthetic, provenance = load_synthetic(path)
-    name, root = str(provenance.get("recipe", path.stem)), pipeline_of(path)
-    version = Version(path.stem, synthetic, provenance.get("params", {}), None, provenance.get("source", {}))
-    subject = Subject(name, version, provenance)
+    version, provenance = version_in(path, path.stem)
+    subject, root = Subject(str(provenance.get("recipe", path.stem)), version, provenance), pipeline_of(path)
     if root is None:
         told = "This artifact is not in the folder of a pipeline, so its results are not known."
         return replace(subject, missing=(told,))
-    version = replace(version, accuracy=accuracy_of(root, path.stem), evaluation=evaluation_in(root))
-    return with_pipeline(replace(subject, version=version), root, path)
-
-
-def pipeline_of(path: Path) -> Path | None:
-    """The folder of the pipeline that an artifact lies in."""
-    root = path.resolve().parents[2] if len(path.resolve().parents) > 2 else None
-    return root if root is not None and path.resolve().parent == root / DISTILLED else None
+    return with_pipeline(subject, root, path)
 
 
 def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
@@ -160,17 +148,6 @@ def with_pipeline(subject: Subject, root: Path, path: Path) -> Subject:
     )
 
 
-def parameters(root: Path) -> dict[str, Any]:
-    """The pipeline's params.yaml; empty where there is none."""
-    return params.load(root / params.FILE) if (root / params.FILE).is_file() else {}
-
-
-def evaluation_in(root: Path) -> dict[str, Any]:
-    """How the pipeline measures accuracy, as recipe.json has it; empty where nothing says so."""
-    data = parameters(root)
-    return params.section(data, "evaluation", EvaluationRecipe).plain() if "evaluation" in data else {}
-
-
 def score_in(difficulty: Path) -> str:
     """The name of the score that difficulty is; empty where the file does not have it."""
     score = Opened(difficulty, "difficulty").header.get("score")
@@ -184,13 +161,6 @@ def peers(root: Path, subject: Subject) -> dict[str, str]:
     same = [key for key, value in recipes.items() if value.get("method") == "random" and value.get("ipc") == ipc]
     every = [key for key, value in recipes.items() if value.get("method") == "full"]
     return {kind: found[0] for kind, found in (("random", same), ("full", every)) if found}
-
-
-def accuracy_of(root: Path, name: str) -> Mapping[str, Any] | None:
-    """Mean, std and runs of a recipe; None where it was not measured."""
-    path = root / "metrics" / f"{name}.json"
-    found = read_metrics(path).get("accuracy") if path.is_file() else None
-    return found if isinstance(found, dict) else None
 
 
 def accuracies_in(path: Path, class_names: list[str]) -> list[float]:

@@ -12,6 +12,11 @@ from distillkit.base.files import write_text
 NAME, RWLOCK = "dvc.lock", ".dvc/tmp/rwlock"
 
 
+def dvc_root(folder: Path) -> Path | None:
+    """The nearest folder from ``folder`` up with a ``.dvc``, also one of ``dvc init --subdir``; None without one."""
+    return next((path for path in (folder.resolve(), *folder.resolve().parents) if (path / ".dvc").is_dir()), None)
+
+
 def keep_stages(path: Path, wanted: Sequence[str]) -> None:
     """Keep only the entries of the stages ``wanted``, in this order. The file is replaced atomically."""
     from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update

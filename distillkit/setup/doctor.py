@@ -20,15 +20,14 @@ from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
 from distillkit.pipeline import checks
-from distillkit.process.lockfile import NAME, RWLOCK, is_broken, read_rwlock, unparsed
+from distillkit.process.lockfile import NAME, RWLOCK, dvc_root, is_broken, read_rwlock, unparsed
 from distillkit.process.merge_lock import DRIVER
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
-from distillkit.setup.local_source import local_images, not_followed, stage_fetch
+from distillkit.setup.local_source import declared, local_images, not_followed, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.setup.resources import Images
-from distillkit.setup.workflow import dvc_root
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle
@@ -84,7 +83,6 @@ def interpreter(command: str, otherwise: Status, remedy: str) -> Finding:
 def torch_pair() -> Finding:
     """Whether torch and torchvision can be imported together: different builds fail only then."""
     try:
-        import torch
         import torchvision
     except Exception as error:  # mismatched builds raise errors of many types
         remedy = "install both from one index: pip install --force-reinstall torch torchvision"
@@ -201,7 +199,7 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     known = None if there is None or stale else sum(there.classes.values())
     yield from guarded("score file", lambda: score_file(data, folder, known))
     yield from labels(folder)
-    yield from demands(data, images_in(there) if there else None, described if stale else None, folder)
+    yield from demands(data, images_in(opened), described if stale else None, folder)
     yield from misspelt(data, folder / params.FILE)
 
 
@@ -266,17 +264,20 @@ def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
 def score_file(data: dict[str, Any], folder: Path, images: int | None) -> Iterator[Finding]:
     """Whether the user's score file, if there is one, has a number for each training image; None: not known yet."""
     spec = params.section(data, "score", ScoreSpec) if "score" in data else None
-    if spec is None or spec.file is None or (images is None and (folder / spec.file).is_file()):
+    if spec is None or spec.file is None:
         return
-    read_score_file(replace(spec, file=str(folder / spec.file)), images or 0)
-    yield Finding("score file", "ok", f"{spec.file} has a number for each of {counted(images or 0, 'training image')}")
+    file = folder / spec.file
+    if not file.exists() and (maker := declared(folder, "outs").get(file.resolve())):
+        yield Finding("score file", "ok", f"{spec.file} is an output of stage {maker}, which has not run here")
+    elif images is not None or not file.is_file():
+        read_score_file(replace(spec, file=str(file)), images or 0)
+        yield Finding("score file", "ok", f"{spec.file} has a number for each of {images} training images")
 
 
 def labels(folder: Path) -> Iterator[Finding]:
     """Whether experts contradict labels as if these were wrong, once there are experts and their scores."""
-    if not (file := folder / "artifacts/difficulty.safetensors").is_file():
-        return
-    if not (opened := Opened(file, "difficulty")).has("probability-margin"):  # of an earlier version
+    file = folder / "artifacts/difficulty.safetensors"
+    if not file.is_file() or not (opened := Opened(file, "difficulty")).has("probability-margin"):  # earlier version
         return
     found = warning(second_hump(opened.tensor("probability-margin", [None], torch.float32)))
     if found is not None:
@@ -290,11 +291,9 @@ def fetched(folder: Path) -> Opened | None:
     return next((Opened(place, "real") for place in places if place.is_file()), None)
 
 
-def images(folder: Path) -> Images | None:
+def images_in(opened: Opened | None) -> Images | None:
     """The fetched images' shape and numbers, or None."""
-    opened = fetched(folder)
-    return None if opened is None else images_in(summary.read_summary(opened))
-
-
-def images_in(found: summary.Summary) -> Images:
+    if opened is None:
+        return None
+    found = summary.read_summary(opened)
     return Images(found.shapes[0], len(found.classes), sum(found.classes.values()), found.test)

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distillkit.base.errors import counted
 from distillkit.base.files import canonical_json
@@ -13,10 +13,10 @@ from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.base.params import FILE
 from distillkit.networks.factories import FACTORIES
 from distillkit.pipeline.own_code import files_of_module
+from distillkit.process.lockfile import dvc_root
 from distillkit.setup.diagnostics import Finding, guarded, output
 from distillkit.setup.inspection import local_folder
 from distillkit.setup.new_files import next_command
-from distillkit.setup.workflow import dvc_root
 from distillkit.sources.readers import HuggingFaceSource, Source
 
 MIB = 2**20
@@ -55,6 +55,14 @@ def stages_of(folder: Path) -> Mapping[str, Mapping[str, Any]]:
         stages = read_yaml(content(folder / "dvc.yaml"))["stages"].items()
         return {name: stage for name, stage in stages if isinstance(stage, dict)}
     return {}
+
+
+def declared(folder: Path, kind: Literal["deps", "outs"]) -> dict[Path, str]:
+    """The paths under ``kind`` of all stages, each with the name of a stage."""
+    entries = [
+        (part, name) for name, stage in stages_of(folder).items() for part in stage.get("do", stage).get(kind, ())
+    ]
+    return {(folder / (part if isinstance(part, str) else next(iter(part)))).resolve(): name for part, name in entries}
 
 
 def in_clones(local: str, place: Path, index: Any, root: str, folder: Path) -> Iterator[Finding]:
@@ -146,8 +154,7 @@ def has_changed(recorded: Any) -> bool:
 
 def not_followed(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     """A warning for each file of the user's own networks that no stage in ``folder`` depends on. They were imported."""
-    deps = [dep for stage in stages_of(folder).values() for dep in stage.get("do", stage).get("deps", ())]
-    known = [(folder / (dep if isinstance(dep, str) else next(iter(dep)))).resolve() for dep in deps]
+    known = list(declared(folder, "deps"))
     for name, factory in FACTORIES.items():
         if canonical_json(name) not in canonical_json(data):
             continue

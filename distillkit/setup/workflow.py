@@ -10,6 +10,7 @@ from distillkit.base.names import check_package_name
 from distillkit.base.params import load, section
 from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
+from distillkit.process.lockfile import dvc_root
 from distillkit.setup.new_files import ROOT
 
 VERSIONS = "constraints.txt"
@@ -24,11 +25,6 @@ def name_of_pipeline(folder: Path) -> str | None:
     name = section(load(folder / "params.yaml"), "package", PackageSpec, folder / "params.yaml").name
     check_package_name(name)
     return name
-
-
-def dvc_root(folder: Path) -> Path | None:
-    """The nearest folder from ``folder`` up with a ``.dvc``, also one of ``dvc init --subdir``; None without one."""
-    return next((path for path in (folder.resolve(), *folder.resolve().parents) if (path / ".dvc").is_dir()), None)
 
 
 def git_root(folder: Path) -> Path:

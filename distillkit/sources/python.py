@@ -226,13 +226,17 @@ def eight_bits(values: np.ndarray, where: str, notes: Tally) -> np.ndarray:
 
 
 class Rows:
-    """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when their numbers differ."""
+    """Images (N, ...) and labels (N,) as a map-style dataset. Raises SourceError when one is None or their numbers
+    differ; ``prefix`` is that of the arguments' names.
+    """
 
-    def __init__(self, images: Any, labels: Any):
-        if images is None or labels is None:
-            raise SourceError("there are images without labels, or labels without images; expected both; give both")
+    def __init__(self, images: Any, labels: Any, prefix: str = ""):
+        given = {f"{prefix}images": images, f"{prefix}labels": labels}
+        if lacking := [name for name, part in given.items() if part is None]:
+            raise SourceError(f"{lacking[0]} is missing; expected {' and '.join(given)}; give both")
         if len(images) != len(labels):
-            raise SourceError(f"there are {len(images)} images and {len(labels)} labels; expected equal numbers")
+            told = f"there are {len(images)} {prefix}images and {len(labels)} {prefix}labels"
+            raise SourceError(f"{told}; expected equal numbers")
         self.images, self.labels = images, labels
 
     def __len__(self) -> int:
