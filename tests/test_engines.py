@@ -209,6 +209,9 @@ def test_a_stage_that_fails(four, run):
         r"b \(on \S+: failed to reproduce 'b': failed to run: .*, exited with 3\) failed, see above; .*", told(failed)
     )
     assert set(YAML(typ="safe").load(four / "dvc.lock")["stages"]) == {"a", "c"}
+    stages["b"]["cmd"] = "kill -9 $$"
+    YAML(typ="safe").dump({"stages": stages}, four / "dvc.yaml")
+    assert "exited with -9: killed, perhaps because memory ran out)" in told(run()[0])
     YAML(typ="safe").dump({"stages": FOUR}, four / "dvc.yaml")
     failed, said = run()
     assert not failed

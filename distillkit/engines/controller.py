@@ -29,6 +29,7 @@ from distillkit.process.lockfile import words
 PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
 KILLED = tuple(f"exited with {code}" for code in (-signal.SIGKILL, 128 + signal.SIGKILL))  # ends of DVC's error
+OUT_OF_MEMORY = "killed, perhaps because memory ran out"
 HERE = ("code", "fetch", "shards", "inputs", "results", "report", "package")  # our stages that train nothing
 
 
@@ -187,10 +188,11 @@ class Run:
             self.nodes[stage] = event.text
             self.board.now(stage, "running", event.text)
         elif self.running.pop(stage) is self.here:  # the stage has printed the reason itself, unless it was killed
-            reason = "killed, perhaps because memory ran out" if self.last.get(stage, "").endswith(KILLED) else ""
+            reason = OUT_OF_MEMORY if self.last.get(stage, "").endswith(KILLED) else ""
             self.end(stage, reason if event.kind == "failed" else None)
         elif event.kind == "failed":
-            self.end(stage, event.text or self.last.get(stage, "").partition(":")[2].strip() or "no reason given")
+            reason = event.text or self.last.get(stage, "").partition(":")[2].strip() or "no reason given"
+            self.end(stage, f"{reason}: {OUT_OF_MEMORY}" if reason.endswith(KILLED) else reason)
         else:
             self.end(stage, self.missing(stage))
 
