@@ -70,6 +70,8 @@ def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: b
     if params_file is not None:
         arguments.check_params_file(params_file)
         params.load(params_file)
+    elif path.is_file() and not params.FILE.exists():
+        raise ParamsError(f"there is no {params.FILE} here; expected one with an evaluation recipe; give --params")
     from distillkit.check.evaluation import evaluate_again
     from distillkit.package.card_words import percent
 

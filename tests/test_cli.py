@@ -444,6 +444,11 @@ def test_import_asks_a_person(foreign, tmp_path, monkeypatch):
     assert describe(out)["pixel_range"] == [0.0, 0.75]
 
 
+def test_evaluate_wants_a_recipe_of_the_evaluation(command, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert mistake(command("evaluate", folder / "synthetic.safetensors")).endswith("give --params")
+
+
 def test_diff_of_two_recipes_by_name(command, folder, tmp_path, monkeypatch):
     """With their accuracies, if their pipeline has measured them."""
     distilled = tmp_path / "artifacts/distilled"
