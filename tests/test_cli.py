@@ -508,3 +508,33 @@ run(command)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "True True\n"), done.stderr
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_end_of_a_process(code, tmp_path):
+    """All that is registered with atexit runs, and all that is printed arrives; objects are not deleted one by one."""
+    script = f"""
+from distillkit.process.startup import begin
+begin()
+import atexit, tempfile, threading, time
+from click.exceptions import Exit
+from distillkit.process.command import run
+
+class Deleted:
+    def __del__(self, open=open):
+        open({str(tmp_path / "deleted")!r}, "w").close()
+
+left, folder = Deleted(), tempfile.TemporaryDirectory(dir={str(tmp_path)!r})
+atexit.register(print, "atexit")
+
+def command(standalone_mode):
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    print("x" * 100_000)
+    raise Exit({code})
+
+run(command)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.split() == ["x" * 100_000, "thread", "atexit"]
+    assert not list(tmp_path.iterdir())

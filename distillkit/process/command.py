@@ -18,7 +18,7 @@ import click
 from distillkit.base.errors import DistillkitError
 from distillkit.process.interruption import AGAIN, Interrupted, asked, check, exit_code, interrupt, leave, listen
 from distillkit.process.progress import presentable
-from distillkit.process.startup import set_imports_apart
+from distillkit.process.startup import end, set_imports_apart
 
 UNFORESEEN = 70  # EX_SOFTWARE in sysexits.h
 LONGEST = 1500  # characters in the line of an error
@@ -47,8 +47,7 @@ def run(command: Callable[..., Any], react: Callable[[], None] = interrupt) -> N
         if asked():
             leave(f"interrupted; {AGAIN}", exit_code())
         ended(error)
-    set_imports_apart()  # the modules that the command imported
-    sys.exit(0)
+    end(0)
 
 
 def ended(by: BaseException) -> NoReturn:
@@ -57,11 +56,11 @@ def ended(by: BaseException) -> NoReturn:
         raise by
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(error.exit_code)
+        end(error.exit_code)
     except click.ClickException as error:
         fail(usage(error), error.exit_code)
     except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        end(error.exit_code)
     except DistillkitError as error:
         fail(str(error))
     except Exception as error:
@@ -125,4 +124,4 @@ def unforeseen(error: Exception) -> str:
 def fail(line: str, code: int = 1) -> NoReturn:
     line = presentable(" ".join(line.split()))
     sys.stderr.write(f"error: {line if len(line) <= LONGEST else line[: LONGEST - 300] + ' … ' + line[-300:]}\n")
-    sys.exit(code)
+    end(code)

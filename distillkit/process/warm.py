@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from warnings import catch_warnings
 
 from distillkit.process.interruption import AGAIN, SIGNALS, follow_dvc, leave
-from distillkit.process.startup import SERVER
+from distillkit.process.startup import SERVER, end_at_once
 
 OWN = ("CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_", "OPTIND", "PS1", "PS2", "PS4")  # of a stage, or a shell
 LOST = 70  # the exit code of a stage whose server was killed, and the fork with it
@@ -180,8 +180,10 @@ def become(request: Mapping[str, Any]) -> None:
 
 
 def main(folder: str, listener: int) -> None:
+    end_at_once()  # registered before torch registers anything
     gc.disable()
-    importlib.import_module("torch")
+    for name in ("torch", "pydantic.type_adapter"):
+        importlib.import_module(name)
     gc.freeze()  # the garbage collections of the forks leave these objects out
     if request := serve(socket.socket(fileno=listener), json.loads(json.dumps(inherited(os.environ)))):
         become(request)
