@@ -7,14 +7,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from math import hypot, sqrt
+from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 from readme import put
 from ruamel.yaml import YAML
+from scipy.stats import t
 
 from distillkit.evaluation.metrics import read_metrics
 
@@ -22,6 +22,7 @@ STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
 COMPARED = 250  # images a class at which all methods are compared
+CONFIDENCE = 0.95  # of the interval that decides what is bold
 STEPS = 150  # of SelMatch and MTT, where a line has no number
 PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) reprints it
     "random": {250: 73.4, 500: 79.3, 1000: 85.6, 1500: 88.3},
@@ -31,6 +32,20 @@ PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) rep
 }
 
 
+Pair = tuple[str, str, str]  # a figure, and two ways, of which the second is taken from the first
+MAIN: list[Pair] = [("accuracy", "selmatch", other) for other in ("random", "window", "mtt", "ccfs")]
+MORE: list[Pair] = [("hard", first, other) for _, first, other in MAIN] + [
+    (what, *ways)
+    for what in ("accuracy", "hard")
+    for ways in (
+        *(("selmatch-late", other) for other in ("random", "window-late", "selmatch-late-all", "selmatch", "mtt")),
+        ("selmatch", "window-late"),
+        *(("window-late", other) for other in ("random", "window")),
+        ("mtt", "random"),
+    )
+]
+
+
 class Figure(NamedTuple):
     """A mean in percent, with the standard deviation over ``over`` sets, or over the networks of one set."""
 
@@ -38,10 +53,12 @@ class Figure(NamedTuple):
     std: float
     over: int
 
-    @property
-    def error(self) -> float:
-        """The standard error of the mean."""
-        return self.std / sqrt(self.over)
+
+class Spread(NamedTuple):
+    """A standard deviation that is estimated from several groups of figures, and its degrees of freedom."""
+
+    std: float
+    freedom: int
 
 
 class Row(NamedTuple):
@@ -80,10 +97,19 @@ def rows() -> Iterator[Row]:
         found = [read_metrics(STUDY / "metrics" / f"{name}.json") for name in names]
         runs = found[0]["accuracy"]["runs"]
         others = [each["others"]["mlp"]["accuracy"] for each in found if "others" in each]
-        hours = mean(taken[f"distill@{name}"]["seconds"] for name in names) / 3600
+        hours = mean(seconds(name, recipes, taken) for name in names) / 3600
         accuracy, hard = (figure([each[name] for each in found], runs) for name in ("accuracy", "hard"))
         mlp = figure(others, runs) if len(others) == len(found) else None
         yield Row(way, ipc, len(names), accuracy, hard, mlp, hours)
+
+
+def seconds(name: str, recipes: Mapping[str, Any], taken: Mapping[str, Any]) -> float:
+    """CPU seconds to make a set, with those of the window's scan if its start is from there."""
+    own, recipe = float(taken[f"distill@{name}"]["seconds"]), recipes[name]
+    if recipe["method"] != "selmatch" or not isinstance(recipe["window_start"], float):
+        return own
+    scan = f"distill@window{'-late' if '-late-' in name else ''}-ipc{recipe['ipc']}"
+    return own + float(taken[scan]["seconds"])
 
 
 def figure(measured: Sequence[Mapping[str, float]], runs: int) -> Figure:
@@ -92,6 +118,21 @@ def figure(measured: Sequence[Mapping[str, float]], runs: int) -> Figure:
     if len(means) == 1:
         return Figure(means[0], 100 * measured[0]["std"], runs)
     return Figure(mean(means), stdev(means), len(means))
+
+
+def pooled(figures: Sequence[Figure]) -> Spread:
+    """The root of the weighted mean of variances."""
+    freedom = sum(one.over - 1 for one in figures)
+    return Spread(sqrt(sum((one.over - 1) * one.std**2 for one in figures) / freedom), freedom)
+
+
+def gap(means: Sequence[float], counts: Sequence[int], spread: Spread) -> str:
+    """The first mean less the second ± the standard error, for means of so many values with one deviation. Bold where
+    Student's interval leaves 0 out.
+    """
+    difference, error = means[0] - means[1], spread.std * sqrt(sum(1 / count for count in counts))
+    words = f"{difference:+.1f} ± {error:.1f}"
+    return f"**{words}**" if abs(difference) > t.ppf((1 + CONFIDENCE) / 2, spread.freedom) * error else words
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -155,19 +196,19 @@ def published(found: Sequence[Row]) -> str:
 
 
 def differences(found: Sequence[Row]) -> str:
-    """SelMatch less others, with the standard error of the difference: the root of the sum of both squared errors."""
-    rows = {(row.way, row.ipc): row for row in found}
-    ipcs = ipcs_of(found)
+    """SelMatch less others. The deviation between sets is pooled over sizes from COMPARED on, and over those below."""
+    rows, ipcs = {(row.way, row.ipc): row for row in found}, ipcs_of(found)
     lines = [["points", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
     names = {"accuracy": "", "hard": ", hard third", "mlp": ", MLP"}
     others = ("random", "window", "mtt", "selmatch, all learned", "ccfs")
     for value, other in ((value, other) for value in names for other in others):
         cells = []
         for ipc in ipcs:
-            pair = [getattr(rows.get((way, ipc)), value, None) for way in ("selmatch", other)]
-            known = [one for one in pair if one is not None]
-            errors = hypot(*(one.error for one in known))
-            cells.append(f"{known[0].mean - known[1].mean:+.1f} ± {errors:.1f}" if len(known) == 2 else "–")
+            pair = [row for way in ("selmatch", other) if (row := rows.get((way, ipc))) and getattr(row, value)]
+            like = [row for row in found if row.sets > 1 and (row.ipc < COMPARED) == (ipc < COMPARED)]
+            spread = pooled([getattr(row, value) for row in like])
+            means = [getattr(row, value).mean for row in pair]
+            cells.append(gap(means, [row.sets for row in pair], spread) if len(pair) == 2 else "–")
         lines.append([f"selmatch − {other}{names[value]}", *cells])
     return joined(lines)
 
@@ -298,24 +339,27 @@ def scans() -> str:
     return joined(lines)
 
 
-def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
-    """SelMatch, also from a window by a longer scan, less others, with the standard error over the networks."""
+def differences_by_updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]], pairs: Sequence[Pair]) -> str:
+    """Differences of ways, of the first seed. The deviation between networks is pooled over sets."""
     ipcs = sorted({int(name.rpartition("-ipc")[2]) for sets in found.values() for name in sets if "-ipc" in name})
     lines = [["points", "updates", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---", "---:"] + ["---:"] * len(ipcs)]
-    others = [("selmatch", other) for other in ("random", "window", "mtt", "ccfs")]
-    others += [("selmatch-late", other) for other in ("random", "selmatch", "mtt")] + [("window-late", "random")]
-    for what, (first, other) in product(("accuracy", "hard"), others):
+    for what, first, other in pairs:
         for count, sets in found.items():
-            cells = []
+            every = {name: figure([each[what]], each["accuracy"]["runs"]) for name, each in sets.items()}
+            spread, cells = pooled(list(every.values())), []
             for ipc in ipcs:
-                pair = [sets[name] for way in (first, other) if (name := f"{way}-ipc{ipc}") in sets]
-                own = [figure([one[what]], one["accuracy"]["runs"]) for one in pair]
-                error = hypot(*(one.error for one in own))
-                cells.append(f"{own[0].mean - own[1].mean:+.1f} ± {error:.1f}" if len(own) == 2 else "–")
+                pair = [every[name] for way in (first, other) if (name := f"{way}-ipc{ipc}") in sets]
+                means, counts = [one.mean for one in pair], [one.over for one in pair]
+                cells.append(gap(means, counts, spread) if len(pair) == 2 else "–")
             if set(cells) != {"–"}:
-                named = f"{first.replace('-late', ', longer scan')} − {other}"
+                named = " − ".join(named_way(way) for way in (first, other))
                 lines.append([f"{named}{', hard third' if what == 'hard' else ''}", f"{count:,}", *cells])
     return joined(lines)
+
+
+def named_way(key: str) -> str:
+    """The words for the first part of a recipe's name."""
+    return key.replace("-late", ", longer scan").replace("-all", ", all learned")
 
 
 def draw(found: Sequence[Row]) -> None:
@@ -357,7 +401,8 @@ def main() -> int:
         "study-mlp": table(found, "mlp"),
         "study-networks": networks(),
         "study-updates": updates(longer),
-        "study-updates-differences": differences_by_updates(longer),
+        "study-updates-main": differences_by_updates(longer, MAIN),
+        "study-updates-differences": differences_by_updates(longer, MORE),
         "study-scans": scans(),
         "study-hours": table(found, "hours"),
         "study-price": price(found),
