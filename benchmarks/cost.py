@@ -7,7 +7,7 @@
 Images are random ones of 1x8x8 around a mean of their class, networks are ConvNets of depth 2. A case is a job of small
 size; each of its variables takes three values, one after the other, while the others stay. An exponent is the slope of
 log(CPU seconds) over log(value), by least squares; seconds are the least of all rounds. ``formula`` is the same slope
-of the estimate (``distillkit/setup/timing``), ``ratio`` the estimate over the measured seconds at the smallest values.
+of the estimate (``distillkit/estimates``), ``ratio`` the estimate over the measured seconds at the smallest values.
 
 Fields: cases, by name, with measured_s and estimate_s at the smallest values, ratio, and exponents: for each variable
 its values, seconds, measured and formula (null where the formula counts no work).
@@ -31,14 +31,14 @@ from distillkit.base.params import read
 from distillkit.base.randomness import seeded
 from distillkit.data.images import ImageSet, RealData, all_of, channel_statistics
 from distillkit.data.origin import SourceInfo
+from distillkit.estimates.duration import START, made_seconds, tested_seconds
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import Speeds, speeds_of
+from distillkit.estimates.work import work_of
 from distillkit.evaluation.evaluate import EvaluationRecipe, evaluate
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.make import make, material_for
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.resources import Images
-from distillkit.setup.timing.duration import START, made_seconds, tested_seconds
-from distillkit.setup.timing.speeds import Speeds, speeds_of
-from distillkit.setup.timing.work import work_of
 from distillkit.training.executors import chosen_compute
 from distillkit.training.trajectories import ExpertRecipe, ExpertsInMemory, in_memory, record_expert
 

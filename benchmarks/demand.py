@@ -27,7 +27,7 @@ from distillkit.base.randomness import seeded
 from distillkit.data.files.real_images import save_real
 from distillkit.data.images import ImageSet, RealData, channel_statistics
 from distillkit.data.origin import SourceInfo
-from distillkit.setup.resources import Images, peaks_of
+from distillkit.estimates.resources import Images, peaks_of
 
 METER = """
 import resource, subprocess, sys

@@ -35,10 +35,10 @@ from ruamel.yaml import YAML
 
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import section
+from distillkit.estimates.duration import seconds_of
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import speeds_of
 from distillkit.setup.inspection import expected
-from distillkit.setup.resources import Images
-from distillkit.setup.timing.duration import seconds_of
-from distillkit.setup.timing.speeds import speeds_of
 from distillkit.sources.fetch import DataSpec
 
 RESULTS = ROOT / "benchmarks/results/estimates-cpu.json"

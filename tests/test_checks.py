@@ -190,7 +190,7 @@ def test_an_imported_set_of_other_classes(tmp_path, monkeypatch, imported, digit
 
 
 def test_doctor_tells_both(tmp_path, digits, monkeypatch):
-    monkeypatch.setattr("distillkit.setup.timing.speeds.SECONDS", 0.05)
+    monkeypatch.setattr("distillkit.estimates.speeds.SECONDS", 0.05)
     data = changed("package.default", "no")
     YAML().dump(data, tmp_path / "params.yaml")
     assert "package: the default recipe is 'no'" in " ".join(finding.found for finding in pipeline(tmp_path))

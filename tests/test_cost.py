@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from distillkit.estimates.duration import made_seconds
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import Speeds
+from distillkit.estimates.work import CROPPED, Work, work_of
 from distillkit.methods import METHODS
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.resources import Images
-from distillkit.setup.timing.duration import made_seconds
-from distillkit.setup.timing.speeds import Speeds
-from distillkit.setup.timing.work import CROPPED, Work, work_of
 
 ROOT = Path(__file__).parents[1]
 TRAINING = {"steps": 5, "batch": 10, "lr": 0.05}

@@ -11,15 +11,15 @@ from PIL import Image
 from distillkit.base.randomness import seeded
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.images import ImageSet, channel_statistics
+from distillkit.estimates.duration import START, in_words, seconds_of
+from distillkit.estimates.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
+from distillkit.estimates.speeds import Speeds, speeds_of
 from distillkit.matching.distillation import Distillation
 from distillkit.matching.method import Material
 from distillkit.networks.specs import NetworkSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.estimates import disk_of
+from distillkit.setup.demands import disk_of
 from distillkit.setup.inspection import expected
-from distillkit.setup.resources import COPIES, SCATTERED, TENSORS, Images, Job, peaks_of
-from distillkit.setup.timing.duration import START, in_words, seconds_of
-from distillkit.setup.timing.speeds import Speeds, speeds_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import FolderSource
 from distillkit.training.trajectories import ExpertRecipe, in_memory, record_expert
@@ -128,7 +128,7 @@ def test_time_by_hand():
 
 def test_measured_steps_are_of_the_network_and_the_size(monkeypatch):
     """More images of a smaller size in a second, whatever this machine does beside."""
-    monkeypatch.setattr("distillkit.setup.timing.speeds.SECONDS", 0.1)
+    monkeypatch.setattr("distillkit.estimates.speeds.SECONDS", 0.1)
     small, large = (speeds_of(PARAMS, Images((3, side, side), 10, 600, 300)) for side in (8, 96))
     assert small.experts > 3 * large.experts and small.evaluation > 3 * large.evaluation
 

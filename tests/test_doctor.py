@@ -34,10 +34,10 @@ from distillkit.cli import cli
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.files.real_images import save_real
 from distillkit.data.images import real_subset
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import Speeds
 from distillkit.setup import diagnostics, doctor, estimates, remotes
 from distillkit.setup.diagnostics import Finding
-from distillkit.setup.resources import Images
-from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 
@@ -311,7 +311,7 @@ def test_memory_on_a_gpu_is_not_that_of_the_system(repository, monkeypatch):
     """The estimate is one for a CPU, and says so."""
     import torch
 
-    for module in ("base.device", "setup.estimates"):
+    for module in ("base.device", "setup.demands"):
         monkeypatch.setattr(f"distillkit.{module}.prepare_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**20, 2**30))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU")

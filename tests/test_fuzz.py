@@ -38,6 +38,9 @@ from distillkit.data.files import artifact
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData, channel_statistics, real_subset
 from distillkit.data.origin import SourceInfo
+from distillkit.estimates.duration import seconds_of
+from distillkit.estimates.resources import peaks_of
+from distillkit.estimates.speeds import Speeds
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.evaluation.metrics import read_metrics
 from distillkit.package.build import Entry, build
@@ -48,10 +51,7 @@ from distillkit.pipeline.recipes import read_recipe
 from distillkit.process.command import run
 from distillkit.report import page, results, table, words
 from distillkit.report.plots import loss_plot
-from distillkit.setup.estimates import disk_of, duration, memory
-from distillkit.setup.resources import peaks_of
-from distillkit.setup.timing.duration import seconds_of
-from distillkit.setup.timing.speeds import Speeds
+from distillkit.setup.demands import disk_of, duration, memory
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.folders import files_in
 from distillkit.sources.huggingface import local_info

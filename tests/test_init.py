@@ -22,16 +22,15 @@ from distillkit.base import params
 from distillkit.base.arguments import OFFERED, check_methods
 from distillkit.base.errors import ParamsError, SourceError
 from distillkit.cli import cli, main
+from distillkit.estimates.speeds import Speeds
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.methods import METHODS
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup import new_files
+from distillkit.setup import fitting, new_files
 from distillkit.setup.defaults import EVALUATION, EXPERTS, RECIPES, Effort, Facts, values
 from distillkit.setup.init import plan_for
 from distillkit.setup.new_files import Plan
-from distillkit.setup.timing import fitting
-from distillkit.setup.timing.speeds import Speeds
 from distillkit.setup.workflow import workflow_text
 from distillkit.sources.fetch import DataSpec
 from distillkit.training.trajectories import ExpertsSpec

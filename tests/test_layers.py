@@ -20,6 +20,7 @@ ROOMS = [
     "evaluation",
     "sources",
     "pipeline",
+    "estimates",
     "audit",
     "report",
     "package",

@@ -9,18 +9,19 @@ from distillkit.base.errors import ParamsError
 from distillkit.base.outside import read_yaml
 from distillkit.base.params import read
 from distillkit.data.origin import Found
+from distillkit.estimates import duration
+from distillkit.estimates.duration import START, by_stage, other_seconds, seconds_of
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import Speeds
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.pipeline.checks import check_params
 from distillkit.pipeline.packaging import PackageSpec
+from distillkit.setup import fitting
 from distillkit.setup.defaults import Effort
+from distillkit.setup.fitting import LEVELS, budget_words, with_room
 from distillkit.setup.init import resized
 from distillkit.setup.inspection import images_of
 from distillkit.setup.params_template import params_text
-from distillkit.setup.resources import Images
-from distillkit.setup.timing import duration, fitting
-from distillkit.setup.timing.duration import START, by_stage, other_seconds, seconds_of
-from distillkit.setup.timing.fitting import LEVELS, budget_words, with_room
-from distillkit.setup.timing.speeds import Speeds
 from distillkit.sources.readers import FolderSource
 from distillkit.sources.summary import Summary
 

@@ -161,8 +161,8 @@ def estimate(folder: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Peak memory in bytes and number of networks of each stage that trains; empty if it is not our pipeline."""
     if not is_pipeline(folder) or not (folder / params.FILE).is_file():
         return {}, {}
+    from distillkit.estimates.resources import peaks_of
     from distillkit.setup.doctor import fetched, images_in  # imports torch
-    from distillkit.setup.resources import peaks_of
 
     data = params.load(folder / params.FILE)
     with named_from_here(folder):

@@ -19,15 +19,15 @@ from distillkit.base.errors import DistillkitError, HubError, SourceError, count
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
 from distillkit.data.files.real_images import REAL
+from distillkit.estimates.resources import Images
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, RWLOCK, dvc_root, is_broken, read_rwlock, unparsed
 from distillkit.process.merge_lock import DRIVER
+from distillkit.setup.demands import demands
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
-from distillkit.setup.estimates import demands
 from distillkit.setup.inspection import expected, licence_stated
 from distillkit.setup.local_source import declared, local_images, not_followed, stage_fetch
 from distillkit.setup.remotes import dvc_remotes
-from distillkit.setup.resources import Images
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.licences import licence_of_imported, obstacle

@@ -18,10 +18,10 @@ from distillkit.foreign.importing import quoted
 from distillkit.pipeline.packaging import PackageSpec
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
+from distillkit.setup.fitting import budget
 from distillkit.setup.inspection import by_its_card, images_of, inspect_source, is_here, local_folder, parse_dataset
 from distillkit.setup.new_files import HEAD, ROOT, Plan
 from distillkit.setup.params_template import default_recipe, largest_ipc, new_size, params_text, read_back, size_for
-from distillkit.setup.timing.fitting import budget
 from distillkit.setup.workflow import git_root, name_of_pipeline, replaced, workflow_files
 from distillkit.sources.fetch import DataSpec
 from distillkit.sources.readers import (

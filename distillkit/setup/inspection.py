@@ -12,9 +12,9 @@ from distillkit.base.arguments import dataset_reference
 from distillkit.base.errors import HubError, ParamsError
 from distillkit.base.references import Reference
 from distillkit.data.origin import Found
+from distillkit.estimates.resources import SHAPE, Images
 from distillkit.hub.client import connect
 from distillkit.hub.errors import hub_errors
-from distillkit.setup.resources import SHAPE, Images
 from distillkit.sources.fetch import DataSpec, cap, open_splits
 from distillkit.sources.folders import METADATA, is_made_by_system
 from distillkit.sources.huggingface import card_licence, front_matter, is_place, label_column

@@ -7,11 +7,11 @@ from typing import Any
 
 from distillkit.base.errors import MOST, ParamsError
 from distillkit.base.outside import read_yaml
+from distillkit.estimates.duration import in_stages, in_words, seconds_of
+from distillkit.estimates.resources import Images
+from distillkit.estimates.speeds import Speeds, speeds_of
 from distillkit.process.progress import tell
 from distillkit.setup.defaults import Effort
-from distillkit.setup.resources import Images
-from distillkit.setup.timing.duration import in_stages, in_words, seconds_of
-from distillkit.setup.timing.speeds import Speeds, speeds_of
 
 # From what is usual to the least that still says something: first fewer experts and steps, then a smaller network, then
 # fewer images. Each is cheaper than the one before.

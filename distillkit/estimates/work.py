@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from distillkit.estimates.resources import Images, scan_of, set_size
 from distillkit.matching.method import Method
 from distillkit.matching.replay import Replay, StepSizeScan
 from distillkit.methods.generator.diffusion import Diffusion
@@ -24,7 +25,6 @@ from distillkit.selection.coresets import Herding, KCentre, Moderate
 from distillkit.selection.means import Centroids, ClassMeans
 from distillkit.selection.optimised import OptimisedSubset
 from distillkit.selection.rded import RealisticCrops
-from distillkit.setup.resources import Images, scan_of, set_size
 from distillkit.training.executors import TRAINED, forward_flops
 from distillkit.training.loop import TrainingRecipe
 

@@ -17,6 +17,7 @@ from distillkit.base.params import section
 from distillkit.base.randomness import seeded
 from distillkit.data.augment import Augmentation
 from distillkit.data.images import Iterate
+from distillkit.estimates.resources import Images, Job, assumed
 from distillkit.evaluation.evaluate import EvaluationRecipe
 from distillkit.matching.kernels import EagerKernel
 from distillkit.matching.unroll import plan, unroll
@@ -24,7 +25,6 @@ from distillkit.methods.learning.mtt import Matching
 from distillkit.networks.parameters import flatten, forget_statistics
 from distillkit.networks.specs import build_network
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.resources import Images, Job, assumed
 from distillkit.training.compute import Precision
 from distillkit.training.executors import TRAINED, UNROLLED, forward_flops, side_by_side
 from distillkit.training.loop import Lot, constant, train

@@ -8,11 +8,11 @@ from typing import Any
 
 from distillkit.base.machine import cores
 from distillkit.base.params import section
+from distillkit.estimates.resources import Images, assumed, set_size
+from distillkit.estimates.speeds import Speeds
+from distillkit.estimates.work import Work, work_of
 from distillkit.evaluation.evaluate import CURVE_IMAGES, EvaluationRecipe
 from distillkit.pipeline.recipes import read_recipe
-from distillkit.setup.resources import Images, assumed, set_size
-from distillkit.setup.timing.speeds import Speeds
-from distillkit.setup.timing.work import Work, work_of
 from distillkit.training.executors import TRAINED, forward_flops
 from distillkit.training.trajectories import ExpertsSpec
 

@@ -12,13 +12,13 @@ from distillkit.base.device import prepare_device
 from distillkit.base.errors import counted
 from distillkit.base.machine import memory_available
 from distillkit.base.params import section
+from distillkit.estimates.duration import in_stages, in_words, seconds_of
+from distillkit.estimates.resources import FLOAT, Images, Job, assumed, peaks_of, recorded, set_size, trajectory
+from distillkit.estimates.speeds import speeds_of
 from distillkit.matching.method import Method
 from distillkit.package.build import LARGEST_WITH_PIXELS
 from distillkit.pipeline.recipes import read_recipe
 from distillkit.setup.diagnostics import Finding
-from distillkit.setup.resources import FLOAT, Images, Job, assumed, peaks_of, recorded, set_size, trajectory
-from distillkit.setup.timing.duration import in_stages, in_words, seconds_of
-from distillkit.setup.timing.speeds import speeds_of
 from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
 
