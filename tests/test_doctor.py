@@ -36,7 +36,7 @@ from distillkit.data.files.real_images import save_real
 from distillkit.data.images import real_subset
 from distillkit.estimates.resources import Images
 from distillkit.estimates.speeds import Speeds
-from distillkit.setup import diagnostics, doctor, estimates, remotes
+from distillkit.setup import demands, diagnostics, doctor, remotes
 from distillkit.setup.diagnostics import Finding
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
@@ -328,7 +328,7 @@ def test_trajectories_that_are_there_take_nothing_more(repository):
     change(repository, "epochs: 12", "epochs: 12000")
     assert before.startswith("about 0.01 GiB (images 0.00, experts 0.01, ")
     data = doctor.params.load(repository / "params.yaml")
-    parts, found = estimates.disk_of(data, Images((1, 8, 8), 10, 1347, 450)), examined(repository)["disk"]
+    parts, found = demands.disk_of(data, Images((1, 8, 8), 10, 1347, 450)), examined(repository)["disk"]
     assert parts["experts"] > 3 * 2**30 and found.found.startswith(f"about {sum(parts.values()) / 2**30 - 2:.2f} GiB")
     assert found.numbers == parts, "for programs, all of it"
 
