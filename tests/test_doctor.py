@@ -52,7 +52,7 @@ def repository(tmp_path, monkeypatch) -> Path:
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", path(SCRIPTS))
-    monkeypatch.setattr(estimates, "speeds_of", lambda *_: Speeds(1000, 1000, 1000, 1000))  # measuring takes a second
+    monkeypatch.setattr(demands, "speeds_of", lambda *_: Speeds(1000, 1000, 1000, 1000))  # measuring takes a second
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     Repo.init(str(tmp_path)).close()
     (tmp_path / "params.yaml").write_text(f"distillkit: {__version__}\n{PIPELINE}")
@@ -347,7 +347,7 @@ def test_images_that_are_not_fetched_are_those_that_the_source_says_it_has(repos
 
 
 def test_time_is_not_measured_where_memory_does_not_suffice(repository, monkeypatch):
-    monkeypatch.setattr(estimates, "memory_available", lambda: 2**20)
+    monkeypatch.setattr(demands, "memory_available", lambda: 2**20)
     found = examined(repository)
     assert found["memory"].status == "warning" and found["memory"].remedy.startswith("lower data.size, batch, ")
     assert found["time"] == Finding("time", "warning", "not measured: the steps may not fit into memory", "see memory")
