@@ -1,4 +1,4 @@
-"""Tells distillkit when DVC's own modules have been imported, so that plain ``dvc`` knows ``hf://``.
+"""Tells distillkit when DVC's own modules have been imported, so that plain ``dvc`` knows ``hf://`` and forks stages.
 
 Installed beside the package and imported by a ``.pth`` file at every start of Python: it imports nothing but ``sys``,
 and never raises. What it sets off is in ``distillkit/hub/dvc/plugin.py``.
@@ -6,7 +6,7 @@ and never raises. What it sets off is in ``distillkit/hub/dvc/plugin.py``.
 
 import sys
 
-WATCHED = frozenset(("dvc_objects.fs", "dvc.config_schema", "dvc.repo.push"))
+WATCHED = frozenset(("dvc_objects.fs", "dvc.config_schema", "dvc.repo.push", "dvc.stage.run"))
 
 
 class Watcher:

@@ -11,7 +11,7 @@ from pathlib import Path
 from select import select
 
 import pytest
-from test_interrupted import background
+from test_interrupted import background, until
 
 from distillkit.process import warm
 from distillkit.process.startup import SERVER
@@ -160,3 +160,19 @@ def test_repro_uses_it(script, tmp_path, variables, torch):
     assert "one: done after " in said and " s, 1 of 1\n" in said
     first = next(line for line in said.splitlines() if line.startswith("one: ['0'] "))
     assert code == 0 and first.endswith(torch), (said, errors)
+
+
+@pytest.mark.parametrize("pipeline", [True, False])
+def test_plain_dvc_uses_it_in_pipelines_of_ours(script, tmp_path, pipeline):
+    """From the first stage on; it ends with dvc, and leaves nothing behind."""
+    folder = tmp_path / "of_forks"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != SERVER} | {"TMPDIR": str(folder)}
+    ours = "# artifacts/hub/" if pipeline else ""
+    stages = "".join(f"  {name}: {{cmd: '{sys.executable} {script} 0', always_changed: true}}\n" for name in "ab")
+    Path("dvc.yaml").write_text(f"stages:\n{stages}{ours}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    code, said, errors = ended([sys.executable, "-m", "dvc", "repro"], environment)
+    assert code == 0, errors
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith("['0'] ")] == [str(pipeline)] * 2
+    until(lambda: not any(folder.glob("distillkit-*")), "the server has ended")

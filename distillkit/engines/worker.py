@@ -20,6 +20,7 @@ from distillkit.base.files import write_text
 from distillkit.engines.local import PYTHON, follow, repro_one
 from distillkit.engines.order import ORDER, differences, versions
 from distillkit.process.interruption import end_with_parent
+from distillkit.process.startup import SERVER
 
 STAGE = "import sys; from distillkit.engines.worker import stage; stage(*sys.argv[1:])"
 TAR, SAID, NODE, ENDED = "order.tar", "said.txt", "node.txt", "ended.json"
@@ -116,7 +117,7 @@ def settled_in(order: dict[str, Any], workspace: Path) -> str:
 def environment(order: dict[str, Any], workspace: Path) -> dict[str, str]:
     """Our environment with the controller's settings, and our own ``python``, which stages call, first on the PATH."""
     merged = os.environ | order["environment"]
-    merged |= {"DVC_SITE_CACHE_DIR": str(workspace / ".dvc/site"), "DVC_NO_ANALYTICS": "1"}
+    merged |= {"DVC_SITE_CACHE_DIR": str(workspace / ".dvc/site"), "DVC_NO_ANALYTICS": "1", SERVER: ""}
     merged["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {name: value for name, value in merged.items() if value is not None}
 

@@ -1,6 +1,7 @@
 """Stages without the time to import torch: forks of a process that has imported it.
 
-``distillkit repro`` starts such a server. The process of a stage sends the server its command line, folder, environment
+``distillkit repro`` starts such a server, and so does plain ``dvc`` before its first stage that imports torch
+(``hub/dvc/plugin.py``). The process of a stage sends the server its command line, folder, environment
 and streams, passes signals on, and ends as the fork ends (:func:`hand_over`). It runs its command itself if the server
 inherited anything else: other variables, limits or options of Python. The server does not import this package, so that
 each stage runs the code of the moment.
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from warnings import catch_warnings
@@ -29,6 +31,7 @@ from distillkit.process.interruption import AGAIN, SIGNALS, follow_dvc, leave
 from distillkit.process.startup import SERVER, end_at_once
 
 OWN = ("CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_", "OPTIND", "PS1", "PS2", "PS4")  # of a stage, or a shell
+LIGHT = ("list_code.py", "gather.py")  # scripts that import no torch
 LOST = 70  # the exit code of a stage whose server was killed, and the fork with it
 
 
@@ -70,6 +73,12 @@ def start() -> Server:
         doors = [listener.fileno()]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=doors, start_new_session=True)
     return Server(address, process)
+
+
+@cache
+def of_this_process() -> Server:
+    """A server that lives as long as this process."""
+    return start()
 
 
 def inherited(environment: Mapping[str, str]) -> list[Any]:

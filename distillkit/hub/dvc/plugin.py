@@ -1,14 +1,16 @@
-"""``hf://`` in the ordinary ``dvc`` command: additions to DVC's modules, each made after the module's import.
+"""``hf://`` and forked stages in the ordinary ``dvc`` command: additions to DVC's modules, each made after the module's
+import.
 
-DVC has no entry point for filesystems. Three places are changed: the table of filesystems, the check of remote
+DVC has no entry points for them. Three places are changed for ``hf://``: the table of filesystems, the check of remote
 addresses, and ``push``, so that a whole push makes few commits. If a place is not as expected, DVC stays unchanged and
-rejects ``hf://`` itself.
+rejects ``hf://`` itself. One more is changed for stages: the environment that they get.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -97,8 +99,28 @@ def finish() -> None:
         Gathering.finish()
 
 
+def fork_stages(module: ModuleType) -> None:
+    """``dvc.stage.run``: stages of our pipelines that import torch run as forks, see :mod:`distillkit.process.warm`."""
+    prepare = module.prepare_kwargs
+
+    @wraps(prepare)
+    def prepared(stage: Any, *arguments: Any, **options: Any) -> Any:
+        kwargs = prepare(stage, *arguments, **options)
+        with suppress(Exception):  # a stage runs without a server, too
+            from distillkit.base.arguments import is_pipeline
+            from distillkit.process.startup import SERVER
+            from distillkit.process.warm import LIGHT, of_this_process
+
+            if is_pipeline(Path(stage.wdir)) and not any(script in str(stage.cmd) for script in LIGHT):
+                kwargs["env"].setdefault(SERVER, of_this_process().address)
+        return kwargs
+
+    setattr(module, "prepare_kwargs", prepared)  # noqa: B010
+
+
 ADDITIONS: dict[str, Callable[[ModuleType], None]] = {
     "dvc_objects.fs": add_scheme,
     "dvc.config_schema": accept_addresses,
     "dvc.repo.push": gather_pushes,
+    "dvc.stage.run": fork_stages,
 }
