@@ -380,8 +380,8 @@ def test_names_of_a_part_and_of_several_together():
     ("call", "message"),
     [
         (lambda d: dk.from_torch(DataLoader(Few())), "^the train dataset is DataLoader; .*; give its dataset$"),
-        (lambda d: dk.from_arrays(d.train.images, d.train.labels, d.test.images), "^there are images without labels"),
-        (lambda d: dk.from_arrays(d.train.images, None), "^there are images without labels"),
+        (lambda d: dk.from_arrays(d.train.images, d.train.labels, d.test.images), "^test_labels is missing"),
+        (lambda d: dk.from_arrays(d.train.images, None), "^labels is missing"),
         (
             lambda d: dk.from_arrays(np.zeros((4, 3, 8, 8)), [0, 1, 0, 1]),
             r"permute it, or give a tensor \(C, H, W\)$",

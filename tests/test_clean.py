@@ -121,6 +121,7 @@ def test_nothing_is_deleted_while_a_stage_runs(pipeline):
     assert CliRunner().invoke(cli, ["clean", "--delete"]).exit_code == 0
 
 
+@pytest.mark.long
 def test_with_plain_dvc(tmp_path):
     """Stages without torch: a recipe comes, goes and is renamed; what was left over changes no hash and no commit."""
     stages = {

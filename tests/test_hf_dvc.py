@@ -142,6 +142,7 @@ def test_update_leaves_a_tag_and_follows_a_branch(project, source, dvc):
     assert (project / "moving.txt").read_bytes() == (project / "main.txt").read_bytes() == b"changed\n"
 
 
+@pytest.mark.long
 def test_get_url_and_ls_url(project, source, dvc):
     dvc(project, "get-url", f"hf://datasets/{SOURCE}@v1.0/data", "copy")
     assert (project / "copy/more/last.txt").read_bytes() == b"tulip\n"

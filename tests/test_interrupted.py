@@ -368,7 +368,7 @@ def test_interrupted_while_torch_is_imported(tmp_path, command, number):
     assert (running.returncode, said) == (128 + number, "interrupted; run the same command again to go on\n")
 
 
-@pytest.mark.parametrize("shell", ["/bin/sh", "bash"])
+@pytest.mark.parametrize("shell", ["/bin/sh", pytest.param("bash", marks=pytest.mark.long)])
 def test_dvc_killed_while_a_stage_is_imported(tmp_path, shell):
     """The stage finds itself without the dvc that started it, whether a shell stands in between or not."""
     (tmp_path / ".dvc").mkdir()

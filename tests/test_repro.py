@@ -103,6 +103,7 @@ def test_two_stages_meet(tmp_path):
     assert "Running" not in said
 
 
+@pytest.mark.long
 def test_only_what_is_asked_for_in_a_folder_of_its_own(tmp_path):
     """As `distillkit init distill` makes it; nothing runs side by side with -j 1, and dvc speaks for itself."""
     folder = (
@@ -258,7 +259,7 @@ def test_what_would_wait_for_ever(tmp_path):
         os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("killed", ["kill -9 $$", "sh -c 'kill -9 $$'; exit $?"])
+@pytest.mark.parametrize("killed", ["kill -9 $$", pytest.param("sh -c 'kill -9 $$'; exit $?", marks=pytest.mark.long)])
 def test_a_killed_stage_is_told(tmp_path, killed):
     """Whether DVC sees the signal, or its shell reports 137."""
     code, said = run(project(tmp_path / "killed", {"a": {"cmd": killed, "outs": ["one"]}}))
@@ -430,6 +431,7 @@ def test_a_stage_whose_parent_is_gone_is_not_begun(tmp_path):
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+@pytest.mark.long
 def test_each_stage_has_a_gpu_of_its_own_where_there_are_several(tmp_path, monkeypatch):
     stages = {
         name: {

@@ -143,7 +143,9 @@ def test_a_stage_says_that_its_server_was_killed(script):
     "variables, torch",
     [
         ({}, "True"),
-        ({"SHELL": shutil.which("bash"), "PS1": "(venv) $ "}, "True"),  # bash takes PS1 away
+        pytest.param(
+            {"SHELL": shutil.which("bash"), "PS1": "(venv) $ "}, "True", marks=pytest.mark.long
+        ),  # without PS1
         pytest.param({SERVER: ""}, "False", marks=pytest.mark.long),
         pytest.param({"TMPDIR": "long"}, "False", marks=pytest.mark.long),
     ],
@@ -162,7 +164,7 @@ def test_repro_uses_it(script, tmp_path, variables, torch):
     assert code == 0 and first.endswith(torch), (said, errors)
 
 
-@pytest.mark.parametrize("pipeline", [True, False])
+@pytest.mark.parametrize("pipeline", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_plain_dvc_uses_it_in_pipelines_of_ours(script, tmp_path, pipeline):
     """From the first stage on; it ends with dvc, and leaves nothing behind."""
     folder = tmp_path / "of_forks"
