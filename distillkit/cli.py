@@ -53,18 +53,23 @@ def show(path: Path, as_json: bool) -> None:
 
 @cli.command(short_help="Train networks on a set; print their accuracy.")
 @click.argument("path", type=Path)
-@click.option("--recipe", help="A recipe of the packaged folder; by default the folder's default recipe.")
+@click.argument("recipe", required=False)
+@click.option("--recipe", "named", help="The same as RECIPE.")
 @TEST
 @click.option("--params", "params_file", type=Path, help="Take the evaluation recipe from this params.yaml.")
 @click.option("--runs", type=click.IntRange(1), help="Networks to train; by default as many as the recipe says.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the networks to train.")
 @NETWORK
 @JSON
-def evaluate(path: Path, test: Path | None, params_file: Path | None, as_json: bool, **options: Any) -> None:
-    """Train fresh networks on a distilled set (an artifact or a packaged folder) and print their test accuracy.
+def evaluate(
+    path: Path, test: Path | None, params_file: Path | None, as_json: bool, named: str | None, **options: Any
+) -> None:
+    """Train fresh networks on a distilled set and print their test accuracy. The set is an artifact, or RECIPE of a
+    packaged folder, by default its default recipe.
 
     For a packaged folder, the evaluation recipe is its own; for an artifact, it is that of params.yaml in this folder.
     """
+    options["recipe"] = options["recipe"] or named
     arguments.check_artifact(path)
     arguments.check_test(test)
     if params_file is not None:
@@ -275,7 +280,7 @@ def look(path: str, recipe: str | None, folder: Path | None, no_open: bool, as_j
     for place in (path, told["against"]):
         if place is not None and Path(place).suffix == ".safetensors":
             arguments.check_artifact(Path(place))
-        elif place is not None and (Path(place).exists() or "/" in place):
+        elif place is not None and ("/" in place or Path(place).exists()) and not arguments.is_pipeline(Path(place)):
             arguments.package_reference(place)
     arguments.check_test(told["source"], "--source")
     from distillkit.look.command import lines
@@ -444,7 +449,7 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     With --on ray or --on slurm, stages that train run on a cluster. Each line of output has the name of its stage. If
     a stage fails, the running stages finish and no other starts. Ctrl-C stops all running stages; the same
     command continues them. The files are the same as those of `dvc repro`. So is dvc.lock; only after an interruption
-    may its stages have another order.
+    may its stages have another order. To run a stage again although nothing has changed: `dvc repro -fs STAGE`.
     """
     for name in (name for name, value in options.items() if value is not None):
         engines = {"address": ["ray"], "partition": ["slurm"], "minutes": ["slurm"]}.get(name, ["ray", "slurm"])

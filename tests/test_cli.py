@@ -173,7 +173,7 @@ def test_help_and_version_end_well(command, arguments):
         (
             ["evaluate", "x", "--runs", "0"],
             "Invalid value for '--runs': 0 is not in the range x>=1; expected distillkit "
-            "evaluate [OPTIONS] PATH; see distillkit evaluate --help",
+            "evaluate [OPTIONS] PATH [RECIPE]; see distillkit evaluate --help",
         ),
         (
             ["diff", "a", "b", "--picture", "x.jpg"],
@@ -449,6 +449,16 @@ def test_evaluate_wants_a_recipe_of_the_evaluation(command, folder, tmp_path, mo
     assert mistake(command("evaluate", folder / "synthetic.safetensors")).endswith("give --params")
 
 
+def test_a_recipe_of_a_package_is_an_argument(command, package):
+    ended = command("evaluate", package, "mtt")
+    assert "no recipe 'mtt'" in mistake(ended) and ended == command("evaluate", package, "--recipe", "mtt")
+
+
+def test_the_folder_of_a_pipeline_is_no_package(command, package, tmp_path):
+    (tmp_path / "dvc.yaml").write_text("artifacts/hub/")
+    assert "is the folder of a pipeline; expected a package; name the one in" in mistake(command("table", tmp_path))
+
+
 def test_diff_of_two_recipes_by_name(command, folder, tmp_path, monkeypatch):
     """With their accuracies, if their pipeline has measured them."""
     distilled = tmp_path / "artifacts/distilled"
@@ -484,7 +494,9 @@ def test_diff_of_artifacts_and_packages(command, folder, package, tmp_path):
 
 
 def test_diff_says_what_cannot_be_compared(command, folder, package, tmp_path):
-    assert "no path here and no owner/name" in mistake(command("diff", package, "nowhere"))
+    assert "nowhere is no path here; expected an artifact, a package, or " in mistake(
+        command("diff", package, "nowhere")
+    )
     assert "no recipe 'mtt'" in mistake(command("diff", package, package, "mtt"))
     artifact = folder / "synthetic.safetensors"
     assert "are single artifacts; leave the recipe out" in mistake(command("diff", artifact, artifact, "random-ipc2"))

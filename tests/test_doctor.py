@@ -326,7 +326,7 @@ def test_trajectories_that_are_there_take_nothing_more(repository):
         with (repository / f"artifacts/experts/shard-{shard}.safetensors").open("wb") as file:
             file.truncate(2**30)
     change(repository, "epochs: 12", "epochs: 12000")
-    assert before.startswith("about 0.01 GiB (images 0.00, experts 0.01, ")
+    assert before.startswith("about 6.26 MiB (images 0.11, experts 5.71, ")
     data = doctor.params.load(repository / "params.yaml")
     parts, found = demands.disk_of(data, Images((1, 8, 8), 10, 1347, 450)), examined(repository)["disk"]
     assert parts["experts"] > 3 * 2**30 and found.found.startswith(f"about {sum(parts.values()) / 2**30 - 2:.2f} GiB")
@@ -339,7 +339,7 @@ def test_images_that_are_not_fetched_are_those_that_the_source_says_it_has(repos
     assert "reference, for the 1,347 training images of the source, not fetched yet" in found["memory"].found
     assert found["disk"].numbers["images"] == (1347 + 450) * 64
     assert set(found["time"].numbers) > {"fetch", "experts", "distill mtt-ipc5", "evaluate full", "package"}
-    assert re.fullmatch(r"about .* for all stages here \(.*\), estimated from a few steps", found["time"].found)
+    assert re.fullmatch(r"about .* for all stages here \(.*\), one after another, estimated .*", found["time"].found)
     change(repository, "  test_fraction", "  per_class: 45\n  test_fraction")
     assert "for the 450 training images of the source" in examined(repository)["memory"].found
     change(repository, "source: {kind: digits}", "source: {kind: folder, path: nowhere}")
@@ -413,7 +413,12 @@ def test_a_score_file_is_checked_before_experts_are_trained(repository):
     change(repository, "name: confidence ", "name: file\n  file: mine.npy ")
     found = examined(repository)["score file"]
     assert found.status == "failure" and f"score.file {repository / 'mine.npy'} does not exist" in found.found
-    (repository / "dvc.yaml").write_text("stages: {mine: {cmd: ./mine, outs: [mine.npy: {cache: false}]}}")
+    mine = "mine: {cmd: ./mine, outs: [mine.npy: {cache: false}]}"
+    (repository / "dvc.yaml").write_text(f"stages: {{{mine}, score: {{cmd: ./score}}}}")
+    told = list(doctor.score_file(params.load(repository / "params.yaml"), repository, None))
+    assert [each.status for each in told] == ["warning", "ok"]
+    assert told[0].found.startswith("mine.npy is no dependency of stage score")
+    (repository / "dvc.yaml").write_text(f"stages: {{{mine}, score: {{cmd: ./score, deps: [mine.npy]}}}}")
     found = examined(repository)["score file"]
     assert (found.status, found.found) == ("ok", "mine.npy is an output of stage mine, which has not run here")
     (repository / "dvc.yaml").unlink()
@@ -563,7 +568,7 @@ def test_a_new_class_folder_without_images_is_no_change_to_dvc(pets):
     assert refused() == []
     (pets / "data/pets/owl").mkdir()
     assert "fetch" not in about(pets)
-    remedy = "add some, or remove the class and number labels without gaps"
+    remedy = "add some, or remove the class: its folder, or its label, and number the others without gaps"
     assert refused() == [f"no training images in 'owl'; expected some in each class; {remedy}"]
     assert "for the" not in str(examined(pets)), "estimates are for the images that were fetched"
 
@@ -668,7 +673,8 @@ def test_a_licence_of_imported_images_is_told_too(repository):
         synthetic = replace(real_subset(data.train, rows, data.normalisation), notes=notes)
         save_synthetic(repository / f"{name}.safetensors", synthetic, {})
     recipes = {name: {"method": "imported", "file": f"{name}.safetensors"} for name in ("one", "two", "missing")}
-    (told,) = doctor.imported_licences({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
+    told, missing = doctor.imported_licences({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
+    assert missing.status == "failure" and missing.found.endswith("missing.safetensors of missing does not exist")
     assert told.found == "no licence of the imported images of one is recorded" and "--licence" in told.remedy
 
 

@@ -599,7 +599,7 @@ def test_classes_of_different_sizes_make_no_recipe(tmp_path, capsys):
     path, out = saved(tmp_path / "s.pt", [NORMALISED, torch.tensor([0, 1, 1, 1])]), tmp_path / "x.safetensors"
     said = import_files([path], out, saved_as="normalised", statistics=GREY)
     assert (said["images_per_class"], said["recipe"]) == ([1, 3], None)
-    assert "x.safetensors has 1 to 3 images in each of 2 classes; a recipe needs the same" in capsys.readouterr().err
+    assert "x.safetensors has 1 to 3 images in each of 2 classes, so it has no recipe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,9 @@ from distillkit.cli import cli
 from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import RealData
 from distillkit.data.origin import Found
+from distillkit.estimates.fetched import fetched
 from distillkit.estimates.resources import Images
 from distillkit.setup import fitting
-from distillkit.setup.doctor import fetched
 from distillkit.setup.inspection import expected, inspect_source, parse_dataset
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec, fetch

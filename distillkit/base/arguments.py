@@ -165,6 +165,9 @@ def package_reference(text: str) -> Reference | None:
     neither.
     """
     if Path(text).exists():
+        if is_pipeline(Path(text)):
+            expected = f"expected a package; name the one in {Path(text) / 'artifacts/hub'}"
+            raise ArtifactError(f"{text} is the folder of a pipeline; {expected}")
         return None
     try:
         return parse_reference(text)
@@ -177,10 +180,14 @@ def set_reference(text: str) -> str:
     :func:`package_reference`.
     """
     artifact = Path("artifacts/distilled", f"{text}.safetensors")
-    if not Path(text).exists() and "/" not in text and artifact.is_file():
+    if Path(text).exists() or "/" in text:
+        package_reference(text)
+        return text
+    if artifact.is_file():
         return str(artifact)
-    package_reference(text)
-    return text
+    known = sorted(path.stem for path in artifact.parent.glob("*.safetensors"))
+    here = f", or one of {', '.join(known)}" if known else ", or in the folder of a pipeline a recipe"
+    raise ParamsError(f"{text} is no path here{hint(text, known)}; expected an artifact, a package{here}")
 
 
 def push_target(repo: str, tag: str | None) -> str:

@@ -45,6 +45,8 @@ def check_params(targets: Sequence[str]) -> None:
 
     Every stage checks params.yaml too, but only when it runs, and only the sections that exist.
     """
+    if not targets and not Path("dvc.yaml").exists():
+        raise ParamsError("there is no dvc.yaml here; expected the folder of a pipeline; name it: FOLDER/dvc.yaml")
     files = [Path(target.partition(":")[0]) for target in targets] or [Path("dvc.yaml")]
     for folder in sorted({file.parent if file.suffix in (".yaml", ".yml") else Path() for file in files}):
         if is_pipeline(folder):
@@ -161,8 +163,8 @@ def estimate(folder: Path) -> tuple[Mapping[str, int], Mapping[str, int]]:
     """Peak memory in bytes and number of networks of each stage that trains; empty if it is not our pipeline."""
     if not is_pipeline(folder) or not (folder / params.FILE).is_file():
         return {}, {}
+    from distillkit.estimates.fetched import fetched, images_in  # imports torch
     from distillkit.estimates.resources import peaks_of
-    from distillkit.setup.doctor import fetched, images_in  # imports torch
 
     data = params.load(folder / params.FILE)
     with named_from_here(folder):

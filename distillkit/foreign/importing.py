@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from distillkit.base import files as base_files
-from distillkit.base.arguments import check_new_artifact, classes_named
+from distillkit.base.arguments import check_new_artifact, classes_named, is_pipeline
 from distillkit.base.errors import counted
 from distillkit.base.names import recipe_name
 from distillkit.data.files import artifact
@@ -93,7 +93,7 @@ def description(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
     balanced = len(set(counts)) == 1
     if not balanced:
         found = f"{out} has {min(counts)} to {max(counts)} images in each of {counted(len(counts), 'class')}"
-        tell(f"{found}; a recipe needs the same number for all; --classes says how many classes there are")
+        tell(f"{found}, so it has no recipe; expected as many in each; if some classes are missing, give --classes")
     file = path_inside(out)
     if file is None:
         tell(f"{out} is outside of {Path.cwd()}; a recipe needs a path inside the repository; import it there")
@@ -130,12 +130,15 @@ def recipe_snippet(file: Path, ipc: int) -> str:
 
 
 def path_inside(path: Path) -> Path | None:
-    """``path`` relative to the working folder; links in it are kept if possible. None if it is outside."""
+    """``path`` as a recipe names it: relative to the folder of the pipeline that it is in, or else to the working
+    folder; links in it are kept if possible. None if it is outside.
+    """
     here = Path.cwd()
     named = here / path
     for full in (named, named.parent.resolve() / path.name):
         if ".." not in full.parts and full.is_relative_to(here):
-            return full.relative_to(here)
+            folders = [folder for folder in full.parents if folder.is_relative_to(here)]
+            return full.relative_to(next(filter(is_pipeline, folders), here))
     return None
 
 

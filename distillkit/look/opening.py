@@ -100,7 +100,7 @@ def recipe_in(folder: Path, recipe: str | None) -> str:
         if recipe in recipes or not (known or recipes):
             which = "" if folder == Path() else f" {shlex.quote(str(folder / 'dvc.yaml'))}"
             raise ParamsError(f"{found}; run dvc repro{which} first")
-        raise ParamsError(f"{found}; expected one of {', '.join(known or recipes)}; name it, or run dvc repro")
+        raise ParamsError(f"{found}; expected one of {', '.join(known or recipes)}; name one, or run dvc repro")
     return str(recipe)
 
 

@@ -22,7 +22,7 @@ from distillkit.setup.diagnostics import Finding
 from distillkit.training.difficulty import SCORES
 from distillkit.training.trajectories import ExpertsSpec
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 COPIES = 2  # copies of a set: its artifact, and the one in the package
 PREVIEW, PIXELS = 1, {"real": 1, "made": 4}  # compressed bytes per value in the package's parquet
 PLACES = {  # the paths of each part
@@ -65,11 +65,12 @@ def disk(parts: Mapping[str, int], folder: Path) -> Finding:
     """Compare the bytes that are still to be written with the free space."""
     left = {name: max(0, size - there(folder, name)) for name, size in parts.items()}
     total, free = sum(left.values()), shutil.disk_usage(folder).free
-    each = ", ".join(f"{name} {size / GIB:.2f}" for name, size in left.items())
-    found = f"about {total / GIB:.2f} GiB ({each}), twice with DVC's cache; {free / GIB:.1f} free"
+    unit, size = ("GiB", GIB) if total >= GIB else ("MiB", MIB)
+    each = ", ".join(f"{name} {part / size:.2f}" for name, part in left.items())
+    found = f"about {total / size:.2f} {unit} ({each}), twice with DVC's cache; {free / GIB:.1f} GiB free"
     if 2 * total < free:
         return Finding("disk", "ok", found, numbers=parts)
-    remedy = "fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
+    remedy = "make room, take fewer expert_shards, or set DVC's cache.type to hardlink or reflink"
     return Finding("disk", "failure", found, remedy, parts)
 
 
@@ -113,7 +114,7 @@ def there(folder: Path, part: str) -> int:
 def duration(seconds: Mapping[str, float], note: str) -> Finding:
     """The time for all stages one after another, stage by stage."""
     found = f"about {in_words(sum(seconds.values()))} for all stages here ({in_stages(seconds)}{note})"
-    found += ", estimated from a few steps"
+    found += ", one after another, estimated from a few steps; distillkit repro runs some side by side"
     return Finding("time", "ok", found, numbers={name: round(value, 1) for name, value in seconds.items()})
 
 

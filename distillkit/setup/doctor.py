@@ -18,15 +18,14 @@ from distillkit.base.arguments import RESOLVE, conflict
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
-from distillkit.data.files.real_images import REAL
-from distillkit.estimates.resources import Images
+from distillkit.estimates.fetched import fetched, images_in
 from distillkit.pipeline import checks
 from distillkit.process.lockfile import NAME, RWLOCK, dvc_root, is_broken, read_rwlock, unparsed
 from distillkit.process.merge_lock import DRIVER
 from distillkit.setup.demands import demands
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.inspection import expected, licence_stated
-from distillkit.setup.local_source import declared, local_images, not_followed, stage_fetch
+from distillkit.setup.local_source import local_images, not_followed, stage_fetch, stages_of, stages_with
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
@@ -252,9 +251,13 @@ def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
 
 
 def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
-    """The same of imported sets that are there."""
+    """The same of imported sets that are there, and a failure for those that are not and that no stage makes."""
     for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
-        if recipe.get("method") != "imported" or not (file := folder / str(recipe.get("file"))).is_file():
+        if recipe.get("method") != "imported":
+            continue
+        if not (file := folder / str(recipe.get("file"))).is_file():
+            if not stages_with(file, folder, "outs"):
+                yield Finding("imported set", "failure", f"{file} of {name} does not exist", "import or pull it first")
             continue
         record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
         if found := obstacle(licence_of_imported(record), f"the imported images of {name}"):
@@ -267,8 +270,11 @@ def score_file(data: dict[str, Any], folder: Path, images: int | None) -> Iterat
     if spec is None or spec.file is None:
         return
     file = folder / spec.file
-    if not file.exists() and (maker := declared(folder, "outs").get(file.resolve())):
-        yield Finding("score file", "ok", f"{spec.file} is an output of stage {maker}, which has not run here")
+    if "score" in stages_of(folder) and "score" not in stages_with(file, folder, "deps"):
+        found = f"{spec.file} is no dependency of stage score, which may run before it is there, or not after a change"
+        yield Finding("score file", "warning", found, "add it to deps of score in dvc.yaml")
+    if not file.exists() and (makers := stages_with(file, folder, "outs")):
+        yield Finding("score file", "ok", f"{spec.file} is an output of stage {makers[0]}, which has not run here")
     elif images is not None or not file.is_file():
         read_score_file(replace(spec, file=str(file)), images or 0)
         yield Finding("score file", "ok", f"{spec.file} has a number for each of {images} training images")
@@ -283,17 +289,3 @@ def labels(folder: Path) -> Iterator[Finding]:
     if found is not None:
         found, _, remedy = found.partition("; ")
         yield Finding("labels", "warning", found, remedy)
-
-
-def fetched(folder: Path) -> Opened | None:
-    """The file that describes the fetched images; None if nothing was fetched."""
-    places = (folder / "artifacts/real" / REAL, folder / "artifacts" / REAL)  # the second is from earlier versions
-    return next((Opened(place, "real") for place in places if place.is_file()), None)
-
-
-def images_in(opened: Opened | None) -> Images | None:
-    """The fetched images' shape and numbers, or None."""
-    if opened is None:
-        return None
-    found = summary.read_summary(opened)
-    return Images(found.shapes[0], len(found.classes), sum(found.classes.values()), found.test)

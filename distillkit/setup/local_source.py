@@ -57,12 +57,17 @@ def stages_of(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     return {}
 
 
-def declared(folder: Path, kind: Literal["deps", "outs"]) -> dict[Path, str]:
-    """The paths under ``kind`` of all stages, each with the name of a stage."""
-    entries = [
-        (part, name) for name, stage in stages_of(folder).items() for part in stage.get("do", stage).get(kind, ())
-    ]
-    return {(folder / (part if isinstance(part, str) else next(iter(part)))).resolve(): name for part, name in entries}
+def declared(folder: Path, kind: Literal["deps", "outs"]) -> list[tuple[Path, str]]:
+    """The paths under ``kind`` of all stages, each with the name of its stage."""
+    stages = stages_of(folder).items()
+    entries = [(part, name) for name, stage in stages for part in stage.get("do", stage).get(kind, ())]
+    paths = [part if isinstance(part, str) else next(iter(part)) for part, _ in entries]
+    return [((folder / path).resolve(), name) for path, (_, name) in zip(paths, entries, strict=True)]
+
+
+def stages_with(file: Path, folder: Path, kind: Literal["deps", "outs"]) -> list[str]:
+    """The stages with ``file``, or a folder that it is in, under ``kind``."""
+    return [name for path, name in declared(folder, kind) if file.resolve().is_relative_to(path)]
 
 
 def in_clones(local: str, place: Path, index: Any, root: str, folder: Path) -> Iterator[Finding]:
@@ -154,13 +159,12 @@ def has_changed(recorded: Any) -> bool:
 
 def not_followed(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
     """A warning for each file of the user's own networks that no stage in ``folder`` depends on. They were imported."""
-    known = list(declared(folder, "deps"))
     for name, factory in FACTORIES.items():
         if canonical_json(name) not in canonical_json(data):
             continue
         for file in files_of_module(factory.__module__):
             here = file.resolve().is_relative_to(dvc_root(folder) or folder.resolve())
-            if here and not any(file.resolve().is_relative_to(path) for path in known):
+            if here and not stages_with(file, folder, "deps"):
                 place = os.path.relpath(file.resolve(), folder.resolve())
                 found = f"{place} is no dependency of any stage, so an edit of it runs nothing again"
                 remedy = "add it to deps of the stages that train the network in dvc.yaml"

@@ -214,7 +214,7 @@ def check_classes(train: Split, test: Split) -> None:
     if len(train.class_names) < 2:
         raise SourceError(f"the only class is {train.class_names[0]!r}; expected at least 2; check the labels")
     if empty := [name for name, count in train.counts().items() if count == 0]:
-        remedy = "add some, or remove the class and number labels without gaps"
+        remedy = "add some, or remove the class: its folder, or its label, and number the others without gaps"
         raise SourceError(f"no training images in {listed(empty)}; expected some in each class; {remedy}")
     lacking = sorted(train.counts().keys() - {name for name, count in test.counts().items() if count > 0})
     unknown = sorted(test.counts().keys() - train.counts().keys())
