@@ -437,7 +437,7 @@ def test_how_commands_end(error, expected, capsys, monkeypatch):
         (ImportError("libx.so: Too many open files"), "too many files are open"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), "x: No space left on device; make room, then run"),
     ],
-    ids=["memory", "allocator", "threads", "files", "library", "disk"],
+    ids=["memory", "database", "allocator", "threads", "files", "library", "disk"],
 )
 def test_what_the_machine_refuses(error, expected, capsys, monkeypatch):
     assert mistake(ends(error, capsys, monkeypatch)).startswith(expected)
