@@ -64,12 +64,13 @@ def show(path: Path, as_json: bool) -> None:
 def evaluate(
     path: Path, test: Path | None, params_file: Path | None, as_json: bool, named: str | None, **options: Any
 ) -> None:
-    """Train fresh networks on a distilled set and print their test accuracy. The set is an artifact, or RECIPE of a
-    packaged folder, by default its default recipe.
+    """Train fresh networks on a distilled set and print their test accuracy. PATH is an artifact, a recipe of the
+    pipeline in this folder, or a packaged folder, of which RECIPE is taken, by default its default recipe.
 
     For a packaged folder, the evaluation recipe is its own; for an artifact, it is that of params.yaml in this folder.
     """
     options["recipe"] = options["recipe"] or named
+    path = arguments.artifact_called(str(path)) or path
     arguments.check_artifact(path)
     arguments.check_test(test)
     if params_file is not None:

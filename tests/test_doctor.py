@@ -30,6 +30,7 @@ from test_init import QUIET, distillkit, run
 from distillkit import __version__
 from distillkit.base import machine, params
 from distillkit.base.errors import HubError, SourceError
+from distillkit.base.files import sha256
 from distillkit.cli import cli
 from distillkit.data.files.artifact import save_synthetic
 from distillkit.data.files.real_images import save_real
@@ -38,6 +39,7 @@ from distillkit.estimates.resources import Images
 from distillkit.estimates.speeds import Speeds
 from distillkit.setup import demands, diagnostics, doctor, remotes
 from distillkit.setup.diagnostics import Finding
+from distillkit.setup.local_source import imported_sets
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.sources.readers import DigitsSource
 
@@ -326,7 +328,7 @@ def test_trajectories_that_are_there_take_nothing_more(repository):
         with (repository / f"artifacts/experts/shard-{shard}.safetensors").open("wb") as file:
             file.truncate(2**30)
     change(repository, "epochs: 12", "epochs: 12000")
-    assert before.startswith("about 6.26 MiB (images 0.11, experts 5.71, ")
+    assert before.startswith("about 6.26 MiB to write (images 0.11, experts 5.71, ")
     data = doctor.params.load(repository / "params.yaml")
     parts, found = demands.disk_of(data, Images((1, 8, 8), 10, 1347, 450)), examined(repository)["disk"]
     assert parts["experts"] > 3 * 2**30 and found.found.startswith(f"about {sum(parts.values()) / 2**30 - 2:.2f} GiB")
@@ -673,9 +675,20 @@ def test_a_licence_of_imported_images_is_told_too(repository):
         synthetic = replace(real_subset(data.train, rows, data.normalisation), notes=notes)
         save_synthetic(repository / f"{name}.safetensors", synthetic, {})
     recipes = {name: {"method": "imported", "file": f"{name}.safetensors"} for name in ("one", "two", "missing")}
-    told, missing = doctor.imported_licences({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
+    for name in ("one", "two"):
+        recipes[name]["sha256"] = sha256(repository / f"{name}.safetensors")
+    told, missing = imported_sets({"recipes": {"mtt": {"method": "mtt"}, **recipes}}, repository)
     assert missing.status == "failure" and missing.found.endswith("missing.safetensors of missing does not exist")
     assert told.found == "no licence of the imported images of one is recorded" and "--licence" in told.remedy
+
+
+def test_imported_sets_that_the_stage_would_refuse(repository):
+    synthetic = real_subset(digits_data().train, torch.arange(0, 80, 8), digits_data().normalisation)
+    other = replace(synthetic, notes={"imported": {"licence": "mit"}})
+    save_synthetic(repository.parent / "outside.safetensors", other, {})
+    recipe = {"method": "imported", "file": "../outside.safetensors", "sha256": "0" * 64}
+    found = [each.found for each in imported_sets({"recipes": {"mine": recipe}}, repository)]
+    assert "is outside of the pipeline's folder" in found[0] and "another sha256 than the recipe" in found[1]
 
 
 def test_the_licence_is_one_of_the_findings(repository):

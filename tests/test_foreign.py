@@ -571,6 +571,22 @@ def test_recipe_names_are_those_of_packages(tmp_path, monkeypatch, stem, name):
     assert is_recipe_name(name)
 
 
+def test_the_path_is_from_the_folder_of_the_pipeline(tmp_path, monkeypatch):
+    """From wherever it is imported; the checksum is that of the file, not of another at that path from here."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("sets", "distill/sets"):
+        Path(folder).mkdir(parents=True)
+    Path("distill/dvc.yaml").write_text("artifacts/hub/")
+    Path("sets/mtt.safetensors").write_bytes(b"another")
+    path, told = saved(tmp_path / "s.pt", [NORMALISED, LABELS]), {"saved_as": "normalised", "statistics": GREY}
+    said = import_files([path], Path("distill/sets/mtt.safetensors"), **told)
+    recipe = YAML(typ="safe").load(f"recipes:\n{said['recipe']}")["recipes"]["mtt"]
+    assert (recipe["file"], recipe["sha256"]) == (
+        "sets/mtt.safetensors",
+        base_files.sha256(Path("distill/sets/mtt.safetensors")),
+    )
+
+
 def test_a_set_outside_of_the_working_folder_makes_no_recipe(tmp_path, monkeypatch, capsys):
     for folder in ("repository", "elsewhere"):
         (tmp_path / folder).mkdir()

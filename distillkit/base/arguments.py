@@ -175,18 +175,23 @@ def package_reference(text: str) -> Reference | None:
         raise ParamsError(f"{text} is no path here and no owner/name of the Hub; expected a package") from None
 
 
+def artifact_called(name: str) -> Path | None:
+    """The artifact of the recipe ``name`` of the pipeline in this folder, if it is there and no path has that name."""
+    artifact = Path("artifacts/distilled", f"{name}.safetensors")
+    return artifact if "/" not in name and not Path(name).exists() and artifact.is_file() else None
+
+
 def set_reference(text: str) -> str:
     """``text``; for a recipe of the pipeline in this folder, the path of its artifact. Raises as
     :func:`package_reference`.
     """
-    artifact = Path("artifacts/distilled", f"{text}.safetensors")
+    if (artifact := artifact_called(text)) is not None:
+        return str(artifact)
     if Path(text).exists() or "/" in text:
         package_reference(text)
         return text
-    if artifact.is_file():
-        return str(artifact)
-    known = sorted(path.stem for path in artifact.parent.glob("*.safetensors"))
-    here = f", or one of {', '.join(known)}" if known else ", or in the folder of a pipeline a recipe"
+    known = sorted(path.stem for path in Path("artifacts/distilled").glob("*.safetensors"))
+    here = f", or one of {', '.join(known)}" if known else ", or, in a pipeline's folder, a recipe"
     raise ParamsError(f"{text} is no path here{hint(text, known)}; expected an artifact, a package{here}")
 
 

@@ -106,7 +106,7 @@ def description(out: Path, synthetic: SyntheticSet) -> dict[str, Any]:
         "images_per_class": counts[0] if balanced else counts,
         "soft_labels": protocol_of(synthetic)["soft_labels"],
         "pixel_range": pixel_range(synthetic.images),
-        "recipe": recipe_snippet(file, counts[0]) if balanced and file is not None else None,
+        "recipe": recipe_snippet(file, base_files.sha256(out), counts[0]) if balanced and file is not None else None,
     }
 
 
@@ -122,10 +122,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield str(found["recipe"]).rstrip()
 
 
-def recipe_snippet(file: Path, ipc: int) -> str:
+def recipe_snippet(file: Path, sha256: str, ipc: int) -> str:
     """The recipe for the set in ``file``, as lines of YAML to paste below ``recipes:``."""
     lines = [f"  {quoted(recipe_name(file.stem))}:", "    method: imported", f"    ipc: {ipc}"]
-    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(base_files.sha256(file))}"]
+    lines += [f"    file: {quoted(file.as_posix())}", f"    sha256: {quoted(sha256)}"]
     return "\n".join(lines) + "\n"
 
 

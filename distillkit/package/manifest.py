@@ -270,7 +270,8 @@ def shown(name: str) -> str:
 def read_manifest(path: Path) -> Manifest:
     """The manifest. Raises ArtifactError unless it names only data files of its recipes, all inside its folder."""
     if not path.is_file():
-        raise ArtifactError(f"{path.parent} has no {MANIFEST}; expected a package; {AGAIN}")
+        expected = "expected a package, as in a pipeline's artifacts/hub"
+        raise ArtifactError(f"{path.parent} has no {MANIFEST}; {expected}; {AGAIN}")
     manifest = checked(Manifest, path, "no manifest of a package")
     check_names(path, manifest)
     needed = {CARD} | {

@@ -71,7 +71,14 @@ def start() -> Server:
         listener.listen(100)
         command = [sys.executable, "-P", "-m", __name__, folder, str(listener.fileno())]
         doors = [listener.fileno()]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=doors, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # who reads ours need not wait for its end
+            stderr=subprocess.DEVNULL,
+            pass_fds=doors,
+            start_new_session=True,
+        )
     return Server(address, process)
 
 
@@ -111,7 +118,8 @@ def hand_over() -> None:
         follow_dvc()
         answer = server.recv(8)
     if not answer:
-        leave(f"the process that started this one was killed; {AGAIN}", LOST)
+        shutil.rmtree(Path(address).parent, ignore_errors=True)
+        leave(f"distillkit's process that runs stages was killed; {AGAIN}", LOST)
     if (code := int.from_bytes(answer, signed=True)) < 0:
         if code != -signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)

@@ -67,7 +67,7 @@ def disk(parts: Mapping[str, int], folder: Path) -> Finding:
     total, free = sum(left.values()), shutil.disk_usage(folder).free
     unit, size = ("GiB", GIB) if total >= GIB else ("MiB", MIB)
     each = ", ".join(f"{name} {part / size:.2f}" for name, part in left.items())
-    found = f"about {total / size:.2f} {unit} ({each}), twice with DVC's cache; {free / GIB:.1f} GiB free"
+    found = f"about {total / size:.2f} {unit} to write ({each}), twice with DVC's cache; {free / GIB:.1f} GiB free"
     if 2 * total < free:
         return Finding("disk", "ok", found, numbers=parts)
     remedy = "make room, take fewer expert_shards, or set DVC's cache.type to hardlink or reflink"

@@ -14,7 +14,7 @@ import torch
 
 from distillkit import __version__
 from distillkit.base import params
-from distillkit.base.arguments import RESOLVE, conflict
+from distillkit.base.arguments import RESOLVE, conflict, is_pipeline
 from distillkit.base.errors import DistillkitError, HubError, SourceError, counted
 from distillkit.base.machine import cores, memory_available
 from distillkit.data.files.container import Opened
@@ -25,17 +25,24 @@ from distillkit.process.merge_lock import DRIVER
 from distillkit.setup.demands import demands
 from distillkit.setup.diagnostics import Finding, Status, brief, guarded, mistake, named_from_here, output
 from distillkit.setup.inspection import expected, licence_stated
-from distillkit.setup.local_source import local_images, not_followed, stage_fetch, stages_of, stages_with
+from distillkit.setup.local_source import (
+    STOPS,
+    imported_sets,
+    local_images,
+    not_followed,
+    stage_fetch,
+    stages_of,
+    stages_with,
+)
 from distillkit.setup.remotes import dvc_remotes
 from distillkit.sources import summary
 from distillkit.sources.fetch import DataSpec
-from distillkit.sources.licences import licence_of_imported, obstacle
+from distillkit.sources.licences import obstacle
 from distillkit.sources.readers import FolderSource
 from distillkit.training.noise_signs import second_hump, warning
 from distillkit.training.score_file import ScoreSpec, read_score_file
 
 GIB = 2**30
-STOPS = "distillkit push stops, unless --i-may-publish says that you may"
 HERE = "activate the environment that distillkit is installed in"
 
 
@@ -152,7 +159,8 @@ def pipeline(folder: Path) -> Iterator[Finding]:
     """Whether params.yaml is valid, and what its recipes need."""
     file = folder / params.FILE
     if not file.is_file():
-        yield Finding("pipeline", "warning", f"no {file}", "distillkit init")
+        below = next((path for path in sorted(folder.iterdir()) if is_pipeline(path)), None)
+        yield Finding("pipeline", "warning", f"no {file}", f"distillkit doctor {below}" if below else "distillkit init")
         return
     if line := conflict(file):
         yield Finding(str(file), "failure", f"has a merge conflict at line {line}", RESOLVE)
@@ -181,7 +189,7 @@ def parameters(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     spec = params.section(data, "data", DataSpec)
     yield from (local := list(local_images(spec.source, folder)))
     yield from guarded("licence", lambda: source_licence(spec, folder))
-    yield from guarded("licence", lambda: imported_licences(data, folder))
+    yield from guarded("imported set", lambda: imported_sets(data, folder))
     opened = fetched(folder)
     there = None if opened is None else summary.read_summary(opened)
     stale = there is None or any(found.check == "fetch" for found in local)
@@ -248,20 +256,6 @@ def source_licence(spec: DataSpec, folder: Path) -> Iterator[Finding]:
         yield Finding("licence", "ok", licence)
     else:
         yield Finding("licence", "warning", found, f"look it up and set data.licence; {STOPS}")
-
-
-def imported_licences(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
-    """The same of imported sets that are there, and a failure for those that are not and that no stage makes."""
-    for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
-        if recipe.get("method") != "imported":
-            continue
-        if not (file := folder / str(recipe.get("file"))).is_file():
-            if not stages_with(file, folder, "outs"):
-                yield Finding("imported set", "failure", f"{file} of {name} does not exist", "import or pull it first")
-            continue
-        record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
-        if found := obstacle(licence_of_imported(record), f"the imported images of {name}"):
-            yield Finding("licence", "warning", found, f"look it up and import again with --licence; {STOPS}")
 
 
 def score_file(data: dict[str, Any], folder: Path, images: int | None) -> Iterator[Finding]:

@@ -1,4 +1,6 @@
-"""Images and networks on this machine: whether clones will have them, and whether DVC will see that they change."""
+"""Images, networks and imported sets on this machine: whether clones will have them, and whether DVC will see that they
+change.
+"""
 
 import os
 import shlex
@@ -7,18 +9,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from distillkit.base import params
 from distillkit.base.errors import counted
-from distillkit.base.files import canonical_json
+from distillkit.base.files import canonical_json, sha256
 from distillkit.base.outside import UnreadableError, content, read_yaml
 from distillkit.base.params import FILE
+from distillkit.data.files.container import Opened
 from distillkit.networks.factories import FACTORIES
 from distillkit.pipeline.own_code import files_of_module
 from distillkit.process.lockfile import dvc_root
 from distillkit.setup.diagnostics import Finding, guarded, output
 from distillkit.setup.inspection import local_folder
 from distillkit.setup.new_files import next_command
+from distillkit.sources.licences import licence_of_imported, obstacle
 from distillkit.sources.readers import HuggingFaceSource, Source
 
+STOPS = "distillkit push stops, unless --i-may-publish says that you may"
 MIB = 2**20
 IN_GIT = 100 * MIB  # bytes of images that Git may hold: every clone has all that was ever in it
 HASHED = 1024 * MIB  # bytes that are read, for a few seconds, to know whether a folder has changed
@@ -169,3 +175,28 @@ def not_followed(data: Mapping[str, Any], folder: Path) -> Iterator[Finding]:
                 found = f"{place} is no dependency of any stage, so an edit of it runs nothing again"
                 remedy = "add it to deps of the stages that train the network in dvc.yaml"
                 yield Finding("network", "warning", found, remedy)
+
+
+def imported_sets(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """Findings about the files of all recipes with the method imported."""
+    for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
+        if recipe.get("method") == "imported":
+            yield from imported_set(name, recipe, folder)
+
+
+def imported_set(name: str, recipe: dict[str, Any], folder: Path) -> Iterator[Finding]:
+    """Whether the file is there, unless a stage makes it; inside the folder; the one that is meant; and its licence."""
+    check, file = "imported set", folder / str(recipe.get("file"))
+    if not file.is_file():
+        if not stages_with(file, folder, "outs"):
+            yield Finding(check, "failure", f"{file} of {name} does not exist", "import or pull it first")
+        return
+    if not file.resolve().is_relative_to(folder.resolve()):
+        found = f"{file} of {name} is outside of the pipeline's folder, where the stage does not read it"
+        yield Finding(check, "failure", found, "copy it there")
+    if sha256(file) != recipe.get("sha256"):
+        found = f"{file} of {name} has another sha256 than the recipe"
+        yield Finding(check, "failure", found, "paste the recipe that import prints")
+    record = {"method": "imported", "notes": Opened(file, "synthetic").field("notes", dict)}
+    if missing := obstacle(licence_of_imported(record), f"the imported images of {name}"):
+        yield Finding("licence", "warning", missing, f"look it up and import again with --licence; {STOPS}")

@@ -111,7 +111,8 @@ def fork_stages(module: ModuleType) -> None:
             from distillkit.process.startup import SERVER
             from distillkit.process.warm import LIGHT, of_this_process
 
-            if is_pipeline(Path(stage.wdir)) and not any(script in str(stage.cmd) for script in LIGHT):
+            ours = "stages/" in str(stage.cmd) and not any(script in str(stage.cmd) for script in LIGHT)
+            if ours and is_pipeline(Path(stage.wdir)):
                 kwargs["env"].setdefault(SERVER, of_this_process().address)
         return kwargs
 
