@@ -119,7 +119,7 @@ def hand_over() -> None:
         answer = server.recv(8)
     if not answer:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
-        leave(f"distillkit's process that runs stages was killed; {AGAIN}", LOST)
+        leave(f"distillkit's helper process was killed; {AGAIN}", LOST)
     if (code := int.from_bytes(answer, signed=True)) < 0:
         if code != -signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
