@@ -427,7 +427,7 @@ def test_how_commands_end(error, expected, capsys, monkeypatch):
     ("error", "expected"),
     [
         (MemoryError(), "there is not enough memory"),
-        (sqlite3.OperationalError("disk I/O error"), "a database of DVC cannot be written (disk I/O error); make room"),
+        (sqlite3.OperationalError("disk I/O error"), "a database of DVC cannot be used (disk I/O error); make room"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
             "there is not enough mem",

@@ -93,7 +93,8 @@ def of_the_machine(error: Exception) -> str | None:
     if is_errno(error, *FULL):
         return f"{place_of(error)}: {os.strerror(error.errno or 0)}; make room, then run the same command again"
     if type(error).__module__ == "sqlite3":  # of DVC and its libraries
-        return f"a database of DVC cannot be written ({text}); make room, or raise the limit: ulimit -f unlimited"
+        remedy = "make room, or raise the limit of ulimit -f, then run the same command again"
+        return f"a database of DVC cannot be used ({text}); {remedy}"
     if isinstance(error, OSError):
         return f"{place_of(error)}: {error.strerror or error}; check the path, its permissions and the disk"
     return None
