@@ -238,7 +238,12 @@ def test_a_dry_run_writes_nothing(repository):
     [
         (["--ipc", "30"], "--ipc is 30; expected at most 14, the most for window, selmatch with "),
         (["--method", "selmtch"], "--method is 'selmtch' (did you mean 'selmatch'?)"),
+        (
+            ["--method", "ccfs"],
+            "--method is 'ccfs', which needs numbers of your own; leave it out, then add its recipe",
+        ),
         (["--dataset", "nowhere"], "--dataset is 'nowhere', which is no folder here"),
+        (["--dataset", "data/none"], "--dataset is 'data/none', but the folder data here has no 'none'; expected"),
         (["--dataset", "data"], "the only class is 'raw'; expected at least 2"),
     ],
 )
