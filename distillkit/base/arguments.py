@@ -1,6 +1,5 @@
-"""Checks of the command line that run before any slow import, so that mistakes are reported immediately.
-
-The code that reads the files reports what only their contents show.
+"""Checks of the command line that run before any slow import, so that mistakes are reported immediately. The contents
+of files are checked where they are read.
 """
 
 import re
@@ -30,7 +29,6 @@ OFFERED = (  # the methods that init offers; it always adds full
     *("random", "confident", "herding", "k-centre", "moderate", "kmeans", "average", "optimised", "window"),
     *("mtt", "att", "selmatch", "ccs", "dual", "rded", "dm", "dc", "dsa"),
 )
-NOT_OFFERED = ("ccfs", "dd", "diffusion", "imported")  # methods that need numbers of the user's own
 KINDS = "a .pt file that torch.save wrote, .npz, or safetensors"
 PICTURES = "a folder of images or parquet, a .parquet file, or owner/name@revision on the Hub"
 ARTIFACT = (
@@ -242,11 +240,8 @@ def is_pipeline(folder: Path) -> bool:
 def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for a method that ``init`` does not offer."""
     for method in methods:
-        if method in NOT_OFFERED:
-            needs = (
-                "which needs numbers of your own; leave it out, then add its recipe to params.yaml, see docs/methods"
-            )
-            raise ParamsError(f"--method is {method!r}, {needs}")
+        if method in ("ccfs", "dd", "diffusion", "imported"):
+            raise ParamsError(f"--method is {method!r}, which needs numbers of your own; add it later (docs/methods)")
         if method not in OFFERED:
             expected = f"expected some of {', '.join(OFFERED)}; full is always there"
             raise ParamsError(f"--method is {method!r}{hint(method, OFFERED)}; {expected}")
@@ -256,10 +251,7 @@ def check_dataset(text: str) -> None:
     """Raise ParamsError unless ``text`` can name a dataset."""
     folder = Path(text.removeprefix("folder:")).expanduser()
     if text != "digits" and not text.startswith("torchvision:") and not folder.is_dir():
-        reference, above = dataset_reference(text), folder.parent
-        if above != Path() and above.is_dir():
-            expected = f"expected {SPECS}; a dataset of the Hub can be written as hf://datasets/{reference.repo}"
-            raise ParamsError(f"--dataset is {text!r}, but the folder {above} here has no {folder.name!r}; {expected}")
+        dataset_reference(text)
 
 
 def dataset_reference(text: str) -> Reference:
