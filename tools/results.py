@@ -18,7 +18,8 @@ from scipy.stats import t
 
 from distillkit.evaluation.metrics import read_metrics
 
-STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs/results.svg")
+STUDY, LONGER = Path("studies/cifar10"), Path("studies/cifar10-longer")
+PAGE, PLOT = Path("docs/results.md"), Path("docs/results.svg")
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
 COMPARED = 250  # images a class at which all methods are compared
@@ -127,12 +128,14 @@ def pooled(figures: Sequence[Figure]) -> Spread:
 
 
 def gap(means: Sequence[float], counts: Sequence[int], spread: Spread) -> str:
-    """The first mean less the second ± the standard error, for means of so many values with one deviation. Bold where
-    Student's interval leaves 0 out.
-    """
-    difference, error = means[0] - means[1], spread.std * sqrt(sum(1 / count for count in counts))
-    words = f"{difference:+.1f} ± {error:.1f}"
-    return f"**{words}**" if abs(difference) > t.ppf((1 + CONFIDENCE) / 2, spread.freedom) * error else words
+    """The first mean less the second, for means of so many values with one deviation."""
+    return told(means[0] - means[1], Spread(spread.std * sqrt(sum(1 / count for count in counts)), spread.freedom))
+
+
+def told(difference: float, error: Spread) -> str:
+    """A difference ± its standard error. Bold where Student's interval leaves 0 out."""
+    words = f"{difference:+.1f} ± {error.std:.1f}"
+    return f"**{words}**" if abs(difference) > t.ppf((1 + CONFIDENCE) / 2, error.freedom) * error.std else words
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -321,6 +324,54 @@ def updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     return joined(lines)
 
 
+def both_studies() -> Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]:
+    """Metrics of a set of each study, by method and size, after the longer study's number of updates. Of the first
+    study, it is the set whose start a longer scan chose, if there is one.
+    """
+    params = YAML(typ="safe").load(LONGER / "params.yaml")
+    first = json.loads((STUDY / "updates.json").read_text(encoding="utf-8"))
+    first, found = first[str(params["evaluation"]["training"]["steps"])], {}
+    for name, recipe in params["recipes"].items():
+        one = first.get(name.replace("-ipc", "-late-ipc")) or first[name]
+        two = read_metrics(LONGER / "metrics" / f"{name}.json")
+        found[recipe["method"], recipe.get("ipc", IMAGES)] = (one, two)
+    return found
+
+
+def twice(found: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]], what: str) -> str:
+    """A figure of both studies' sets: the mean, and the deviation between the two."""
+    ipcs = sorted({ipc for _, ipc in found} - {IMAGES})
+    lines = [["images a class (share)", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
+    own = {key: figure([each[what] for each in sets], runs=0) for key, sets in found.items()}
+    for way in dict.fromkeys(way for way, ipc in found if ipc != IMAGES):
+        cells = [own.get((way, ipc)) for ipc in ipcs]
+        lines.append([way, *("–" if one is None else f"{one.mean:.1f} ± {one.std:.1f}" for one in cells)])
+    full = own["full", IMAGES]
+    return f"{joined(lines)}\n\nAll {10 * IMAGES:,} images: {full.mean:.1f} ± {full.std:.1f}"
+
+
+def differences_twice(found: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> str:
+    """Differences of methods within each study: the mean of both. The deviation between studies is pooled over sizes
+    and pairs.
+    """
+    ipcs = sorted({ipc for _, ipc in found} - {IMAGES})
+    lines = [["points", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
+    pairs = [("selmatch", other) for other in ("random", "window", "mtt")] + [("mtt", "random"), ("window", "random")]
+    for what, words in (("accuracy", ""), ("hard", ", hard third")):
+        own = dict[tuple[str, str, int], Figure]()
+        for (first, other), ipc in ((pair, ipc) for pair in pairs for ipc in ipcs):
+            if (first, ipc) in found and (other, ipc) in found:
+                sets = zip(found[first, ipc], found[other, ipc], strict=True)
+                own[first, other, ipc] = figure([{"mean": a[what]["mean"] - b[what]["mean"]} for a, b in sets], runs=0)
+        spread = pooled(list(own.values()))
+        error = Spread(spread.std / sqrt(2), spread.freedom)
+        for first, other in pairs:
+            cells = [own.get((first, other, ipc)) for ipc in ipcs]
+            texts = ("–" if one is None else told(one.mean, error) for one in cells)
+            lines.append([f"{first} − {other}{words}", *texts])
+    return joined(lines)
+
+
 def scans() -> str:
     """Accuracy on held-out training images by the window's start, after few and after many updates; a * is the best."""
     found = json.loads((STUDY / "scans.json").read_text(encoding="utf-8"))
@@ -388,9 +439,12 @@ def draw(found: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    found, longer = list(rows()), by_updates()
+    found, longer, both = list(rows()), by_updates(), both_studies()
     text = wanted = PAGE.read_text(encoding="utf-8")
     for name, made in {
+        "study-both": differences_twice(both),
+        "study-both-accuracy": twice(both, "accuracy"),
+        "study-both-hard": twice(both, "hard"),
         "study-accuracy": table(found, "accuracy"),
         "study-hard": table(found, "hard"),
         "study-differences": differences(found),
