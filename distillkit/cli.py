@@ -461,6 +461,7 @@ def repro(targets: tuple[str, ...], on: str, jobs: int | None, as_json: bool, **
     from distillkit.engines.display import board
     from distillkit.engines.start import Options, check_params, starter
 
+    targets = tuple(f"{name}/dvc.yaml" if arguments.is_pipeline(Path(name)) else name for name in targets)
     check_params(targets)
     side_by_side(
         targets,

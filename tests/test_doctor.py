@@ -691,6 +691,15 @@ def test_imported_sets_that_the_stage_would_refuse(repository):
     assert "is outside of the pipeline's folder" in found[0] and "another sha256 than the recipe" in found[1]
 
 
+def test_a_broken_imported_set_does_not_hide_the_next(repository):
+    (repository / "broken.safetensors").write_bytes(b"no container")
+    recipes = {name: {"method": "imported", "file": f"{name}.safetensors"} for name in ("broken", "missing")}
+    recipes["broken"]["sha256"] = sha256(repository / "broken.safetensors")
+    found = list(imported_sets({"recipes": recipes}, repository))
+    assert [each.status for each in found] == ["failure", "failure"]
+    assert "broken.safetensors" in found[0].found and "missing.safetensors" in found[1].found
+
+
 def test_the_licence_is_one_of_the_findings(repository):
     assert examined(repository)["licence"] == Finding("licence", "ok", "cc-by-4.0")
 

@@ -21,7 +21,7 @@ from distillkit.data.files.real_images import load_real, save_real
 from distillkit.data.images import real_subset
 from distillkit.package.build import Entry, build
 from distillkit.setup.doctor import labels as labels_finding
-from distillkit.sources.cleaning.noise import LabelNoise
+from distillkit.sources.cleaning.noise import LabelNoise, numbers_of
 from distillkit.sources.fetch import DataSpec, fetch
 from distillkit.training.expert_files import save_experts
 from distillkit.training.noise_signs import second_hump, warning
@@ -85,7 +85,7 @@ def test_a_clean_source_is_recorded_as_before():
             SourceError,
             r"^data.label_noise.to names 'x', which is no",
         ),
-        ({"kind": "file", "file": "none.npy", "sha256": ""}, SourceError, r"none.npy does not exist; expected a .npy"),
+        ({"kind": "file", "file": "none.npy", "sha256": ""}, SourceError, r"none.npy is no file; expected a .npy"),
     ],
 )
 def test_mistakes_are_told(noise, error, message):
@@ -137,7 +137,7 @@ def test_labels_of_a_file_are_those_of_the_source_s_rows(tmp_path):
         (np.zeros(1797), r"holds float64; expected whole numbers, the classes' own"),
         (
             np.array([{}], dtype=object),
-            r"cannot be read \(Object arrays cannot be loaded.*; expected an .npy of numbers",
+            r"is no .npy of numbers; expected one that numpy.save has written",
         ),
         ("0\nseven\n", r"line 2 is 'seven'; expected the name or number of a class on each line"),
     ],
@@ -145,6 +145,18 @@ def test_labels_of_a_file_are_those_of_the_source_s_rows(tmp_path):
 def test_files_that_do_not_fit_are_refused(tmp_path, content, message):
     with pytest.raises(SourceError, match=message):
         fetched(as_file(tmp_path / ("x.txt" if isinstance(content, str) else "x.npy"), content))
+
+
+def test_a_class_named_like_the_number_of_another_is_not_guessed(tmp_path):
+    """Folders 0 to 10 are in the order of their names: 0, 1, 10, 2. The lines may end in a blank one."""
+    file, names = tmp_path / "n.txt", ("0", "1", "10", "2")
+    file.write_text("0\n1\n\n", encoding="utf-8-sig")
+    assert numbers_of(file, names).tolist() == [0, 1]
+    file.write_text("10\n0\n")  # no class has this number, so it is a name
+    assert numbers_of(file, names).tolist() == [2, 0]
+    file.write_text("0\n2\n")
+    with pytest.raises(SourceError, match="line 2 is '2', the name of one class and the number of another, '10'; give"):
+        numbers_of(file, names)
 
 
 def test_labels_in_another_order_are_refused(tmp_path):

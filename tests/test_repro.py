@@ -296,6 +296,23 @@ def test_who_is_begun_when_the_signal_comes_is_interrupted_too(monkeypatch):
     assert asked == ["a"]
 
 
+def test_the_folder_of_a_pipeline_is_a_target(tmp_path, monkeypatch):
+    asked: list[object] = []
+    monkeypatch.chdir(project(tmp_path / "repository", {"a": copy("artifacts/hub/one")}).parent)
+    monkeypatch.setattr("distillkit.engines.start.check_params", asked.append)
+    monkeypatch.setattr("distillkit.engines.controller.repro", lambda targets, *_: asked.append(targets))
+    assert CliRunner().invoke(cli, ["repro", "repository", "other"]).exit_code == 0
+    assert asked == [("repository/dvc.yaml", "other")] * 2
+
+
+def test_another_run_at_work_is_told():
+    run = Run(Plan({"a": frozenset()}, frozenset("a"), {}), 1, Board(print))
+    run.running["a"] = run.here
+    run.hear(Event("a", "said", "ERROR: failed to reproduce 'a': 'one' is busy, it is being blocked by:"))
+    run.hear(Event("a", "failed"))
+    assert run.failed == {"a": "another dvc or distillkit is at work here; wait until it has ended"}
+
+
 def test_after_an_interruption_the_lock_is_in_order(monkeypatch):
     def stopped(_: Run) -> dict[str, str]:
         raise Interrupted

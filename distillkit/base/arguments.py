@@ -1,6 +1,5 @@
-"""Checks of the command line that run before any slow import, so that mistakes are reported immediately.
-
-The code that reads the files reports what only their contents show.
+"""Checks of the command line that run before any slow import, so that mistakes are reported immediately. The contents
+of files are checked where they are read.
 """
 
 import re
@@ -241,9 +240,10 @@ def is_pipeline(folder: Path) -> bool:
 def check_methods(methods: Iterable[str]) -> None:
     """Raise ParamsError for a method that ``init`` does not offer."""
     for method in methods:
+        if method in ("ccfs", "dd", "diffusion", "imported"):
+            raise ParamsError(f"--method is {method!r}, which needs numbers of your own; add it later (docs/methods)")
         if method not in OFFERED:
-            expected = f"expected some of {', '.join(OFFERED)}; full is always there, ccfs, dd, diffusion and imported "
-            expected += "need numbers of your own: add them to params.yaml as docs/methods shows"
+            expected = f"expected some of {', '.join(OFFERED)}; full is always there"
             raise ParamsError(f"--method is {method!r}{hint(method, OFFERED)}; {expected}")
 
 

@@ -30,6 +30,7 @@ PAUSE = 0.2  # seconds to wait for something to happen
 PATIENCE = 5.0  # seconds without a running job, after which one line says why
 KILLED = tuple(f"exited with {code}" for code in (-signal.SIGKILL, 128 + signal.SIGKILL))  # ends of DVC's error
 OUT_OF_MEMORY = "killed, perhaps because memory ran out"
+BUSY = "another dvc or distillkit is at work here; wait until it has ended"
 HERE = ("code", "fetch", "shards", "inputs", "results", "report", "package")  # our stages that train nothing
 
 
@@ -188,7 +189,8 @@ class Run:
             self.nodes[stage] = event.text
             self.board.now(stage, "running", event.text)
         elif self.running.pop(stage) is self.here:  # the stage has printed the reason itself, unless it was killed
-            reason = OUT_OF_MEMORY if self.last.get(stage, "").endswith(KILLED) else ""
+            last = self.last.get(stage, "")
+            reason = OUT_OF_MEMORY if last.endswith(KILLED) else BUSY if "it is being blocked by" in last else ""
             self.end(stage, reason if event.kind == "failed" else None)
         elif event.kind == "failed":
             reason = event.text or self.last.get(stage, "").partition(":")[2].strip() or "no reason given"

@@ -61,7 +61,7 @@ def fitting(
     """
     tell("timing some training steps on this machine, to say how long the pipeline will take")
     speeds: dict[int, Speeds] = {}  # by width of the networks: fewer images and steps change none
-    least = 0.0
+    least, seconds = 0.0, dict[str, float]()
     for effort in (with_room(level, most_ipc, largest) for level in LEVELS):
         data: Any = read_yaml(text_for(effort).encode())
         images = images_for(effort.per_class)
@@ -72,8 +72,8 @@ def fitting(
         if minutes is None or least <= 60 * minutes:
             return effort, seconds
     raise ParamsError(
-        f"--minutes is {minutes}, but the least that init offers takes about {in_words(least)} here; expected at least "
-        f"that; give --minutes {ceil(least / 60)}, or fewer --ipc and --method"
+        f"--minutes is {minutes}, but the least that init offers takes about {in_words(least)} here "
+        f"({in_stages(seconds)}); give --minutes {ceil(least / 60)}, or fewer --ipc and --method than now"
     )
 
 

@@ -117,7 +117,10 @@ def inspected(source: Source, folder: Path, dataset: str) -> Summary | None:
 
 def from_afar(source: Source, folder: Path, dataset: str) -> Summary | None:
     """What is known without a download: the content of a card on the Hub, or None. Prints what is assumed."""
-    reason, found = "", None
+    reason, found, path = "", None, Path(dataset)
+    if path.parent != Path() and path.parent.is_dir():
+        expected = f"expected a folder with images; a dataset of the Hub can be written as hf://datasets/{dataset}"
+        raise ParamsError(f"--dataset is {dataset!r}, but the folder {path.parent} has no {path.name!r}; {expected}")
     if isinstance(source, TorchvisionSource):
         torchvision_dataset(source.name)
     if isinstance(source, HuggingFaceSource):

@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,7 +182,7 @@ def imported_sets(data: dict[str, Any], folder: Path) -> Iterator[Finding]:
     """Findings about the files of all recipes with the method imported."""
     for name, recipe in params.section(data, "recipes", dict[str, Any]).items():
         if recipe.get("method") == "imported":
-            yield from imported_set(name, recipe, folder)
+            yield from guarded("imported set", partial(imported_set, name, recipe, folder))
 
 
 def imported_set(name: str, recipe: dict[str, Any], folder: Path) -> Iterator[Finding]:

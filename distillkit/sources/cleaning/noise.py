@@ -34,10 +34,10 @@ class LabelNoise:
     to: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_range("data.label_noise.rate", self.rate, 0, MOST)
-        check_range("data.label_noise.seed", self.seed, 0, 2**63 - 1)
+        check_range("rate", self.rate, 0, MOST)
+        check_range("seed", self.seed, 0, 2**63 - 1)
         if self.to is not None and self.kind == "symmetric":
-            raise ParamsError("data.label_noise.to is for kind asymmetric, but kind is symmetric; remove one of them")
+            raise ParamsError("to is for kind asymmetric, but kind is symmetric; remove one of them")
 
 
 @settings
@@ -102,7 +102,7 @@ def read_labels(spec: LabelFile, class_names: tuple[str, ...], images: int) -> T
     """The labels (images,) in the file. Raises SourceError."""
     path = Path(spec.file)
     if not path.is_file():
-        raise wrong(path, "does not exist; expected a .npy or a text file; correct it")
+        raise wrong(path, "is no file; expected a .npy or a text file; correct it")
     if (found := sha256(path)) != spec.sha256:
         raise wrong(path, f"has SHA-256 {found}; expected {spec.sha256}; correct one of them")
     values = numbers_in(path) if path.suffix == ".npy" else numbers_of(path, class_names)
@@ -122,8 +122,8 @@ def numbers_in(path: Path) -> Any:
     """The array of an .npy of whole numbers; nothing is unpickled."""
     try:
         values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise wrong(path, f"cannot be read ({error}); expected an .npy of numbers") from None
+    except (ValueError, OSError, EOFError):
+        raise wrong(path, "is no .npy of numbers; expected one that numpy.save has written") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iu":
         kind = getattr(values, "dtype", type(values).__name__)
         raise wrong(path, f"holds {kind}; expected whole numbers, the classes' own")
@@ -131,17 +131,22 @@ def numbers_in(path: Path) -> Any:
 
 
 def numbers_of(path: Path, class_names: tuple[str, ...]) -> Any:
-    """The class numbers of the lines of a text file."""
-    known = {str(number): number for number in range(len(class_names))}
-    known |= {name: number for number, name in enumerate(class_names)}
+    """The class numbers of the lines of a text file. Raises SourceError for a line with two meanings: a class named 10
+    need not be number 10.
+    """
+    numbers = {str(number): number for number in range(len(class_names))}
+    names = {name: number for number, name in enumerate(class_names)}
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError:
         raise wrong(path, "is no UTF-8; expected a class on each line") from None
-    for number, line in enumerate(lines, start=1):
-        if line not in known:
-            raise wrong(path, f"line {number} is {line[:80]!r}; expected the name or number of a class on each line")
-    return np.array([known[line] for line in lines], dtype=np.int64)
+    for at, line in enumerate(lines, start=1):
+        if line not in names | numbers:
+            raise wrong(path, f"line {at} is {line[:80]!r}; expected the name or number of a class on each line")
+        if names.get(line, own := numbers.get(line)) != own is not None:
+            both = f"the name of one class and the number of another, {class_names[own]!r}"
+            raise wrong(path, f"line {at} is {line!r}, {both}; give an .npy of class numbers")
+    return np.array([(names | numbers)[line] for line in lines], dtype=np.int64)
 
 
 def words(params: Mapping[str, Any], changed: int, images: int) -> str:
