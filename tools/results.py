@@ -18,7 +18,8 @@ from scipy.stats import t
 
 from distillkit.evaluation.metrics import read_metrics
 
-STUDY, PAGE, PLOT = Path("studies/cifar10"), Path("docs/results.md"), Path("docs/results.svg")
+STUDY, LONGER = Path("studies/cifar10"), Path("studies/cifar10-longer")
+PAGE, PLOT = Path("docs/results.md"), Path("docs/results.svg")
 NOTE = "written by tools/results.py, do not edit -->\n"
 IMAGES = 5_000  # of each class in the source
 COMPARED = 250  # images a class at which all methods are compared
@@ -34,15 +35,14 @@ PUBLISHED = {  # ResNet18, hard labels: SelMatch's table as CCFS (CVPR 2025) rep
 
 Pair = tuple[str, str, str]  # a figure, and two ways, of which the second is taken from the first
 MAIN: list[Pair] = [("accuracy", "selmatch", other) for other in ("random", "window", "mtt", "ccfs")]
-MORE: list[Pair] = [("hard", first, other) for _, first, other in MAIN] + [
-    (what, *ways)
-    for what in ("accuracy", "hard")
-    for ways in (
-        *(("selmatch-late", other) for other in ("random", "window-late", "selmatch-late-all", "selmatch", "mtt")),
-        ("selmatch", "window-late"),
-        *(("window-late", other) for other in ("random", "window")),
-        ("mtt", "random"),
-    )
+MORE: list[Pair] = [
+    *(("hard", first, other) for _, first, other in MAIN),
+    *(("accuracy", "selmatch-late", other) for other in ("window-late", "selmatch-late-all", "selmatch")),
+    ("accuracy", "selmatch", "window-late"),
+    ("accuracy", "window-late", "window"),
+    *((what, "mtt", "random") for what in ("accuracy", "hard")),
+    *(("hard", "selmatch-late", other) for other in ("random", "selmatch")),
+    ("hard", "window-late", "window"),
 ]
 
 
@@ -127,12 +127,14 @@ def pooled(figures: Sequence[Figure]) -> Spread:
 
 
 def gap(means: Sequence[float], counts: Sequence[int], spread: Spread) -> str:
-    """The first mean less the second ± the standard error, for means of so many values with one deviation. Bold where
-    Student's interval leaves 0 out.
-    """
-    difference, error = means[0] - means[1], spread.std * sqrt(sum(1 / count for count in counts))
-    words = f"{difference:+.1f} ± {error:.1f}"
-    return f"**{words}**" if abs(difference) > t.ppf((1 + CONFIDENCE) / 2, spread.freedom) * error else words
+    """The first mean less the second, for means of so many values with one deviation."""
+    return told(means[0] - means[1], Spread(spread.std * sqrt(sum(1 / count for count in counts)), spread.freedom))
+
+
+def told(difference: float, error: Spread) -> str:
+    """A difference ± its standard error. Bold where Student's interval leaves 0 out."""
+    words = f"{difference:+.1f} ± {error.std:.1f}"
+    return f"**{words}**" if abs(difference) > t.ppf((1 + CONFIDENCE) / 2, error.freedom) * error.std else words
 
 
 def ipcs_of(found: Sequence[Row]) -> list[int]:
@@ -321,6 +323,56 @@ def updates(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> str:
     return joined(lines)
 
 
+def both_studies() -> Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]:
+    """Metrics of a set of each study, by method and size, after the longer study's number of updates. Of the first
+    study, it is the set whose start a longer scan chose, if there is one.
+    """
+    params = YAML(typ="safe").load(LONGER / "params.yaml")
+    first = json.loads((STUDY / "updates.json").read_text(encoding="utf-8"))
+    first, found = first[str(params["evaluation"]["training"]["steps"])], {}
+    for name, recipe in params["recipes"].items():
+        if not (LONGER / "metrics" / f"{name}.json").is_file():  # not run yet
+            continue
+        one = first.get(name.replace("-ipc", "-late-ipc")) or first[name]
+        two = read_metrics(LONGER / "metrics" / f"{name}.json")
+        found[recipe["method"], recipe["ipc"]] = (one, two)
+    return found
+
+
+def twice(found: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]], what: str) -> str:
+    """A figure of both studies' sets: the mean, and the deviation between the two."""
+    ipcs = sorted({ipc for _, ipc in found})
+    lines = [["images a class (share)", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
+    own = {key: figure([each[what] for each in sets], runs=0) for key, sets in found.items()}
+    for way in dict.fromkeys(way for way, _ in found):
+        cells = [own.get((way, ipc)) for ipc in ipcs]
+        lines.append([way, *("–" if one is None else f"{one.mean:.1f} ± {one.std:.1f}" for one in cells)])
+    return joined(lines)
+
+
+def differences_twice(found: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]) -> str:
+    """Differences of methods within each study: the mean of both. The deviation between studies is pooled over sizes
+    and pairs.
+    """
+    ipcs = sorted({ipc for _, ipc in found})
+    lines = [["points", *(f"{ipc} ({share(ipc)})" for ipc in ipcs)], ["---"] + ["---:"] * len(ipcs)]
+    pairs = [("selmatch", other) for other in ("random", "window", "mtt", "ccfs")]
+    pairs += [(way, "random") for way in ("window", "mtt", "ccfs")]
+    for what, words in (("accuracy", ""), ("hard", ", hard third")):
+        own = dict[tuple[str, str, int], Figure]()
+        for (first, other), ipc in ((pair, ipc) for pair in pairs for ipc in ipcs):
+            if (first, ipc) in found and (other, ipc) in found:
+                sets = zip(found[first, ipc], found[other, ipc], strict=True)
+                own[first, other, ipc] = figure([{"mean": a[what]["mean"] - b[what]["mean"]} for a, b in sets], runs=0)
+        spread = pooled(list(own.values()))
+        error = Spread(spread.std / sqrt(2), spread.freedom)
+        for first, other in pairs:
+            cells = [own.get((first, other, ipc)) for ipc in ipcs]
+            texts = ("–" if one is None else told(one.mean, error) for one in cells)
+            lines.append([f"{first} − {other}{words}", *texts])
+    return joined(lines)
+
+
 def scans() -> str:
     """Accuracy on held-out training images by the window's start, after few and after many updates; a * is the best."""
     found = json.loads((STUDY / "scans.json").read_text(encoding="utf-8"))
@@ -388,9 +440,12 @@ def draw(found: Sequence[Row]) -> None:
 
 
 def main() -> int:
-    found, longer = list(rows()), by_updates()
+    found, longer, both = list(rows()), by_updates(), both_studies()
     text = wanted = PAGE.read_text(encoding="utf-8")
     for name, made in {
+        "study-both": differences_twice(both),
+        "study-both-accuracy": twice(both, "accuracy"),
+        "study-both-hard": twice(both, "hard"),
         "study-accuracy": table(found, "accuracy"),
         "study-hard": table(found, "hard"),
         "study-differences": differences(found),
