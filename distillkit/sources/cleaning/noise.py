@@ -136,17 +136,18 @@ def numbers_of(path: Path, class_names: tuple[str, ...]) -> Any:
     """
     numbers = {str(number): number for number in range(len(class_names))}
     names = {name: number for number, name in enumerate(class_names)}
+    known = numbers | names
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
     except UnicodeDecodeError:
         raise wrong(path, "is no UTF-8; expected a class on each line") from None
     for at, line in enumerate(lines, start=1):
-        if line not in names | numbers:
+        if line not in known:
             raise wrong(path, f"line {at} is {line[:80]!r}; expected the name or number of a class on each line")
         if names.get(line, own := numbers.get(line)) != own is not None:
             both = f"the name of one class and the number of another, {class_names[own]!r}"
             raise wrong(path, f"line {at} is {line!r}, {both}; give an .npy of class numbers")
-    return np.array([(names | numbers)[line] for line in lines], dtype=np.int64)
+    return np.array([known[line] for line in lines], dtype=np.int64)
 
 
 def words(params: Mapping[str, Any], changed: int, images: int) -> str:
