@@ -365,7 +365,7 @@ def differences_twice(found: Mapping[tuple[str, int], Sequence[Mapping[str, Any]
                 sets = zip(found[first, ipc], found[other, ipc], strict=True)
                 own[first, other, ipc] = figure([{"mean": a[what]["mean"] - b[what]["mean"]} for a, b in sets], runs=0)
         spread = pooled(list(own.values()))
-        error = Spread(spread.std / sqrt(2), spread.freedom)
+        error = Spread(spread.std / sqrt(2), len(found) - len(ipcs))  # pairs share sets: as many as sets less sizes
         for first, other in pairs:
             cells = [own.get((first, other, ipc)) for ipc in ipcs]
             texts = ("–" if one is None else told(one.mean, error) for one in cells)
